@@ -1,0 +1,51 @@
+# `make` lists the targets. Everything is installed into .venv; nothing outside this folder and the caches is touched.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format docs bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## create .venv with everything, pinned by constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 3; }
+	@command -v c++ >/dev/null || { echo "A C++ compiler is needed to build llama.cpp (Debian: apt-get install g++ cmake)"; exit 3; }
+	@command -v cmake >/dev/null || { echo "cmake is needed to build llama.cpp (Debian: apt-get install cmake)"; exit 3; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing (once, about 8 minutes on 2 cores: llama.cpp is compiled) ..."
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+demo: $(READY) ## the whole road on the shipped model and dialogues, about a quarter of an hour
+	$(VENV)/bin/empathy-edge run quickstart --out runs/quickstart
+
+test: $(READY) ## every test, the real 135M model included
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+
+test-fast: $(READY) ## the tests that need no real model
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: $(READY) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(READY) ## let ruff format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+docs: $(READY) ## write docs/commands.md anew from the command line's own help
+	$(VENV)/bin/python -m empathy_edge.docs > docs/commands.md
+
+bench: $(READY) ## our own code's share: chat and bench beside raw llama-cpp-python
+	$(VENV)/bin/python -m empathy_edge.bench.overhead smollm2-135m
+
+clean: ## remove caches of tools (never .venv, never runs)
+	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,148 @@
+"""One self-contained HTML page: what was run, the figures with their intervals, plots, responses side by side."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.console import say
+from empathy_edge.dialogue import read_dialogues, read_jsonl
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.run import open_stage, read_json, write_atomically
+
+from .winrate import BASE, FULL, describe_judge
+
+SAMPLES = 8
+"""How many test prompts are shown with every arm's response, spread evenly over the split."""
+
+PARTS = {
+    "distill": "distill",
+    "sft": "finetune/sft",
+    "dpo": "finetune/dpo",
+    "merged": "export/merged",
+    "verify": "export/verify",
+    "bench": "bench",
+    "winrate": "winrate",
+    "gate": "gate",
+}
+"""Stage → its folder in a run."""
+
+
+def run(*, run_folder: Path, out: Path, update: bool = False) -> dict[str, Any]:
+    """Write `report.html` from the manifests and records of a run's folder."""
+    require_extra("matplotlib", "report", "The report")
+    missing = [folder for folder in PARTS.values() if not (run_folder / folder / "manifest.json").is_file()]
+    if missing:
+        raise EmpathyEdgeError(f"{run_folder}: not a finished run: {', '.join(missing)} is missing.")
+    stage = open_stage(
+        out,
+        "report",
+        settings={"samples": SAMPLES},
+        inputs={name: run_folder / folder for name, folder in PARTS.items()},
+        update=update,
+    )
+    if not stage.done:
+        write_atomically(out / "report.html", _page(run_folder))
+        stage.finish()
+    say(f"  {out / 'report.html'}")
+    return stage.manifest
+
+
+def _page(folder: Path) -> str:
+    import jinja2
+
+    manifests = {name: read_json(folder / part / "manifest.json") for name, part in PARTS.items()}
+    winrate = manifests["winrate"]["results"]
+    verify = {row["artifact"]: row for row in manifests["verify"]["results"]["artifacts"]}
+    bench = manifests["bench"]["results"]["artifacts"]
+    rates = {(row["first"], row["second"]): row for row in winrate["win_rates"]}
+    template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
+    return environment.from_string(template).render(
+        recipe=read_json(folder / "run.json")["recipe"],
+        manifests=manifests,
+        total_seconds=sum(item["seconds"] for item in manifests.values()),
+        judge=describe_judge(winrate["judge"]),
+        winrate=winrate,
+        rates=rates,
+        verify=verify,
+        bench=bench,
+        gate=manifests["gate"]["results"]["verdicts"],
+        samples=_samples(folder, list(winrate["format"])),
+        curves=_curves(folder),
+        trade_offs=_trade_offs(bench, rates, verify),
+        BASE=BASE,
+        FULL=FULL,
+        machine=manifests["bench"]["machine"],
+        versions=manifests["bench"]["versions"],
+    )
+
+
+def _samples(folder: Path, arms: list[str]) -> list[dict[str, Any]]:
+    dialogues = read_dialogues(folder / "distill" / "test.jsonl")
+    responses = {
+        arm: {row["id"]: row for row in read_jsonl(folder / "winrate" / "responses" / f"{arm}.jsonl")} for arm in arms
+    }
+    known = [dialogue for dialogue in dialogues if dialogue.id in responses[arms[0]]]
+    step = max(1, len(known) // SAMPLES)
+    return [
+        {"dialogue": dialogue, "responses": {arm: responses[arm][dialogue.id] for arm in arms}}
+        for dialogue in known[::step][:SAMPLES]
+    ]
+
+
+def _curves(folder: Path) -> str:
+    """Training curves: SFT's loss, DPO's loss and reward accuracy, by step."""
+    figure, axes = _figure(1, 2, (9, 2.8))
+    for axis, step in zip(axes, ("sft", "dpo"), strict=True):
+        rows = read_jsonl(folder / "finetune" / step / "curves.jsonl")
+        steps = [row["step"] for row in rows]
+        axis.plot(steps, [float(row["loss"]) for row in rows], color="#b4436c", label="loss")
+        if step == "dpo":
+            accuracy = [float(row["rewards/accuracies"]) for row in rows]
+            axis.plot(steps, accuracy, color="#2a7f9e", label="reward accuracy", linewidth=0.9)
+        axis.set(title=step.upper(), xlabel="step", ylim=(0, None))
+        axis.legend(frameon=False)
+    return _svg(figure)
+
+
+def _trade_offs(bench: list[dict[str, Any]], rates: dict[Any, Any], verify: dict[str, Any]) -> str:
+    """Win rate against the fine-tuned model, and mean KL, against decode speed; the dot's area is the file's size."""
+    figure, axes = _figure(1, 2, (9, 3.6))
+    for row in bench:
+        name, speed = row["artifact"], row["decode_tps_median"]
+        rate = rates[(name, FULL)]["win_rate"]
+        error = [[100 * (rate["mean"] - rate["low"])], [100 * (rate["high"] - rate["mean"])]]
+        axes[0].errorbar(speed, 100 * rate["mean"], yerr=error, fmt="none", ecolor="#999", linewidth=1)
+        axes[0].scatter(speed, 100 * rate["mean"], s=row["size_mb"], color="#b4436c", zorder=3)
+        axes[1].scatter(speed, verify[name]["mean_kl"], s=row["size_mb"], color="#2a7f9e", zorder=3)
+        for axis, height in ((axes[0], 100 * rate["mean"]), (axes[1], verify[name]["mean_kl"])):
+            axis.annotate(name, (speed, height), xytext=(6, 6), textcoords="offset points", fontsize=8)
+    axes[0].axhline(50, color="#999", linewidth=0.8, linestyle=":")
+    axes[0].set(xlabel="decode, tokens/s (measured-host)", ylabel="win rate against fine-tuned, %", ylim=(0, 100))
+    axes[1].set(xlabel="decode, tokens/s (measured-host)", ylabel="mean KL to the checkpoint, nats")
+    axes[0].margins(x=0.25)
+    axes[1].margins(x=0.25, y=0.2)
+    return _svg(figure)
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> Any:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+    return pyplot.subplots(rows, columns, figsize=size, layout="constrained")
+
+
+def _svg(figure: Any) -> str:
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    pyplot.close(figure)
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,81 @@
+"""What each arm answers to the test split: greedy, so that the same model always gives the same responses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.chat_format import messages_for
+from empathy_edge.console import progress, say
+from empathy_edge.dialogue import Dialogue
+from empathy_edge.runtimes import Reply, open_runtime
+
+BATCH = 16
+"""How many prompts the torch arms answer at once."""
+
+
+def respond(
+    model: str | Path, dialogues: list[Dialogue], file: Path, *, max_new_tokens: int, arm: str
+) -> list[dict[str, Any]]:
+    """Answer every dialogue's utterance; each response is on the disk before the next one is begun.
+
+    Args:
+        model: what `open_runtime` takes.
+        dialogues: the prompts.
+        file: the JSONL to append to; responses that are already in it are kept.
+        max_new_tokens: the most tokens of a response.
+        arm: the arm's name, for the progress bar.
+
+    Returns:
+        One row per dialogue, in their order: id, text, finish_reason, tokens.
+    """
+    done = _read_back(file)
+    missing = [dialogue for dialogue in dialogues if dialogue.id not in done]
+    if missing:
+        if done:
+            say(f"  {arm}: {len(done)} responses are here already, going on")
+        runtime = open_runtime(model, context=2048)
+        # Longest prompts together: less padding, and the first batch shows whether memory suffices.
+        missing.sort(key=lambda dialogue: -len(dialogue.utterance))
+        size = BATCH if hasattr(runtime, "reply_batch") else 1
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with progress() as bar, open(file, "a", encoding="utf-8") as handle:
+            task = bar.add_task(arm, total=len(dialogues), completed=len(done), note="")
+            for start in range(0, len(missing), size):
+                group = missing[start : start + size]
+                conversations = [messages_for(dialogue.utterance) for dialogue in group]
+                if hasattr(runtime, "reply_batch"):
+                    replies: list[Reply] = runtime.reply_batch(conversations, max_new_tokens=max_new_tokens)
+                else:
+                    replies = []
+                    for conversation in conversations:
+                        runtime.forget()  # no response may depend on the ones before it
+                        replies.append(runtime.reply(conversation, max_new_tokens=max_new_tokens))
+                for dialogue, reply in zip(group, replies, strict=True):
+                    done[dialogue.id] = {
+                        "id": dialogue.id,
+                        "text": reply.text,
+                        "finish_reason": reply.finish_reason,
+                        "tokens": len(reply.token_ids),
+                    }
+                    handle.write(json.dumps(done[dialogue.id], ensure_ascii=False) + "\n")
+                handle.flush()
+                bar.advance(task, len(group))
+        runtime.close()
+    return [done[dialogue.id] for dialogue in dialogues]
+
+
+def _read_back(file: Path) -> dict[str, dict[str, Any]]:
+    """The responses that an earlier run left; a line that was cut off is dropped from the file."""
+    if not file.exists():
+        return {}
+    rows = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            rows[row["id"]] = row
+        except (ValueError, KeyError, TypeError):
+            continue
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()), encoding="utf-8")
+    return rows

@@ -1,0 +1,204 @@
+"""Win rates between arms on the test split: both orders, ties kept, intervals over prompts, the judge beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.prompts import load_prompts
+
+from empathy_edge.console import out as stdout
+from empathy_edge.console import table
+from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, write_jsonl
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.recipe import WinrateSettings
+from empathy_edge.run import open_stage, write_json
+
+from .format_checks import check_format, summarize
+from .judge import PairwiseScorer, certify, pairs_from_rows, verdict
+from .responses import respond
+from .stats import bootstrap_mean
+
+BASE, FULL = "base", "fine-tuned"
+
+
+def run(
+    *,
+    arms: dict[str, Path],
+    test: Path,
+    pairs: Path,
+    control: Path,
+    out: Path,
+    settings: WinrateSettings,
+    minimum_accuracy: float,
+    update: bool = False,
+) -> dict[str, Any]:
+    """Let each arm answer the test split, judge them pairwise; writes `responses/`, `verdicts.jsonl`, `winrate.json`.
+
+    Args:
+        arms: arm → model; `base` and `fine-tuned` (the merged checkpoint) among them, the rest are artifacts.
+        test: the test dialogues (JSONL).
+        pairs: `preference.jsonl` of the run, which the judge learns from.
+        control: `control.jsonl` of the run, which the judge is tested on.
+        out: the stage's folder.
+        settings: how many prompts, how long the responses, the bootstrap.
+        minimum_accuracy: what the judge's held-out accuracy must reach to be certified.
+        update: do it again where inputs or settings changed.
+    """
+    stage = open_stage(
+        out,
+        "winrate",
+        settings={
+            **settings.model_dump(),
+            "minimum_accuracy": minimum_accuracy,
+            "prompt_sha256": load_prompts("chat").sha256,
+            "arms": list(arms),
+        },
+        inputs={"test": test, "pairs": pairs, "control": control, **arms},
+        update=update,
+    )
+    if not stage.done:
+        dialogues = read_dialogues(test)[: settings.max_prompts]
+        training = pairs_from_rows(read_jsonl(pairs))
+        shared = {pair.id for pair in training} & {dialogue.id for dialogue in dialogues}
+        if shared:
+            raise EmpathyEdgeError(f"{pairs}: {len(shared)} test dialogues are in it (first: {min(shared)}).")
+        certificate = certify(training, pairs_from_rows(read_jsonl(control)), minimum_accuracy, settings.seed)
+        responses = {
+            arm: respond(
+                model,
+                dialogues,
+                out / "responses" / f"{arm}.jsonl",
+                max_new_tokens=settings.max_new_tokens,
+                arm=arm,
+            )
+            for arm, model in arms.items()
+        }
+        judge = PairwiseScorer(training, settings.seed)
+        verdicts = [
+            row
+            for first, second in _comparisons(list(arms))
+            for row in _judge(judge, dialogues, first, second, responses[first], responses[second])
+        ]
+        write_jsonl(out / "verdicts.jsonl", verdicts)
+        result: dict[str, Any] = {
+            "judge": certificate,
+            "prompts": len(dialogues),
+            "format": {arm: summarize(rows) for arm, rows in responses.items()},
+            "win_rates": [
+                _win_rate(first, second, verdicts, responses, settings) for first, second in _comparisons(list(arms))
+            ],
+        }
+        write_json(out / "winrate.json", result)
+        stage.finish(**result)
+    show(stage.manifest["results"])
+    return stage.manifest
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print format checks and win rates as tables."""
+    stdout.print(
+        table(
+            f"Responses to {result['prompts']} test prompts",
+            ["arm", "well-formed", "stopped", "1–97 words", "no loop", "median words"],
+            [
+                [
+                    arm,
+                    *(f"{row[key]:.1%}" for key in ("ok", "stopped", "length", "no_loop")),
+                    f"{row['median_words']:g}",
+                ]
+                for arm, row in result["format"].items()
+            ],
+        )
+    )
+    judge = result["judge"]
+    title = f"Win rates by {judge['judge']}, {describe_judge(judge)}"
+    stdout.print(
+        table(
+            title,
+            ["comparison", "win rate", "95 % interval", "ties", "both well-formed"],
+            [
+                [
+                    f"{row['first']} against {row['second']}",
+                    f"{row['win_rate']['mean']:.1%}",
+                    f"[{row['win_rate']['low']:.1%}, {row['win_rate']['high']:.1%}]",
+                    f"{row['ties']:.1%}",
+                    "–"
+                    if row["win_rate_well_formed"] is None
+                    else f"{row['win_rate_well_formed']['mean']:.1%} (n={row['win_rate_well_formed']['n']})",
+                ]
+                for row in result["win_rates"]
+            ],
+        )
+    )
+
+
+def describe_judge(judge: dict[str, Any]) -> str:
+    """The judge's accuracy and standing, in one line; stands beside every win rate."""
+
+    def figure(name: str) -> str:
+        low, high = judge[name]["interval"]
+        pairs = f"{judge[name]['pairs']} {name.replace('_', '-')} pairs"
+        return f"{judge[name]['accuracy']:.1%} [{low:.1%}, {high:.1%}] on {pairs}"
+
+    control = f", {figure('control')}" if judge["control"]["pairs"] else ", no control pairs"
+    return f"accuracy {figure('held_out')}{control}; {'certified' if judge['certified'] else 'NOT certified'}"
+
+
+def _comparisons(arms: list[str]) -> list[tuple[str, str]]:
+    """Fine-tuned against base; each artifact against the fine-tuned model and against the base."""
+    artifacts = [arm for arm in arms if arm not in (BASE, FULL)]
+    return [(FULL, BASE), *((arm, FULL) for arm in artifacts), *((arm, BASE) for arm in artifacts)]
+
+
+def _judge(
+    judge: PairwiseScorer,
+    dialogues: list[Dialogue],
+    first: str,
+    second: str,
+    ours: list[dict[str, Any]],
+    theirs: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """One row per dialogue with the verdicts of both orders; points are the first arm's share: 1, 0.5 or 0 each."""
+    rows = []
+    for dialogue, mine, other in zip(dialogues, ours, theirs, strict=True):
+        forth = verdict(judge.prefer(dialogue.utterance, mine["text"], other["text"]))
+        back = verdict(judge.prefer(dialogue.utterance, other["text"], mine["text"]))
+        points = (
+            {"first": 1.0, "tie": 0.5, "second": 0.0}[forth] + {"first": 0.0, "tie": 0.5, "second": 1.0}[back]
+        ) / 2
+        rows.append(
+            {
+                "id": dialogue.id,
+                "emotion": dialogue.emotion,
+                "first": first,
+                "second": second,
+                "verdicts": [forth, back],
+                "points": points,
+            }
+        )
+    return rows
+
+
+def _win_rate(
+    first: str,
+    second: str,
+    verdicts: list[dict[str, Any]],
+    responses: dict[str, list[dict[str, Any]]],
+    settings: WinrateSettings,
+) -> dict[str, Any]:
+    rows = [row for row in verdicts if (row["first"], row["second"]) == (first, second)]
+    formed = {
+        arm: {row["id"] for row in responses[arm] if all(check_format(row["text"], row["finish_reason"]).values())}
+        for arm in (first, second)
+    }
+    both = [row["points"] for row in rows if row["id"] in formed[first] & formed[second]]
+    flips = [row for row in rows if "tie" not in row["verdicts"] and row["verdicts"][0] == row["verdicts"][1]]
+    return {
+        "first": first,
+        "second": second,
+        "win_rate": bootstrap_mean([row["points"] for row in rows], settings.bootstrap, settings.seed),
+        "win_rate_well_formed": bootstrap_mean(both, settings.bootstrap, settings.seed) if both else None,
+        "ties": round(sum(row["points"] == 0.5 for row in rows) / len(rows), 4),
+        "order_flips": round(len(flips) / len(rows), 4),
+    }

@@ -1,0 +1,9 @@
+"""The sample dialogues that ship with the package."""
+
+from importlib import resources
+from pathlib import Path
+
+
+def sample_dialogues() -> Path:
+    """The path of the shipped sample: 224 dialogues, 7 for each of 32 emotions, 32 of them the test split."""
+    return Path(str(resources.files("empathy_edge.data") / "dialogues.jsonl"))

@@ -1,0 +1,30 @@
+"""`docs/commands.md`, made from the command line's own help, so that it cannot go stale unseen."""
+
+from __future__ import annotations
+
+import click
+
+from empathy_edge.cli import cli
+
+HEAD = """# Commands
+
+Made by `make docs` from the command line's own help; a test fails when it is stale. `--debug` on any command shows
+the traceback of an error. Exit codes: 0 done, 1 a verdict of FAIL, 2 usage or input, 3 a prerequisite is missing,
+130 interrupted.
+"""
+
+
+def commands_markdown() -> str:
+    """The help of the program and of every command."""
+    parts = [HEAD, _section("empathy-edge", cli)]
+    parts += [_section(f"empathy-edge {name}", command) for name, command in sorted(cli.commands.items())]
+    return "\n".join(parts)
+
+
+def _section(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+    return f"## {name}\n\n```\n{command.get_help(context)}\n```\n"
+
+
+if __name__ == "__main__":
+    print(commands_markdown(), end="")

@@ -1,0 +1,164 @@
+"""The stages in order. A stage is named by its dotted name and loaded when its turn comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.console import say
+from empathy_edge.data import sample_dialogues
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.models import checkpoint_of
+from empathy_edge.recipe import Recipe
+from empathy_edge.run import locked, read_json, require_space, write_json
+
+STAGES = ("distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report")
+
+RUN = "run.json"
+
+DISK_MB = 2600
+"""What a whole run of a 135M model takes, checkpoints included."""
+
+
+def run_recipe(
+    recipe: Recipe, out: Path, *, data: Path | None = None, until: str | None = None, update: bool = False
+) -> None:
+    """Run every stage of `recipe` into `out`; stages that are done are skipped, a cut-off one is resumed.
+
+    Args:
+        recipe: the checked settings.
+        out: the run's folder.
+        data: dialogues to use instead of the recipe's.
+        until: the last stage to run.
+        update: make stages again whose settings or inputs changed.
+
+    Raises:
+        EmpathyEdgeError: `out` belongs to another recipe, or holds something else.
+        VerdictFailed: the gate's verdict on an artifact is FAIL; everything is written nevertheless.
+    """
+    data = data or (sample_dialogues() if recipe.data == "sample" else Path(recipe.data))
+    if not data.is_file():
+        raise EmpathyEdgeError(f"{data}: no such file. Give the recipe's dialogues with --data FILE.")
+    _claim(out, recipe)
+    with locked(out):
+        require_space(out, 0 if (out / "report").exists() else DISK_MB, "a run")
+        steps = _steps(recipe, data, out, update)
+        last = STAGES.index(until) if until else len(STAGES) - 1
+        for number, name in enumerate(STAGES[: last + 1], 1):
+            start = time.monotonic()
+            say(f"[bold]{number}/{len(STAGES)} {name}[/]")
+            results = steps[name]()
+            spent = time.monotonic() - start
+            say(f"  [dim]{name}: {results}{', ' if results else ''}{spent:.0f} s[/]")
+    if until is None:
+        say(f"Report: {out / 'report' / 'report.html'}")
+    gate = out / "gate" / "gate.json"
+    if last >= STAGES.index("gate"):
+        failed = [arm for arm, item in read_json(gate).items() if item["verdict"] == "FAIL"]
+        if failed:
+            raise VerdictFailed(f"The gate says FAIL for {', '.join(failed)}; see the report for the reasons.")
+
+
+def artifact_folders(out: Path, recipe: Recipe) -> list[Path]:
+    """The artifacts of a run, in the recipe's order."""
+    return [out / "export" / name for name in recipe.export.artifacts]
+
+
+def _claim(out: Path, recipe: Recipe) -> None:
+    """A run's folder belongs to the recipe it was begun with."""
+    if (out / RUN).is_file():
+        begun = read_json(out / RUN)["recipe"]
+        if begun["name"] != recipe.name:
+            raise EmpathyEdgeError(
+                f"{out}: is a run of the recipe '{begun['name']}', not of '{recipe.name}'. Choose another --out."
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise EmpathyEdgeError(
+            f"{out}: holds something that empathy-edge did not make. Choose another --out; it was not touched."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / RUN, {"recipe": recipe.model_dump(mode="json")})
+
+
+def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Callable[[], str]]:
+    """Each stage as a call that returns one line about what it did."""
+
+    def call(dotted: str, **arguments: Any) -> dict[str, Any]:
+        module, function = dotted.split(":")
+        return getattr(import_module(module), function)(**arguments, update=update)["results"]
+
+    def distill() -> str:
+        done = call("empathy_edge.distill.stage:run", data=data, out=out / "distill", settings=recipe.distill)
+        return (
+            f"{done['sft_rows']} SFT rows, {done['preference_pairs']} preference pairs, "
+            f"{done['test_dialogues']} test dialogues"
+        )
+
+    def sft() -> str:
+        done = call(
+            "empathy_edge.finetune.sft:run",
+            rows=out / "distill" / "sft.jsonl",
+            base=checkpoint_of(recipe.base),
+            out=out / "finetune" / "sft",
+            settings=recipe.sft,
+        )
+        return f"{done['steps']} steps, loss {done['loss_first']} → {done['loss_last']}"
+
+    def dpo() -> str:
+        done = call(
+            "empathy_edge.finetune.dpo:run",
+            pairs=out / "distill" / "preference.jsonl",
+            base=checkpoint_of(recipe.base),
+            sft=out / "finetune" / "sft",
+            out=out / "finetune" / "dpo",
+            settings=recipe.dpo,
+        )
+        return f"{done['steps']} steps, reward accuracy {done['reward_accuracy_last']}"
+
+    def export() -> str:
+        call(
+            "empathy_edge.export.stage:run",
+            base=checkpoint_of(recipe.base),
+            adapters=[out / "finetune" / step / "adapter" for step in ("sft", "dpo")],
+            out=out / "export",
+            settings=recipe.export,
+        )
+        return f"{len(recipe.export.artifacts)} artifacts"
+
+    def bench() -> str:
+        call(
+            "empathy_edge.bench.latency:run",
+            artifacts=artifact_folders(out, recipe),
+            out=out / "bench",
+            settings=recipe.bench,
+        )
+        return ""
+
+    def winrate() -> str:
+        arms = {"base": checkpoint_of(recipe.base).path, "fine-tuned": out / "export" / "merged"}
+        arms |= {folder.name: folder for folder in artifact_folders(out, recipe)}
+        call(
+            "empathy_edge.bench.winrate:run",
+            arms=arms,
+            test=out / "distill" / "test.jsonl",
+            pairs=out / "distill" / "preference.jsonl",
+            control=out / "distill" / "control.jsonl",
+            out=out / "winrate",
+            settings=recipe.winrate,
+            minimum_accuracy=recipe.gate.min_judge_accuracy,
+        )
+        return ""
+
+    def gate() -> str:
+        call("empathy_edge.bench.gate:run", winrate=out / "winrate", out=out / "gate", settings=recipe.gate)
+        return ""
+
+    def report() -> str:
+        call("empathy_edge.bench.report:run", run_folder=out, out=out / "report")
+        return ""
+
+    steps = (distill, sft, dpo, export, bench, winrate, gate, report)
+    return dict(zip(STAGES, steps, strict=True))

@@ -1,0 +1,167 @@
+"""A recipe: every setting of a run, checked before anything expensive starts, all faults reported at once."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from empathy_edge.errors import EmpathyEdgeError
+
+ARTIFACTS = ("gguf-f16", "gguf-q8_0", "gguf-q4_0", "gguf-q4_k_m", "onnx-int4")
+"""The artifacts that `export` can make: a format and its quantization."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DistillSettings(_Settings):
+    """The direct method of arXiv 2507.08151: which rated responses become SFT rows and which become pairs."""
+
+    reference: str = "human"
+    models: tuple[str, ...] = Field(default=("chatgpt_empathy",), min_length=1)
+    max_sft: int | None = Field(default=None, ge=1)
+    max_pairs: int | None = Field(default=None, ge=1)
+    seed: int = 0
+
+
+class TrainSettings(_Settings):
+    """One step of fine-tuning with LoRA."""
+
+    epochs: float = Field(default=1.0, gt=0, le=50)
+    learning_rate: float = Field(default=3e-4, gt=0, lt=1)
+    batch_size: int = Field(default=8, ge=1)
+    micro_batch_size: int = Field(default=4, ge=1)
+    lora_rank: int = Field(default=8, ge=1, le=256)
+    lora_alpha: int = Field(default=16, ge=1)
+    max_length: int = Field(default=512, ge=32)
+    save_every_steps: int = Field(default=20, ge=1)
+    weights: Literal["bf16", "fp32"] = "bf16"
+    seed: int = 42
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+        return self
+
+
+class DpoSettings(TrainSettings):
+    """The second step: DPO on preference pairs; `beta` as in Rafailov et al. (arXiv 2305.18290)."""
+
+    learning_rate: float = Field(default=1e-4, gt=0, lt=1)
+    batch_size: int = Field(default=4, ge=1)
+    micro_batch_size: int = Field(default=2, ge=1)
+    beta: float = Field(default=0.1, gt=0, le=10)
+
+
+class ExportSettings(_Settings):
+    """Which artifacts are made, and how far the merge may be from the adapter model."""
+
+    artifacts: tuple[str, ...] = Field(default=ARTIFACTS, min_length=1)
+    merge_tolerance: float = Field(default=1e-2, gt=0)
+    verify_prompts: int = Field(default=8, ge=1)
+
+    @field_validator("artifacts")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in value if name not in ARTIFACTS]
+        if unknown:
+            raise ValueError(f"no such artifact: {', '.join(unknown)}; there are {', '.join(ARTIFACTS)}")
+        return tuple(dict.fromkeys(value))
+
+
+class BenchSettings(_Settings):
+    """Latency and memory of each artifact."""
+
+    repetitions: int = Field(default=5, ge=5)
+    prompt_tokens: int = Field(default=128, ge=8, le=4096)
+    decode_tokens: int = Field(default=64, ge=8, le=1024)
+    threads: int | None = Field(default=None, ge=1)
+
+
+class WinrateSettings(_Settings):
+    """Responses to the test split, and the offline judge that compares them."""
+
+    max_prompts: int | None = Field(default=None, ge=1)
+    max_new_tokens: int = Field(default=160, ge=8, le=2048)
+    bootstrap: int = Field(default=2000, ge=200)
+    seed: int = 0
+
+
+class GateSettings(_Settings):
+    """The bounds of the verdict; a share is between 0 and 1."""
+
+    min_win_rate: float = Field(default=0.45, ge=0, le=1)
+    min_format_ok: float = Field(default=0.95, ge=0, le=1)
+    min_judge_accuracy: float = Field(default=0.75, ge=0.5, le=1)
+
+
+class Recipe(_Settings):
+    """Everything that decides what a run makes."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    base: str = "smollm2-135m"
+    data: str = "sample"
+    distill: DistillSettings = DistillSettings()
+    sft: TrainSettings = TrainSettings()
+    dpo: DpoSettings = DpoSettings()
+    export: ExportSettings = ExportSettings()
+    bench: BenchSettings = BenchSettings()
+    winrate: WinrateSettings = WinrateSettings()
+    gate: GateSettings = GateSettings()
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with the package."""
+    files = resources.files("empathy_edge.recipes").iterdir()
+    return sorted(item.name.removesuffix(".yaml") for item in files if item.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Load a shipped recipe by name, or a YAML file by path.
+
+    Raises:
+        EmpathyEdgeError: it is not there, or has faults; all of them are listed.
+    """
+    if name_or_path in recipe_names():
+        text = (resources.files("empathy_edge.recipes") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    else:
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise EmpathyEdgeError(
+                f"{name_or_path}: no such recipe. Give a YAML file, or one of: {', '.join(recipe_names())}."
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise EmpathyEdgeError(f"{path}: not UTF-8 (byte {error.start}).") from None
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise EmpathyEdgeError(f"{name_or_path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise EmpathyEdgeError(f"{name_or_path}: a recipe is a mapping of settings; this is not one.")
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        faults = [f"  {_field(fault['loc'])}: {_message(fault)}" for fault in error.errors()]
+        count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
+        raise EmpathyEdgeError(f"{name_or_path}: {count} in the recipe:\n" + "\n".join(faults)) from None
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "recipe"
+
+
+def _message(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "no such setting"
+    if fault["type"] == "missing":
+        return "is missing"
+    text = fault["msg"].removeprefix("Value error, ")
+    return f"{text[0].lower()}{text[1:]} (found {fault['input']!r})"

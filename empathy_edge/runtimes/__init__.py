@@ -1,0 +1,54 @@
+"""Something that can speak: torch, llama.cpp or ONNX Runtime GenAI, behind one small interface."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.models import find_model
+from empathy_edge.run import read_json
+from empathy_edge.runtimes.base import Reply, Runtime
+
+__all__ = ["Reply", "Runtime", "default_threads", "open_runtime"]
+
+
+def default_threads() -> int:
+    """As many threads as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_runtime(
+    name: str | Path, *, threads: int | None = None, context: int = 2048, all_logits: bool = False
+) -> Runtime:
+    """Load a model for speaking.
+
+    Args:
+        name: an artifact folder, a .gguf file, a checkpoint folder, a hub id or a shipped model's name.
+        threads: CPU threads; all cores that this process may use by default.
+        context: the context window in tokens (prompt and response together).
+        all_logits: keep the logits of every position, for `Runtime.logits` (llama.cpp needs to know beforehand).
+    """
+    threads = threads or default_threads()
+    ref = find_model(str(name))
+    if ref.kind == "gguf":
+        from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
+
+        return LlamaCppRuntime(ref.path, threads=threads, context=context, all_logits=all_logits)
+    if ref.kind == "checkpoint":
+        from empathy_edge.runtimes.torch_runtime import TorchRuntime
+
+        return TorchRuntime(ref.path, threads=threads, context=context)
+    artifact = read_json(ref.path / "manifest.json")["artifact"]
+    if artifact["format"] == "gguf":
+        from empathy_edge.gguf_header import check_gguf
+        from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
+
+        check_gguf(ref.path / artifact["file"])
+        file = ref.path / artifact["file"]
+        return LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits)
+    if artifact["format"] == "onnx-genai":
+        from empathy_edge.runtimes.genai_runtime import GenAIRuntime
+
+        return GenAIRuntime(ref.path, threads=threads, context=context)
+    raise EmpathyEdgeError(f"{ref.path}: no runtime for the format '{artifact['format']}'.")

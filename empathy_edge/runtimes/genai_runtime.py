@@ -1,0 +1,82 @@
+"""ONNX models on ONNX Runtime GenAI, the runtime with Android and iOS bindings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from empathy_edge.chat_format import read_template
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.runtimes.base import Runtime
+from empathy_edge.runtimes.byte_level import piece_bytes
+
+
+class GenAIRuntime(Runtime):
+    """A folder with genai_config.json, an ONNX graph and its tokenizer."""
+
+    def __init__(self, folder: Path, *, threads: int, context: int) -> None:
+        require_extra("onnxruntime_genai", "onnx", f"Running {folder.name}")
+        import onnxruntime_genai as og
+
+        self._og = og
+        self.name, self.threads = folder.name, threads
+        self.template = read_template(folder)
+        try:
+            config = og.Config(str(folder))
+            options = {"session_options": {"intra_op_num_threads": threads, "inter_op_num_threads": 1}}
+            config.overlay(json.dumps({"model": {"decoder": options}}))
+            self._model = og.Model(config)
+            self._tokenizer = og.Tokenizer(self._model)
+        except Exception as error:  # the bindings raise plain RuntimeError and OrtException
+            raise EmpathyEdgeError(f"{folder}: ONNX Runtime GenAI cannot load it: {error}") from None
+        settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
+        self.context = min(context, int(settings["context_length"]))
+        end = settings["eos_token_id"]
+        self.stop_ids = self._stop_ids(end if isinstance(end, list) else [end])
+        self._special, self._pieces = _vocabulary(folder)
+
+    def tokenize(self, text: str) -> list[int]:
+        return [int(token) for token in self._tokenizer.encode(text)]
+
+    def token_bytes(self, token: int) -> bytes:
+        if token in self._special:
+            return b""
+        piece = self._pieces.get(token, "")
+        known = piece_bytes(piece)
+        return piece.replace("▁", " ").encode("utf-8") if known is None else known
+
+    def tokens(
+        self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
+    ) -> Iterator[int]:
+        parameters = self._og.GeneratorParams(self._model)
+        total = len(ids) + most + 1
+        parameters.set_search_options(
+            max_length=total,
+            min_length=total if ignore_stop else 0,
+            do_sample=temperature > 0,
+            temperature=temperature or 1.0,
+            top_k=40,
+            top_p=0.95,
+            random_seed=seed,
+        )
+        generator = self._og.Generator(self._model, parameters)
+        generator.append_tokens(np.asarray(ids, dtype=np.int32))
+        while not generator.is_done():
+            generator.generate_next_token()
+            yield int(generator.get_next_tokens()[0])
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        parameters = self._og.GeneratorParams(self._model)
+        parameters.set_search_options(max_length=len(ids) + 1)
+        generator = self._og.Generator(self._model, parameters)
+        generator.append_tokens(np.asarray(ids, dtype=np.int32))
+        return np.array(generator.get_output("logits")[0], dtype=np.float32)
+
+
+def _vocabulary(folder: Path) -> tuple[set[int], dict[int, str]]:
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    special = {item["id"] for item in content.get("added_tokens", []) if item.get("special")}
+    return special, {index: piece for piece, index in content["model"]["vocab"].items()}

@@ -1,0 +1,94 @@
+"""GGUF files on llama.cpp, through llama-cpp-python."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.runtimes.base import Runtime
+
+
+class LlamaCppRuntime(Runtime):
+    """One GGUF; keeps its prompt cache between replies, so that a conversation is read only once."""
+
+    def __init__(self, file: Path, *, threads: int, context: int, all_logits: bool = False) -> None:
+        require_extra("llama_cpp", "gguf", f"Running {file.name}")
+        import llama_cpp
+
+        self._llama_cpp = llama_cpp
+        self._file, self._all_logits = file, all_logits
+        self.name, self.threads = file.stem, threads
+        with quiet_stderr():
+            try:
+                self._llama = llama_cpp.Llama(
+                    model_path=str(file),
+                    n_ctx=context,
+                    n_batch=min(512, context),
+                    n_threads=threads,
+                    n_threads_batch=threads,
+                    logits_all=all_logits,
+                    verbose=False,
+                )
+            except (ValueError, RuntimeError, AssertionError):
+                raise EmpathyEdgeError(
+                    f"{file}: llama.cpp cannot load it; the file is damaged or of a kind it does not know."
+                ) from None
+        self.context = self._llama.n_ctx()
+        template = self._llama.metadata.get("tokenizer.chat_template")
+        if not template:
+            raise EmpathyEdgeError(f"{file}: the GGUF has no chat template; export it again with one.")
+        self.template = template
+        self.stop_ids = self._stop_ids([self._llama.token_eos()])
+
+    def tokenize(self, text: str) -> list[int]:
+        return self._llama.tokenize(text.encode("utf-8"), add_bos=False, special=True)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._llama.detokenize([token])
+
+    def tokens(
+        self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
+    ) -> Iterator[int]:
+        if temperature > 0:
+            self._llama.set_seed(seed)
+        # top_k 1 at temperature 0: the greedy choice without sorting the whole vocabulary.
+        return self._llama.generate(
+            list(ids),
+            temp=temperature,
+            top_k=40 if temperature > 0 else 1,
+            top_p=0.95 if temperature > 0 else 1.0,
+            min_p=0.05 if temperature > 0 else 0.0,
+            repeat_penalty=1.0,
+        )
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        if not self._all_logits:
+            raise RuntimeError("open the runtime with all_logits=True")
+        self._llama.reset()
+        self._llama.eval(list(ids))
+        return np.array(self._llama.scores[: len(ids)], dtype=np.float32)
+
+    def forget(self) -> None:
+        self._llama.reset()
+
+    def close(self) -> None:
+        self._llama.close()
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """llama.cpp prints to file descriptor 2 while it loads, whatever `verbose` says."""
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

@@ -1,0 +1,94 @@
+"""The merged checkpoint: base plus adapters in full precision, proven against the adapter model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.chat_format import GOLDEN_CONVERSATION, read_template, turn_end
+from empathy_edge.console import quiet_libraries
+from empathy_edge.errors import VerdictFailed, require_extra
+from empathy_edge.lora import adapter_model, add_adapters
+from empathy_edge.models import ModelRef
+from empathy_edge.run import open_stage, read_json, require_space
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+)
+
+
+def make(
+    *, base: ModelRef, adapters: list[Path], out: Path, tolerance: float, update: bool = False
+) -> dict[str, Any]:
+    """Merge `adapters` into `base` and write a checkpoint folder.
+
+    Args:
+        base: the checkpoint that the first adapter was trained on.
+        adapters: PEFT adapter folders, in the order in which they were trained.
+        out: the checkpoint's folder.
+        tolerance: the largest allowed difference of any logit between merged and adapter model, in nats.
+        update: make it again where inputs or settings changed.
+
+    Raises:
+        VerdictFailed: the merged model does not say what the adapter model says.
+    """
+    require_extra("peft", "train", "Merging adapters")
+    stage = open_stage(
+        out,
+        "merged",
+        settings={"base": base.name, "base_sha256": base.sha256, "tolerance": tolerance},
+        inputs={f"adapter_{index}": path for index, path in enumerate(adapters)},
+        update=update,
+    )
+    if stage.done:
+        return stage.manifest
+    require_space(out, 1.1 * sum(file.stat().st_size for file in base.path.glob("*.safetensors")) / 1e6, "merging")
+    quiet_libraries()
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32, local_files_only=True)
+    add_adapters(model, adapters)
+    model.save_pretrained(out)
+    del model
+    for name in TOKENIZER_FILES:
+        if (base.path / name).is_file():
+            shutil.copyfile(base.path / name, out / name)
+    return stage.finish(**_proof(base.path, adapters, out, tolerance))
+
+
+def _proof(base: Path, adapters: list[Path], merged: Path, tolerance: float) -> dict[str, Any]:
+    """Compare the checkpoint as it lies on the disk with base + adapters; fails above `tolerance`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(merged, local_files_only=True)
+    ids = tokenizer.apply_chat_template(
+        GOLDEN_CONVERSATION, add_generation_prompt=True, return_dict=False, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        wanted = adapter_model(base, adapters)(input_ids=ids).logits
+        model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32, local_files_only=True)
+        found = model(input_ids=ids).logits
+    difference = float((wanted - found).abs().max())
+    if not difference <= tolerance:
+        raise VerdictFailed(
+            f"{merged}: the merged checkpoint differs from the adapter model by {difference:.4f} in a logit "
+            f"(allowed: {tolerance})."
+        )
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    tied = embedding.data_ptr() == head.data_ptr()
+    if tied != bool(read_json(base / "config.json").get("tie_word_embeddings")):
+        raise VerdictFailed(f"{merged}: input and output embeddings are {'tied' if tied else 'untied'} by the merge.")
+    if read_template(merged).encode() != read_template(base).encode():
+        raise VerdictFailed(f"{merged}: the chat template is not the base's.")
+    return {
+        "merge_max_abs_logit_difference": round(difference, 6),
+        "merge_positions": int(ids.shape[1]),
+        "tied_embeddings": tied,
+        "turn_end": turn_end(read_template(merged)),
+    }

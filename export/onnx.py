@@ -1,0 +1,41 @@
+"""A checkpoint as ONNX for ONNX Runtime GenAI, by its own model builder in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+
+
+def write_genai(checkpoint: Path, folder: Path, precision: str) -> None:
+    """Write genai_config.json, the graph with its weights, and the tokenizer into `folder`.
+
+    Args:
+        checkpoint: a folder of safetensors.
+        folder: where the files go; it exists.
+        precision: `int4` (the builder's block-wise weight quantization).
+
+    Raises:
+        EmpathyEdgeError: the builder failed; its last lines are in the message.
+    """
+    for module in ("onnxruntime_genai", "onnx_ir", "onnxscript"):
+        require_extra(module, "onnx", "Exporting to ONNX")
+    scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=folder))
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
+    command += ["-i", str(checkpoint), "-o", str(scratch / "out"), "-p", precision, "-e", "cpu"]
+    command += ["-c", str(scratch / "cache")]
+    try:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            last = [line for line in done.stderr.splitlines() if line.strip()][-3:]
+            raise EmpathyEdgeError(f"{checkpoint}: onnxruntime-genai's builder failed:\n  " + "\n  ".join(last))
+        for item in (scratch / "out").iterdir():
+            os.replace(item, folder / item.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
