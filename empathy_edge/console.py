@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -47,12 +48,12 @@ def progress() -> Progress:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table whose first column is a name and whose other columns are figures."""
-    result = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    """A table whose first column is a name and whose other columns are figures; cells are plain text, not markup."""
+    result = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold")
     for index, column in enumerate(columns):
         result.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
-        result.add_row(*row)
+        result.add_row(*map(escape, row))
     return result
 
 

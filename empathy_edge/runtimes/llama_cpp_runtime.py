@@ -38,7 +38,9 @@ class LlamaCppRuntime(Runtime):
                 raise EmpathyEdgeError(
                     f"{file}: llama.cpp cannot load it; the file is damaged or of a kind it does not know."
                 ) from None
-        self.context = self._llama.n_ctx()
+        architecture = self._llama.metadata.get("general.architecture", "llama")
+        trained = int(self._llama.metadata.get(f"{architecture}.context_length", self._llama.n_ctx()))
+        self.context = min(self._llama.n_ctx(), trained)
         template = self._llama.metadata.get("tokenizer.chat_template")
         if not template:
             raise EmpathyEdgeError(f"{file}: the GGUF has no chat template; export it again with one.")

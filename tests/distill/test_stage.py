@@ -1,0 +1,88 @@
+"""The direct method's rules (arXiv 2507.08151)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.dialogue import read_jsonl
+from empathy_edge.distill.stage import run
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.recipe import DistillSettings
+from tests.conftest import dialogue_row, write_rows
+
+
+def _rated(name: str, human: int, model: int, split: str = "train") -> dict[str, object]:
+    responses = [
+        {"source": "human", "text": f"human on {name}", "rating": human},
+        {"source": "llm", "text": f"model on {name}", "rating": model},
+    ]
+    return dialogue_row(id=name, utterance=f"I say {name}.", responses=responses, split=split)
+
+
+def test_rules_of_the_direct_method(tmp_path: Path) -> None:
+    data = write_rows(
+        tmp_path / "rated.jsonl",
+        _rated("both-good", 3, 3),
+        _rated("human-okay", 2, 3),
+        _rated("human-bad", 1, 3),
+        _rated("model-okay", 1, 2),
+        _rated("human-better", 3, 1),
+        _rated("kept-for-test", 3, 3, split="test"),
+        _rated("pair-for-test", 1, 3, split="test"),
+    )
+    results = run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))["results"]
+    sft, pairs, control, test = (
+        read_jsonl(tmp_path / "out" / f"{name}.jsonl") for name in ("sft", "preference", "control", "test")
+    )
+    assert [row["id"] for row in sft] == ["both-good"]
+    assert sft[0]["completion"] == [{"role": "assistant", "content": "model on both-good"}]
+    assert [message["role"] for message in sft[0]["prompt"]] == ["system", "user"]
+    assert [row["id"] for row in pairs] == ["human-okay", "human-bad"]
+    assert pairs[1]["chosen"][0]["content"] == "model on human-bad"
+    assert pairs[1]["rejected"][0]["content"] == "human on human-bad"
+    assert [row["id"] for row in control] == ["human-better"]
+    assert [row["id"] for row in test] == ["kept-for-test", "pair-for-test"]
+    assert results["sft_rows"] == 1 and results["preference_pairs"] == 2
+
+
+def test_paper_data_counts(paper_csv: Path, tmp_path: Path) -> None:
+    settings = DistillSettings(max_sft=300, max_pairs=150)
+    results = run(data=paper_csv, out=tmp_path / "out", settings=settings)["results"]
+    assert (results["sft_found"], results["pairs_found"]) == (639, 593)
+    assert (results["sft_rows"], results["preference_pairs"], results["test_dialogues"]) == (300, 150, 250)
+    test = {row["id"] for row in read_jsonl(tmp_path / "out" / "test.jsonl")}
+    for name in ("sft", "preference", "control"):
+        assert not test & {row["id"] for row in read_jsonl(tmp_path / "out" / f"{name}.jsonl")}
+
+
+def test_sampling_follows_its_seed(tmp_path: Path) -> None:
+    rows = [_rated(f"s{number}", 3, 3) for number in range(30)] + [_rated(f"p{number}", 1, 3) for number in range(30)]
+    data = write_rows(tmp_path / "rated.jsonl", *rows)
+
+    def ids(seed: int, out: str) -> list[str]:
+        settings = DistillSettings(models=("llm",), max_sft=5, max_pairs=5, seed=seed)
+        run(data=data, out=tmp_path / out, settings=settings)
+        return [row["id"] for row in read_jsonl(tmp_path / out / "sft.jsonl")]
+
+    assert ids(1, "a") == ids(1, "b") != ids(2, "c")
+
+
+def test_unknown_source_lists_the_files_sources(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3))
+    with pytest.raises(EmpathyEdgeError, match=r"'gpt'(.|\n)*human, llm"):
+        run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("gpt",)))
+
+
+def test_too_few_rows_say_what_is_needed(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3))
+    with pytest.raises(EmpathyEdgeError, match="1 SFT rows and 0 preference pairs"):
+        run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))
+
+
+def test_manifest_names_inputs_by_hash(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3), _rated("b", 1, 3))
+    run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["inputs"]["data"]["path"] == "rated.jsonl" and len(manifest["inputs"]["data"]["sha256"]) == 64
+    assert set(manifest["outputs"]) == {"sft.jsonl", "preference.jsonl", "control.jsonl", "test.jsonl"}

@@ -1,0 +1,117 @@
+"""SFT and DPO on a tiny model: what is trained, what is refused, and that it learns."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.data import sample_dialogues
+from empathy_edge.dialogue import read_jsonl, write_jsonl
+from empathy_edge.distill import stage as distill
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.finetune import dpo, sft
+from empathy_edge.finetune.rows import check_lengths, load_rows
+from empathy_edge.models import find_model
+from empathy_edge.recipe import DistillSettings, DpoSettings, TrainSettings
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("rows") / "distill"
+    settings = DistillSettings(reference="first-draft", models=("editor",), max_sft=12, max_pairs=12)
+    distill.run(data=sample_dialogues(), out=out, settings=settings)
+    return out
+
+
+FAST = {"batch_size": 4, "micro_batch_size": 2, "learning_rate": 0.01, "weights": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def tuned(rows: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tuned")
+    base = find_model(str(tiny_model))
+    sft.run(rows=rows / "sft.jsonl", base=base, out=out / "sft", settings=TrainSettings(epochs=6, **FAST))
+    dpo.run(
+        pairs=rows / "preference.jsonl",
+        base=base,
+        sft=out / "sft",
+        out=out / "dpo",
+        settings=DpoSettings(epochs=6, **FAST),
+    )
+    return out
+
+
+def test_both_steps_learn(tuned: Path) -> None:
+    first = json.loads((tuned / "sft" / "manifest.json").read_text())["results"]
+    assert first["loss_last"] < 0.97 * first["loss_first"] and first["steps"] == 18
+    second = json.loads((tuned / "dpo" / "manifest.json").read_text())["results"]
+    assert abs(second["loss_first"] - 0.693) < 0.1 and second["loss_last"] < second["loss_first"]
+    assert second["reward_margin_last"] > 0
+
+
+def test_a_step_leaves_adapter_curves_and_manifest_only(tuned: Path) -> None:
+    for step in ("sft", "dpo"):
+        names = sorted(str(path.relative_to(tuned / step)) for path in (tuned / step).rglob("*") if path.is_file())
+        assert names == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "curves.jsonl",
+                         "manifest.json"]  # fmt: skip
+        steps = [row["step"] for row in read_jsonl(tuned / step / "curves.jsonl")]
+        assert steps == list(range(1, len(steps) + 1))
+
+
+def test_loss_is_on_the_response_and_its_stop_token_only(
+    rows: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the loss on the whole text, the check before training must refuse."""
+    import trl
+
+    class WholeText(trl.SFTConfig):
+        def __init__(self, **arguments: object) -> None:
+            super().__init__(**{**arguments, "completion_only_loss": False})
+
+    monkeypatch.setattr(trl, "SFTConfig", WholeText)
+    with pytest.raises(EmpathyEdgeError, match="The loss would be taken on"):
+        sft.run(rows=rows / "sft.jsonl", base=find_model(str(tiny_model)), out=tmp_path / "sft",
+                settings=TrainSettings(**FAST))  # fmt: skip
+
+
+def test_cut_off_response_is_refused_before_training(rows: Path, tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    examples = load_rows(rows / "sft.jsonl", ("prompt", "completion"))
+    check_lengths(rows / "sft.jsonl", examples, tokenizer, 512)
+    with pytest.raises(EmpathyEdgeError, match=r"sft\.jsonl: row \d+: 'completion' ends at token \d+, beyond"):
+        check_lengths(rows / "sft.jsonl", examples, tokenizer, 64)
+
+
+@pytest.mark.parametrize("bad", [{"prompt": []}, {"completion": [{"role": "assistant", "content": " "}]}, {}])
+def test_bad_training_row_is_named(bad: dict[str, object], tmp_path: Path) -> None:
+    good = {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}
+    write_jsonl(tmp_path / "sft.jsonl", [good, {**good, **bad} if bad else {"text": "x"}])
+    with pytest.raises(EmpathyEdgeError, match=r"sft\.jsonl: row 2: '(prompt|completion)'"):
+        load_rows(tmp_path / "sft.jsonl", ("prompt", "completion"))
+
+
+def test_dpo_refuses_an_sft_adapter_of_another_base(
+    tuned: Path, rows: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    with open(other / "model.safetensors", "r+b") as handle:
+        handle.seek(-4, 2)
+        handle.write(b"\0\0\0\0")
+    with pytest.raises(EmpathyEdgeError, match="trained on another base"):
+        dpo.run(pairs=rows / "preference.jsonl", base=find_model(str(other)), sft=tuned / "sft", out=tmp_path / "dpo",
+                settings=DpoSettings())  # fmt: skip
+
+
+def test_same_seed_gives_the_same_adapter(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    from empathy_edge.run import sha256_file
+
+    hashes = []
+    for name in ("a", "b"):
+        sft.run(rows=rows / "sft.jsonl", base=find_model(str(tiny_model)), out=tmp_path / name,
+                settings=TrainSettings(epochs=1, **FAST))  # fmt: skip
+        hashes.append(sha256_file(tmp_path / name / "adapter" / "adapter_model.safetensors"))
+    assert hashes[0] == hashes[1]

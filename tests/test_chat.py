@@ -1,0 +1,55 @@
+"""The terminal chat, through a pipe and with a context that overflows."""
+
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.chat import Conversation
+from empathy_edge.runtimes import open_runtime
+from tests.conftest import run_command
+from tests.test_export import exported  # noqa: F401 - a fixture
+
+
+def test_chat_in_a_pipe(exported: Path) -> None:  # noqa: F811
+    lines = "Hello\n\n/stats\n/reset\n/dance\nHello\n/quit\nnever reached\n"
+    result = run_command("chat", exported / "gguf-f16", "--max-new-tokens", "8", "--context", "256", input=lines)
+    assert result.returncode == 0, result.stderr
+    first, second = [line for line in result.stdout.splitlines() if line]
+    assert first == second  # /reset forgot everything, and greedy answers repeat
+    for words in ("tokens/s", "MB anonymous", "Started over", "/dance: no such command"):
+        assert words in result.stderr
+
+
+def test_chat_on_gguf_needs_no_torch(exported: Path) -> None:  # noqa: F811
+    import subprocess
+    import sys
+
+    script = (
+        "import sys\nfrom empathy_edge.cli import run_cli\n"
+        f"code = run_cli(['chat', {str(exported / 'gguf-f16')!r}, '--max-new-tokens', '4', '--context', '256'])\n"
+        "assert code == 0\nassert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], input="Hi\n", capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_overflow_drops_the_oldest_turns_and_keeps_the_newest(exported: Path) -> None:  # noqa: F811
+    runtime = open_runtime(exported / "gguf-f16", context=256)
+    conversation = Conversation(runtime, room=32)
+    dropped = 0
+    for turn in range(12):
+        messages, gone = conversation.prompt(f"This is what I say in turn number {turn}.")
+        dropped += gone
+        assert len(runtime.encode(messages)) + 32 <= 256
+        assert messages[0]["role"] == "system" and messages[1]["role"] == "user"
+        assert messages[-1]["content"].endswith(f"turn number {turn}.")
+        conversation.turns.append({"role": "assistant", "content": "I hear you, and that sounds hard."})
+    assert dropped and len(conversation.turns) < 24
+    runtime.close()
+
+
+@pytest.mark.slow
+def test_shipped_model_answers() -> None:
+    result = run_command("chat", "smollm2-135m", "--max-new-tokens", "40", input="What is the capital of France?\n")
+    assert result.returncode == 0, result.stderr
+    assert "Paris" in result.stdout

