@@ -11,7 +11,10 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.recipe import GateSettings
 from empathy_edge.run import open_stage, read_json, write_json
 
+from .stats import sign_test
 from .winrate import BASE, FULL
+
+SIGNIFICANT = 0.05
 
 
 def run(*, winrate: Path, out: Path, settings: GateSettings, update: bool = False) -> dict[str, Any]:
@@ -32,20 +35,26 @@ def run(*, winrate: Path, out: Path, settings: GateSettings, update: bool = Fals
 def decide(arm: str, result: dict[str, Any], settings: GateSettings) -> dict[str, Any]:
     """The verdict on one artifact.
 
-    FAIL needs evidence: malformed responses beyond the bound, or a win rate against the fine-tuned model whose 95 %
-    interval lies wholly below the bound, by a certified judge. PASS needs the one-sided 95 % lower bound above it,
-    and a certified judge. All else is INCONCLUSIVE.
+    FAIL needs evidence: significantly fewer well-formed responses than the fine-tuned model on the same prompts, or a
+    win rate against it whose 95 % interval lies wholly below the bound, by a certified judge. PASS needs the one-sided
+    95 % lower bound above it, a certified judge, and well-formed responses. All else is INCONCLUSIVE.
     """
     fails, doubts = [], []
-    formed = result["format"][arm]["ok"]
-    if formed < settings.min_format_ok:
-        full = result["format"][FULL]["ok"]
-        reason = f"{formed:.1%} of responses are well-formed (bound {settings.min_format_ok:.1%})"
-        if formed < full:
-            fails.append(f"{reason}; the fine-tuned model has {full:.1%}")
-        else:
-            doubts.append(f"{reason}; the fine-tuned model is no better ({full:.1%})")
-    rate = _rate(result, arm, FULL)["win_rate"]
+    compared = _rate(result, arm, FULL)
+    formed, full = result["format"][arm]["ok"], result["format"][FULL]["ok"]
+    worse, better = compared["only_second_well_formed"], compared["only_first_well_formed"]
+    p = sign_test(worse, better)
+    if p < SIGNIFICANT:
+        fails.append(
+            f"{formed:.1%} of responses are well-formed, of the fine-tuned model's {full:.1%}: worse on {worse} prompts, "
+            f"better on {better} (p = {p:.2g})"
+        )
+    elif formed < settings.min_format_ok:
+        doubts.append(
+            f"{formed:.1%} of responses are well-formed (bound {settings.min_format_ok:.0%}), of the fine-tuned model's "
+            f"{full:.1%}"
+        )
+    rate = compared["win_rate"]
     certified = result["judge"]["certified"]
     shown = f"win rate against fine-tuned {rate['mean']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n={rate['n']}"
     if rate["high"] < settings.min_win_rate:

@@ -63,6 +63,7 @@ def respond(
                 handle.flush()
                 bar.advance(task, len(group))
         runtime.close()
+        say(f"  {arm}: {len(dialogues)} responses")
     return [done[dialogue.id] for dialogue in dialogues]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import comb, sqrt
 
 import numpy as np
 
@@ -15,6 +15,12 @@ def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def sign_test(worse: int, better: int) -> float:
+    """The one-sided p of at least `worse` of `worse + better` discordant prompts by chance (exact McNemar test)."""
+    n = worse + better
+    return sum(comb(n, count) for count in range(worse, n + 1)) / 2**n
 
 
 def bootstrap_mean(values: list[float], resamples: int, seed: int) -> dict[str, float]:

@@ -199,6 +199,8 @@ def _win_rate(
         "second": second,
         "win_rate": bootstrap_mean([row["points"] for row in rows], settings.bootstrap, settings.seed),
         "win_rate_well_formed": bootstrap_mean(both, settings.bootstrap, settings.seed) if both else None,
+        "only_first_well_formed": len(formed[first] - formed[second]),
+        "only_second_well_formed": len(formed[second] - formed[first]),
         "ties": round(sum(row["points"] == 0.5 for row in rows) / len(rows), 4),
         "order_flips": round(len(flips) / len(rows), 4),
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from empathy_edge.bench.format_checks import check_format, summarize
 from empathy_edge.bench.overhead import compare
-from empathy_edge.bench.stats import bootstrap_mean, wilson
+from empathy_edge.bench.stats import bootstrap_mean, sign_test, wilson
 
 from empathy_edge.memory import memory_mb
 from tests.conftest import assert_one_clear_error, run_command
@@ -75,6 +75,11 @@ def test_wilson_against_the_papers_figure() -> None:
     """90 % of 250 has a Wilson interval of 85.7–93.1 %."""
     low, high = wilson(225, 250)
     assert (round(100 * low, 1), round(100 * high, 1)) == (85.7, 93.1)
+
+
+def test_sign_test_is_exact() -> None:
+    assert sign_test(0, 0) == 1 and sign_test(5, 0) == 1 / 32
+    assert sign_test(6, 2) == pytest.approx(37 / 256)
 
 
 def test_bootstrap_covers() -> None:

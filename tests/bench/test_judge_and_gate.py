@@ -109,10 +109,19 @@ def _result(
         "lower_bound_one_sided": mean - 0.84 * half,
         "n": 99,
     }
+    worse, better = (20, 0) if ok < full_ok else (1, 1)
     return {
         "format": {"base": {"ok": 0.5}, "fine-tuned": {"ok": full_ok}, "q4": {"ok": ok}},
         "judge": {"certified": certified, "doubts": [] if certified else ["it knows only style"]},
-        "win_rates": [{"first": "q4", "second": "fine-tuned", "win_rate": rate}],
+        "win_rates": [
+            {
+                "first": "q4",
+                "second": "fine-tuned",
+                "win_rate": rate,
+                "only_first_well_formed": better,
+                "only_second_well_formed": worse,
+            }
+        ],
     }
 
 
