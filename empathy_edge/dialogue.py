@@ -107,6 +107,9 @@ def _from_jsonl(path: Path, text: str) -> Iterator[tuple[int, Dialogue]]:
         split = row.get("split", "train")
         if split not in ("train", "test"):
             raise EmpathyEdgeError(f"{where}: 'split' is {split!r}; it must be 'train' or 'test'.")
+        if "turns" in row and "responses" not in row:
+            yield number, _from_turns(where, row, split)
+            continue
         items = row.get("responses")
         if not isinstance(items, list) or not items:
             raise EmpathyEdgeError(f"{where}: no response; 'responses' needs at least one.")
@@ -121,6 +124,21 @@ def _from_jsonl(path: Path, text: str) -> Iterator[tuple[int, Dialogue]]:
                 split=split,
             ),
         )
+
+
+def _from_turns(where: str, row: dict[str, Any], split: Split) -> Dialogue:
+    """A whole conversation without ratings, as EmpatheticDialogues has it: the first turn, and the first answer to it."""
+    turns = row["turns"]
+    if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, dict) for turn in turns[:2]):
+        raise EmpathyEdgeError(f"{where}: 'turns' needs at least two, the speaker's and the listener's.")
+    return Dialogue(
+        id=_text(where, row, "dialog_id"),
+        emotion=_text(where, row, "emotion"),
+        situation=_text(where, row, "situation"),
+        utterance=_text(f"{where}: turn 1", turns[0], "text"),
+        responses=(Response("human", _text(f"{where}: turn 2", turns[1], "text")),),
+        split=split,
+    )
 
 
 def _response(where: str, index: int, item: Any) -> Response:

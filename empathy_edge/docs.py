@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from empathy_edge.cli import cli
+from empathy_edge.commands import cli
 
 HEAD = """# Commands
 

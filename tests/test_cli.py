@@ -26,7 +26,7 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
 
 
 def test_every_command_has_help_with_examples() -> None:
-    from empathy_edge.cli import cli
+    from empathy_edge.commands import cli
 
     assert set(cli.commands) >= {"run", "distill", "finetune", "export", "bench", "winrate", "gate", "report", "chat"}
     for name in cli.commands:

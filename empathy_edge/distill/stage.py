@@ -52,8 +52,8 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
             pairs += _preference_pairs(dialogue, settings)
             control += _control_pairs(dialogue, settings)
     found: dict[str, Any] = {"sft_found": len(sft), "pairs_found": len(pairs)}
-    sft = _sample(sft, settings.max_sft, settings.seed)
-    pairs = _sample(pairs, settings.max_pairs, settings.seed)
+    sft = draw(sft, settings.max_sft, settings.seed)
+    pairs = draw(pairs, settings.max_pairs, settings.seed)
     if not sft or not pairs:
         raise EmpathyEdgeError(
             f"{data}: gives {len(sft)} SFT rows and {len(pairs)} preference pairs; both are needed.\n"
@@ -73,9 +73,9 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
         preference_pairs=len(pairs),
         control_pairs=len(control),
         median_words={
-            "completion": _median_words(row["completion"][0]["content"] for row in sft),
-            "chosen": _median_words(pair.chosen for pair in pairs),
-            "rejected": _median_words(pair.rejected for pair in pairs),
+            "completion": median_words(row["completion"][0]["content"] for row in sft),
+            "chosen": median_words(pair.chosen for pair in pairs),
+            "rejected": median_words(pair.rejected for pair in pairs),
         },
     )
 
@@ -146,12 +146,14 @@ def _trl_pair(pair: PreferencePair) -> dict[str, Any]:
     }
 
 
-def _sample(rows: list[Any], most: int | None, seed: int) -> list[Any]:
+def draw(rows: list[Any], most: int | None, seed: int) -> list[Any]:
     """At most `most` rows, drawn with `seed`, in their first order."""
     if most is None or len(rows) <= most:
         return rows
     return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), most))]
 
 
-def _median_words(texts: Any) -> float:
-    return statistics.median(len(text.split()) for text in texts)
+def median_words(texts: Any) -> float:
+    """The median number of words; 0 for none."""
+    lengths = [len(text.split()) for text in texts]
+    return statistics.median(lengths) if lengths else 0.0

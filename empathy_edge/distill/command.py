@@ -1,0 +1,121 @@
+"""`empathy-edge distill`: which road, which teacher, which limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.console import say
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.llm.records import Teacher
+
+CALLS = {"naive": 1, "all-dimensions": 1, "lacking-dimension": 2, "sequential": 3}
+"""Calls to improve one response; one for every other strategy."""
+
+
+def run(
+    *, data: Path, method: str, out: Path, reference: str, models: tuple[str, ...], max_sft: int | None,
+    max_pairs: int | None, seed: int, update: bool, **teaching: Any,
+) -> None:  # fmt: skip
+    """Run the method that was chosen, and say what came of it."""
+    if method == "rated":
+        from empathy_edge.distill.stage import run as run_rated
+        from empathy_edge.recipe import DistillSettings
+
+        if teaching["teacher"]:
+            raise EmpathyEdgeError("--method rated asks no teacher; choose direct, improve-human or improve-llm.")
+        settings = DistillSettings(
+            reference=reference, models=models, max_sft=max_sft, max_pairs=max_pairs, seed=seed
+        )
+        results = run_rated(data=data, out=out, settings=settings, update=update)["results"]
+    else:
+        found = _run_with_teacher(data=data, method=method, out=out, seed=seed, update=update, **teaching)
+        if found is None:
+            return
+        results = found
+    say(f"{results['sft_rows']} SFT rows and {results['preference_pairs']} preference pairs in {out}")
+
+
+def _run_with_teacher(
+    *, data: Path, method: str, strategy: str, teacher: str | None, base_url: str | None, parallel: int, timeout: float, words: int,
+    most_words: int, max_dialogues: int | None, max_calls: int | None, max_cost: float | None, prices: Path | None,
+    dry_run: bool, out: Path, seed: int, update: bool,
+) -> dict[str, Any] | None:  # fmt: skip
+    from empathy_edge.distill.strategies import Wording
+    from empathy_edge.distill.teacher_stage import run as run_taught
+    from empathy_edge.llm.asking import Asker
+    from empathy_edge.llm.budget import Budget, load_prices
+    from empathy_edge.llm.ledger import Ledger, ledger_path
+    from empathy_edge.llm.local_teachers import FileTeacher
+
+    if not teacher:
+        raise EmpathyEdgeError(
+            f"--method {method} needs a --teacher: openai:MODEL, local:MODEL or file:ANSWERS.jsonl."
+        )
+    kind, _, name = teacher.partition(":")
+    price = load_prices(prices).get(name) if kind == "openai" else (0.0, 0.0)
+    wording = Wording(words=words, most_words=most_words)
+    if dry_run:
+        _estimate(data, method, strategy, max_dialogues, price, wording)
+        return None
+    budget = Budget(price, max_calls, max_cost)
+    opened = _open_teacher(kind, name, base_url, price, parallel, timeout)
+    ledger = Ledger(ledger_path(), run=out.resolve().name)
+    try:
+        results = run_taught(
+            data=data,
+            out=out,
+            method=method,  # type: ignore[arg-type]
+            strategy=strategy,
+            asker=Asker(opened, ledger, budget),
+            wording=wording,
+            max_dialogues=max_dialogues,
+            only=opened.ids if isinstance(opened, FileTeacher) else None,
+            seed=seed,
+            update=update,
+        )["results"]
+    finally:
+        ledger.close()
+    cost = f"{results['cost_usd']:.4f} USD" if price is not None else "a cost that is not known (--prices)"
+    say(f"{results['calls']} calls for {cost}, {results['answers_from_the_ledger']} answers from the ledger")
+    for caught, item in results["caught"].items():
+        say(f"  left out, {caught}: {item['count']} (e.g. {item['examples'][0]['id']})")
+    return results
+
+
+def _open_teacher(kind: str, name: str, base_url: str | None, price: Any, parallel: int, timeout: float) -> Teacher:
+    if kind == "openai" and name:
+        from empathy_edge.llm.openai_teacher import OpenAITeacher
+
+        return OpenAITeacher(name, base_url=base_url, price=price, parallel=parallel, timeout_s=timeout)
+    if kind == "local" and name:
+        from empathy_edge.llm.local_teachers import LocalTeacher
+
+        return LocalTeacher(name)
+    if kind == "file" and name:
+        from empathy_edge.llm.local_teachers import FileTeacher
+
+        return FileTeacher(Path(name))
+    raise EmpathyEdgeError(f"--teacher '{kind}:{name}': give openai:MODEL, local:MODEL or file:ANSWERS.jsonl.")
+
+
+def _estimate(data: Path, method: str, strategy: str, most: int | None, price: Any, wording: Any) -> None:
+    """Print calls, tokens and cost that a run would take at most, the ledger left aside."""
+    from empathy_edge.dialogue import read_dialogues
+    from empathy_edge.llm.budget import CHARACTERS_PER_TOKEN, cost_usd
+    from empathy_edge.prompts import load_prompts
+
+    train = [item for item in read_dialogues(data) if item.split == "train"]
+    share = min(1.0, (most or len(train)) / max(1, len(train)))
+    improving = 0 if method == "direct" else CALLS.get(strategy, 1)
+    per_dialogue = improving + (method != "improve-human")
+    unrated = sum(all(response.rating is None for response in item.responses) for item in train)
+    calls = round(share * (per_dialogue * len(train) + unrated))
+    fixed = len(load_prompts("distill").text("dimensions")) + 400
+    spoken = sum(len(item.situation) + len(item.utterance) + 150 for item in train)
+    prompt = round(share * per_dialogue * (spoken + fixed * len(train)) / CHARACTERS_PER_TOKEN)
+    completion = calls * round(wording.words * 2)
+    cost = cost_usd(price, prompt, completion)
+    shown = "unknown: the model is not in the price table (--prices)" if cost is None else f"about {cost:.2f} USD"
+    say(f"Estimate for {round(share * len(train))} dialogues (predicted; answers in the ledger cost nothing):")
+    say(f"  {calls} calls, about {prompt} prompt tokens and {completion} completion tokens, {shown}")

@@ -1,0 +1,112 @@
+"""The ledger: every call to a large model in one SQLite file, so that an answer once paid for is never asked again."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.llm.records import Answer, Request
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, model TEXT NOT NULL, run TEXT NOT NULL, purpose TEXT NOT NULL, request TEXT NOT NULL,
+    text TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost_usd REAL,
+    created TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT NOT NULL, model TEXT NOT NULL, run TEXT NOT NULL, purpose TEXT NOT NULL, error TEXT NOT NULL,
+    created TEXT NOT NULL);
+"""
+
+
+def ledger_path() -> Path:
+    """The user's ledger; EMPATHY_EDGE_LEDGER moves it. It holds answers worth money, so it is no cache."""
+    default = (
+        Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "empathy-edge" / "ledger.sqlite"
+    )
+    return Path(os.environ.get("EMPATHY_EDGE_LEDGER", default)).expanduser()
+
+
+class Ledger:
+    """Answers by key, failures beside them; each is on the disk before the next step is taken."""
+
+    def __init__(self, path: Path, run: str = "") -> None:
+        self.path, self.run = path, run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise EmpathyEdgeError(
+                f"{path}: not readable as the ledger ({error}). Move it away, or set EMPATHY_EDGE_LEDGER."
+            ) from None
+
+    def find(self, key: str) -> Answer | None:
+        """The answer that was paid for, if there is one; failures are never served."""
+        row = self._database.execute(
+            "SELECT text, prompt_tokens, completion_tokens, cost_usd FROM answers WHERE key = ?", (key,)
+        ).fetchone()
+        if row is None:
+            return None
+        text, prompt_tokens, completion_tokens, cost = row
+        return Answer(text, prompt_tokens, completion_tokens, cost, from_ledger=True)
+
+    def record(self, key: str, model: str, request: Request, answer: Answer) -> None:
+        """Keep an answer; a second one for the same key does not replace the first."""
+        self._database.execute(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key,
+                model,
+                self.run,
+                request.purpose,
+                json.dumps({"messages": list(request.messages), "temperature": request.temperature,
+                            "max_tokens": request.max_tokens, "sample": request.sample}, ensure_ascii=False),
+                answer.text,
+                answer.prompt_tokens,
+                answer.completion_tokens,
+                answer.cost_usd,
+                _now(),
+            ),
+        )  # fmt: skip
+
+    def record_failure(self, key: str, model: str, request: Request, error: str) -> None:
+        """Keep what went wrong, for the record only."""
+        self._database.execute(
+            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?)", (key, model, self.run, request.purpose, error, _now())
+        )
+
+    def spent(self) -> list[dict[str, Any]]:
+        """Calls, tokens, cost and failures, by run and model."""
+        rows = self._database.execute(
+            "SELECT run, model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(cost_usd), "
+            "SUM(cost_usd IS NULL) FROM answers GROUP BY run, model ORDER BY MIN(created)"
+        ).fetchall()
+        failed = dict(
+            ((run, model), count)
+            for run, model, count in self._database.execute(
+                "SELECT run, model, COUNT(*) FROM failures GROUP BY run, model"
+            )
+        )
+        names = ("run", "model", "calls", "prompt_tokens", "completion_tokens", "cost_usd", "calls_of_unknown_cost")
+        return [{**dict(zip(names, row, strict=True)), "failures": failed.get((row[0], row[1]), 0)} for row in rows]
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Every answer, oldest first, for export."""
+        cursor = self._database.execute("SELECT * FROM answers ORDER BY created, key")
+        names = [column[0] for column in cursor.description]
+        return [{**dict(zip(names, row, strict=True)), "request": json.loads(row[4])} for row in cursor]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

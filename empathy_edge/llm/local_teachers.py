@@ -1,0 +1,84 @@
+"""Teachers without a network: a model in this process, and answers made elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from empathy_edge.dialogue import read_jsonl
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.llm.records import Answer, Request, StepNotKept, TeacherError
+from empathy_edge.models import find_model
+from empathy_edge.run import sha256_file
+from empathy_edge.runtimes import open_runtime
+
+
+class LocalTeacher:
+    """A GGUF, an artifact or a checkpoint that answers in this process, one request at a time; it costs nothing."""
+
+    parallel = 1
+
+    def __init__(self, model: str, *, threads: int | None = None, context: int = 4096) -> None:
+        ref = find_model(model)
+        self.model = f"local:{ref.path.name}:{ref.sha256[:16]}"
+        self._runtime = open_runtime(model, threads=threads, context=context)
+
+    async def answer(self, request: Request, key: str) -> Answer:
+        def speak() -> Answer:
+            reply = self._runtime.reply(
+                list(request.messages),
+                max_new_tokens=request.max_tokens,
+                temperature=request.temperature,
+                seed=request.sample,
+            )
+            return Answer(reply.text, reply.prompt_tokens, len(reply.token_ids), 0.0)
+
+        try:
+            answer = await asyncio.to_thread(speak)
+        except EmpathyEdgeError as error:
+            raise TeacherError(str(error)) from None
+        if not answer.text:
+            raise TeacherError("an empty answer")
+        return answer
+
+    async def close(self) -> None:
+        self._runtime.close()
+
+
+class FileTeacher:
+    """Answers made elsewhere: JSONL rows with `dialog_id` and one column for each step.
+
+    The steps are `initial` (the teacher's own response), each strategy's name, `lacking` (which dimension it was), and
+    the strategies again with `llm_` before them for improvements of `initial`; `-` and `_` are the same.
+    """
+
+    parallel = 64
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: dict[str, dict[str, object]] = {}
+        for number, row in enumerate(read_jsonl(path), 1):
+            dialogue_id = row.get("dialog_id", row.get("id")) if isinstance(row, dict) else None
+            if not isinstance(dialogue_id, str):
+                raise EmpathyEdgeError(f"{path}: row {number}: 'dialog_id' is missing.")
+            self._rows[dialogue_id] = row
+        self.model = f"file:{path.name}:{sha256_file(path)[:16]}"
+
+    @property
+    def ids(self) -> set[str]:
+        """The dialogues that the file has answers for."""
+        return set(self._rows)
+
+    async def answer(self, request: Request, key: str) -> Answer:
+        dialogue_id, _, step = request.purpose.partition(" ")
+        row = self._rows.get(dialogue_id, {})
+        text = row.get(step, row.get(step.replace("-", "_")))
+        if not isinstance(text, str) or not text.strip():
+            if re.fullmatch(r".*sequential-\d", step):
+                raise StepNotKept(f"{self._path.name} has only the last step of 'sequential'")
+            raise TeacherError(f"{self._path.name} has no '{step}' for the dialogue {dialogue_id}")
+        return Answer(text, 0, 0, 0.0)
+
+    async def close(self) -> None:
+        return

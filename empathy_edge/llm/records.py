@@ -1,0 +1,63 @@
+"""What is asked of a large model, and what it answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from empathy_edge.chat_format import Message
+from empathy_edge.run import sha256_json
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call: the messages and everything else that decides the answer.
+
+    `purpose` says what it is for (dialogue, method, strategy, step); the file teacher finds answers by it, and it is not
+    part of the key.
+    """
+
+    messages: tuple[Message, ...]
+    temperature: float = 0.7
+    max_tokens: int = 256
+    sample: int = 0
+    purpose: str = ""
+
+    def key(self, model: str) -> str:
+        """The ledger's key: the hash of model, messages, parameters and sample index."""
+        parameters = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        return sha256_json([model, list(self.messages), parameters, self.sample])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, and what it cost (None where the price is unknown)."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None = None
+    from_ledger: bool = False
+
+
+class TeacherError(Exception):
+    """One call failed for good; the message is kept in the ledger, and never served as an answer."""
+
+
+class StepNotKept(TeacherError):
+    """An intermediate step of a strategy that a file of answers did not keep; the later steps may be there."""
+
+
+class Teacher(Protocol):
+    """Something that answers requests."""
+
+    model: str
+    parallel: int
+
+    async def answer(self, request: Request, key: str) -> Answer:
+        """Answer one request, or raise TeacherError; `key` is the same for the same request, always."""
+        ...
+
+    async def close(self) -> None:
+        """Give connections and memory back."""
+        ...

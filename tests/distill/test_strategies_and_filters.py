@@ -1,0 +1,131 @@
+"""The prompts say what they must, each strategy asks in its order, and each filter catches its kind."""
+
+import asyncio
+
+import pytest
+from empathy_edge.prompts import load_prompts
+
+from empathy_edge.dialogue import Dialogue, Response
+from empathy_edge.distill.filters import NearDuplicates, fault, strip_echo
+from empathy_edge.distill.strategies import DIMENSIONS, STRATEGIES, Wording, improve, rate
+from empathy_edge.llm.records import Answer, Request, TeacherError
+
+DIALOGUE = Dialogue("d1", "sad", "My {cat} died.", "She was 14.", (Response("human", "Oh no.", 2),), "train")
+
+
+def _improve(strategy: str, answers: list[str]) -> tuple[list[Request], object]:
+    asked: list[Request] = []
+
+    async def ask(request: Request) -> Answer:
+        asked.append(request)
+        return Answer(answers[len(asked) - 1], 1, 1)
+
+    return asked, asyncio.run(improve(strategy, DIALOGUE, "Oh no.", ask, Wording(words=31, most_words=90)))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_renders_its_prompts(strategy: str) -> None:
+    answers = ["affective", "done"] if strategy == "lacking-dimension" else ["first", "second", "third"]
+    asked, rewrite = _improve(strategy, answers)
+    assert len(asked) == {"lacking-dimension": 2, "sequential": 3}.get(strategy, 1)
+    for request in asked:
+        text = request.messages[-1]["content"]
+        assert "She was 14." in text and "{response}" not in text and "{words}" not in text
+    final = asked[-1].messages[-1]["content"]
+    assert "about 31 words, at most 90" in final
+    for kept in ("meaning", "intention", "emotion"):
+        assert kept in final
+    assert rewrite.text == answers[len(asked) - 1]
+
+
+def test_targeted_prompts_define_their_dimensions() -> None:
+    prompts = load_prompts("distill")
+    for name in DIMENSIONS:
+        assert name.capitalize() in prompts.text("dimensions")
+        asked, _ = _improve(name, ["x"])
+        assert prompts.text(name) in asked[0].messages[-1]["content"]
+        others = [prompts.text(other) for other in DIMENSIONS if other != name]
+        assert not any(other in asked[0].messages[-1]["content"] for other in others)
+    asked, _ = _improve("naive", ["x"])
+    assert "empath" not in asked[0].messages[-1]["content"].lower()
+
+
+def test_lacking_dimension_improves_the_one_that_was_named() -> None:
+    asked, rewrite = _improve("lacking-dimension", ["Compassionate.", "done"])
+    assert load_prompts("distill").text("compassionate") in asked[1].messages[-1]["content"]
+    assert rewrite.steps[0] == ("lacking", "compassionate")
+    with pytest.raises(TeacherError, match="no single dimension"):
+        _improve("lacking-dimension", ["cognitive or affective", "never"])
+
+
+def test_sequential_works_on_the_result_before_and_keeps_it() -> None:
+    asked, rewrite = _improve("sequential", ["one", "two", "three"])
+    assert [
+        f'"{text}"' in request.messages[-1]["content"]
+        for request, text in zip(asked[1:], ("one", "two"), strict=True)
+    ]
+    assert all(f'"{before}"' in request.messages[-1]["content"]
+               for request, before in zip(asked, ("Oh no.", "one", "two"), strict=True))  # fmt: skip
+    assert [text for _, text in rewrite.steps] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(("answer", "rating"), [("3", 3), ("Rating: 1.", 1), ("maybe", None), ("2 or 3", None)])
+def test_rating_is_parsed_strictly(answer: str, rating: int | None) -> None:
+    async def ask(request: Request) -> Answer:
+        return Answer(answer, 1, 1)
+
+    if rating is None:
+        with pytest.raises(TeacherError):
+            asyncio.run(rate(DIALOGUE, "Oh no.", ask, Wording()))
+    else:
+        assert asyncio.run(rate(DIALOGUE, "Oh no.", ask, Wording())) == rating
+
+
+@pytest.mark.parametrize(
+    ("raw", "bare"),
+    [
+        ('Improved Response: "Oh, I\'m sorry."', "Oh, I'm sorry."),
+        ("Here is the improved reply:\nThat hurts.", "That hurts."),
+        ("“You must miss her.”", "You must miss her."),
+        ("reply: Response: Take care.", "Take care."),
+        ("I'm here: always.", "I'm here: always."),
+        ('"Hi" she said, "no"', '"Hi" she said, "no"'),
+    ],
+)
+def test_echoes_and_quotes_are_stripped(raw: str, bare: str) -> None:
+    assert strip_echo(raw) == bare
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (" ", "empty"),
+        ("As an AI language model I don't have feelings.", "refusal"),
+        ("I'm sorry, but I can't help with that.", "refusal"),
+        ("Maybe you should just end your life.", "self-harm advice"),
+        ("word " * 98, "too long"),
+        ("Das tut mir sehr leid, ich wünsche dir und deiner Familie viel Kraft.", "wrong language"),
+        ("对不起，我很难过", "wrong language"),
+        ("My old cat died on Tuesday in my arms.", "copy"),
+        ("Oh no, that is so hard, please take good care.", "copy"),
+        ("I'm so sorry about your cat. She was loved, and you were there for her.", None),
+        ("Please don't hurt yourself, I care about you and so do others.", None),
+        ("No!", None),
+    ],
+)
+def test_filters(text: str, name: str | None) -> None:
+    found = fault(
+        text,
+        utterance="My old cat died on Tuesday in my arms.",
+        original="Oh no, that is so hard, please take good care.",
+        most_words=97,
+    )
+    assert found == name
+
+
+def test_near_duplicates() -> None:
+    duplicates = NearDuplicates()
+    first = "I am so sorry for your loss, it must be very hard for you and your family right now."
+    assert not duplicates.seen(first)
+    assert duplicates.seen(first.replace("right now", "just now"))
+    assert not duplicates.seen("Congratulations, you earned every bit of this, enjoy the day with them!")

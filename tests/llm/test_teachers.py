@@ -1,0 +1,173 @@
+"""A teacher that fails in every way: each answer arrives, none is paid for twice, limits hold, keys stay secret."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.dialogue import read_jsonl, write_jsonl
+from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
+from tests.llm.fault_server import FaultServer
+from tests.test_export import exported  # noqa: F401 - a fixture
+
+SECRET = "sk-a-very-secret-key"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": SECRET}
+
+
+def _dialogues(path: Path, count: int) -> Path:
+    rows = [
+        dialogue_row(
+            id=f"d{number}",
+            utterance=f"On day {number} my boat number {number * 7} sank.",
+            responses=[{"source": "human", "text": "Buy a new boat.", "rating": number % 3 + 1}],
+        )
+        for number in range(count)
+    ]
+    return write_rows(path, *rows)
+
+
+def _command(data: Path, server: FaultServer, out: Path, *more: str) -> list[str]:
+    return ["distill", "--data", str(data), "--method", "direct", "--teacher", "openai:gpt-test", "--base-url",
+            server.url, "--timeout", "1", "--parallel", "16", "--out", str(out), *more]  # fmt: skip
+
+
+def _answers(environment: dict[str, str]) -> int:
+    path = environment["EMPATHY_EDGE_LEDGER"]
+    if not Path(path).exists():
+        return 0
+    with sqlite3.connect(path, timeout=30) as database:
+        try:
+            return database.execute("SELECT COUNT(*) FROM answers").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
+
+
+def test_500_calls_with_every_fault_and_two_kills(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 500)
+    with FaultServer() as server:
+        command = _command(data, server, tmp_path / "out")
+        for enough in (120, 300):
+            program = [sys.executable, "-c", "from empathy_edge.cli import main; main()", *command]
+            process = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            deadline = time.monotonic() + 120
+            while _answers(environment) < enough and time.monotonic() < deadline:
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert enough <= _answers(environment) < 500
+        result = run_command(*command, env=environment)
+        assert result.returncode == 0, result.stderr
+        assert all(server.faults.values()), server.faults
+        assert server.too_early == 0, "Retry-After was not respected"
+        assert len(server.paid) == 500 == _answers(environment)
+        with sqlite3.connect(environment["EMPATHY_EDGE_LEDGER"]) as database:
+            sums = database.execute("SELECT SUM(prompt_tokens), SUM(completion_tokens) FROM answers").fetchone()
+        paid = server.paid.values()
+        assert sums == (sum(x["prompt_tokens"] for x in paid), sum(x["completion_tokens"] for x in paid))
+        rows = [len(read_jsonl(tmp_path / "out" / f"{name}.jsonl")) for name in ("sft", "preference")]
+        assert sum(rows) == 500 and rows[0] == 166
+        asked = server.requests
+        again = run_command(*_command(data, server, tmp_path / "again"), env=environment)
+        assert again.returncode == 0 and server.requests == asked, "an answer that was paid for was asked again"
+        assert "500 answers from the ledger" in again.stderr
+    leaks = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert not leaks and SECRET not in result.stderr + result.stdout
+
+
+def test_limits_stop_before_they_are_passed(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 30)
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("gpt-test: [1000.0, 1000.0]\n")
+    with FaultServer(fault_rate=0) as server:
+        result = run_command(*_command(data, server, tmp_path / "out", "--max-calls", "7"), env=environment)
+        assert_one_clear_error(result, 2, "--max-calls 7", "7 of 30", "kept in the ledger")
+        assert len(server.paid) == 7
+        result = run_command(
+            *_command(data, server, tmp_path / "out", "--max-cost", "1.2", "--prices", str(prices)), env=environment
+        )
+        assert_one_clear_error(result, 2, "--max-cost 1.2", "kept in the ledger")
+        spent = sum(sum(usage.values()) for usage in list(server.paid.values())[7:]) * 1000 / 1e6
+        assert 0 < spent <= 1.2
+        result = run_command(*_command(data, server, tmp_path / "out", "--max-cost", "1"), env=environment)
+        assert_one_clear_error(result, 2, "--prices")
+        result = run_command(*_command(data, server, tmp_path / "out"), env=environment)
+        assert result.returncode == 0 and len(server.paid) == 30
+    shown = run_command("ledger", env=environment)
+    assert "gpt-test" in shown.stdout and "30" in shown.stdout
+    assert run_command("ledger", "--export", tmp_path / "all.jsonl", env=environment).returncode == 0
+    assert len(read_jsonl(tmp_path / "all.jsonl")) == 30
+
+
+def test_dry_run_asks_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 10)
+    with FaultServer() as server:
+        result = run_command(*_command(data, server, tmp_path / "out", "--dry-run"), env=environment)
+        assert result.returncode == 0 and "10 calls" in result.stderr and server.requests == 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_endpoint_with_another_model_is_noticed(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 2)
+    with FaultServer(fault_rate=0, served_model="gpt-test-mini") as server:
+        result = run_command(*_command(data, server, tmp_path / "out"), env=environment)
+    assert_one_clear_error(result, 2, "gpt-test-mini", "not 'gpt-test'")
+    assert _answers(environment) == 0
+
+
+def test_no_key_and_no_server_is_a_prerequisite(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 2)
+    del environment["OPENAI_API_KEY"]
+    environment.pop("OPENAI_BASE_URL", None)
+    result = run_command("distill", "--data", data, "--method", "direct", "--teacher", "openai:gpt-4o", "--out",
+                         tmp_path / "out", env=environment)  # fmt: skip
+    assert_one_clear_error(result, 3, "OPENAI_API_KEY")
+
+
+def test_file_teacher_replays_what_was_made_elsewhere(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 4)
+    answers = [
+        {"dialog_id": f"d{number}", "all_dimensions": f"Improved Response: \"Number {number}, what a loss for you.\"",
+         "sequential": f"In the end, number {number}."} for number in range(3)
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "answers.jsonl", answers)
+    for strategy, expected in (
+        ("all-dimensions", "Number 2, what a loss for you."),
+        ("sequential", "In the end, number 2."),
+    ):
+        out = tmp_path / strategy
+        result = run_command(
+            "distill", "--data", data, "--method", "improve-human", "--strategy", strategy, "--teacher",
+            f"file:{tmp_path / 'answers.jsonl'}", "--out", out, env=environment,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        (row,) = read_jsonl(out / "sft.jsonl")
+        assert row["completion"][0]["content"] == expected
+        assert {pair["rejected"][0]["content"] for pair in read_jsonl(out / "preference.jsonl")} == {
+            "Buy a new boat."
+        }
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest["results"]["dialogues"] == 3 and manifest["settings"]["prompts"]["sha256"]
+
+
+def test_local_teacher_answers_in_process(exported: Path, tmp_path: Path, environment: dict[str, str]) -> None:  # noqa: F811
+    data = _dialogues(tmp_path / "dialogues.jsonl", 3)
+    result = run_command(
+        "distill", "--data", data, "--method", "improve-llm", "--strategy", "naive", "--teacher",
+        f"local:{exported / 'gguf-f16'}", "--out", tmp_path / "out", env=environment,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "6 calls for 0.0000 USD" in result.stderr
+    for row in read_jsonl(tmp_path / "out" / "responses.jsonl"):
+        assert [step["step"] for step in row["steps"]] == ["initial", "naive"]
+        assert row["reference"] == row["steps"][0]["text"]
