@@ -120,7 +120,9 @@ def _trade_offs(bench: list[dict[str, Any]], rates: dict[Any, Any], verify: dict
         axes[0].scatter(speed, 100 * rate["mean"], s=row["size_mb"], color="#b4436c", zorder=3)
         axes[1].scatter(speed, verify[name]["mean_kl"], s=row["size_mb"], color="#2a7f9e", zorder=3)
         for axis, height in ((axes[0], 100 * rate["mean"]), (axes[1], verify[name]["mean_kl"])):
-            axis.annotate(name, (speed, height), xytext=(6, 6), textcoords="offset points", fontsize=8)
+            # Above and below in turn, so that neighbours do not write over each other.
+            shift = (6, 8) if bench.index(row) % 2 == 0 else (6, -14)
+            axis.annotate(name, (speed, height), xytext=shift, textcoords="offset points", fontsize=8)
     axes[0].axhline(50, color="#999", linewidth=0.8, linestyle=":")
     axes[0].set(xlabel="decode, tokens/s (measured-host)", ylabel="win rate against fine-tuned, %", ylim=(0, 100))
     axes[1].set(xlabel="decode, tokens/s (measured-host)", ylabel="mean KL to the checkpoint, nats")
