@@ -130,6 +130,22 @@ def distill(**options: Any) -> None:
     run_command(**options)
 
 
+@cli.command(
+    epilog=EXAMPLES + "  empathy-edge convert rows --to llama-factory --out llama-factory\n"
+    "  empathy-edge convert rows --to parquet --out parquet"
+)
+@click.argument("rows", type=_path())
+@click.option("--to", "layout", required=True, type=click.Choice(("llama-factory", "parquet")), help="The layout.")
+@_out()
+def convert(rows: Path, layout: str, out: Path) -> None:
+    """Write the folder ROWS that `distill` made in the layout of another trainer."""
+    from empathy_edge.console import say
+    from empathy_edge.distill.layouts import convert as write
+
+    for file in write(rows, layout, out):
+        say(f"{file}")
+
+
 @cli.command(epilog=EXAMPLES + "  empathy-edge ledger\n  empathy-edge ledger --export answers.jsonl")
 @click.option("--export", "export_file", type=_path(), help="Write every answer to this new JSONL file.")
 def ledger(export_file: Path | None) -> None:

@@ -46,7 +46,9 @@ def open_runtime(
 
         check_gguf(ref.path / artifact["file"])
         file = ref.path / artifact["file"]
-        return LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits)
+        runtime = LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits)
+        runtime.name = ref.path.name
+        return runtime
     if artifact["format"] == "onnx-genai":
         from empathy_edge.runtimes.genai_runtime import GenAIRuntime
 

@@ -86,3 +86,25 @@ def test_manifest_names_inputs_by_hash(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["inputs"]["data"]["path"] == "rated.jsonl" and len(manifest["inputs"]["data"]["sha256"]) == 64
     assert set(manifest["outputs"]) == {"sft.jsonl", "preference.jsonl", "control.jsonl", "test.jsonl"}
+
+
+def test_layouts_for_other_trainers(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    from tests.conftest import assert_one_clear_error, run_command
+
+    data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3), _rated("b", 1, 3))
+    rows = tmp_path / "rows"
+    run(data=data, out=rows, settings=DistillSettings(models=("llm",)))
+    assert run_command("convert", rows, "--to", "llama-factory", "--out", tmp_path / "lf").returncode == 0
+    info = json.loads((tmp_path / "lf" / "dataset_info.json").read_text())
+    assert info["empathy_dpo"]["ranking"] is True
+    (row,) = json.loads((tmp_path / "lf" / info["empathy_sft"]["file_name"]).read_text())
+    assert [turn["from"] for turn in row["conversations"]] == ["system", "human", "gpt"]
+    (pair,) = json.loads((tmp_path / "lf" / "dpo.json").read_text())
+    assert pair["chosen"] == {"from": "gpt", "value": "model on b"} and pair["rejected"]["value"] == "human on b"
+    assert run_command("convert", rows, "--to", "parquet", "--out", tmp_path / "pq").returncode == 0
+    file = str(tmp_path / "pq" / "sft.parquet")
+    loaded = load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded[0]["completion"] == [{"role": "assistant", "content": "model on a"}]
+    assert_one_clear_error(run_command("convert", rows, "--to", "parquet", "--out", tmp_path / "pq"), 2, "not empty")
