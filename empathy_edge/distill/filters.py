@@ -6,9 +6,10 @@ import re
 from collections import Counter, defaultdict
 from typing import Any
 
+from empathy_edge.leakage import shingles
+
 EXAMPLES = 3
 COPIED = 0.8
-NEAR_DUPLICATE = 0.7
 
 _ECHO = re.compile(
     r"^\s*(?:(?:here(?:'s| is)[^:\n]{0,60}|(?:the |my )?(?:improved|rewritten|revised|new|better)?\s*(?:response|reply|answer|version))\s*:\s*)+",
@@ -118,28 +119,6 @@ def fault(text: str, *, utterance: str, original: str, most_words: int) -> str |
     return None
 
 
-class NearDuplicates:
-    """Finds responses whose words in threes mostly stand in an earlier one as well (Jaccard, exact, by inverted index)."""
-
-    def __init__(self) -> None:
-        self._texts: list[set[tuple[str, ...]]] = []
-        self._places: dict[tuple[str, ...], list[int]] = defaultdict(list)
-
-    def seen(self, text: str) -> bool:
-        """Whether an earlier text was nearly the same; remembers this one."""
-        shingles = _shingles(text)
-        shared: Counter[int] = Counter()
-        for shingle in shingles:
-            shared.update(self._places[shingle])
-        duplicate = any(
-            count / len(shingles | self._texts[place]) >= NEAR_DUPLICATE for place, count in shared.items()
-        )
-        for shingle in shingles:
-            self._places[shingle].append(len(self._texts))
-        self._texts.append(shingles)
-        return duplicate
-
-
 class Caught:
     """Counts what each filter caught, with the first few examples, for the manifest."""
 
@@ -173,12 +152,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[\w']+", text.lower())
 
 
-def _shingles(text: str) -> set[tuple[str, ...]]:
-    words = _words(text)
-    return {tuple(words[place : place + 3]) for place in range(max(1, len(words) - 2))}
-
-
 def _overlap(text: str, other: str) -> float:
     """The share of `text`'s three-word runs that stand in `other`."""
-    mine, theirs = _shingles(text), _shingles(other)
+    mine, theirs = shingles(text), shingles(other)
     return len(mine & theirs) / len(mine) if len(_words(text)) >= 3 else 0.0

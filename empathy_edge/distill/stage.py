@@ -10,6 +10,7 @@ from typing import Any
 from empathy_edge.chat_format import messages_for
 from empathy_edge.dialogue import Dialogue, PreferencePair, read_dialogues, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.leakage import leaked_ids
 from empathy_edge.prompts import load_prompts
 from empathy_edge.recipe import DistillSettings
 from empathy_edge.run import open_stage
@@ -54,6 +55,11 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     found: dict[str, Any] = {"sft_found": len(sft), "pairs_found": len(pairs)}
     sft = draw(sft, settings.max_sft, settings.seed)
     pairs = draw(pairs, settings.max_pairs, settings.seed)
+    kept = [(item.id, item.utterance) for item in test]
+    leaked = set(leaked_ids(((row["id"], row["prompt"][-1]["content"]) for row in sft), kept))
+    leaked |= set(leaked_ids(((pair.id, pair.prompt[-1]["content"]) for pair in pairs), kept))
+    sft = [row for row in sft if row["id"] not in leaked]
+    pairs = [pair for pair in pairs if pair.id not in leaked]
     if not sft or not pairs:
         raise EmpathyEdgeError(
             f"{data}: gives {len(sft)} SFT rows and {len(pairs)} preference pairs; both are needed.\n"
@@ -72,6 +78,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
         sft_rows=len(sft),
         preference_pairs=len(pairs),
         control_pairs=len(control),
+        left_out_as_nearly_in_the_test_split=sorted(leaked),
         median_words={
             "completion": median_words(row["completion"][0]["content"] for row in sft),
             "chosen": median_words(pair.chosen for pair in pairs),

@@ -6,7 +6,6 @@ The three methods of arXiv 2507.08151: `direct`, `improve-human`, `improve-llm`.
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +13,11 @@ from typing import Any, Literal
 from empathy_edge.chat_format import messages_for
 from empathy_edge.console import progress, say
 from empathy_edge.dialogue import Dialogue, read_dialogues, write_jsonl
-from empathy_edge.distill.filters import Caught, NearDuplicates, fault, strip_echo
+from empathy_edge.distill.filters import Caught, fault, strip_echo
 from empathy_edge.distill.stage import draw, median_words
 from empathy_edge.distill.strategies import Wording, answer_directly, improve, rate
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.leakage import NearDuplicates, leaked_ids
 from empathy_edge.llm.asking import Asker
 from empathy_edge.llm.budget import BudgetReached
 from empathy_edge.llm.records import TeacherError
@@ -97,11 +97,10 @@ def run(
     caught = Caught()
     for name, dialogue_id in failed:
         caught.add("teacher failed", dialogue_id, name)
-    good = _filtered(results, wording, caught)
+    test = [item for item in everything if item.split == "test"]
+    good = _filtered(results, test, wording, caught)
     sft = [_sft_row(item) for item in good if item.rating == 3]
     pairs = [_pair_row(item) for item in good if item.rating in (1, 2)]
-    test = [item for item in everything if item.split == "test"]
-    _check_leakage(good, test)
     write_jsonl(out / "responses.jsonl", [_record(item) for item in results])
     write_jsonl(out / "sft.jsonl", sft)
     write_jsonl(out / "preference.jsonl", pairs)
@@ -187,37 +186,30 @@ async def _distil(dialogue: Dialogue, method: Method, strategy: str, ask: Any, w
     return Distilled(dialogue, first, rating, strip_echo(rewrite.text), steps + rewrite.steps)
 
 
-def _filtered(results: list[Distilled], wording: Wording, caught: Caught) -> list[Distilled]:
-    duplicates = NearDuplicates()
+def _filtered(results: list[Distilled], test: list[Dialogue], wording: Wording, caught: Caught) -> list[Distilled]:
+    """The results that no filter catches; what is caught is counted, and stays in `responses.jsonl`."""
+    leaked = set(
+        leaked_ids(
+            ((item.dialogue.id, item.dialogue.utterance) for item in results),
+            ((item.id, item.utterance) for item in test),
+        )
+    )
+    seen = NearDuplicates()
     good = []
     for item in results:
         name = fault(
             item.text, utterance=item.dialogue.utterance, original=item.reference, most_words=wording.most_words
         )
-        if name is None and duplicates.seen(item.text):
+        if name is None and item.dialogue.id in leaked:
+            name = "in the test split"
+        if name is None and seen.has(item.text):
             name = "near-duplicate"
         if name is None:
+            seen.add(item.text)
             good.append(item)
         else:
             caught.add(name, item.dialogue.id, item.text)
     return good
-
-
-def _check_leakage(good: list[Distilled], test: list[Dialogue]) -> None:
-    """No test dialogue, by id or by its words, may be trained on."""
-    ids = {item.id for item in test}
-    words = {_normal(item.utterance) for item in test}
-    leaked = [
-        item.dialogue.id for item in good if item.dialogue.id in ids or _normal(item.dialogue.utterance) in words
-    ]
-    if leaked:
-        raise EmpathyEdgeError(
-            f"{len(leaked)} training dialogues are also in the test split (first: {leaked[0]}); remove them from one."
-        )
-
-
-def _normal(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def _record(item: Distilled) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.rows import check_lengths, load_rows
+from empathy_edge.leakage import refuse_leaks
 from empathy_edge.models import ModelRef
 from empathy_edge.recipe import DpoSettings
 from empathy_edge.run import open_stage, read_json, require_space
@@ -37,6 +38,7 @@ def run(
     )
     if stage.done:
         return stage.manifest
+    refuse_leaks(pairs)
     examples = load_rows(pairs, ("prompt", "chosen", "rejected"))
     require_space(out, 200, "the DPO adapter and its checkpoints")
     quiet_libraries()

@@ -9,6 +9,7 @@ from empathy_edge.chat_format import turn_end
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.rows import check_lengths, load_rows
+from empathy_edge.leakage import refuse_leaks
 from empathy_edge.models import ModelRef
 from empathy_edge.recipe import TrainSettings
 from empathy_edge.run import open_stage, require_space
@@ -26,6 +27,7 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
     )
     if stage.done:
         return stage.manifest
+    refuse_leaks(rows)
     examples = load_rows(rows, ("prompt", "completion"))
     require_space(out, 200, "the SFT adapter and its checkpoints")
     quiet_libraries()

@@ -56,6 +56,15 @@ def test_paper_data_counts(paper_csv: Path, tmp_path: Path) -> None:
         assert not test & {row["id"] for row in read_jsonl(tmp_path / "out" / f"{name}.jsonl")}
 
 
+def test_nearly_a_test_dialogue_is_left_out_and_named(tmp_path: Path) -> None:
+    copied = {**_rated("copy", 3, 3), "utterance": "I SAY: keep for test!"}
+    kept = {**_rated("kept", 1, 3, split="test"), "utterance": "I say, keep for test."}
+    data = write_rows(tmp_path / "rated.jsonl", copied, kept, _rated("a", 3, 3), _rated("b", 1, 3))
+    results = run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))["results"]
+    assert results["left_out_as_nearly_in_the_test_split"] == ["copy"]
+    assert [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")] == ["a"]
+
+
 def test_sampling_follows_its_seed(tmp_path: Path) -> None:
     rows = [_rated(f"s{number}", 3, 3) for number in range(30)] + [_rated(f"p{number}", 1, 3) for number in range(30)]
     data = write_rows(tmp_path / "rated.jsonl", *rows)

@@ -6,8 +6,9 @@ import pytest
 from empathy_edge.prompts import load_prompts
 
 from empathy_edge.dialogue import Dialogue, Response
-from empathy_edge.distill.filters import NearDuplicates, fault, strip_echo
+from empathy_edge.distill.filters import fault, strip_echo
 from empathy_edge.distill.strategies import DIMENSIONS, STRATEGIES, Wording, improve, rate
+from empathy_edge.leakage import NearDuplicates
 from empathy_edge.llm.records import Answer, Request, TeacherError
 
 DIALOGUE = Dialogue("d1", "sad", "My {cat} died.", "She was 14.", (Response("human", "Oh no.", 2),), "train")
@@ -124,8 +125,7 @@ def test_filters(text: str, name: str | None) -> None:
 
 
 def test_near_duplicates() -> None:
-    duplicates = NearDuplicates()
     first = "I am so sorry for your loss, it must be very hard for you and your family right now."
-    assert not duplicates.seen(first)
-    assert duplicates.seen(first.replace("right now", "just now"))
-    assert not duplicates.seen("Congratulations, you earned every bit of this, enjoy the day with them!")
+    seen = NearDuplicates([first])
+    assert seen.has(first) and seen.has(first.replace("right now", "just now"))
+    assert not seen.has("Congratulations, you earned every bit of this, enjoy the day with them!")

@@ -93,6 +93,18 @@ def test_bad_training_row_is_named(bad: dict[str, object], tmp_path: Path) -> No
         load_rows(tmp_path / "sft.jsonl", ("prompt", "completion"))
 
 
+def test_a_test_dialogue_in_the_training_file_is_refused(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    leaky = tmp_path / "rows"
+    shutil.copytree(rows, leaky)
+    (victim, *_) = read_jsonl(leaky / "test.jsonl")
+    (first, *others) = read_jsonl(leaky / "sft.jsonl")
+    first["prompt"][-1]["content"] = victim["utterance"].upper()
+    write_jsonl(leaky / "sft.jsonl", [first, *others])
+    with pytest.raises(EmpathyEdgeError, match=r"sft\.jsonl: 1 rows are test dialogues"):
+        sft.run(rows=leaky / "sft.jsonl", base=find_model(str(tiny_model)), out=tmp_path / "sft",
+                settings=TrainSettings(**FAST))  # fmt: skip
+
+
 def test_dpo_refuses_an_sft_adapter_of_another_base(
     tuned: Path, rows: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
