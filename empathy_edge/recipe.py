@@ -40,7 +40,7 @@ class TrainSettings(_Settings):
     lora_alpha: int = Field(default=16, ge=1)
     max_length: int = Field(default=512, ge=32)
     save_every_steps: int = Field(default=20, ge=1)
-    weights: Literal["bf16", "fp32"] = "bf16"
+    weights: Literal["bf16", "fp32", "nf4"] = "bf16"
     seed: int = 42
 
     @model_validator(mode="after")

@@ -15,25 +15,34 @@ from empathy_edge.run import open_stage, read_json, require_space
 
 
 def run(
-    *, pairs: Path, base: ModelRef, sft: Path, out: Path, settings: DpoSettings, update: bool = False
+    *, pairs: Path, base: ModelRef, sft: Path | None, out: Path, settings: DpoSettings, update: bool = False
 ) -> dict[str, Any]:
     """Train a LoRA adapter on `preference.jsonl` over base + SFT; leaves `adapter/` and `curves.jsonl` in `out`.
+
+    Args:
+        pairs: the training file.
+        base: the checkpoint that both adapters are made for.
+        sft: the folder of the step before; None trains on the base itself (an ablation).
+        out: the stage's folder.
+        settings: the recipe's.
+        update: make it again where inputs or settings changed.
 
     Raises:
         EmpathyEdgeError: the SFT adapter was trained on another base.
     """
     require_extra("trl", "train", "Fine-tuning")
-    trained_on = read_json(sft / "manifest.json")["settings"]["base_sha256"]
-    if trained_on != base.sha256:
-        raise EmpathyEdgeError(
-            f"{sft}: its adapter was trained on another base than {base.name} "
-            f"({trained_on[:12]}, not {base.sha256[:12]})."
-        )
+    if sft is not None:
+        trained_on = read_json(sft / "manifest.json")["settings"]["base_sha256"]
+        if trained_on != base.sha256:
+            raise EmpathyEdgeError(
+                f"{sft}: its adapter was trained on another base than {base.name} "
+                f"({trained_on[:12]}, not {base.sha256[:12]})."
+            )
     stage = open_stage(
         out,
         "dpo",
         settings={**settings.model_dump(mode="json"), "base": base.name, "base_sha256": base.sha256},
-        inputs={"pairs": pairs, "sft": sft},
+        inputs={"pairs": pairs, **({"sft": sft} if sft else {})},
         update=update,
     )
     if stage.done:
@@ -42,18 +51,14 @@ def run(
     examples = load_rows(pairs, ("prompt", "chosen", "rejected"))
     require_space(out, 200, "the DPO adapter and its checkpoints")
     quiet_libraries()
-    import torch
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from empathy_edge.finetune.training import load_base, lora_config, train, trainer_arguments
-    from empathy_edge.lora import add_adapters
+    from empathy_edge.finetune.training import SCRATCH, load_base, lora_config, train, trainer_arguments
 
-    model, tokenizer = load_base(base.path, "fp32")
+    before = [sft / "adapter"] if sft else []
+    model, tokenizer = load_base(base.path, settings.weights, before, out / SCRATCH)
     check_lengths(pairs, examples, tokenizer, settings.max_length)
-    add_adapters(model, [sft / "adapter"])
-    if settings.weights == "bf16":
-        model.to(torch.bfloat16)
     trainer = DPOTrainer(
         model=model,
         args=DPOConfig(**trainer_arguments(stage, settings), beta=settings.beta, loss_type=["sigmoid"]),

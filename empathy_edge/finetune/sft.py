@@ -34,9 +34,9 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from empathy_edge.finetune.training import load_base, lora_config, train, trainer_arguments
+    from empathy_edge.finetune.training import SCRATCH, load_base, lora_config, train, trainer_arguments
 
-    model, tokenizer = load_base(base.path, settings.weights)
+    model, tokenizer = load_base(base.path, settings.weights, [], out / SCRATCH)
     check_lengths(rows, examples, tokenizer, settings.max_length)
     trainer = SFTTrainer(
         model=model,

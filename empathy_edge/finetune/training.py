@@ -17,21 +17,56 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.lora import add_adapters
 from empathy_edge.recipe import TrainSettings
 from empathy_edge.run import Stage
 
 CHECKPOINTS = "checkpoints"
 CURVES = "curves.jsonl"
+SCRATCH = "scratch"
 
 
-def load_base(folder: Path, weights: str) -> tuple[Any, Any]:
-    """The base model in `weights` (bf16 or fp32) and its tokenizer."""
-    dtype = torch.bfloat16 if weights == "bf16" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+def load_base(folder: Path, weights: str, adapters: list[Path], scratch: Path) -> tuple[Any, Any]:
+    """The base with `adapters` merged into its full precision, then held in `weights`; and its tokenizer.
+
+    Args:
+        folder: a checkpoint.
+        weights: `fp32`, `bf16`, or `nf4` (QLoRA: bitsandbytes' 4-bit NormalFloat, Dettmers et al., arXiv 2305.14314).
+        adapters: PEFT adapter folders of earlier steps.
+        scratch: where the merged model may lie for a moment, when it has to be read again in four bits.
+    """
+    if weights == "nf4":
+        model = _load_nf4(folder, adapters, scratch)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        add_adapters(model, adapters)
+        if weights == "bf16":
+            # The parameters only: `model.to` would round the rope frequencies, a buffer, as well.
+            for parameter in model.parameters():
+                parameter.data = parameter.data.to(torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def _load_nf4(folder: Path, adapters: list[Path], scratch: Path) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if adapters:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        add_adapters(model, adapters)
+        model.save_pretrained(scratch)
+        folder = scratch
+    try:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+        return AutoModelForCausalLM.from_pretrained(
+            folder, quantization_config=config, dtype=torch.bfloat16, local_files_only=True
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def lora_config(settings: TrainSettings) -> LoraConfig:

@@ -105,6 +105,41 @@ def test_a_test_dialogue_in_the_training_file_is_refused(rows: Path, tiny_model:
                 settings=TrainSettings(**FAST))  # fmt: skip
 
 
+@pytest.mark.parametrize("weights", ["fp32", "bf16"])
+def test_base_is_loaded_as_the_checkpoint_computes_it(weights: str, tiny_model: Path, tmp_path: Path) -> None:
+    """Rope frequencies stay in fp32 whatever the weights are: rounded ones train another model than the one that ships."""
+    import torch
+
+    from empathy_edge.finetune.training import load_base
+
+    model, _ = load_base(tiny_model, weights, [], tmp_path / "scratch")
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+    assert {parameter.dtype for parameter in model.parameters()} == {
+        getattr(torch, {"fp32": "float32"}.get(weights, "bfloat16"))
+    }
+
+
+def test_qlora_trains_and_merges_into_full_precision(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    from empathy_edge.export import merged
+
+    base = find_model(str(tiny_model))
+    nf4 = {**FAST, "weights": "nf4", "epochs": 2}
+    sft.run(rows=rows / "sft.jsonl", base=base, out=tmp_path / "sft", settings=TrainSettings(**nf4))
+    second = dpo.run(pairs=rows / "preference.jsonl", base=base, sft=tmp_path / "sft", out=tmp_path / "dpo",
+                     settings=DpoSettings(**nf4))  # fmt: skip
+    assert abs(second["results"]["loss_first"] - 0.693) < 0.2
+    assert not (tmp_path / "dpo" / "scratch").exists()
+    adapters = [tmp_path / step / "adapter" for step in ("sft", "dpo")]
+    manifest = merged.make(base=base, adapters=adapters, out=tmp_path / "merged", tolerance=1e-2)
+    assert manifest["results"]["merge_max_abs_logit_difference"] < 1e-2
+
+
+def test_dpo_only_starts_from_the_base(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    manifest = dpo.run(pairs=rows / "preference.jsonl", base=find_model(str(tiny_model)), sft=None,
+                       out=tmp_path / "dpo", settings=DpoSettings(epochs=1, **FAST))  # fmt: skip
+    assert set(manifest["inputs"]) == {"pairs"} and manifest["results"]["steps"] == 3
+
+
 def test_dpo_refuses_an_sft_adapter_of_another_base(
     tuned: Path, rows: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
