@@ -33,14 +33,15 @@ PARTS = {
 def run(*, run_folder: Path, out: Path, update: bool = False) -> dict[str, Any]:
     """Write `report.html` from the manifests and records of a run's folder."""
     require_extra("matplotlib", "report", "The report")
-    missing = [folder for folder in PARTS.values() if not (run_folder / folder / "manifest.json").is_file()]
+    parts = _parts(run_folder)
+    missing = [folder for folder in parts.values() if not (run_folder / folder / "manifest.json").is_file()]
     if missing:
         raise EmpathyEdgeError(f"{run_folder}: not a finished run: {', '.join(missing)} is missing.")
     stage = open_stage(
         out,
         "report",
         settings={"samples": SAMPLES},
-        inputs={name: run_folder / folder for name, folder in PARTS.items()},
+        inputs={name: run_folder / folder for name, folder in parts.items()},
         update=update,
     )
     if not stage.done:
@@ -50,10 +51,16 @@ def run(*, run_folder: Path, out: Path, update: bool = False) -> dict[str, Any]:
     return stage.manifest
 
 
+def _parts(folder: Path) -> dict[str, str]:
+    """The stages of this run: a recipe can leave out SFT or DPO."""
+    steps = read_json(folder / "run.json")["recipe"].get("steps", ("sft", "dpo"))
+    return {name: part for name, part in PARTS.items() if name in steps or name not in ("sft", "dpo")}
+
+
 def _page(folder: Path) -> str:
     import jinja2
 
-    manifests = {name: read_json(folder / part / "manifest.json") for name, part in PARTS.items()}
+    manifests = {name: read_json(folder / part / "manifest.json") for name, part in _parts(folder).items()}
     winrate = manifests["winrate"]["results"]
     verify = {row["artifact"]: row for row in manifests["verify"]["results"]["artifacts"]}
     bench = manifests["bench"]["results"]["artifacts"]
@@ -72,7 +79,7 @@ def _page(folder: Path) -> str:
         bench=bench,
         gate=manifests["gate"]["results"]["verdicts"],
         samples=_samples(folder, list(winrate["format"])),
-        curves=_curves(folder),
+        curves=_curves(folder, [step for step in ("sft", "dpo") if step in manifests]),
         trade_offs=_trade_offs(bench, rates, verify),
         BASE=BASE,
         FULL=FULL,
@@ -94,10 +101,10 @@ def _samples(folder: Path, arms: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _curves(folder: Path) -> str:
+def _curves(folder: Path, trained: list[str]) -> str:
     """Training curves: SFT's loss, DPO's loss and reward accuracy, by step."""
-    figure, axes = _figure(1, 2, (9, 2.8))
-    for axis, step in zip(axes, ("sft", "dpo"), strict=True):
+    figure, axes = _figure(1, len(trained), (4.5 * len(trained), 2.8))
+    for axis, step in zip(axes, trained, strict=True):
         rows = read_jsonl(folder / "finetune" / step / "curves.jsonl")
         steps = [row["step"] for row in rows]
         axis.plot(steps, [float(row["loss"]) for row in rows], color="#b4436c", label="loss")
@@ -138,7 +145,8 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> Any:
     from matplotlib import pyplot
 
     pyplot.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
-    return pyplot.subplots(rows, columns, figsize=size, layout="constrained")
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    return figure, axes[0]
 
 
 def _svg(figure: Any) -> str:

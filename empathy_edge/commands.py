@@ -162,9 +162,10 @@ def ledger(export_file: Path | None) -> None:
 @click.argument("rows", type=_path())
 @click.option("--base", help="The model to train. [default: the recipe's]")
 @click.option("--recipe", default="quickstart", show_default=True, help="Where the sft and dpo settings come from.")
+@click.option("--only", type=click.Choice(("sft", "dpo")), help="One step alone, as an ablation.")
 @_out()
 @_update()
-def finetune(rows: Path, base: str | None, recipe: str, out: Path, update: bool) -> None:
+def finetune(rows: Path, base: str | None, recipe: str, only: str | None, out: Path, update: bool) -> None:
     """SFT, then DPO, with LoRA, on the folder ROWS that `distill` made."""
     from empathy_edge.console import say
     from empathy_edge.finetune import dpo, sft
@@ -173,16 +174,19 @@ def finetune(rows: Path, base: str | None, recipe: str, out: Path, update: bool)
 
     settings = load_recipe(recipe)
     model = checkpoint_of(base or settings.base)
-    sft.run(rows=rows / "sft.jsonl", base=model, out=out / "sft", settings=settings.sft, update=update)
-    dpo.run(
-        pairs=rows / "preference.jsonl",
-        base=model,
-        sft=out / "sft",
-        out=out / "dpo",
-        settings=settings.dpo,
-        update=update,
-    )
-    say(f"Adapters: {out / 'sft' / 'adapter'} and {out / 'dpo' / 'adapter'}, to be merged in this order")
+    if only != "dpo":
+        sft.run(rows=rows / "sft.jsonl", base=model, out=out / "sft", settings=settings.sft, update=update)
+        say(f"Adapter of SFT: {out / 'sft' / 'adapter'}")
+    if only != "sft":
+        dpo.run(
+            pairs=rows / "preference.jsonl",
+            base=model,
+            sft=None if only else out / "sft",
+            out=out / "dpo",
+            settings=settings.dpo,
+            update=update,
+        )
+        say(f"Adapter of DPO: {out / 'dpo' / 'adapter'}{'' if only else ', to be merged after that of SFT'}")
 
 
 @cli.command(

@@ -48,6 +48,9 @@ def run_recipe(
         steps = _steps(recipe, data, out, update)
         last = STAGES.index(until) if until else len(STAGES) - 1
         for number, name in enumerate(STAGES[: last + 1], 1):
+            if name in ("sft", "dpo") and name not in recipe.steps:
+                say(f"[bold]{number}/{len(STAGES)} {name}[/] [dim]left out by the recipe[/]")
+                continue
             start = time.monotonic()
             say(f"[bold]{number}/{len(STAGES)} {name}[/]")
             results = steps[name]()
@@ -112,7 +115,7 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
             "empathy_edge.finetune.dpo:run",
             pairs=out / "distill" / "preference.jsonl",
             base=checkpoint_of(recipe.base),
-            sft=out / "finetune" / "sft",
+            sft=out / "finetune" / "sft" if "sft" in recipe.steps else None,
             out=out / "finetune" / "dpo",
             settings=recipe.dpo,
         )
@@ -122,7 +125,7 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
         call(
             "empathy_edge.export.stage:run",
             base=checkpoint_of(recipe.base),
-            adapters=[out / "finetune" / step / "adapter" for step in ("sft", "dpo")],
+            adapters=[out / "finetune" / step / "adapter" for step in recipe.steps],
             out=out / "export",
             settings=recipe.export,
         )

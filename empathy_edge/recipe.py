@@ -107,6 +107,7 @@ class Recipe(_Settings):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     base: str = "smollm2-135m"
     data: str = "sample"
+    steps: tuple[Literal["sft", "dpo"], ...] = Field(default=("sft", "dpo"), min_length=1)
     distill: DistillSettings = DistillSettings()
     sft: TrainSettings = TrainSettings()
     dpo: DpoSettings = DpoSettings()
@@ -114,6 +115,13 @@ class Recipe(_Settings):
     bench: BenchSettings = BenchSettings()
     winrate: WinrateSettings = WinrateSettings()
     gate: GateSettings = GateSettings()
+
+    @field_validator("steps")
+    @classmethod
+    def _in_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value not in (("sft", "dpo"), ("sft",), ("dpo",)):
+            raise ValueError("the steps are [sft, dpo], or one of them alone for an ablation")
+        return value
 
 
 def recipe_names() -> list[str]:

@@ -66,6 +66,18 @@ def test_changed_recipe_needs_update_and_then_redoes_what_changed(
     assert json.loads((finished / "winrate" / "winrate.json").read_text())["prompts"] == 3
 
 
+@pytest.mark.parametrize("step", ["sft", "dpo"])
+def test_one_step_alone(step: str, tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "alone.yaml"
+    recipe.write_text(tiny_recipe.read_text() + f"steps: [{step}]\n")
+    result = run_command("run", recipe, "--out", tmp_path / "run")
+    assert result.returncode in (0, 1), result.stderr
+    assert [path.name for path in (tmp_path / "run" / "finetune").iterdir()] == [step]
+    inputs = json.loads((tmp_path / "run" / "export" / "merged" / "manifest.json").read_text())["inputs"]
+    assert len(inputs) == 1
+    assert (tmp_path / "run" / "report" / "report.html").is_file()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_cut_off_in_every_stage_and_resumed(how: signal.Signals, tiny_recipe: Path, tmp_path: Path) -> None:
     """One run that is cut off once in each stage, and finishes all the same."""
