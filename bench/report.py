@@ -1,4 +1,4 @@
-"""One self-contained HTML page: what was run, the figures with their intervals, plots, responses side by side."""
+"""One self-contained HTML page, and its figures as Markdown: what was run, the figures with their intervals, plots, responses side by side."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from empathy_edge.dialogue import read_dialogues, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import open_stage, read_json, write_atomically
 
+from .report_markdown import markdown
 from .winrate import BASE, FULL, describe_judge
 
 SAMPLES = 8
@@ -31,7 +32,7 @@ PARTS = {
 
 
 def run(*, run_folder: Path, out: Path, update: bool = False) -> dict[str, Any]:
-    """Write `report.html` from the manifests and records of a run's folder."""
+    """Write `report.html` and `report.md` from the manifests and records of a run's folder."""
     require_extra("matplotlib", "report", "The report")
     parts = _parts(run_folder)
     missing = [folder for folder in parts.values() if not (run_folder / folder / "manifest.json").is_file()]
@@ -45,7 +46,13 @@ def run(*, run_folder: Path, out: Path, update: bool = False) -> dict[str, Any]:
         update=update,
     )
     if not stage.done:
-        write_atomically(out / "report.html", _page(run_folder))
+        manifests = {name: read_json(run_folder / part / "manifest.json") for name, part in parts.items()}
+        samples = _samples(run_folder, list(manifests["winrate"]["results"]["format"]))
+        write_atomically(out / "report.html", _page(run_folder, manifests, samples))
+        recipe = read_json(run_folder / "run.json")["recipe"]
+        write_atomically(
+            out / "report.md", markdown(recipe, manifests, samples, f"empathy-edge run {recipe['name']}")
+        )
         stage.finish()
     say(f"  {out / 'report.html'}")
     return stage.manifest
@@ -57,10 +64,9 @@ def _parts(folder: Path) -> dict[str, str]:
     return {name: part for name, part in PARTS.items() if name in steps or name not in ("sft", "dpo")}
 
 
-def _page(folder: Path) -> str:
+def _page(folder: Path, manifests: dict[str, Any], samples: list[dict[str, Any]]) -> str:
     import jinja2
 
-    manifests = {name: read_json(folder / part / "manifest.json") for name, part in _parts(folder).items()}
     winrate = manifests["winrate"]["results"]
     verify = {row["artifact"]: row for row in manifests["verify"]["results"]["artifacts"]}
     bench = manifests["bench"]["results"]["artifacts"]
@@ -78,7 +84,7 @@ def _page(folder: Path) -> str:
         verify=verify,
         bench=bench,
         gate=manifests["gate"]["results"]["verdicts"],
-        samples=_samples(folder, list(winrate["format"])),
+        samples=samples,
         curves=_curves(folder, [step for step in ("sft", "dpo") if step in manifests]),
         trade_offs=_trade_offs(bench, rates, verify),
         BASE=BASE,
