@@ -95,10 +95,17 @@ def run(recipe: str, data: Path | None, out: Path | None, until: str | None, upd
     show_default=True,
     help="How a response is improved.",
 )
-@click.option("--teacher", help="openai:MODEL, local:MODEL (what `chat` takes too) or file:ANSWERS.jsonl.")
+@click.option(
+    "--teacher",
+    help="openai:MODEL, batch:MODEL (the Batch API), local:MODEL (what `chat` takes) or file:ANSWERS.jsonl.",
+)
 @click.option("--base-url", help="Another OpenAI-compatible endpoint. [default: OPENAI_BASE_URL]")
 @click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256), help="Calls at the same time.")
 @click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Seconds for one try.")
+@click.option("--no-wait", is_flag=True, help="batch: send and leave; the same command fetches the answers later.")
+@click.option(
+    "--poll", default=30.0, show_default=True, type=click.FloatRange(0.1), help="batch: seconds between looks."
+)
 @click.option("--words", default=28, show_default=True, type=click.IntRange(5), help="The length that is asked for.")
 @click.option("--most-words", default=97, show_default=True, type=click.IntRange(5), help="Longer ones are left out.")
 @click.option("--max-dialogues", type=click.IntRange(1), help="Ask about at most this many, drawn with --seed.")

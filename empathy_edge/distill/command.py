@@ -7,6 +7,7 @@ from typing import Any
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.llm.ledger import Ledger, ledger_path
 from empathy_edge.llm.records import Teacher
 
 CALLS = {"naive": 1, "all-dimensions": 1, "lacking-dimension": 2, "sequential": 3}
@@ -37,7 +38,7 @@ def run(
 
 
 def _run_with_teacher(
-    *, data: Path, method: str, strategy: str, teacher: str | None, base_url: str | None, parallel: int, timeout: float, words: int,
+    *, data: Path, method: str, strategy: str, teacher: str | None, base_url: str | None, parallel: int, timeout: float, no_wait: bool, poll: float, words: int,
     most_words: int, max_dialogues: int | None, max_calls: int | None, max_cost: float | None, prices: Path | None,
     dry_run: bool, out: Path, seed: int, update: bool,
 ) -> dict[str, Any] | None:  # fmt: skip
@@ -45,22 +46,21 @@ def _run_with_teacher(
     from empathy_edge.distill.teacher_stage import run as run_taught
     from empathy_edge.llm.asking import Asker
     from empathy_edge.llm.budget import Budget, load_prices
-    from empathy_edge.llm.ledger import Ledger, ledger_path
     from empathy_edge.llm.local_teachers import FileTeacher
 
     if not teacher:
         raise EmpathyEdgeError(
-            f"--method {method} needs a --teacher: openai:MODEL, local:MODEL or file:ANSWERS.jsonl."
+            f"--method {method} needs a --teacher: openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl."
         )
     kind, _, name = teacher.partition(":")
-    price = load_prices(prices).get(name) if kind == "openai" else (0.0, 0.0)
+    price = load_prices(prices).get(name) if kind in ("openai", "batch") else (0.0, 0.0)
     wording = Wording(words=words, most_words=most_words)
     if dry_run:
         _estimate(data, method, strategy, max_dialogues, price, wording)
         return None
     budget = Budget(price, max_calls, max_cost)
-    opened = _open_teacher(kind, name, base_url, price, parallel, timeout)
     ledger = Ledger(ledger_path(), run=out.resolve().name)
+    opened = _open_teacher(kind, name, ledger, base_url, price, parallel, timeout, not no_wait, poll)
     try:
         results = run_taught(
             data=data,
@@ -83,7 +83,14 @@ def _run_with_teacher(
     return results
 
 
-def _open_teacher(kind: str, name: str, base_url: str | None, price: Any, parallel: int, timeout: float) -> Teacher:
+def _open_teacher(
+    kind: str, name: str, ledger: Ledger, base_url: str | None, price: Any, parallel: int, timeout: float, wait: bool,
+    poll_s: float,
+) -> Teacher:  # fmt: skip
+    if kind == "batch" and name:
+        from empathy_edge.llm.batch_teacher import BatchTeacher
+
+        return BatchTeacher(name, ledger, base_url=base_url, price=price, wait=wait, poll_s=poll_s)
     if kind == "openai" and name:
         from empathy_edge.llm.openai_teacher import OpenAITeacher
 
@@ -96,7 +103,9 @@ def _open_teacher(kind: str, name: str, base_url: str | None, price: Any, parall
         from empathy_edge.llm.local_teachers import FileTeacher
 
         return FileTeacher(Path(name))
-    raise EmpathyEdgeError(f"--teacher '{kind}:{name}': give openai:MODEL, local:MODEL or file:ANSWERS.jsonl.")
+    raise EmpathyEdgeError(
+        f"--teacher '{kind}:{name}': give openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl."
+    )
 
 
 def _estimate(data: Path, method: str, strategy: str, most: int | None, price: Any, wording: Any) -> None:

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS failures (
     key TEXT NOT NULL, model TEXT NOT NULL, run TEXT NOT NULL, purpose TEXT NOT NULL, error TEXT NOT NULL,
     created TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (key TEXT PRIMARY KEY, batch TEXT NOT NULL, model TEXT NOT NULL, created TEXT NOT NULL);
 """
 
 
@@ -81,6 +82,24 @@ class Ledger:
         self._database.execute(
             "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?)", (key, model, self.run, request.purpose, error, _now())
         )
+
+    def record_batch(self, batch: str, model: str, keys: list[str]) -> None:
+        """Keep which requests are under way in which batch."""
+        self._database.execute("BEGIN")
+        rows = [(key, batch, model, _now()) for key in keys]
+        self._database.executemany("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", rows)
+        self._database.execute("COMMIT")
+
+    def batch_of(self, key: str) -> str | None:
+        """The batch in which a request is under way."""
+        row = self._database.execute("SELECT batch FROM batches WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def close_batch(self, batch: str) -> list[str]:
+        """Forget a batch that is over; returns the keys of its requests."""
+        keys = [row[0] for row in self._database.execute("SELECT key FROM batches WHERE batch = ?", (batch,))]
+        self._database.execute("DELETE FROM batches WHERE batch = ?", (batch,))
+        return keys
 
     def spent(self) -> list[dict[str, Any]]:
         """Calls, tokens, cost and failures, by run and model."""

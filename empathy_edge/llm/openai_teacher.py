@@ -7,13 +7,36 @@ import json
 import os
 import random
 import re
+from typing import TYPE_CHECKING
 
 from empathy_edge.errors import PrerequisiteError, require_extra
 from empathy_edge.llm.budget import Price, cost_usd
 from empathy_edge.llm.records import Answer, Request, TeacherError
 
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
 KEY_VARIABLE = "OPENAI_API_KEY"
 URL_VARIABLE = "OPENAI_BASE_URL"
+
+
+def open_client(base_url: str | None, *, timeout_s: float, max_retries: int) -> AsyncOpenAI:
+    """The `openai` client, its key from the environment only.
+
+    Raises:
+        PrerequisiteError: no key, and no other endpoint that may not need one.
+    """
+    require_extra("openai", "api", "A teacher behind an API")
+    key = os.environ.get(KEY_VARIABLE)
+    base_url = base_url or os.environ.get(URL_VARIABLE)
+    if not key and not base_url:
+        raise PrerequisiteError(
+            f"A teacher behind an API needs a key: {KEY_VARIABLE} is not set.",
+            f"Set it in the environment, or give your own server with --base-url ({URL_VARIABLE}).",
+        )
+    import openai
+
+    return openai.AsyncOpenAI(api_key=key or "none", base_url=base_url, timeout=timeout_s, max_retries=max_retries)
 
 
 class OpenAITeacher:
@@ -34,20 +57,12 @@ class OpenAITeacher:
         timeout_s: float = 60.0,
         tries: int = 8,
     ) -> None:
-        require_extra("openai", "api", "A teacher behind an API")
-        key = os.environ.get(KEY_VARIABLE)
-        base_url = base_url or os.environ.get(URL_VARIABLE)
-        if not key and not base_url:
-            raise PrerequisiteError(
-                f"A teacher behind an API needs a key: {KEY_VARIABLE} is not set.",
-                f"Set it in the environment, or give your own server with --base-url ({URL_VARIABLE}).",
-            )
+        self.model, self.parallel, self.tries, self._price = model, parallel, tries, price
+        # The client's own retries are off: ours also cover answers that are broken, and count every try.
+        self._client = open_client(base_url, timeout_s=timeout_s, max_retries=0)
         import openai
 
         self._openai = openai
-        self.model, self.parallel, self.tries, self._price = model, parallel, tries, price
-        # The client's own retries are off: ours also cover answers that are broken, and count every try.
-        self._client = openai.AsyncOpenAI(api_key=key or "none", base_url=base_url, timeout=timeout_s, max_retries=0)
 
     async def answer(self, request: Request, key: str) -> Answer:
         problem = ""

@@ -1,0 +1,65 @@
+"""The Batch API: sent once, fetched by another process, partial failures sent again."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.dialogue import read_jsonl
+from tests.conftest import assert_one_clear_error, run_command
+from tests.llm.batch_server import BatchServer
+from tests.llm.test_teachers import _dialogues
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "sk-x"}
+
+
+def _command(tmp_path: Path, server: BatchServer, *more: str) -> list[str]:
+    return ["distill", "--data", str(tmp_path / "d.jsonl"), "--method", "direct", "--teacher", "batch:gpt-test",
+            "--base-url", server.url, "--poll", "0.1", "--out", str(tmp_path / "out"), *more]  # fmt: skip
+
+
+def test_sent_today_fetched_tomorrow(tmp_path: Path, environment: dict[str, str]) -> None:
+    _dialogues(tmp_path / "d.jsonl", 9)
+    with BatchServer(["completed"], looks=2) as server:
+        result = run_command(*_command(tmp_path, server, "--no-wait"), env=environment)
+        assert_one_clear_error(result, 3, "not done yet", "same command again")
+        assert len(server.asked) == 9 and len(server.batches) == 1
+        result = run_command(*_command(tmp_path, server, "--no-wait"), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.asked) == 9 and len(server.batches) == 1
+    assert len(read_jsonl(tmp_path / "out" / "responses.jsonl")) == 9
+
+
+def test_partial_failures_and_expiry_are_sent_again(tmp_path: Path, environment: dict[str, str]) -> None:
+    _dialogues(tmp_path / "d.jsonl", 12)
+    with BatchServer(["partial", "expired", "completed"]) as server:
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert sorted(server.paid) == sorted(set(server.paid)) and len(server.paid) == 12
+        assert [len(batch["requests"]) for batch in server.batches.values()] == [12, 4, 2]
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+        assert database.execute("SELECT COUNT(*), SUM(prompt_tokens) FROM answers").fetchone() == (12, 120)
+
+
+def test_what_never_succeeds_is_left_out_and_counted(tmp_path: Path, environment: dict[str, str]) -> None:
+    _dialogues(tmp_path / "d.jsonl", 9)
+    with BatchServer(["partial", "partial", "partial"]) as server:
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert "1 dialogues failed" in result.stderr and "given up after 3 batches" in result.stderr
+    assert len(read_jsonl(tmp_path / "out" / "responses.jsonl")) == 8
+
+
+def test_a_batch_that_was_created_before_a_kill_is_adopted(tmp_path: Path, environment: dict[str, str]) -> None:
+    _dialogues(tmp_path / "d.jsonl", 5)
+    with BatchServer(["completed", "completed"], looks=2) as server:
+        run_command(*_command(tmp_path, server, "--no-wait"), env=environment)
+        with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+            database.execute("DELETE FROM batches")  # as if killed between the endpoint's answer and the ledger
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.batches) == 1 and len(server.paid) == 5
