@@ -111,12 +111,17 @@ def _curves(folder: Path, trained: list[str]) -> str:
     """Training curves: SFT's loss, DPO's loss and reward accuracy, by step."""
     figure, axes = _figure(1, len(trained), (4.5 * len(trained), 2.8))
     for axis, step in zip(axes, trained, strict=True):
-        rows = read_jsonl(folder / "finetune" / step / "curves.jsonl")
+        every = read_jsonl(folder / "finetune" / step / "curves.jsonl")
+        rows = [row for row in every if "loss" in row]
         steps = [row["step"] for row in rows]
         axis.plot(steps, [float(row["loss"]) for row in rows], color="#b4436c", label="loss")
         if step == "dpo":
             accuracy = [float(row["rewards/accuracies"]) for row in rows]
             axis.plot(steps, accuracy, color="#2a7f9e", label="reward accuracy", linewidth=0.9)
+        measured = [row for row in every if "eval_loss" in row]
+        if measured:
+            points = [row["step"] for row in measured], [float(row["eval_loss"]) for row in measured]
+            axis.plot(*points, "o", color="#333", label="held-out loss")
         axis.set(title=step.upper(), xlabel="step", ylim=(0, None))
         axis.legend(frameon=False)
     return _svg(figure)

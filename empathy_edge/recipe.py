@@ -30,7 +30,11 @@ class DistillSettings(_Settings):
 
 
 class TrainSettings(_Settings):
-    """One step of fine-tuning with LoRA."""
+    """One step of fine-tuning with LoRA.
+
+    `held_out` is the share of rows that are not trained on, whose loss is measured each epoch; the adapter of the best
+    epoch is kept, and training stops after `patience` epochs that were no better.
+    """
 
     epochs: float = Field(default=1.0, gt=0, le=50)
     learning_rate: float = Field(default=3e-4, gt=0, lt=1)
@@ -41,10 +45,14 @@ class TrainSettings(_Settings):
     max_length: int = Field(default=512, ge=32)
     save_every_steps: int = Field(default=20, ge=1)
     weights: Literal["bf16", "fp32", "nf4"] = "bf16"
+    held_out: float = Field(default=0.0, ge=0, le=0.5)
+    patience: int | None = Field(default=None, ge=1)
     seed: int = 42
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
+        if self.patience is not None and not self.held_out:
+            raise ValueError("patience (early stop) needs held_out, the share of rows to measure on")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.console import quiet_libraries
+from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.rows import check_lengths, load_rows
 from empathy_edge.leakage import refuse_leaks
@@ -54,23 +54,54 @@ def run(
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from empathy_edge.finetune.training import SCRATCH, load_base, lora_config, train, trainer_arguments
+    from empathy_edge.finetune.training import (
+        SCRATCH,
+        load_base,
+        lora_config,
+        split_held_out,
+        train,
+        trainer_arguments,
+    )
 
     before = [sft / "adapter"] if sft else []
     model, tokenizer = load_base(base.path, settings.weights, before, out / SCRATCH)
     check_lengths(pairs, examples, tokenizer, settings.max_length)
+    trained, held_out = split_held_out(examples, settings)
     trainer = DPOTrainer(
         model=model,
         args=DPOConfig(**trainer_arguments(stage, settings), beta=settings.beta, loss_type=["sigmoid"]),
-        train_dataset=Dataset.from_list(examples),
+        train_dataset=Dataset.from_list(trained),
+        eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
         peft_config=lora_config(settings),
     )
-    figures = train(trainer, stage, "DPO")
-    last = [row for row in trainer.state.log_history if "rewards/accuracies" in row][-10:]
+    figures = train(trainer, stage, "DPO", settings)
+    accuracies, margins = (
+        [row[f"rewards/{name}"] for row in trainer.state.log_history if f"rewards/{name}" in row]
+        for name in ("accuracies", "margins")
+    )
+    warnings = _warnings(accuracies)
+    for warning in warnings:
+        say(f"  [yellow]Warning:[/] {warning}")
     return stage.finish(
         pairs=len(examples),
         **figures,
-        reward_accuracy_last=round(sum(row["rewards/accuracies"] for row in last) / max(1, len(last)), 3),
-        reward_margin_last=round(sum(row["rewards/margins"] for row in last) / max(1, len(last)), 3),
+        reward_accuracy_last=_mean(accuracies[-10:]),
+        reward_margin_last=_mean(margins[-10:]),
+        warnings=warnings,
     )
+
+
+def _warnings(accuracies: list[float]) -> list[str]:
+    """What the curve says about the pairs; one whose pairs are told apart at once teaches style, not judgement."""
+    early = accuracies[2:10]
+    if len(early) >= 5 and min(early) == 1.0:
+        return [
+            "the reward accuracy is 1.0 almost from the first step: the pairs are too easy (chosen and rejected differ in "
+            "style or length), and DPO may learn just that. Mix in harder pairs, or look at the lengths in the manifest."
+        ]
+    return []
+
+
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / max(1, len(values)), 3)

@@ -34,19 +34,28 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from empathy_edge.finetune.training import SCRATCH, load_base, lora_config, train, trainer_arguments
+    from empathy_edge.finetune.training import (
+        SCRATCH,
+        load_base,
+        lora_config,
+        split_held_out,
+        train,
+        trainer_arguments,
+    )
 
     model, tokenizer = load_base(base.path, settings.weights, [], out / SCRATCH)
     check_lengths(rows, examples, tokenizer, settings.max_length)
+    trained, held_out = split_held_out(examples, settings)
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(**trainer_arguments(stage, settings), completion_only_loss=True, packing=False),
-        train_dataset=Dataset.from_list(examples),
+        train_dataset=Dataset.from_list(trained),
+        eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
         peft_config=lora_config(settings),
     )
-    _check_loss_mask(trainer, tokenizer, examples)
-    figures = train(trainer, stage, "SFT")
+    _check_loss_mask(trainer, tokenizer, trained)
+    figures = train(trainer, stage, "SFT", settings)
     return stage.finish(rows=len(examples), **figures)
 
 

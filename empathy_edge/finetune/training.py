@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
+import random
 import shutil
 import sys
 import time
@@ -98,6 +100,8 @@ def trainer_arguments(stage: Stage, settings: TrainSettings) -> dict[str, Any]:
         "gradient_checkpointing": False,
         "max_length": settings.max_length,
         "seed": settings.seed,
+        "eval_strategy": "epoch" if settings.held_out else "no",
+        "per_device_eval_batch_size": settings.micro_batch_size,
         "report_to": [],
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
@@ -105,11 +109,23 @@ def trainer_arguments(stage: Stage, settings: TrainSettings) -> dict[str, Any]:
     }
 
 
-def train(trainer: Any, stage: Stage, label: str) -> dict[str, Any]:
+def split_held_out(
+    rows: list[dict[str, Any]], settings: TrainSettings
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows to train on, and those to measure on, drawn with the step's seed."""
+    count = round(settings.held_out * len(rows))
+    chosen = set(random.Random(settings.seed).sample(range(len(rows)), count))
+    return (
+        [row for place, row in enumerate(rows) if place not in chosen],
+        [row for place, row in enumerate(rows) if place in chosen],
+    )
+
+
+def train(trainer: Any, stage: Stage, label: str, settings: TrainSettings) -> dict[str, Any]:
     """Train, or go on from the last checkpoint; leaves `adapter/` and the curves, drops the checkpoints.
 
     Returns:
-        Figures of the step: steps, seconds, first and last loss.
+        Figures of the step: steps, seconds, first and last loss, and the held-out loss where there is one.
     """
     keep_freed_memory()
     last = _last_checkpoint(stage.folder / CHECKPOINTS)
@@ -118,12 +134,19 @@ def train(trainer: Any, stage: Stage, label: str) -> dict[str, Any]:
     curves = _Curves(stage.folder / CURVES, label)
     trainer.add_callback(curves)
     trainer.remove_callback(PrinterCallback)
+    best = _BestEpoch(stage.folder / "best", curves, settings.patience) if settings.held_out else None
+    if best:
+        trainer.add_callback(best)
     with contextlib.redirect_stdout(sys.stderr):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     losses = curves.losses()
     if any(loss != loss for loss in losses):
         raise EmpathyEdgeError(f"{label}: the loss became NaN; lower learning_rate in the recipe.")
-    trainer.model.save_pretrained(stage.folder / "adapter")
+    if best and (stage.folder / "best").is_dir():
+        shutil.rmtree(stage.folder / "adapter", ignore_errors=True)
+        os.rename(stage.folder / "best", stage.folder / "adapter")
+    else:
+        trainer.model.save_pretrained(stage.folder / "adapter")
     (stage.folder / "adapter" / "README.md").unlink(missing_ok=True)
     shutil.rmtree(stage.folder / CHECKPOINTS, ignore_errors=True)
     few = max(1, len(losses) // 10)
@@ -132,6 +155,7 @@ def train(trainer: Any, stage: Stage, label: str) -> dict[str, Any]:
         "train_seconds": round(curves.seconds, 1),
         "loss_first": round(sum(losses[:few]) / few, 4),
         "loss_last": round(sum(losses[-few:]) / few, 4),
+        **({"held_out_loss": curves.held_out(), "kept_epoch": curves.best_epoch()} if best else {}),
     }
 
 
@@ -156,6 +180,22 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
 
 
+class _BestEpoch(TrainerCallback):
+    """Keeps the adapter of the epoch with the lowest held-out loss; stops when `patience` epochs were no better."""
+
+    def __init__(self, folder: Path, curves: _Curves, patience: int | None) -> None:
+        self.folder, self.curves, self.patience = folder, curves, patience
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        losses = self.curves.held_out()
+        epochs_since = len(losses) - 1 - losses.index(min(losses))
+        if epochs_since == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            model.save_pretrained(self.folder)
+        elif self.patience is not None and epochs_since >= self.patience:
+            control.should_training_stop = True
+
+
 class _Curves(TrainerCallback):
     """Shows step, loss and time left; writes every logged figure to a JSONL file."""
 
@@ -172,10 +212,13 @@ class _Curves(TrainerCallback):
         self.task = self.bar.add_task(self.label, total=state.max_steps, completed=state.global_step, note="")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if "loss" not in (logs or {}):
+        if not {"loss", "eval_loss"} & set(logs or {}):
             return
         with open(self.path, "a") as handle:
             handle.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+        if "eval_loss" in logs:
+            say(f"  epoch {logs.get('epoch', 0):.0f}: held-out loss {logs['eval_loss']:.4f}")
+            return
         self.bar.update(self.task, completed=state.global_step, note=f"loss {logs['loss']:.3f}")
         spent = time.monotonic() - self.started
         if not self.bar.console.is_terminal and state.global_step % 20 == 0:
@@ -188,7 +231,16 @@ class _Curves(TrainerCallback):
 
     def losses(self) -> list[float]:
         """The loss of each step, in order."""
-        return [float(row["loss"]) for row in self._rows()]
+        return [float(row["loss"]) for row in self._rows() if "loss" in row]
+
+    def held_out(self) -> list[float]:
+        """The held-out loss of each epoch, in order."""
+        return [float(row["eval_loss"]) for row in self._rows() if "eval_loss" in row]
+
+    def best_epoch(self) -> int:
+        """The epoch with the lowest held-out loss, counted from 1."""
+        losses = self.held_out()
+        return losses.index(min(losses)) + 1 if losses else 0
 
     def _rows(self) -> list[dict[str, Any]]:
         rows = []

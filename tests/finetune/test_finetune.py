@@ -134,6 +134,30 @@ def test_qlora_trains_and_merges_into_full_precision(rows: Path, tiny_model: Pat
     assert manifest["results"]["merge_max_abs_logit_difference"] < 1e-2
 
 
+def test_held_out_loss_keeps_the_best_epoch_and_stops_early(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """At a learning rate that destroys the model, the first epoch is the best, and the second is the last."""
+    settings = TrainSettings(epochs=5, held_out=0.25, patience=1, **{**FAST, "learning_rate": 0.3})
+    manifest = sft.run(
+        rows=rows / "sft.jsonl", base=find_model(str(tiny_model)), out=tmp_path / "sft", settings=settings
+    )
+    results = manifest["results"]
+    losses = results["held_out_loss"]
+    assert results["kept_epoch"] == losses.index(min(losses)) + 1 == len(losses) - 1 < 4
+    assert (tmp_path / "sft" / "adapter" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "sft" / "best").exists()
+
+
+def test_early_stop_without_held_out_rows_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="needs held_out"):
+        TrainSettings(patience=1)
+
+
+def test_too_easy_pairs_are_warned_about() -> None:
+    from empathy_edge.finetune.dpo import _warnings
+
+    assert _warnings([0.5, 1.0] + [1.0] * 20) and not _warnings([0.5, 0.5, 0.75] + [1.0] * 20)
+
+
 def test_dpo_only_starts_from_the_base(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
     manifest = dpo.run(pairs=rows / "preference.jsonl", base=find_model(str(tiny_model)), sft=None,
                        out=tmp_path / "dpo", settings=DpoSettings(epochs=1, **FAST))  # fmt: skip
