@@ -87,7 +87,7 @@ def tiny_recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def run_command(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the real program in a process of its own."""
     command = [sys.executable, "-c", "from empathy_edge.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=540, **options)  # type: ignore[call-overload]
+    return subprocess.run(command, capture_output=True, text=True, timeout=1100, **options)  # type: ignore[call-overload]
 
 
 def assert_one_clear_error(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -117,6 +117,7 @@ def _wait_until_begun(folder: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_real_model_takes_the_whole_road(tmp_path: Path) -> None:
     """SmolLM2-135M, a handful of rows: every artifact must verify, and the fine-tuned arm must speak."""
     recipe = tmp_path / "small.yaml"
