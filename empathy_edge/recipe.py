@@ -20,10 +20,15 @@ class _Settings(BaseModel):
 
 
 class DistillSettings(_Settings):
-    """The direct method of arXiv 2507.08151: which rated responses become SFT rows and which become pairs."""
+    """The direct method of arXiv 2507.08151: which rated responses become SFT rows and which become pairs.
+
+    `sft_on_chosen` makes the chosen response of each pair an SFT row as well; the paper keeps the two apart, but a few
+    dozen dialogues are too few for that.
+    """
 
     reference: str = "human"
     models: tuple[str, ...] = Field(default=("chatgpt_empathy",), min_length=1)
+    sft_on_chosen: bool = False
     max_sft: int | None = Field(default=None, ge=1)
     max_pairs: int | None = Field(default=None, ge=1)
     seed: int = 0

@@ -98,9 +98,9 @@ def _check_sources(data: Path, dialogues: list[Dialogue], settings: DistillSetti
 
 
 def _sft_rows(dialogue: Dialogue, settings: DistillSettings) -> list[dict[str, Any]]:
-    """Rows of a dialogue whose reference is rated 3 (or absent) and whose model response is rated 3."""
+    """Rows of a dialogue whose model response is rated 3, and its reference too (or absent, or `sft_on_chosen`)."""
     reference = dialogue.response(settings.reference)
-    if reference is not None and reference.rating != 3:
+    if reference is not None and reference.rating != 3 and not settings.sft_on_chosen:
         return []
     rows = []
     for source in settings.models:

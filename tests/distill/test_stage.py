@@ -46,6 +46,13 @@ def test_rules_of_the_direct_method(tmp_path: Path) -> None:
     assert results["sft_rows"] == 1 and results["preference_pairs"] == 2
 
 
+def test_sft_on_chosen_trains_on_both(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3), _rated("b", 1, 3), _rated("c", 1, 2))
+    run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",), sft_on_chosen=True))
+    assert [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")] == ["a", "b"]
+    assert [row["id"] for row in read_jsonl(tmp_path / "out" / "preference.jsonl")] == ["b"]
+
+
 def test_paper_data_counts(paper_csv: Path, tmp_path: Path) -> None:
     settings = DistillSettings(max_sft=300, max_pairs=150)
     results = run(data=paper_csv, out=tmp_path / "out", settings=settings)["results"]
