@@ -19,11 +19,11 @@ $(READY): pyproject.toml constraints.txt
 	@command -v c++ >/dev/null || { echo "A C++ compiler is needed to build llama.cpp (Debian: apt-get install g++ cmake)"; exit 3; }
 	@command -v cmake >/dev/null || { echo "cmake is needed to build llama.cpp (Debian: apt-get install cmake)"; exit 3; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing (once, about 8 minutes on 2 cores: llama.cpp is compiled) ..."
+	@echo "Installing (once, about 6 minutes on 2 cores: llama.cpp is compiled) ..."
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-demo: $(READY) ## the whole road on the shipped model and dialogues, about a quarter of an hour
+demo: $(READY) ## the whole road on the shipped model and dialogues, about 10 minutes
 	@$(VENV)/bin/empathy-edge run quickstart --out runs/quickstart || { [ $$? -eq 1 ] && echo "A verdict of FAIL is a result of the demo, not an error of it: look at the report."; }
 	@echo "Talk to it: $(VENV)/bin/empathy-edge chat runs/quickstart/export/gguf-q8_0"
 

@@ -16,7 +16,7 @@ from empathy_edge.runtimes import Reply, open_runtime
 from .stats import bootstrap_mean
 from .worker import FILLER
 
-ROUNDS = 12
+ROUNDS = 40
 PROMPT_TOKENS = 128
 DECODE_TOKENS = 128
 

@@ -49,7 +49,20 @@ def test_overflow_drops_the_oldest_turns_and_keeps_the_newest(exported: Path) ->
 
 
 @pytest.mark.slow
-def test_shipped_model_answers() -> None:
-    result = run_command("chat", "smollm2-135m", "--max-new-tokens", "40", input="What is the capital of France?\n")
+def test_shipped_model_says_what_llama_cpp_itself_says() -> None:
+    """Our template, tokenization and loop against llama-cpp-python's own chat, on the shipped model."""
+    import llama_cpp
+
+    from empathy_edge.chat_format import messages_for
+    from empathy_edge.models import find_model
+    from empathy_edge.runtimes.llama_cpp_runtime import quiet_stderr
+
+    said = "My dog died this morning and I can't stop crying."
+    result = run_command("chat", "smollm2-135m", "--max-new-tokens", "40", input=f"{said}\n")
     assert result.returncode == 0, result.stderr
-    assert "Paris" in result.stdout
+    with quiet_stderr():
+        llama = llama_cpp.Llama(str(find_model("smollm2-135m").path), n_ctx=2048, verbose=False)
+    completion = llama.create_chat_completion(messages_for(said), temperature=0.0, max_tokens=40, repeat_penalty=1.0)
+    llama.close()
+    wanted = completion["choices"][0]["message"]["content"].strip()
+    assert len(wanted.split()) > 10 and result.stdout.strip() == wanted
