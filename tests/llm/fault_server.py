@@ -12,6 +12,9 @@ from typing import Any
 
 FAULTS = ("429", "500", "timeout", "cut before", "cut after", "malformed", "no choices", "empty", "drip")
 
+MOST_FAULTS = 4
+"""No request fails more often than this, so that a client that tries again must get every answer in the end."""
+
 
 class FaultServer:
     """Serves `/v1/chat/completions`; an answer is paid for once for each Idempotency-Key, as real endpoints do."""
@@ -26,6 +29,7 @@ class FaultServer:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._not_before: dict[str, float] = {}
+        self._failed: dict[str, int] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,8 +62,11 @@ class FaultServer:
             if time.monotonic() < self._not_before.pop(key, 0.0):
                 self.too_early += 1
             fault = self._random.choice(FAULTS) if self._random.random() < self._fault_rate else None
+            if self._failed.get(key, 0) >= MOST_FAULTS:
+                fault = None
             if fault:
                 self.faults[fault] += 1
+                self._failed[key] = self._failed.get(key, 0) + 1
         try:
             self._respond(handler, body, key, fault)
         except (BrokenPipeError, ConnectionResetError):
@@ -80,7 +87,7 @@ class FaultServer:
         if fault == "no choices":
             return _send(handler, 200, json.dumps({"id": "x", "object": "chat.completion", "choices": []}).encode())
         if fault == "timeout":
-            time.sleep(1.5)
+            time.sleep(2.5)
         said = body["messages"][-1]["content"]
         words = hashlib.sha256(said.encode()).hexdigest()
         text = (

@@ -38,7 +38,7 @@ def _dialogues(path: Path, count: int) -> Path:
 
 def _command(data: Path, server: FaultServer, out: Path, *more: str) -> list[str]:
     return ["distill", "--data", str(data), "--method", "direct", "--teacher", "openai:gpt-test", "--base-url",
-            server.url, "--timeout", "1", "--parallel", "16", "--out", str(out), *more]  # fmt: skip
+            server.url, "--timeout", "2", "--parallel", "16", "--out", str(out), *more]  # fmt: skip
 
 
 def _answers(environment: dict[str, str]) -> int:
