@@ -96,18 +96,25 @@ def show(rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
         memory = row["memory_mb"].get("after_decode", {})
         lines.append(
             [
-                row["artifact"],
-                f"{row['size_mb']:.0f}",
-                f"{row['load_s']:.2f}",
-                f"{row['ttft_s_median']:.3f} ({row['ttft_s_p95']:.3f})",
-                f"{row['prefill_tps_median']:.0f}",
-                f"{row['decode_tps_median']:.1f}",
+                *speed_cells(row),
                 f"{row['token_gap_ms_p95']:.1f}",
                 f"{memory['anonymous']:.0f}+{memory['file_backed']:.0f}" if memory else "–",
                 f"{memory['peak_rss']:.0f}" if memory else "–",
             ]
         )
     stdout.print(table(title, columns, lines))
+
+
+def speed_cells(row: dict[str, Any]) -> list[str]:
+    """A summary's artifact, MB, load time, time to first token, prefill and decode speed, as text for a table."""
+    return [
+        row["artifact"],
+        f"{row['size_mb']:.0f}",
+        f"{row['load_s']:.2f}",
+        f"{row['ttft_s_median']:.3f} ({row['ttft_s_p95']:.3f})",
+        f"{row['prefill_tps_median']:.0f}",
+        f"{row['decode_tps_median']:.1f}",
+    ]
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .latency import speed_cells
 from .winrate import describe_judge
 
 
@@ -120,12 +121,7 @@ def _rate_row(row: dict[str, Any]) -> list[str]:
 def _bench_row(row: dict[str, Any]) -> list[str]:
     memory = row["memory_mb"].get("after_decode", {})
     return [
-        row["artifact"],
-        f"{row['size_mb']:.0f}",
-        f"{row['load_s']:.2f}",
-        f"{row['ttft_s_median']:.3f} ({row['ttft_s_p95']:.3f})",
-        f"{row['prefill_tps_median']:.0f}",
-        f"{row['decode_tps_median']:.1f}",
+        *speed_cells(row),
         *(f"{memory[key]:.0f}" if memory else "–" for key in ("anonymous", "file_backed", "peak_rss")),
     ]
 

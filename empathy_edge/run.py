@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -327,8 +326,3 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError:
             raise EmpathyEdgeError(f"{folder}: another empathy-edge process is working here.") from None
         yield
-
-
-def command_line() -> str:
-    """The command that is running, as a user would type it."""
-    return " ".join(["empathy-edge", *sys.argv[1:]])

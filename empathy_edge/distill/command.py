@@ -10,7 +10,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.ledger import Ledger, ledger_path
 from empathy_edge.llm.records import Teacher
 
-CALLS = {"naive": 1, "all-dimensions": 1, "lacking-dimension": 2, "sequential": 3}
+CALLS = {"lacking-dimension": 2, "sequential": 3}
 """Calls to improve one response; one for every other strategy."""
 
 
