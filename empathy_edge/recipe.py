@@ -37,14 +37,14 @@ class DistillSettings(_Settings):
 class TrainSettings(_Settings):
     """One step of fine-tuning with LoRA.
 
-    `held_out` is the share of rows that are not trained on, whose loss is measured each epoch; the adapter of the best
+    A batch is taken in parts of `micro_batch_size` rows where that is given: less memory, the same result. `held_out` is the share of rows that are not trained on, whose loss is measured each epoch; the adapter of the best
     epoch is kept, and training stops after `patience` epochs that were no better.
     """
 
     epochs: float = Field(default=1.0, gt=0, le=50)
     learning_rate: float = Field(default=3e-4, gt=0, lt=1)
     batch_size: int = Field(default=8, ge=1)
-    micro_batch_size: int = Field(default=4, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
     lora_rank: int = Field(default=8, ge=1, le=256)
     lora_alpha: int = Field(default=16, ge=1)
     max_length: int = Field(default=512, ge=32)
@@ -58,9 +58,14 @@ class TrainSettings(_Settings):
     def _whole_batches(self) -> Self:
         if self.patience is not None and not self.held_out:
             raise ValueError("patience (early stop) needs held_out, the share of rows to measure on")
-        if self.batch_size % self.micro_batch_size:
+        if self.batch_size % self.micro_batch:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
         return self
+
+    @property
+    def micro_batch(self) -> int:
+        """The rows that are in memory at a time."""
+        return self.micro_batch_size or self.batch_size
 
 
 class DpoSettings(TrainSettings):
@@ -68,7 +73,6 @@ class DpoSettings(TrainSettings):
 
     learning_rate: float = Field(default=1e-4, gt=0, lt=1)
     batch_size: int = Field(default=4, ge=1)
-    micro_batch_size: int = Field(default=2, ge=1)
     beta: float = Field(default=0.1, gt=0, le=10)
 
 

@@ -69,7 +69,7 @@ def run(
     trained, held_out = split_held_out(examples, settings)
     trainer = DPOTrainer(
         model=model,
-        args=DPOConfig(**trainer_arguments(stage, settings), beta=settings.beta, loss_type=["sigmoid"]),
+        args=DPOConfig(**trainer_arguments(out, settings), beta=settings.beta, loss_type=["sigmoid"]),
         train_dataset=Dataset.from_list(trained),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,

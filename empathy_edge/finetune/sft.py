@@ -48,7 +48,7 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
     trained, held_out = split_held_out(examples, settings)
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**trainer_arguments(stage, settings), completion_only_loss=True, packing=False),
+        args=SFTConfig(**trainer_arguments(out, settings), completion_only_loss=True, packing=False),
         train_dataset=Dataset.from_list(trained),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,

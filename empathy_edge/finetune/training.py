@@ -19,6 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.finetune.fused_lora import fuse_lora
+from empathy_edge.finetune.packed import can_pack, pack_batches
 from empathy_edge.lora import add_adapters
 from empathy_edge.recipe import TrainSettings
 from empathy_edge.run import Stage
@@ -82,12 +84,12 @@ def lora_config(settings: TrainSettings) -> LoraConfig:
     )
 
 
-def trainer_arguments(stage: Stage, settings: TrainSettings) -> dict[str, Any]:
+def trainer_arguments(folder: Path, settings: TrainSettings) -> dict[str, Any]:
     """The arguments that TRL's SFTConfig and DPOConfig have in common."""
     return {
-        "output_dir": str(stage.folder / CHECKPOINTS),
-        "per_device_train_batch_size": settings.micro_batch_size,
-        "gradient_accumulation_steps": settings.batch_size // settings.micro_batch_size,
+        "output_dir": str(folder / CHECKPOINTS),
+        "per_device_train_batch_size": settings.micro_batch,
+        "gradient_accumulation_steps": settings.batch_size // settings.micro_batch,
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
@@ -101,7 +103,7 @@ def trainer_arguments(stage: Stage, settings: TrainSettings) -> dict[str, Any]:
         "max_length": settings.max_length,
         "seed": settings.seed,
         "eval_strategy": "epoch" if settings.held_out else "no",
-        "per_device_eval_batch_size": settings.micro_batch_size,
+        "per_device_eval_batch_size": settings.micro_batch,
         "report_to": [],
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
@@ -127,7 +129,7 @@ def train(trainer: Any, stage: Stage, label: str, settings: TrainSettings) -> di
     Returns:
         Figures of the step: steps, seconds, first and last loss, and the held-out loss where there is one.
     """
-    keep_freed_memory()
+    make_lean(trainer.model)
     last = _last_checkpoint(stage.folder / CHECKPOINTS)
     if last:
         say(f"[dim]{label}: going on from step {last.name.removeprefix('checkpoint-')}[/]")
@@ -157,6 +159,15 @@ def train(trainer: Any, stage: Stage, label: str, settings: TrainSettings) -> di
         "loss_last": round(sum(losses[-few:]) / few, 4),
         **({"held_out_loss": curves.held_out(), "kept_epoch": curves.best_epoch()} if best else {}),
     }
+
+
+def make_lean(model: Any) -> None:
+    """Make a PEFT model's steps cheaper on a CPU, with the same results; measured in docs/results/training-speed.md."""
+    keep_freed_memory()
+    base = model.get_base_model()
+    if can_pack(base):
+        pack_batches(base)
+        fuse_lora(model)
 
 
 def keep_freed_memory() -> None:
