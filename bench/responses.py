@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ BATCH = 16
 
 
 def respond(
-    model: str | Path, dialogues: list[Dialogue], file: Path, *, max_new_tokens: int, arm: str
+    model: str | Path,
+    dialogues: list[Dialogue],
+    file: Path,
+    *,
+    max_new_tokens: int,
+    arm: str,
+    adapters: Sequence[Path] = (),
 ) -> list[dict[str, Any]]:
     """Answer every dialogue's utterance; each response is on the disk before the next one is begun.
 
@@ -26,6 +33,7 @@ def respond(
         file: the JSONL to append to; responses that are already in it are kept.
         max_new_tokens: the most tokens of a response.
         arm: the arm's name, for the progress bar.
+        adapters: added to `model`, a checkpoint, in memory.
 
     Returns:
         One row per dialogue, in their order: id, text, finish_reason, tokens.
@@ -35,7 +43,7 @@ def respond(
     if missing:
         if done:
             say(f"  {arm}: {len(done)} responses are here already, going on")
-        runtime = open_runtime(model, context=2048)
+        runtime = open_runtime(model, context=2048, adapters=adapters)
         # Longest prompts together: less padding, and the first batch shows whether memory suffices.
         missing.sort(key=lambda dialogue: -len(dialogue.utterance))
         size = BATCH if hasattr(runtime, "reply_batch") else 1

@@ -27,8 +27,9 @@ out = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty(
 
 
 def say(message: str) -> None:
-    """Print one line of what is going on."""
-    console.print(message)
+    """Print one line of what is going on; of several processes that train together, only the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        console.print(message)
 
 
 def progress() -> Progress:

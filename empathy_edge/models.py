@@ -85,12 +85,19 @@ def find_model(name: str) -> ModelRef:
 
 
 def checkpoint_of(name: str) -> ModelRef:
-    """As `find_model`, but a folder of full-precision safetensors: a GGUF is converted once and cached."""
+    """As `find_model`, but a folder of full-precision safetensors: a GGUF is converted once and cached.
+
+    The checkpoint of a GGUF holds its dequantized weights exactly: what is trained on it is trained on what ships.
+    """
     ref = find_model(name)
     if ref.kind == "checkpoint":
         return ref
     if ref.kind == "artifact":
-        raise EmpathyEdgeError(f"{name}: is an exported artifact; a checkpoint to train on is needed.")
+        artifact = read_json(ref.path / "manifest.json")["artifact"]
+        if artifact["format"] != "gguf":
+            raise EmpathyEdgeError(f"{name}: is no GGUF artifact; give that, or a checkpoint, to train on.")
+        check_gguf(ref.path / artifact["file"])
+        ref = ModelRef(name, "gguf", ref.path / artifact["file"])
     folder = cache_folder() / "checkpoints" / ref.sha256[:16]
     if not (folder / "config.json").is_file():
         _convert_gguf(ref, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 from empathy_edge.console import say
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
-from empathy_edge.models import checkpoint_of
-from empathy_edge.recipe import Recipe
+from empathy_edge.models import ModelRef, checkpoint_of
+from empathy_edge.recipe import ExportSettings, Recipe
 from empathy_edge.run import locked, read_json, require_space, write_json
 
 STAGES = ("distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report")
@@ -93,6 +94,20 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
         module, function = dotted.split(":")
         return getattr(import_module(module), function)(**arguments, update=update)["results"]
 
+    @cache
+    def base() -> ModelRef:
+        """What is trained on: the recipe's base, or what is left of it after quantization."""
+        if recipe.as_deployed is None:
+            return checkpoint_of(recipe.base)
+        call(
+            "empathy_edge.export.stage:run",
+            base=checkpoint_of(recipe.base),
+            adapters=[],
+            out=out / "base",
+            settings=ExportSettings(artifacts=(recipe.as_deployed,)),
+        )
+        return checkpoint_of(str(out / "base" / recipe.as_deployed))
+
     def distill() -> str:
         done = call("empathy_edge.distill.stage:run", data=data, out=out / "distill", settings=recipe.distill)
         return (
@@ -104,17 +119,27 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
         done = call(
             "empathy_edge.finetune.sft:run",
             rows=out / "distill" / "sft.jsonl",
-            base=checkpoint_of(recipe.base),
+            base=base(),
             out=out / "finetune" / "sft",
             settings=recipe.sft,
         )
         return f"{done['steps']} steps, loss {done['loss_first']} → {done['loss_last']}"
 
     def dpo() -> str:
+        folders = {"distilled": out / "distill", "own": out / "finetune" / "own-pairs"}
+        if "own" in recipe.dpo.pairs:
+            call(
+                "empathy_edge.distill.own_pairs:run",
+                rows=out / "distill",
+                base=base(),
+                adapters=[out / "finetune" / "sft" / "adapter"] if "sft" in recipe.steps else [],
+                out=folders["own"],
+                settings=recipe.own_pairs,
+            )
         done = call(
             "empathy_edge.finetune.dpo:run",
-            pairs=out / "distill" / "preference.jsonl",
-            base=checkpoint_of(recipe.base),
+            pairs=[folders[name] / "preference.jsonl" for name in recipe.dpo.pairs],
+            base=base(),
             sft=out / "finetune" / "sft" if "sft" in recipe.steps else None,
             out=out / "finetune" / "dpo",
             settings=recipe.dpo,
@@ -124,7 +149,7 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
     def export() -> str:
         call(
             "empathy_edge.export.stage:run",
-            base=checkpoint_of(recipe.base),
+            base=base(),
             adapters=[out / "finetune" / step / "adapter" for step in recipe.steps],
             out=out / "export",
             settings=recipe.export,
@@ -141,7 +166,7 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
         return ""
 
     def winrate() -> str:
-        arms = {"base": checkpoint_of(recipe.base).path, "fine-tuned": out / "export" / "merged"}
+        arms = {"base": base().path, "fine-tuned": out / "export" / "merged"}
         arms |= {folder.name: folder for folder in artifact_folders(out, recipe)}
         call(
             "empathy_edge.bench.winrate:run",

@@ -19,16 +19,32 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class FitSettings(_Settings):
+    """Responses made fit for a small student: shortened to whole sentences, and the `per_dialogue` nearest ones kept.
+
+    Lengths are in words; similarity is the cosine of sentence embeddings to what the person said.
+    """
+
+    most_words: int = Field(default=36, ge=5)
+    least_words: int = Field(default=10, ge=1)
+    most_sentences: int = Field(default=3, ge=1)
+    per_dialogue: int = Field(default=2, ge=1)
+    least_similarity: float = Field(default=0.35, ge=-1, le=1)
+
+
 class DistillSettings(_Settings):
     """The direct method of arXiv 2507.08151: which rated responses become SFT rows and which become pairs.
 
     `sft_on_chosen` makes the chosen response of each pair an SFT row as well; the paper keeps the two apart, but a few
-    dozen dialogues are too few for that.
+    dozen dialogues are too few for that. `hard_pairs` adds pairs of two model responses to one dialogue, one rated 3 and
+    one rated 1 or 2. `fit` makes the responses fit for a small student.
     """
 
     reference: str = "human"
     models: tuple[str, ...] = Field(default=("chatgpt_empathy",), min_length=1)
     sft_on_chosen: bool = False
+    hard_pairs: bool = False
+    fit: FitSettings | None = None
     max_sft: int | None = Field(default=None, ge=1)
     max_pairs: int | None = Field(default=None, ge=1)
     seed: int = 0
@@ -47,6 +63,7 @@ class TrainSettings(_Settings):
     micro_batch_size: int | None = Field(default=None, ge=1)
     lora_rank: int = Field(default=8, ge=1, le=256)
     lora_alpha: int = Field(default=16, ge=1)
+    lora_targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     max_length: int = Field(default=512, ge=32)
     save_every_steps: int = Field(default=20, ge=1)
     weights: Literal["bf16", "fp32", "nf4"] = "bf16"
@@ -69,11 +86,36 @@ class TrainSettings(_Settings):
 
 
 class DpoSettings(TrainSettings):
-    """The second step: DPO on preference pairs; `beta` as in Rafailov et al. (arXiv 2305.18290)."""
+    """The second step: DPO on preference pairs; `beta` as in Rafailov et al. (arXiv 2305.18290).
+
+    `loss` is TRL's: `sigmoid` (the paper's), `sigmoid_norm` (each response's log-ratio divided by its length), or `ipo`
+    (arXiv 2310.12036). `sft_weight` adds the negative log-likelihood of the chosen response, so weighted (RPO, arXiv
+    2404.19733). `pairs` are the distilled ones, the student's own (`own_pairs`), or both. `length_probes` prompts are answered before, halfway and after, to see the length drift.
+    """
 
     learning_rate: float = Field(default=1e-4, gt=0, lt=1)
     batch_size: int = Field(default=4, ge=1)
     beta: float = Field(default=0.1, gt=0, le=10)
+    loss: Literal["sigmoid", "sigmoid_norm", "ipo"] = "sigmoid"
+    sft_weight: float = Field(default=0.0, ge=0, le=10)
+    length_probes: int = Field(default=16, ge=0, le=256)
+    pairs: tuple[Literal["distilled", "own"], ...] = Field(default=("distilled",), min_length=1)
+
+
+class OwnPairSettings(_Settings):
+    """Preference pairs from the student's own samples, after SFT: the best against the worst of each prompt.
+
+    `margin` is the least difference of two samples' similarity to the good responses that are known, `length_ratio` the
+    most that their lengths may differ.
+    """
+
+    prompts: int = Field(default=400, ge=1)
+    samples: int = Field(default=4, ge=2, le=64)
+    temperature: float = Field(default=0.8, gt=0, le=2)
+    max_new_tokens: int = Field(default=96, ge=8, le=512)
+    margin: float = Field(default=0.1, ge=0, le=2)
+    length_ratio: float = Field(default=1.3, ge=1)
+    seed: int = 0
 
 
 class ExportSettings(_Settings):
@@ -119,19 +161,33 @@ class GateSettings(_Settings):
 
 
 class Recipe(_Settings):
-    """Everything that decides what a run makes."""
+    """Everything that decides what a run makes.
+
+    `base` may be a checkpoint or a GGUF. `as_deployed` names a GGUF artifact: the base is quantized to it first and
+    trained on as it will ship (a base that is a GGUF already is always trained on as it is, dequantized exactly).
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     base: str = "smollm2-135m"
+    as_deployed: str | None = None
     data: str = "sample"
     steps: tuple[Literal["sft", "dpo"], ...] = Field(default=("sft", "dpo"), min_length=1)
     distill: DistillSettings = DistillSettings()
     sft: TrainSettings = TrainSettings()
+    own_pairs: OwnPairSettings = OwnPairSettings()
     dpo: DpoSettings = DpoSettings()
     export: ExportSettings = ExportSettings()
     bench: BenchSettings = BenchSettings()
     winrate: WinrateSettings = WinrateSettings()
     gate: GateSettings = GateSettings()
+
+    @field_validator("as_deployed")
+    @classmethod
+    def _a_gguf(cls, value: str | None) -> str | None:
+        names = [name for name in ARTIFACTS if name.startswith("gguf")]
+        if value is not None and value not in names:
+            raise ValueError(f"the base can be quantized to one of {', '.join(names)} before it is trained on")
+        return value
 
     @field_validator("steps")
     @classmethod

@@ -21,12 +21,16 @@ _SIZE_OF_FP32 = {"gguf-f16": 0.51, "gguf-q8_0": 0.28, "gguf-q4_0": 0.18, "gguf-q
 def run(
     *, base: ModelRef, adapters: list[Path], out: Path, settings: ExportSettings, update: bool = False
 ) -> dict[str, Any]:
-    """Write `out/merged` and one folder per artifact, then `out/verify/verify.json`; returns its manifest."""
-    checkpoint = out / "merged"
-    figures = merged.make(
-        base=base, adapters=adapters, out=checkpoint, tolerance=settings.merge_tolerance, update=update
-    )["results"]
-    say(f"  merged: max logit difference {figures['merge_max_abs_logit_difference']} to the adapter model")
+    """Write `out/merged` and one folder per artifact, then `out/verify/verify.json`; returns its manifest.
+
+    Without adapters the base itself is exported, so that a base can be quantized first and trained on as it will ship.
+    """
+    checkpoint = out / "merged" if adapters else base.path
+    if adapters:
+        figures = merged.make(
+            base=base, adapters=adapters, out=checkpoint, tolerance=settings.merge_tolerance, update=update
+        )["results"]
+        say(f"  merged: max logit difference {figures['merge_max_abs_logit_difference']} to the adapter model")
     artifacts = make_artifacts(checkpoint, out, settings.artifacts, update=update)
     return verify.run(
         checkpoint=checkpoint,

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from empathy_edge.pipeline import STAGES
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.pipeline import STAGES, run_recipe
+from empathy_edge.recipe import load_recipe
 from tests.conftest import run_command
 
 FOLDERS = dict(zip(STAGES, ("distill", "finetune/sft", "finetune/dpo", "export", "bench", "winrate", "gate", "report"),
@@ -173,3 +176,32 @@ def test_real_model_takes_the_whole_road(tmp_path: Path) -> None:
     assert rows["gguf-q4_0"]["mean_kl"] > 10 * rows["gguf-f16"]["mean_kl"]
     merge = json.loads((tmp_path / "run/export/merged/manifest.json").read_text())["results"]
     assert merge["merge_max_abs_logit_difference"] < 1e-2
+
+
+def test_base_is_trained_on_as_it_will_be_deployed(tiny_recipe: Path, tmp_path: Path) -> None:
+    """Quantized first: the training starts from exactly the weights that lie in the GGUF."""
+    import gguf
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    from empathy_edge.models import checkpoint_of
+
+    content = yaml.safe_load(tiny_recipe.read_text())
+    (tmp_path / "deployed.yaml").write_text(yaml.safe_dump({**content, "as_deployed": "gguf-q8_0"}))
+    run_recipe(load_recipe(str(tmp_path / "deployed.yaml")), tmp_path / "run", until="sft")
+    artifact = tmp_path / "run" / "base" / "gguf-q8_0"
+    record = json.loads((artifact / "manifest.json").read_text())["artifact"]
+    trained = json.loads((tmp_path / "run" / "finetune" / "sft" / "manifest.json").read_text())["settings"]
+    assert trained["base_sha256"] == record["sha256"]
+    weights = load_file(checkpoint_of(str(artifact)).path / "model.safetensors")
+    stored = {tensor.name: tensor for tensor in gguf.GGUFReader(artifact / "model.gguf").tensors}
+    down = stored["blk.0.ffn_down.weight"]
+    wanted = gguf.quants.dequantize(down.data, down.tensor_type)
+    assert np.array_equal(weights["model.layers.0.mlp.down_proj.weight"], wanted)
+    assert down.tensor_type.name == "Q8_0"
+
+
+def test_an_unknown_deployment_is_a_fault(tiny_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(tiny_recipe.read_text() + "as_deployed: onnx-int4\n")
+    with pytest.raises(EmpathyEdgeError, match="as_deployed: the base can be quantized to one of gguf-f16"):
+        load_recipe(str(tmp_path / "bad.yaml"))

@@ -9,6 +9,8 @@ from typing import Any
 
 from empathy_edge.chat_format import messages_for
 from empathy_edge.dialogue import Dialogue, PreferencePair, read_dialogues, write_jsonl
+from empathy_edge.distill.filters import Caught
+from empathy_edge.distill.fitting import fit
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.leakage import leaked_ids
 from empathy_edge.prompts import load_prompts
@@ -47,11 +49,12 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     pairs: list[PreferencePair] = []
     control: list[PreferencePair] = []
     test = [dialogue for dialogue in dialogues if dialogue.split == "test"]
-    for dialogue in dialogues:
-        if dialogue.split == "train":
-            sft += _sft_rows(dialogue, settings)
-            pairs += _preference_pairs(dialogue, settings)
-            control += _control_pairs(dialogue, settings)
+    train = [dialogue for dialogue in dialogues if dialogue.split == "train"]
+    caught = Caught()
+    for dialogue in fit(train, settings.models, settings.fit, caught) if settings.fit else train:
+        sft += _sft_rows(dialogue, settings)
+        pairs += _preference_pairs(dialogue, settings)
+        control += _control_pairs(dialogue, settings)
     found: dict[str, Any] = {"sft_found": len(sft), "pairs_found": len(pairs)}
     sft = draw(sft, settings.max_sft, settings.seed)
     pairs = draw(pairs, settings.max_pairs, settings.seed)
@@ -79,6 +82,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
         preference_pairs=len(pairs),
         control_pairs=len(control),
         left_out_as_nearly_in_the_test_split=sorted(leaked),
+        caught=caught.report(),
         median_words={
             "completion": median_words(row["completion"][0]["content"] for row in sft),
             "chosen": median_words(pair.chosen for pair in pairs),
@@ -119,16 +123,20 @@ def _sft_rows(dialogue: Dialogue, settings: DistillSettings) -> list[dict[str, A
 
 
 def _preference_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[PreferencePair]:
-    """Pairs of a dialogue: the reference rated 1 or 2 is rejected, a model response rated 3 is chosen."""
+    """Pairs of a dialogue: a model response rated 3 is chosen; rejected is the reference rated 1 or 2, and with
+    `hard_pairs` also each model response rated 1 or 2, which style alone does not give away.
+    """
     reference = dialogue.response(settings.reference)
-    if reference is None or reference.rating not in (1, 2):
-        return []
-    chosen = [response for source in settings.models if (response := dialogue.response(source)) is not None]
-    return [
-        PreferencePair(dialogue.id, messages_for(dialogue.utterance), response.text, reference.text)
-        for response in chosen
-        if response.rating == 3
-    ]
+    models = [response for source in settings.models if (response := dialogue.response(source)) is not None]
+    good = [response for response in models if response.rating == 3]
+    prompt = messages_for(dialogue.utterance)
+    pairs = []
+    if reference is not None and reference.rating in (1, 2):
+        pairs += [PreferencePair(dialogue.id, prompt, response.text, reference.text) for response in good]
+    if settings.hard_pairs:
+        weak = [response for response in models if response.rating in (1, 2)]
+        pairs += [PreferencePair(dialogue.id, prompt, better.text, worse.text) for better in good for worse in weak]
+    return pairs
 
 
 def _control_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[PreferencePair]:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.console import quiet_libraries, say
+from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.finetune.processes import finish, main_first
 from empathy_edge.finetune.rows import check_lengths, load_rows
 from empathy_edge.leakage import refuse_leaks
 from empathy_edge.models import ModelRef
@@ -15,12 +17,12 @@ from empathy_edge.run import open_stage, read_json, require_space
 
 
 def run(
-    *, pairs: Path, base: ModelRef, sft: Path | None, out: Path, settings: DpoSettings, update: bool = False
+    *, pairs: list[Path], base: ModelRef, sft: Path | None, out: Path, settings: DpoSettings, update: bool = False
 ) -> dict[str, Any]:
     """Train a LoRA adapter on `preference.jsonl` over base + SFT; leaves `adapter/` and `curves.jsonl` in `out`.
 
     Args:
-        pairs: the training file.
+        pairs: the training files; their rows are put together.
         base: the checkpoint that both adapters are made for.
         sft: the folder of the step before; None trains on the base itself (an ablation).
         out: the stage's folder.
@@ -38,23 +40,30 @@ def run(
                 f"{sft}: its adapter was trained on another base than {base.name} "
                 f"({trained_on[:12]}, not {base.sha256[:12]})."
             )
-    stage = open_stage(
-        out,
-        "dpo",
-        settings={**settings.model_dump(mode="json"), "base": base.name, "base_sha256": base.sha256},
-        inputs={"pairs": pairs, **({"sft": sft} if sft else {})},
-        update=update,
-    )
+    with main_first():
+        stage = open_stage(
+            out,
+            "dpo",
+            settings={**settings.model_dump(mode="json"), "base": base.name, "base_sha256": base.sha256},
+            inputs={**_roles(pairs), **({"sft": sft} if sft else {})},
+            update=update,
+        )
     if stage.done:
         return stage.manifest
-    refuse_leaks(pairs)
-    examples = load_rows(pairs, ("prompt", "chosen", "rejected"))
+    examples = []
+    by_file = {}
+    for file in pairs:
+        refuse_leaks(file)
+        by_file[file] = load_rows(file, ("prompt", "chosen", "rejected"))
+        examples += by_file[file]
     require_space(out, 200, "the DPO adapter and its checkpoints")
     quiet_libraries()
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
+    from empathy_edge.finetune.length_drift import LengthProbe, drift, drift_warnings
     from empathy_edge.finetune.training import (
+        CURVES,
         SCRATCH,
         load_base,
         lora_config,
@@ -65,31 +74,53 @@ def run(
 
     before = [sft / "adapter"] if sft else []
     model, tokenizer = load_base(base.path, settings.weights, before, out / SCRATCH)
-    check_lengths(pairs, examples, tokenizer, settings.max_length)
+    for file, rows in by_file.items():
+        check_lengths(file, rows, tokenizer, settings.max_length)
     trained, held_out = split_held_out(examples, settings)
     trainer = DPOTrainer(
         model=model,
-        args=DPOConfig(**trainer_arguments(out, settings), beta=settings.beta, loss_type=["sigmoid"]),
+        args=DPOConfig(
+            **trainer_arguments(out, settings),
+            beta=settings.beta,
+            loss_type=[settings.loss, *(["sft"] if settings.sft_weight else [])],
+            loss_weights=[1.0, settings.sft_weight] if settings.sft_weight else None,
+            # Worth a pass of its own only where it is asked for again in later epochs.
+            precompute_ref_log_probs=settings.epochs > 1,
+        ),
         train_dataset=Dataset.from_list(trained),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
         peft_config=lora_config(settings),
     )
-    figures = train(trainer, stage, "DPO", settings)
+    probed = _probe_prompts(held_out or trained, settings.length_probes)
+    figures = train(trainer, stage, "DPO", settings, lambda curves: LengthProbe(probed, tokenizer, curves))
     accuracies, margins = (
         [row[f"rewards/{name}"] for row in trainer.state.log_history if f"rewards/{name}" in row]
         for name in ("accuracies", "margins")
     )
-    warnings = _warnings(accuracies)
+    lengths = drift(read_jsonl(out / CURVES), len(probed))
+    warnings = _warnings(accuracies) + drift_warnings(lengths)
     for warning in warnings:
         say(f"  [yellow]Warning:[/] {warning}")
-    return stage.finish(
+    return finish(
+        stage,
         pairs=len(examples),
         **figures,
         reward_accuracy_last=_mean(accuracies[-10:]),
         reward_margin_last=_mean(margins[-10:]),
+        length_drift=lengths,
         warnings=warnings,
     )
+
+
+def _roles(pairs: list[Path]) -> dict[str, Path]:
+    return {"pairs" if number == 0 else f"pairs{number + 1}": file for number, file in enumerate(pairs)}
+
+
+def _probe_prompts(examples: list[dict[str, Any]], most: int) -> list[list[dict[str, str]]]:
+    """Different prompts, in the rows' order."""
+    different = {row["prompt"][-1]["content"]: row["prompt"] for row in examples}
+    return list(different.values())[:most]
 
 
 def _warnings(accuracies: list[float]) -> list[str]:

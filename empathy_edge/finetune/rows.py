@@ -10,8 +10,8 @@ from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 
 
-def load_rows(path: Path, fields: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Read a training file in TRL's conversational format and keep `fields`.
+def load_rows(path: Path, fields: tuple[str, ...], keep: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Read a training file in TRL's conversational format; keep `fields`, which are checked, and `keep` as they are.
 
     Raises:
         EmpathyEdgeError: the file is missing or empty, or a row has no non-empty messages in a field.
@@ -27,7 +27,7 @@ def load_rows(path: Path, fields: tuple[str, ...]) -> list[dict[str, Any]]:
                 raise EmpathyEdgeError(
                     f"{path}: row {number}: '{field}' needs messages with a role and a content that is not empty."
                 )
-    return [{field: row[field] for field in fields} for row in rows]
+    return [{field: row.get(field) for field in (*keep, *fields)} for row in rows]
 
 
 def check_lengths(path: Path, rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> None:

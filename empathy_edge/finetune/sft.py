@@ -8,6 +8,7 @@ from typing import Any
 from empathy_edge.chat_format import turn_end
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.finetune.processes import finish, main_first
 from empathy_edge.finetune.rows import check_lengths, load_rows
 from empathy_edge.leakage import refuse_leaks
 from empathy_edge.models import ModelRef
@@ -18,13 +19,14 @@ from empathy_edge.run import open_stage, require_space
 def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, update: bool = False) -> dict[str, Any]:
     """Train a LoRA adapter on `sft.jsonl`; leaves `adapter/` and `curves.jsonl` in `out`."""
     require_extra("trl", "train", "Fine-tuning")
-    stage = open_stage(
-        out,
-        "sft",
-        settings={**settings.model_dump(mode="json"), "base": base.name, "base_sha256": base.sha256},
-        inputs={"rows": rows},
-        update=update,
-    )
+    with main_first():
+        stage = open_stage(
+            out,
+            "sft",
+            settings={**settings.model_dump(mode="json"), "base": base.name, "base_sha256": base.sha256},
+            inputs={"rows": rows},
+            update=update,
+        )
     if stage.done:
         return stage.manifest
     refuse_leaks(rows)
@@ -56,7 +58,7 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
     )
     _check_loss_mask(trainer, tokenizer, trained)
     figures = train(trainer, stage, "SFT", settings)
-    return stage.finish(rows=len(examples), **figures)
+    return finish(stage, rows=len(examples), **figures)
 
 
 def _check_loss_mask(trainer: Any, tokenizer: Any, examples: list[dict[str, Any]]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models import find_model
+from empathy_edge.models import checkpoint_of, find_model
 from empathy_edge.run import read_json
 from empathy_edge.runtimes.base import Reply, Runtime
 
@@ -19,7 +20,12 @@ def default_threads() -> int:
 
 
 def open_runtime(
-    name: str | Path, *, threads: int | None = None, context: int = 2048, all_logits: bool = False
+    name: str | Path,
+    *,
+    threads: int | None = None,
+    context: int = 2048,
+    all_logits: bool = False,
+    adapters: Sequence[Path] = (),
 ) -> Runtime:
     """Load a model for speaking.
 
@@ -28,9 +34,10 @@ def open_runtime(
         threads: CPU threads; all cores that this process may use by default.
         context: the context window in tokens (prompt and response together).
         all_logits: keep the logits of every position, for `Runtime.logits` (llama.cpp needs to know beforehand).
+        adapters: PEFT folders to add to a checkpoint's weights, in memory; a GGUF is read as its checkpoint then.
     """
     threads = threads or default_threads()
-    ref = find_model(str(name))
+    ref = checkpoint_of(str(name)) if adapters else find_model(str(name))
     if ref.kind == "gguf":
         from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 
@@ -38,7 +45,7 @@ def open_runtime(
     if ref.kind == "checkpoint":
         from empathy_edge.runtimes.torch_runtime import TorchRuntime
 
-        return TorchRuntime(ref.path, threads=threads, context=context)
+        return TorchRuntime(ref.path, threads=threads, context=context, adapters=adapters)
     artifact = read_json(ref.path / "manifest.json")["artifact"]
     if artifact["format"] == "gguf":
         from empathy_edge.gguf_header import check_gguf

@@ -11,14 +11,18 @@ import numpy as np
 from empathy_edge.chat_format import Message, read_template
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
+from empathy_edge.lora import add_adapters
 from empathy_edge.runtimes.base import Reply, Runtime
 from empathy_edge.runtimes.byte_level import piece_bytes
+from empathy_edge.runtimes.torch_batch import generate
 
 
 class TorchRuntime(Runtime):
     """A checkpoint folder in fp32, or a model that is already in memory."""
 
-    def __init__(self, folder: Path, *, threads: int, context: int = 2048, model: Any = None) -> None:
+    def __init__(
+        self, folder: Path, *, threads: int, context: int = 2048, model: Any = None, adapters: Sequence[Path] = ()
+    ) -> None:
         require_extra("transformers", "train", f"Running the checkpoint {folder.name}")
         quiet_libraries()
         import torch
@@ -32,6 +36,7 @@ class TorchRuntime(Runtime):
             if model is not None
             else AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         )
+        add_adapters(self.model, list(adapters))
         self.model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if self.tokenizer.pad_token is None:
@@ -75,25 +80,16 @@ class TorchRuntime(Runtime):
 
     def reply_batch(self, conversations: list[list[Message]], *, max_new_tokens: int) -> list[Reply]:
         """Greedy replies to several conversations at once, left-padded; times are not taken (0)."""
-        torch = self._torch
         prompts = [self.encode(messages) for messages in conversations]
-        longest = max(len(ids) for ids in prompts)
-        pad = self.tokenizer.pad_token_id
-        padded = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts])
-        mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts])
-        with torch.inference_mode():
-            result = self.model.generate(
-                input_ids=padded,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                eos_token_id=sorted(self.stop_ids),
-                pad_token_id=pad,
-            )[:, longest:].tolist()
+        generated = generate(
+            self.model,
+            prompts,
+            stop_ids=self.stop_ids,
+            pad_id=self.tokenizer.pad_token_id,
+            max_new_tokens=max_new_tokens,
+        )
         replies = []
-        for ids, new in zip(prompts, result, strict=True):
-            end = next((place for place, token in enumerate(new) if token in self.stop_ids), None)
-            kept = new if end is None else new[:end]
-            text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
-            replies.append(Reply(text, tuple(kept), len(ids), 0.0, (), "length" if end is None else "stop"))
+        for ids, (new, stopped) in zip(prompts, generated, strict=True):
+            text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
+            replies.append(Reply(text, tuple(new), len(ids), 0.0, (), "stop" if stopped else "length"))
         return replies

@@ -53,6 +53,17 @@ def test_sft_on_chosen_trains_on_both(tmp_path: Path) -> None:
     assert [row["id"] for row in read_jsonl(tmp_path / "out" / "preference.jsonl")] == ["b"]
 
 
+def test_hard_pairs_are_two_model_responses_to_one_dialogue(tmp_path: Path) -> None:
+    row = _rated("a", 3, 3)
+    row["responses"].append({"source": "other", "text": "weak model on a", "rating": 1})  # type: ignore[attr-defined]
+    data = write_rows(tmp_path / "rated.jsonl", row, _rated("b", 1, 3))
+    for hard, wanted in ((False, ["human on b"]), (True, ["weak model on a", "human on b"])):
+        settings = DistillSettings(models=("llm", "other"), hard_pairs=hard)
+        run(data=data, out=tmp_path / str(hard), settings=settings)
+        pairs = read_jsonl(tmp_path / str(hard) / "preference.jsonl")
+        assert [pair["rejected"][0]["content"] for pair in pairs] == wanted
+
+
 def test_paper_data_counts(paper_csv: Path, tmp_path: Path) -> None:
     settings = DistillSettings(max_sft=300, max_pairs=150)
     results = run(data=paper_csv, out=tmp_path / "out", settings=settings)["results"]

@@ -33,7 +33,7 @@ def tuned(rows: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
     base = find_model(str(tiny_model))
     sft.run(rows=rows / "sft.jsonl", base=base, out=out / "sft", settings=TrainSettings(epochs=6, **FAST))
     dpo.run(
-        pairs=rows / "preference.jsonl",
+        pairs=[rows / "preference.jsonl"],
         base=base,
         sft=out / "sft",
         out=out / "dpo",
@@ -55,7 +55,7 @@ def test_a_step_leaves_adapter_curves_and_manifest_only(tuned: Path) -> None:
         names = sorted(str(path.relative_to(tuned / step)) for path in (tuned / step).rglob("*") if path.is_file())
         assert names == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "curves.jsonl",
                          "manifest.json"]  # fmt: skip
-        steps = [row["step"] for row in read_jsonl(tuned / step / "curves.jsonl")]
+        steps = [row["step"] for row in read_jsonl(tuned / step / "curves.jsonl") if "loss" in row]
         assert steps == list(range(1, len(steps) + 1))
 
 
@@ -125,7 +125,7 @@ def test_qlora_trains_and_merges_into_full_precision(rows: Path, tiny_model: Pat
     base = find_model(str(tiny_model))
     nf4 = {**FAST, "weights": "nf4", "epochs": 2}
     sft.run(rows=rows / "sft.jsonl", base=base, out=tmp_path / "sft", settings=TrainSettings(**nf4))
-    second = dpo.run(pairs=rows / "preference.jsonl", base=base, sft=tmp_path / "sft", out=tmp_path / "dpo",
+    second = dpo.run(pairs=[rows / "preference.jsonl"], base=base, sft=tmp_path / "sft", out=tmp_path / "dpo",
                      settings=DpoSettings(**nf4))  # fmt: skip
     assert abs(second["results"]["loss_first"] - 0.693) < 0.2
     assert not (tmp_path / "dpo" / "scratch").exists()
@@ -158,8 +158,34 @@ def test_too_easy_pairs_are_warned_about() -> None:
     assert _warnings([0.5, 1.0] + [1.0] * 20) and not _warnings([0.5, 0.5, 0.75] + [1.0] * 20)
 
 
+@pytest.mark.parametrize("loss", ["sigmoid_norm", "ipo"])
+def test_other_losses_learn_too(loss: str, tuned: Path, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    settings = DpoSettings(epochs=6, loss=loss, beta=2.0, sft_weight=0.1, lora_targets=("q_proj", "v_proj"), **FAST)
+    manifest = dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(tiny_model)), sft=tuned / "sft",
+                       out=tmp_path / "dpo", settings=settings)  # fmt: skip
+    assert manifest["results"]["reward_margin_last"] > 0
+    config = json.loads((tmp_path / "dpo" / "adapter" / "adapter_config.json").read_text())
+    assert sorted(config["target_modules"]) == ["q_proj", "v_proj"]
+
+
+def test_length_is_probed_before_halfway_and_after(tuned: Path) -> None:
+    probes = [row for row in read_jsonl(tuned / "dpo" / "curves.jsonl") if "probe_median_words" in row]
+    assert [row["step"] for row in probes] == [0, 9, 18]
+    drift = json.loads((tuned / "dpo" / "manifest.json").read_text())["results"]["length_drift"]
+    assert drift["median_words_before"] == probes[0]["probe_median_words"] and drift["prompts"] == 12
+
+
+def test_runaway_length_is_warned_about() -> None:
+    from empathy_edge.finetune.length_drift import drift_warnings
+
+    found = {"prompts": 16, "median_words_before": 30, "stopped_before": 1.0, "stopped_after": 1.0}
+    assert not drift_warnings({**found, "median_words_after": 38})
+    assert "30 to 55 words" in drift_warnings({**found, "median_words_after": 55})[0]
+    assert "only 81%" in drift_warnings({**found, "median_words_after": 30, "stopped_after": 0.81})[0]
+
+
 def test_dpo_only_starts_from_the_base(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
-    manifest = dpo.run(pairs=rows / "preference.jsonl", base=find_model(str(tiny_model)), sft=None,
+    manifest = dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(tiny_model)), sft=None,
                        out=tmp_path / "dpo", settings=DpoSettings(epochs=1, **FAST))  # fmt: skip
     assert set(manifest["inputs"]) == {"pairs"} and manifest["results"]["steps"] == 3
 
@@ -173,7 +199,7 @@ def test_dpo_refuses_an_sft_adapter_of_another_base(
         handle.seek(-4, 2)
         handle.write(b"\0\0\0\0")
     with pytest.raises(EmpathyEdgeError, match="trained on another base"):
-        dpo.run(pairs=rows / "preference.jsonl", base=find_model(str(other)), sft=tuned / "sft", out=tmp_path / "dpo",
+        dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(other)), sft=tuned / "sft", out=tmp_path / "dpo",
                 settings=DpoSettings())  # fmt: skip
 
 

@@ -1,0 +1,224 @@
+"""Preference pairs from the student's own samples, so that DPO learns from mistakes the student really makes.
+
+The student answers each training prompt several times; its answers are ranked by how near they come, in meaning, to the
+good responses that are known for the dialogue, and the best is paired with the worst of like length.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from empathy_edge.chat_format import turn_end
+from empathy_edge.console import progress, quiet_libraries, say
+from empathy_edge.dialogue import read_jsonl, write_jsonl
+from empathy_edge.distill.filters import Caught, fault
+from empathy_edge.distill.stage import draw, median_words
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.finetune.rows import load_rows
+from empathy_edge.models import ModelRef
+from empathy_edge.recipe import OwnPairSettings
+from empathy_edge.run import open_stage
+
+PROMPTS_AT_ONCE = 16
+MOST_WORDS = 97
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is answered, and the good responses to it."""
+
+    id: str
+    messages: list[dict[str, str]]
+    references: list[str]
+
+    @property
+    def utterance(self) -> str:
+        """What the person says."""
+        return self.messages[-1]["content"]
+
+
+def run(
+    *,
+    rows: Path,
+    base: ModelRef,
+    adapters: list[Path],
+    out: Path,
+    settings: OwnPairSettings,
+    update: bool = False,
+) -> dict[str, Any]:
+    """Write `samples.jsonl` (every sample with its score) and `preference.jsonl` into `out`.
+
+    Args:
+        rows: the folder that `distill` made; its prompts are answered, its good responses are what samples are compared with.
+        base: the student's checkpoint.
+        adapters: what was trained so far, PEFT folders.
+        out: the stage's folder.
+        settings: how many prompts and samples, and how clear a difference must be.
+        update: make it again where inputs or settings changed.
+    """
+    require_extra("trl", "train", "Sampling from the student")
+    stage = open_stage(
+        out,
+        "own-pairs",
+        settings={**settings.model_dump(mode="json"), "base": base.name, "base_sha256": base.sha256},
+        inputs={
+            "rows": rows / "sft.jsonl",
+            "pairs": rows / "preference.jsonl",
+            **{f"adapter{number}": path for number, path in enumerate(adapters)},
+        },
+        update=update,
+    )
+    if stage.done:
+        return stage.manifest
+    chosen = draw(_prompts(rows), settings.prompts, settings.seed)
+    samples = _sample(chosen, base, adapters, out / "samples.jsonl", settings)
+    caught = Caught()
+    pairs = []
+    scored = _score(chosen, samples, settings)
+    for prompt, answers in zip(chosen, scored, strict=True):
+        pair = _pair(prompt, answers, settings, caught)
+        if pair:
+            pairs.append(pair)
+    write_jsonl(out / "samples.jsonl", [row for answers in scored for row in answers])
+    write_jsonl(out / "preference.jsonl", pairs)
+    if not pairs:
+        raise EmpathyEdgeError(f"{out}: no two samples of a prompt differ by {settings.margin}; lower margin.")
+    say(f"  {len(pairs)} pairs from {len(chosen)} prompts")
+    return stage.finish(
+        prompts=len(chosen),
+        samples=len(chosen) * settings.samples,
+        pairs=len(pairs),
+        caught=caught.report(),
+        median_words={
+            field: median_words(row[field][0]["content"] for row in pairs) for field in ("chosen", "rejected")
+        },
+        mean_score={
+            field: round(float(np.mean([row["scores"][field] for row in pairs])), 4)
+            for field in ("chosen", "rejected")
+        },
+    )
+
+
+def _prompts(rows: Path) -> list[Prompt]:
+    """Every prompt of the folder's training files, with the good responses that are known for it."""
+    found: dict[str, Prompt] = {}
+    for file, field in (("sft.jsonl", "completion"), ("preference.jsonl", "chosen")):
+        for row in load_rows(rows / file, ("prompt", field), keep=("id",)):
+            prompt = found.setdefault(row["id"], Prompt(row["id"], row["prompt"], []))
+            text = row[field][0]["content"]
+            if text not in prompt.references:
+                prompt.references.append(text)
+    return list(found.values())
+
+
+def _sample(
+    prompts: list[Prompt], base: ModelRef, adapters: list[Path], file: Path, settings: OwnPairSettings
+) -> dict[str, list[dict[str, Any]]]:
+    """Each prompt's samples; those that an interrupted run left in `file` are kept."""
+    quiet_libraries()
+    import torch
+
+    from empathy_edge.finetune.training import SCRATCH, keep_freed_memory, load_base
+    from empathy_edge.runtimes.torch_batch import generate
+
+    done: dict[str, list[dict[str, Any]]] = {}
+    for row in read_jsonl(file) if file.exists() else []:
+        done.setdefault(row["id"], []).append(row)
+    done = {key: rows for key, rows in done.items() if len(rows) == settings.samples}
+    missing = sorted((item for item in prompts if item.id not in done), key=lambda item: len(item.utterance))
+    if not missing:
+        return done
+    keep_freed_memory()
+    model, tokenizer = load_base(base.path, "bf16", adapters, file.parent / SCRATCH)
+    stop = tokenizer.convert_tokens_to_ids(turn_end(tokenizer.chat_template))
+    torch.manual_seed(settings.seed)
+    with progress() as bar, open(file, "w", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for rows in done.values() for row in rows)
+        task = bar.add_task("samples", total=len(prompts), completed=len(done), note="")
+        for start in range(0, len(missing), PROMPTS_AT_ONCE):
+            group = missing[start : start + PROMPTS_AT_ONCE]
+            encoded = [
+                tokenizer.apply_chat_template(item.messages, add_generation_prompt=True, return_dict=False)
+                for item in group
+            ]
+            replies = generate(
+                model,
+                encoded,
+                stop_ids={stop},
+                pad_id=tokenizer.pad_token_id,
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                samples=settings.samples,
+            )
+            for place, (ids, stopped) in enumerate(replies):
+                item = group[place // settings.samples]
+                text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+                row = {"id": item.id, "text": text, "stopped": stopped}
+                done.setdefault(item.id, []).append(row)
+                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+            handle.flush()
+            bar.advance(task, len(group))
+    return done
+
+
+def _score(
+    prompts: list[Prompt], samples: dict[str, list[dict[str, Any]]], settings: OwnPairSettings
+) -> list[list[dict[str, Any]]]:
+    """Each sample with `score`: its mean cosine similarity to the prompt's good responses, in meaning."""
+    from empathy_edge.scoring.embeddings import embed
+
+    references = [item.references for item in prompts]
+    vectors = embed([text for texts in references for text in texts])
+    answers = embed([row["text"] or "…" for item in prompts for row in samples[item.id]])
+    scored = []
+    first = 0
+    for number, (item, texts) in enumerate(zip(prompts, references, strict=True)):
+        mine = answers[number * settings.samples : (number + 1) * settings.samples]
+        similar = (mine @ vectors[first : first + len(texts)].T).mean(axis=1)
+        first += len(texts)
+        scored.append(
+            [
+                {"id": item.id, "text": row["text"], "stopped": row["stopped"], "score": round(float(value), 4)}
+                for row, value in zip(samples[item.id], similar, strict=True)
+            ]
+        )
+    return scored
+
+
+def _pair(
+    prompt: Prompt, rows: list[dict[str, Any]], settings: OwnPairSettings, caught: Caught
+) -> dict[str, Any] | None:
+    """The two samples of like length whose scores differ most; None where no two differ enough."""
+    good = []
+    for row in rows:
+        name = fault(row["text"], utterance=prompt.utterance, original="", most_words=MOST_WORDS)
+        if not row["stopped"]:
+            name = "did not stop"
+        if name:
+            caught.add(name, prompt.id, row["text"])
+        else:
+            good.append(row)
+    best = None
+    for chosen in good:
+        for rejected in rows:
+            gap = chosen["score"] - rejected["score"]
+            sizes = len(chosen["text"].split()), len(rejected["text"].split())
+            alike = max(sizes) <= settings.length_ratio * max(1, min(sizes))
+            if rejected["stopped"] and alike and gap >= settings.margin and (best is None or gap > best[0]):
+                best = gap, chosen, rejected
+    if best is None:
+        caught.add("no clear pair", prompt.id, " | ".join(row["text"] for row in rows))
+        return None
+    _, chosen, rejected = best
+    return {
+        "id": prompt.id,
+        "prompt": prompt.messages,
+        "chosen": [{"role": "assistant", "content": chosen["text"]}],
+        "rejected": [{"role": "assistant", "content": rejected["text"]}],
+        "scores": {"chosen": chosen["score"], "rejected": rejected["score"]},
+    }

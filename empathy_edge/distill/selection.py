@@ -1,0 +1,107 @@
+"""Fitting a teacher to its student: of several good responses to a dialogue, take the one the student finds likeliest.
+
+A response far from anything that a small student would say teaches it a manner without the sense. `likelihood` selects by
+the student's own mean log-probability per token; `random` gives an even mixture of the same rows, to compare with.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.dialogue import read_jsonl, write_jsonl
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.models import ModelRef
+from empathy_edge.run import open_stage
+
+FILES = {"sft.jsonl": "completion", "preference.jsonl": "chosen"}
+"""A training file, and the field in which candidates differ."""
+
+
+def run(
+    *,
+    folders: list[Path],
+    base: ModelRef,
+    adapters: list[Path],
+    by: str,
+    out: Path,
+    seed: int = 0,
+    update: bool = False,
+) -> dict[str, Any]:
+    """Write `sft.jsonl` and `preference.jsonl` with one row per dialogue, chosen among those of `folders`.
+
+    Args:
+        folders: what `distill` made, from the same dialogues; their test split must be the same.
+        base: the student's checkpoint.
+        adapters: what the student has learned already, PEFT folders.
+        by: `likelihood` or `random`.
+        out: the stage's folder.
+        seed: for `random`.
+        update: make it again where inputs or settings changed.
+    """
+    if by == "likelihood":
+        require_extra("trl", "train", "Asking the student")
+    if len({(folder / "test.jsonl").read_bytes() for folder in folders if (folder / "test.jsonl").is_file()}) != 1:
+        raise EmpathyEdgeError(
+            "The folders have different test splits, or none: they do not come from the same dialogues."
+        )
+    stage = open_stage(
+        out,
+        "distill",
+        settings={"select": by, "seed": seed, "base": base.name, "base_sha256": base.sha256},
+        inputs={folder.name: folder for folder in folders}
+        | {f"adapter{number}": path for number, path in enumerate(adapters)},
+        update=update,
+    )
+    if stage.done:
+        return stage.manifest
+    figures: dict[str, Any] = {}
+    counts = {}
+    for file, field in FILES.items():
+        candidates = _candidates(folders, file)
+        values = _values(candidates, field, base, adapters, file) if by == "likelihood" else []
+        chosen = _choose(candidates, values, random.Random(seed))
+        write_jsonl(out / file, [candidates[place] for place in chosen])
+        counts[file] = len(chosen)
+        figures[file] = {
+            "candidates": len(candidates),
+            "taken_from": dict(Counter(candidates[place]["from"] for place in chosen)),
+        }
+        if values:
+            from empathy_edge.finetune.likelihood import describe
+
+            figures[file] |= {
+                "mean_log_prob_of_all": describe(values),
+                "mean_log_prob_of_taken": describe([values[place] for place in chosen]),
+            }
+    shutil.copyfile(folders[0] / "test.jsonl", out / "test.jsonl")
+    write_jsonl(out / "control.jsonl", [])
+    return stage.finish(sft_rows=counts["sft.jsonl"], preference_pairs=counts["preference.jsonl"], selection=figures)
+
+
+def _candidates(folders: list[Path], file: str) -> list[dict[str, Any]]:
+    """Every folder's rows, those of one dialogue together."""
+    rows = [{**row, "from": folder.name} for folder in folders for row in read_jsonl(folder / file)]
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def _values(rows: list[dict[str, Any]], field: str, base: ModelRef, adapters: list[Path], label: str) -> list[float]:
+    from empathy_edge.finetune.likelihood import mean_log_probs
+
+    return mean_log_probs(
+        base, adapters, [row["prompt"] for row in rows], [row[field][0]["content"] for row in rows], label
+    )
+
+
+def _choose(rows: list[dict[str, Any]], values: list[float], chance: random.Random) -> list[int]:
+    """One place per dialogue: the likeliest, or a random one."""
+    by_dialogue: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        by_dialogue.setdefault(row["id"], []).append(place)
+    return [
+        max(places, key=lambda place: values[place]) if values else chance.choice(places)
+        for places in by_dialogue.values()
+    ]

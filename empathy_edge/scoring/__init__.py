@@ -1,0 +1,1 @@
+"""How empathetic is a response, by explicit features?"""

@@ -1,0 +1,138 @@
+"""Fitting the teacher to the student: selection by likelihood, and pairs from the student's own samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.data import sample_dialogues
+from empathy_edge.dialogue import Dialogue, Response, read_jsonl
+from empathy_edge.distill import own_pairs, selection
+from empathy_edge.distill import stage as distill
+from empathy_edge.distill.filters import Caught
+from empathy_edge.distill.fitting import fit, shorten
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.finetune.likelihood import mean_log_probs
+from empathy_edge.models import checkpoint_of, find_model
+from empathy_edge.recipe import DistillSettings, FitSettings, OwnPairSettings
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same dialogues, with the responses as they are, and shouted."""
+    root = tmp_path_factory.mktemp("fit")
+    settings = DistillSettings(reference="first-draft", models=("editor",), max_sft=8, max_pairs=6)
+    distill.run(data=sample_dialogues(), out=root / "plain", settings=settings)
+    shouted = root / "shouted"
+    shouted.mkdir()
+    for file in ("sft.jsonl", "preference.jsonl", "test.jsonl"):
+        text = (root / "plain" / file).read_text()
+        rows = [json.loads(line) for line in text.splitlines()]
+        for row in rows:
+            for field in ("completion", "chosen"):
+                if field in row:
+                    row[field][0]["content"] = row[field][0]["content"].upper()
+        (shouted / file).write_text(text if file == "test.jsonl" else "".join(json.dumps(row) + "\n" for row in rows))
+    return [root / "plain", shouted]
+
+
+def test_likelihood_is_that_of_the_plain_forward(folders: list[Path], tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    rows = read_jsonl(folders[0] / "sft.jsonl")
+    texts = [row["completion"][0]["content"] for row in rows]
+    found = mean_log_probs(find_model(str(tiny_model)), [], [row["prompt"] for row in rows], texts, "test")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    for row, value in zip(rows, found, strict=True):
+        start = len(tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False))
+        ids = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=False)
+        logs = torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), -1)
+        wanted = sum(logs[place - 1, ids[place]].item() for place in range(start, len(ids))) / (len(ids) - start)
+        assert value == pytest.approx(wanted, abs=0.1)  # bf16 against fp32
+
+
+@pytest.mark.slow
+def test_the_student_prefers_plain_words_to_shouted_ones(folders: list[Path], tmp_path: Path) -> None:
+    results = selection.run(folders=folders, base=checkpoint_of("smollm2-135m"), adapters=[], by="likelihood",
+                            out=tmp_path / "out")["results"]  # fmt: skip
+    assert (results["sft_rows"], results["preference_pairs"]) == (8, 6)
+    for figures in results["selection"].values():
+        assert figures["taken_from"].get("plain", 0) > figures["taken_from"].get("shouted", 0)
+        assert figures["mean_log_prob_of_taken"]["mean"] > figures["mean_log_prob_of_all"]["mean"]
+    ids = [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")]
+    assert len(set(ids)) == len(ids) == 8
+
+
+def test_random_selection_is_a_mixture(folders: list[Path], tiny_model: Path, tmp_path: Path) -> None:
+    results = selection.run(folders=folders, base=find_model(str(tiny_model)), adapters=[], by="random",
+                            out=tmp_path / "out")["results"]  # fmt: skip
+    assert set(results["selection"]["sft.jsonl"]["taken_from"]) == {"plain", "shouted"}
+
+
+def test_folders_of_other_dialogues_are_refused(folders: list[Path], tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(EmpathyEdgeError, match="different test splits"):
+        selection.run(folders=[folders[0], tmp_path], base=find_model(str(tiny_model)), adapters=[], by="random",
+                      out=tmp_path / "out") if (tmp_path / "test.jsonl").write_text("{}\n") else None  # fmt: skip
+
+
+def sample(text: str, score: float, stopped: bool = True) -> dict[str, object]:
+    return {"id": "d", "text": text, "score": score, "stopped": stopped}
+
+
+def test_a_pair_is_the_clearest_of_like_length() -> None:
+    prompt = own_pairs.Prompt("d", [{"role": "user", "content": "My cat died last night."}], ["So sorry about it."])
+    good = sample("I am so sorry that you lost your cat, that must hurt so much.", 0.8)
+    middle = sample("It is hard to lose a friend like that, and I hope you are well.", 0.6)
+    bad = sample("That is great news for you and the cat, I am so happy about it!", 0.2)
+    longer = sample(" ".join(["That is great news for you and the cat."] * 4), 0.1)
+    endless = sample("That is great news for the cat and you, and the cat, and you", 0.0, stopped=False)
+    caught = Caught()
+    pair = own_pairs._pair(prompt, [middle, longer, good, endless, bad], OwnPairSettings(), caught)
+    assert pair and pair["chosen"][0]["content"] == good["text"] and pair["rejected"][0]["content"] == bad["text"]
+    assert caught.report()["did not stop"]["count"] == 1
+    assert own_pairs._pair(prompt, [good, longer], OwnPairSettings(), caught) is None
+    assert own_pairs._pair(prompt, [good, middle], OwnPairSettings(margin=0.3), caught) is None
+
+
+@pytest.mark.slow
+def test_own_samples_become_pairs_and_are_not_sampled_twice(folders: list[Path], tmp_path: Path) -> None:
+    settings = OwnPairSettings(prompts=10, samples=3, margin=0.02, length_ratio=4, max_new_tokens=60)
+    arguments = {"rows": folders[0], "base": checkpoint_of("smollm2-135m"), "adapters": [],
+                 "out": tmp_path / "own", "settings": settings}  # fmt: skip
+    results = own_pairs.run(**arguments)["results"]  # type: ignore[arg-type]
+    assert results["samples"] == 30 and results["pairs"] >= 1
+    assert results["mean_score"]["chosen"] > results["mean_score"]["rejected"]
+    assert own_pairs.run(**arguments)["results"] == results  # type: ignore[arg-type]
+
+
+FIT = FitSettings(most_words=12, least_words=4, per_dialogue=1, least_similarity=0.3)
+
+
+def test_a_response_is_shortened_to_whole_sentences_without_stock_phrases() -> None:
+    text = "I'm sorry to hear that you're going through this. Losing a cat hurts. Remember, it's okay to cry. He was lucky to have you near him all those years."
+    assert shorten(text, FIT) == "Losing a cat hurts."
+    assert shorten("Losing a cat hurts. He was lucky. Truly.", FIT) == "Losing a cat hurts. He was lucky. Truly."
+    assert shorten("Remember, you're not alone.", FIT) == ""
+
+
+def test_the_nearest_good_responses_are_kept_and_the_rest_is_counted() -> None:
+    near, far = "Losing your cat like that must hurt so much.", "The weather in Spain is mild in the spring."
+    weak, human = "Cats are animals that many people like.", "Remember, you're not alone."
+    dialogue = Dialogue("d", "sad", "s", "My cat died last night.", (
+        Response("llm", near, 3), Response("other", far, 3), Response("third", "You're not alone.", 3),
+        Response("weak", weak, 1), Response("human", human, 3),
+    ), "train")  # fmt: skip
+    caught = Caught()
+    (fitted,) = fit([dialogue], ("llm", "other", "third", "weak"), FIT, caught)
+    assert [response.text for response in fitted.responses] == [
+        near,
+        weak,
+        human,
+    ]  # what is no model's stays as it is
+    assert {name: item["count"] for name, item in caught.report().items()} == {
+        "stock phrases and little else": 1, "far from what was said": 1,
+    }  # fmt: skip

@@ -1,0 +1,45 @@
+"""Two processes train what one trains: several GPUs are a matter of configuration."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from empathy_edge.data import sample_dialogues
+from empathy_edge.distill import stage as distill
+from empathy_edge.recipe import DistillSettings
+from tests.conftest import run_command
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    settings = DistillSettings(reference="first-draft", models=("editor",), max_sft=24, max_pairs=12)
+    distill.run(data=sample_dialogues(), out=tmp_path / "rows", settings=settings)
+    step = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "weights": "fp32", "held_out": 0.2}
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump({"name": "two", "base": str(tiny_model), "sft": step, "dpo": {**step, "length_probes": 2}})
+    )
+    arguments = ["finetune", tmp_path / "rows", "--recipe", tmp_path / "recipe.yaml", "--out"]
+    one = run_command(*arguments, tmp_path / "one")
+    assert one.returncode == 0, one.stderr
+    program = tmp_path / "program.py"
+    program.write_text("from empathy_edge.cli import main\nmain()\n")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+              "--num_cpu_threads_per_process", "1", program, *arguments, tmp_path / "two"]  # fmt: skip
+    two = subprocess.run(list(map(str, launch)), capture_output=True, text=True, timeout=600,
+                         env={**os.environ, "MASTER_PORT": "0"})  # fmt: skip
+    assert two.returncode == 0, two.stderr[-3000:]
+    assert two.stderr.count("Adapter of SFT") == 1
+    for name in ("sft", "dpo"):
+        weights = [
+            load_file(tmp_path / run / name / "adapter" / "adapter_model.safetensors") for run in ("one", "two")
+        ]
+        for key, value in weights[0].items():
+            assert (value - weights[1][key]).abs().max() < 0.02 * value.abs().max() + 1e-4, (name, key)
