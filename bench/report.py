@@ -21,6 +21,7 @@ SAMPLES = 8
 PARTS = {
     "distill": "distill",
     "sft": "finetune/sft",
+    "own-pairs": "finetune/own-pairs",
     "dpo": "finetune/dpo",
     "merged": "export/merged",
     "verify": "export/verify",
@@ -59,9 +60,20 @@ def run(*, run_folder: Path, out: Path, update: bool = False) -> dict[str, Any]:
 
 
 def _parts(folder: Path) -> dict[str, str]:
-    """The stages of this run: a recipe can leave out SFT or DPO."""
-    steps = read_json(folder / "run.json")["recipe"].get("steps", ("sft", "dpo"))
-    return {name: part for name, part in PARTS.items() if name in steps or name not in ("sft", "dpo")}
+    """The stages of this run: a recipe can leave out SFT or DPO, and need no pairs of the student's own."""
+    recipe = read_json(folder / "run.json")["recipe"]
+    left_out = {"sft", "dpo"} - set(recipe["steps"])
+    if "own" not in recipe["dpo"]["pairs"] or "dpo" in left_out:
+        left_out.add("own-pairs")
+    return {name: part for name, part in PARTS.items() if name not in left_out}
+
+
+def _figures(results: dict[str, Any]) -> dict[str, Any]:
+    """A stage's results as they are shown: what filters caught by its count, without the examples."""
+    return {
+        key: {name: item["count"] for name, item in value.items()} if key == "caught" else value
+        for key, value in results.items()
+    }
 
 
 def _page(folder: Path, manifests: dict[str, Any], samples: list[dict[str, Any]]) -> str:
@@ -73,6 +85,7 @@ def _page(folder: Path, manifests: dict[str, Any], samples: list[dict[str, Any]]
     rates = {(row["first"], row["second"]): row for row in winrate["win_rates"]}
     template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["figures"] = _figures
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
     return environment.from_string(template).render(
         recipe=read_json(folder / "run.json")["recipe"],
@@ -108,23 +121,42 @@ def _samples(folder: Path, arms: list[str]) -> list[dict[str, Any]]:
 
 
 def _curves(folder: Path, trained: list[str]) -> str:
-    """Training curves: SFT's loss, DPO's loss and reward accuracy, by step."""
-    figure, axes = _figure(1, len(trained), (4.5 * len(trained), 2.8))
-    for axis, step in zip(axes, trained, strict=True):
-        every = read_jsonl(folder / "finetune" / step / "curves.jsonl")
+    """Training curves by step: each step's loss; DPO's reward accuracy and margin, and the length of its responses."""
+    curves = {step: read_jsonl(folder / "finetune" / step / "curves.jsonl") for step in trained}
+    probes = [row for row in curves.get("dpo", []) if "probe_median_words" in row]
+    columns = len(trained) + ("dpo" in curves) + bool(probes)
+    figure, axes = _figure(1, columns, (3.6 * columns, 2.8))
+    panels = iter(axes)
+    for step, every in curves.items():
         rows = [row for row in every if "loss" in row]
-        steps = [row["step"] for row in rows]
-        axis.plot(steps, [float(row["loss"]) for row in rows], color="#b4436c", label="loss")
+        _draw(
+            next(panels),
+            f"{step.upper()}: loss",
+            {"training": _line(rows, "loss"), "held-out": _line(every, "eval_loss")},
+        )
         if step == "dpo":
-            accuracy = [float(row["rewards/accuracies"]) for row in rows]
-            axis.plot(steps, accuracy, color="#2a7f9e", label="reward accuracy", linewidth=0.9)
-        measured = [row for row in every if "eval_loss" in row]
-        if measured:
-            points = [row["step"] for row in measured], [float(row["eval_loss"]) for row in measured]
-            axis.plot(*points, "o", color="#333", label="held-out loss")
-        axis.set(title=step.upper(), xlabel="step", ylim=(0, None))
-        axis.legend(frameon=False)
+            rewards = {
+                name: _line(rows, f"rewards/{key}")
+                for name, key in (("accuracy", "accuracies"), ("margin", "margins"))
+            }
+            _draw(next(panels), "DPO: rewards", rewards)
+    if probes:
+        _draw(next(panels), "DPO: median words of a response", {"": _line(probes, "probe_median_words")})
     return _svg(figure)
+
+
+def _line(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    known = [row for row in rows if key in row]
+    return [row["step"] for row in known], [float(row[key]) for row in known]
+
+
+def _draw(axis: Any, title: str, lines: dict[str, tuple[list[int], list[float]]]) -> None:
+    for (name, (steps, values)), color in zip(lines.items(), ("#b4436c", "#2a7f9e"), strict=False):
+        few = len(steps) < 20
+        axis.plot(steps, values, "o-" if few else "-", color=color, label=name if steps else None, linewidth=1)
+    axis.set(title=title, xlabel="step", ylim=(min(0, axis.get_ylim()[0]), None))
+    if any(lines):
+        axis.legend(frameon=False)
 
 
 def _trade_offs(bench: list[dict[str, Any]], rates: dict[Any, Any], verify: dict[str, Any]) -> str:

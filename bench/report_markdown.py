@@ -31,6 +31,7 @@ def markdown(recipe: dict[str, Any], manifests: dict[str, Any], samples: list[di
         f"prompts (sha256 of the file {manifests['distill']['inputs']['data']['sha256'][:16]}…). {made}. Merge: largest "
         f"logit difference to the adapter model {manifests['merged']['results']['merge_max_abs_logit_difference']}.",
         "",
+        *_own_pairs(manifests),
         "## Verdicts",
         "",
         *_table(
@@ -101,6 +102,26 @@ def markdown(recipe: dict[str, Any], manifests: dict[str, Any], samples: list[di
     versions = ", ".join(f"{name} {version}" for name, version in bench["versions"].items())
     lines += ["## Versions", "", versions, ""]
     return "\n".join(lines)
+
+
+def _own_pairs(manifests: dict[str, Any]) -> list[str]:
+    """What the student's own samples gave, and how long its responses became."""
+    lines = []
+    if "own-pairs" in manifests:
+        own = manifests["own-pairs"]["results"]
+        lines.append(
+            f"Pairs from the student's own samples: {own['pairs']} from {own['samples']} samples of {own['prompts']} prompts; "
+            f"mean similarity to the good responses: chosen {own['mean_score']['chosen']}, rejected "
+            f"{own['mean_score']['rejected']}."
+        )
+    drift = manifests["dpo"]["results"].get("length_drift") if "dpo" in manifests else None
+    if drift:
+        lines.append(
+            f"Length in DPO, {drift['prompts']} prompts: median {drift['median_words_before']:g} words before, "
+            f"{drift['median_words_after']:g} after; {_percent(drift['stopped_before'])} stopped before, "
+            f"{_percent(drift['stopped_after'])} after."
+        )
+    return [*lines, ""] if lines else []
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

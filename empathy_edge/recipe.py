@@ -22,7 +22,8 @@ class _Settings(BaseModel):
 class FitSettings(_Settings):
     """Responses made fit for a small student: shortened to whole sentences, and the `per_dialogue` nearest ones kept.
 
-    Lengths are in words; similarity is the cosine of sentence embeddings to what the person said.
+    Lengths are in words; similarity is the cosine of sentence embeddings to what the person said; `most_alike` is
+    the largest share of responses that may begin with the same two words.
     """
 
     most_words: int = Field(default=36, ge=5)
@@ -30,6 +31,7 @@ class FitSettings(_Settings):
     most_sentences: int = Field(default=3, ge=1)
     per_dialogue: int = Field(default=2, ge=1)
     least_similarity: float = Field(default=0.35, ge=-1, le=1)
+    most_alike: float = Field(default=0.06, gt=0, le=1)
 
 
 class DistillSettings(_Settings):
@@ -105,7 +107,8 @@ class DpoSettings(TrainSettings):
 class OwnPairSettings(_Settings):
     """Preference pairs from the student's own samples, after SFT: the best against the worst of each prompt.
 
-    `margin` is the least difference of two samples' similarity to the good responses that are known, `length_ratio` the
+    A sample's score is its similarity to the good responses that are known, less `tone_penalty` where it consoles and they
+    congratulate, or the other way round. `margin` is the least difference of two scores, `length_ratio` the
     most that their lengths may differ.
     """
 
@@ -113,6 +116,7 @@ class OwnPairSettings(_Settings):
     samples: int = Field(default=4, ge=2, le=64)
     temperature: float = Field(default=0.8, gt=0, le=2)
     max_new_tokens: int = Field(default=96, ge=8, le=512)
+    tone_penalty: float = Field(default=0.3, ge=0, le=2)
     margin: float = Field(default=0.1, ge=0, le=2)
     length_ratio: float = Field(default=1.3, ge=1)
     seed: int = 0

@@ -67,14 +67,21 @@ def bench(
 @click.option("--dialogues", required=True, type=path_type(), help="Dialogues; those of the test split are answered.")
 @click.option("--max-prompts", type=click.IntRange(1), help="Answer only the first ones.")
 @click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(1, 2048))
+@click.option("--similarity", is_flag=True, help="Also measure how near in meaning the responses come.")
 @click.option("--out", required=True, type=path_type(), help="The JSONL to write; one that was cut off goes on.")
 def respond(
-    model: str, adapters: tuple[Path, ...], dialogues: Path, max_prompts: int | None, max_new_tokens: int, out: Path
+    model: str,
+    adapters: tuple[Path, ...],
+    dialogues: Path,
+    max_prompts: int | None,
+    max_new_tokens: int,
+    similarity: bool,
+    out: Path,
 ) -> None:
     """Let MODEL answer the test split, greedily, and check the format of its responses."""
     from empathy_edge.bench.arm import run as run_arm
 
-    run_arm(model, list(adapters), dialogues, out, max_prompts, max_new_tokens)
+    run_arm(model, list(adapters), dialogues, out, max_prompts, max_new_tokens, similarity)
 
 
 @click.command(

@@ -8,6 +8,9 @@ from typing import Any
 
 from empathy_edge.leakage import shingles
 
+VERSION = 2
+"""Raised when a filter changes, so that rows made with older ones are not taken for the same."""
+
 EXAMPLES = 3
 COPIED = 0.8
 
@@ -25,7 +28,13 @@ _SELF_HARM_ADVICE = re.compile(
     r"(?:kill yourself|end (?:it all|your life)|hurt yourself|cut yourself|harm yourself|die)\b",
     re.IGNORECASE,
 )
-_COMMON = set(
+_PLACEHOLDER = re.compile(r"\[[A-Za-z][^\]\d]{1,40}\]|<[a-z][^>]{1,40}>", re.IGNORECASE)
+_ABOUT_THE_TASK = re.compile(
+    r"\b(?:cognitive|affective|compassionate)(?: empathy)?:|\bempathy(?:'s)? (?:depth|goes|is|means|involves)\b|"
+    r"\b(?:the|this|my) (?:reply|response|rewrite) (?:is|shows|should|keeps|has)\b",
+    re.IGNORECASE,
+)
+_COMMON = frozenset(
     [
         "the",
         "a",
@@ -108,6 +117,10 @@ def fault(text: str, *, utterance: str, original: str, most_words: int) -> str |
         return "refusal"
     if _SELF_HARM_ADVICE.search(text):
         return "self-harm advice"
+    if _PLACEHOLDER.search(text):
+        return "placeholder"
+    if _ABOUT_THE_TASK.search(text):
+        return "about the task"
     if len(text.split()) > most_words:
         return "too long"
     if not _is_english(text):

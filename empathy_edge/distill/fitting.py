@@ -8,6 +8,7 @@ are nearest in meaning to what the person said. Measured in docs/results/paper.m
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -59,26 +60,49 @@ def fit(dialogues: list[Dialogue], sources: tuple[str, ...], settings: FitSettin
     near: dict[int, list[tuple[float, Response]]] = {}
     for (place, response), vector in zip(good, answered, strict=True):
         near.setdefault(place, []).append((float(said[place] @ vector), response))
-    fitted = []
+    kept: list[tuple[float, Response]] = []
     for place, dialogue in enumerate(shortened):
-        ranked = sorted(near.get(place, []), key=lambda item: -item[0])
-        kept = [item for item in ranked[: settings.per_dialogue] if item[0] >= settings.least_similarity]
-        for item in ranked:
-            if item not in kept:
-                far = item[0] < settings.least_similarity
-                caught.add("far from what was said" if far else "others are nearer", dialogue.id, item[1].text)
-        chosen = {id(response) for _, response in kept}
-        fitted.append(
-            replace(
-                dialogue,
-                responses=tuple(
-                    response
-                    for response in dialogue.responses
-                    if response.source not in sources or response.rating != 3 or id(response) in chosen
-                ),
-            )
+        for rank, item in enumerate(sorted(near.get(place, []), key=lambda item: -item[0])):
+            if item[0] < settings.least_similarity:
+                caught.add("far from what was said", dialogue.id, item[1].text)
+            elif rank >= settings.per_dialogue:
+                caught.add("others are nearer", dialogue.id, item[1].text)
+            else:
+                kept.append(item)
+    chosen = {
+        id(response)
+        for response in _varied([response for _, response in sorted(kept, key=_nearest)], settings, caught)
+    }
+    return [
+        replace(
+            dialogue,
+            responses=tuple(
+                response
+                for response in dialogue.responses
+                if response.source not in sources or response.rating != 3 or id(response) in chosen
+            ),
         )
-    return fitted
+        for dialogue in shortened
+    ]
+
+
+def _nearest(item: tuple[float, Response]) -> float:
+    return -item[0]
+
+
+def _varied(responses: list[Response], settings: FitSettings, caught: Caught) -> list[Response]:
+    """Of responses that begin with the same two words, only so many, the first ones: a small model says what is commonest."""
+    most = max(1, round(settings.most_alike * len(responses)))
+    counts: Counter[str] = Counter()
+    kept = []
+    for response in responses:
+        words = " ".join(response.text.lower().split()[:2])
+        counts[words] += 1
+        if counts[words] <= most:
+            kept.append(response)
+        else:
+            caught.add("begins like too many others", words, response.text)
+    return kept
 
 
 def _shortened(dialogue: Dialogue, sources: tuple[str, ...], settings: FitSettings, caught: Caught) -> Dialogue:

@@ -1,7 +1,7 @@
 """Preference pairs from the student's own samples, so that DPO learns from mistakes the student really makes.
 
-The student answers each training prompt several times; its answers are ranked by how near they come, in meaning, to the
-good responses that are known for the dialogue, and the best is paired with the worst of like length.
+The student answers each training prompt several times; its answers are ranked by how near they come, in meaning and tone,
+to the good responses that are known for the dialogue, and the best is paired with the worst of like length, then the second best with what is left.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from empathy_edge.console import progress, quiet_libraries, say
 from empathy_edge.dialogue import read_jsonl, write_jsonl
 from empathy_edge.distill.filters import Caught, fault
 from empathy_edge.distill.stage import draw, median_words
+from empathy_edge.distill.tone import clashes
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.rows import load_rows
 from empathy_edge.models import ModelRef
@@ -78,16 +79,15 @@ def run(
     chosen = draw(_prompts(rows), settings.prompts, settings.seed)
     samples = _sample(chosen, base, adapters, out / "samples.jsonl", settings)
     caught = Caught()
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     scored = _score(chosen, samples, settings)
     for prompt, answers in zip(chosen, scored, strict=True):
-        pair = _pair(prompt, answers, settings, caught)
-        if pair:
-            pairs.append(pair)
+        pairs += _pairs(prompt, answers, settings, caught)
     write_jsonl(out / "samples.jsonl", [row for answers in scored for row in answers])
     write_jsonl(out / "preference.jsonl", pairs)
     if not pairs:
         raise EmpathyEdgeError(f"{out}: no two samples of a prompt differ by {settings.margin}; lower margin.")
+    known = {prompt.id: prompt.references for prompt in chosen}
     say(f"  {len(pairs)} pairs from {len(chosen)} prompts")
     return stage.finish(
         prompts=len(chosen),
@@ -96,6 +96,17 @@ def run(
         caught=caught.report(),
         median_words={
             field: median_words(row[field][0]["content"] for row in pairs) for field in ("chosen", "rejected")
+        },
+        tone_clashes={
+            "samples": sum(
+                clashes(row["text"], prompt.references)
+                for prompt, answers in zip(chosen, scored, strict=True)
+                for row in answers
+            ),
+            **{
+                field: sum(clashes(row[field][0]["content"], known[row["id"]]) for row in pairs)
+                for field in ("chosen", "rejected")
+            },
         },
         mean_score={
             field: round(float(np.mean([row["scores"][field] for row in pairs])), 4)
@@ -169,7 +180,7 @@ def _sample(
 def _score(
     prompts: list[Prompt], samples: dict[str, list[dict[str, Any]]], settings: OwnPairSettings
 ) -> list[list[dict[str, Any]]]:
-    """Each sample with `score`: its mean cosine similarity to the prompt's good responses, in meaning."""
+    """Each sample with `score`: its mean cosine similarity to the prompt's good responses, less where the tone clashes."""
     from empathy_edge.scoring.embeddings import embed
 
     references = [item.references for item in prompts]
@@ -183,17 +194,22 @@ def _score(
         first += len(texts)
         scored.append(
             [
-                {"id": item.id, "text": row["text"], "stopped": row["stopped"], "score": round(float(value), 4)}
+                {
+                    "id": item.id,
+                    "text": row["text"],
+                    "stopped": row["stopped"],
+                    "score": round(float(value) - settings.tone_penalty * clashes(row["text"], texts), 4),
+                }
                 for row, value in zip(samples[item.id], similar, strict=True)
             ]
         )
     return scored
 
 
-def _pair(
+def _pairs(
     prompt: Prompt, rows: list[dict[str, Any]], settings: OwnPairSettings, caught: Caught
-) -> dict[str, Any] | None:
-    """The two samples of like length whose scores differ most; None where no two differ enough."""
+) -> list[dict[str, Any]]:
+    """Pairs of samples of like length, the clearest difference first, each sample in one pair at most."""
     good = []
     for row in rows:
         name = fault(row["text"], utterance=prompt.utterance, original="", most_words=MOST_WORDS)
@@ -203,18 +219,33 @@ def _pair(
             caught.add(name, prompt.id, row["text"])
         else:
             good.append(row)
-    best = None
-    for chosen in good:
-        for rejected in rows:
-            gap = chosen["score"] - rejected["score"]
-            sizes = len(chosen["text"].split()), len(rejected["text"].split())
-            alike = max(sizes) <= settings.length_ratio * max(1, min(sizes))
-            if rejected["stopped"] and alike and gap >= settings.margin and (best is None or gap > best[0]):
-                best = gap, chosen, rejected
-    if best is None:
+    clear = [
+        (chosen["score"] - rejected["score"], chosen, rejected)
+        for chosen in good
+        for rejected in rows
+        if rejected["stopped"]
+        and _alike(chosen["text"], rejected["text"], settings.length_ratio)
+        and chosen["score"] - rejected["score"] >= settings.margin
+    ]
+    clear.sort(key=lambda item: -item[0])
+    used: set[int] = set()
+    pairs = []
+    for _, chosen, rejected in clear:
+        if not used & {id(chosen), id(rejected)}:
+            used |= {id(chosen), id(rejected)}
+            pairs.append(_row(prompt, chosen, rejected))
+    if not pairs:
         caught.add("no clear pair", prompt.id, " | ".join(row["text"] for row in rows))
-        return None
-    _, chosen, rejected = best
+    return pairs
+
+
+def _alike(one: str, other: str, ratio: float) -> bool:
+    """Whether two texts have like lengths, so that DPO does not learn length."""
+    sizes = len(one.split()), len(other.split())
+    return max(sizes) <= ratio * max(1, min(sizes))
+
+
+def _row(prompt: Prompt, chosen: dict[str, Any], rejected: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": prompt.id,
         "prompt": prompt.messages,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from empathy_edge.chat_format import messages_for
 from empathy_edge.console import progress, say
 from empathy_edge.dialogue import Dialogue, read_dialogues, write_jsonl
+from empathy_edge.distill.filters import VERSION as FILTERS_VERSION
 from empathy_edge.distill.filters import Caught, fault, strip_echo
 from empathy_edge.distill.stage import draw, median_words
 from empathy_edge.distill.strategies import Wording, answer_directly, improve, rate
@@ -87,6 +88,7 @@ def run(
             "sha256": load_prompts("distill").sha256,
         },
         "wording": wording.__dict__,
+        "filters": FILTERS_VERSION,
         "max_dialogues": max_dialogues,
         "seed": seed,
     }

@@ -11,7 +11,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.records import Answer, Request, StepNotKept, TeacherError
 from empathy_edge.models import find_model
 from empathy_edge.run import sha256_file
-from empathy_edge.runtimes import open_runtime
+from empathy_edge.runtimes import Runtime, open_runtime
 
 
 class LocalTeacher:
@@ -22,10 +22,13 @@ class LocalTeacher:
     def __init__(self, model: str, *, threads: int | None = None, context: int = 4096) -> None:
         ref = find_model(model)
         self.model = f"local:{ref.path.name}:{ref.sha256[:16]}"
-        self._runtime = open_runtime(model, threads=threads, context=context)
+        self._open = lambda: open_runtime(model, threads=threads, context=context)
+        self._runtime: Runtime | None = None
 
     async def answer(self, request: Request, key: str) -> Answer:
         def speak() -> Answer:
+            if self._runtime is None:  # not before there is something to ask: the ledger may know it all
+                self._runtime = self._open()
             reply = self._runtime.reply(
                 list(request.messages),
                 max_new_tokens=request.max_tokens,
@@ -43,7 +46,8 @@ class LocalTeacher:
         return answer
 
     async def close(self) -> None:
-        self._runtime.close()
+        if self._runtime is not None:
+            self._runtime.close()
 
 
 class FileTeacher:

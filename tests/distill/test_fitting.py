@@ -13,6 +13,7 @@ from empathy_edge.distill import own_pairs, selection
 from empathy_edge.distill import stage as distill
 from empathy_edge.distill.filters import Caught
 from empathy_edge.distill.fitting import fit, shorten
+from empathy_edge.distill.tone import clashes
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.finetune.likelihood import mean_log_probs
 from empathy_edge.models import checkpoint_of, find_model
@@ -91,11 +92,11 @@ def test_a_pair_is_the_clearest_of_like_length() -> None:
     longer = sample(" ".join(["That is great news for you and the cat."] * 4), 0.1)
     endless = sample("That is great news for the cat and you, and the cat, and you", 0.0, stopped=False)
     caught = Caught()
-    pair = own_pairs._pair(prompt, [middle, longer, good, endless, bad], OwnPairSettings(), caught)
-    assert pair and pair["chosen"][0]["content"] == good["text"] and pair["rejected"][0]["content"] == bad["text"]
+    (pair,) = own_pairs._pairs(prompt, [middle, longer, good, endless, bad], OwnPairSettings(), caught)
+    assert pair["chosen"][0]["content"] == good["text"] and pair["rejected"][0]["content"] == bad["text"]
     assert caught.report()["did not stop"]["count"] == 1
-    assert own_pairs._pair(prompt, [good, longer], OwnPairSettings(), caught) is None
-    assert own_pairs._pair(prompt, [good, middle], OwnPairSettings(margin=0.3), caught) is None
+    assert own_pairs._pairs(prompt, [good, longer], OwnPairSettings(), caught) == []
+    assert own_pairs._pairs(prompt, [good, middle], OwnPairSettings(margin=0.3), caught) == []
 
 
 @pytest.mark.slow
@@ -136,3 +137,12 @@ def test_the_nearest_good_responses_are_kept_and_the_rest_is_counted() -> None:
     assert {name: item["count"] for name, item in caught.report().items()} == {
         "stock phrases and little else": 1, "far from what was said": 1,
     }  # fmt: skip
+
+
+def test_condolence_for_good_news_is_a_clash() -> None:
+    good_news = ["Congratulations on the lamp!", "How lovely, what a great gift."]
+    assert clashes("I'm really sorry to hear that you got a lamp. How wonderful.", good_news)
+    assert not clashes("What a wonderful lamp! I'm sorry I have none.", good_news)
+    assert not clashes("Tell me about the lamp.", good_news)
+    assert clashes("That's wonderful!", ["I'm so sorry about your cat."])
+    assert not clashes("That's wonderful!", ["I'm so sorry.", "Great that you are safe."])  # the known ones disagree

@@ -112,6 +112,10 @@ def test_echoes_and_quotes_are_stripped(raw: str, bare: str) -> None:
         ("I'm so sorry about your cat. She was loved, and you were there for her.", None),
         ("Please don't hurt yourself, I care about you and so do others.", None),
         ("No!", None),
+        ("Dear [Person's Name], I am so sorry that your computer broke.", "placeholder"),
+        ("Empathy's depth and warmth are enhanced. I hope you get well.", "about the task"),
+        ("Cognitive: You understand it. Affective: You are being very warm.", "about the task"),
+        ("The reply shows more understanding of what the person feels now.", "about the task"),
     ],
 )
 def test_filters(text: str, name: str | None) -> None:

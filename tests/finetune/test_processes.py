@@ -31,10 +31,9 @@ def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> 
     assert one.returncode == 0, one.stderr
     program = tmp_path / "program.py"
     program.write_text("from empathy_edge.cli import main\nmain()\n")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-              "--num_cpu_threads_per_process", "1", program, *arguments, tmp_path / "two"]  # fmt: skip
-    two = subprocess.run(list(map(str, launch)), capture_output=True, text=True, timeout=600,
-                         env={**os.environ, "MASTER_PORT": "0"})  # fmt: skip
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", program]
+    two = subprocess.run(list(map(str, [*launch, *arguments, tmp_path / "two"])), capture_output=True, text=True,
+                         timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert two.returncode == 0, two.stderr[-3000:]
     assert two.stderr.count("Adapter of SFT") == 1
     for name in ("sft", "dpo"):
