@@ -10,7 +10,7 @@ from tests.conftest import assert_one_clear_error, run_command
 
 
 def test_shipped_recipes_load() -> None:
-    assert set(recipe_names()) >= {"quickstart", "paper-small"}
+    assert set(recipe_names()) >= {"quickstart", "paper"}
     for name in recipe_names():
         assert load_recipe(name).name == name
 

@@ -12,7 +12,7 @@ from empathy_edge.commands.options import EXAMPLES, out_option, path_type, updat
 
 @click.command(
     epilog=EXAMPLES + "  empathy-edge run quickstart\n"
-    "  empathy-edge run paper-small --data rated_responses_5way.csv --out runs/paper"
+    "  empathy-edge run paper --data rated_responses_5way.csv --out runs/paper"
 )
 @click.argument("recipe")
 @click.option("--data", type=path_type(), help="Dialogues (.jsonl, or the paper's .csv) instead of the recipe's.")
