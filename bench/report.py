@@ -51,9 +51,10 @@ def run(*, run_folder: Path, out: Path, update: bool = False) -> dict[str, Any]:
         samples = _samples(run_folder, list(manifests["winrate"]["results"]["format"]))
         write_atomically(out / "report.html", _page(run_folder, manifests, samples))
         recipe = read_json(run_folder / "run.json")["recipe"]
-        write_atomically(
-            out / "report.md", markdown(recipe, manifests, samples, f"empathy-edge run {recipe['name']}")
-        )
+        command = f"empathy-edge run {recipe['name']}"
+        if recipe["data"] != "sample":
+            command += f" --data {manifests['distill']['inputs']['data']['path']}"
+        write_atomically(out / "report.md", markdown(recipe, manifests, samples, command))
         stage.finish()
     say(f"  {out / 'report.html'}")
     return stage.manifest
