@@ -172,7 +172,7 @@ def test_real_model_takes_the_whole_road(tmp_path: Path) -> None:
     assert result.returncode in (0, 1), result.stderr
     rows = {row["artifact"]: row for row in json.loads((tmp_path / "run/export/verify/verify.json").read_text())}
     assert all(row["verdict"] == "PASS" and row["golden_ids_equal"] for row in rows.values())
-    assert rows["gguf-f16"]["mean_kl"] < 0.001 and rows["gguf-f16"]["top1_agreement"] > 0.99
+    assert rows["gguf-f16"]["mean_kl"] < 0.001 and rows["gguf-f16"]["top1_agreement"] > 0.98
     assert rows["gguf-q4_0"]["mean_kl"] > 10 * rows["gguf-f16"]["mean_kl"]
     merge = json.loads((tmp_path / "run/export/merged/manifest.json").read_text())["results"]
     assert merge["merge_max_abs_logit_difference"] < 1e-2

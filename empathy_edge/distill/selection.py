@@ -1,7 +1,7 @@
 """Fitting a teacher to its student: of several good responses to a dialogue, take the one the student finds likeliest.
 
 A response far from anything that a small student would say teaches it a manner without the sense. `likelihood` selects by
-the student's own mean log-probability per token; `random` gives an even mixture of the same rows, to compare with.
+the student's own log-probability per character; `random` gives an even mixture of the same rows, to compare with.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def run(
             from empathy_edge.finetune.likelihood import describe
 
             figures[file] |= {
-                "mean_log_prob_of_all": describe(values),
-                "mean_log_prob_of_taken": describe([values[place] for place in chosen]),
+                "log_prob_per_character_of_all": describe(values),
+                "log_prob_per_character_of_taken": describe([values[place] for place in chosen]),
             }
     shutil.copyfile(folders[0] / "test.jsonl", out / "test.jsonl")
     write_jsonl(out / "control.jsonl", [])
@@ -89,9 +89,9 @@ def _candidates(folders: list[Path], file: str) -> list[dict[str, Any]]:
 
 
 def _values(rows: list[dict[str, Any]], field: str, base: ModelRef, adapters: list[Path], label: str) -> list[float]:
-    from empathy_edge.finetune.likelihood import mean_log_probs
+    from empathy_edge.finetune.likelihood import log_probs_per_character
 
-    return mean_log_probs(
+    return log_probs_per_character(
         base, adapters, [row["prompt"] for row in rows], [row[field][0]["content"] for row in rows], label
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.finetune.processes import finish, main_first
+from empathy_edge.finetune.processes import finish, main_first, process_count
 from empathy_edge.finetune.rows import check_lengths, load_rows
 from empathy_edge.leakage import refuse_leaks
 from empathy_edge.models import ModelRef
@@ -84,8 +84,9 @@ def run(
             beta=settings.beta,
             loss_type=[settings.loss, *(["sft"] if settings.sft_weight else [])],
             loss_weights=[1.0, settings.sft_weight] if settings.sft_weight else None,
-            # Worth a pass of its own only where it is asked for again in later epochs.
-            precompute_ref_log_probs=settings.epochs > 1,
+            # Worth a pass of its own only where it is asked for again in later epochs; TRL keeps it in a file that
+            # other processes do not find.
+            precompute_ref_log_probs=settings.epochs > 1 and process_count() == 1,
         ),
         train_dataset=Dataset.from_list(trained),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,

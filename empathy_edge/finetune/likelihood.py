@@ -1,4 +1,4 @@
-"""How likely a student finds given responses: the log-probability of each, and its tokens."""
+"""How likely a student finds given responses: the log-probability of each, by its length."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from empathy_edge.models import ModelRef
 BATCH_TOKENS = 3000
 
 
-def mean_log_probs(
+def log_probs_per_character(
     base: ModelRef, adapters: list[Path], prompts: list[list[dict[str, str]]], responses: list[str], label: str
 ) -> list[float]:
-    """The mean log-probability per token (nats) of each response to its prompt, the stop token included.
+    """The log-probability (nats) of each response to its prompt, the stop token included, divided by its characters.
+
+    Not by its tokens: rare spellings fall into many tokens, most of which are easy to guess once the first is there.
 
     Args:
         base: the student's checkpoint.
@@ -59,9 +61,8 @@ def mean_log_probs(
                 labels=pad_sequence(labels, batch_first=True, padding_value=-100),
                 fused_lm_head=True,
             )
-            means = output.log_probs.sum(1) / output.label_mask.sum(1)
-            for place, mean in zip(group, means.tolist(), strict=True):
-                found[place] = mean
+            for place, total in zip(group, output.log_probs.sum(1).tolist(), strict=True):
+                found[place] = total / max(1, len(responses[place]))
             bar.advance(task, len(group))
     return found
 
@@ -80,7 +81,7 @@ def _batches(encoded: list[tuple[list[int], int]]) -> list[list[int]]:
 
 
 def describe(values: list[float]) -> dict[str, Any]:
-    """Mean and quartiles of mean log-probabilities, for a manifest."""
+    """Mean and quartiles of log-probabilities, for a manifest."""
     import numpy as np
 
     low, middle, high = np.percentile(values, [25, 50, 75])
