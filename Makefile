@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-demo: $(READY) ## the whole road on the shipped model and dialogues, about 10 minutes
+demo: $(READY) ## the whole road on the shipped model and dialogues, about 7 minutes
 	@$(VENV)/bin/empathy-edge run quickstart --out runs/quickstart || { [ $$? -eq 1 ] && echo "A verdict of FAIL is a result of the demo, not an error of it: look at the report."; }
 	@echo "Talk to it: $(VENV)/bin/empathy-edge chat runs/quickstart/export/gguf-q8_0"
 
