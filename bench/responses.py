@@ -9,7 +9,7 @@ from typing import Any
 
 from empathy_edge.chat_format import messages_for
 from empathy_edge.console import progress, say
-from empathy_edge.dialogue import Dialogue
+from empathy_edge.dialogue import Dialogue, read_unfinished_jsonl
 from empathy_edge.runtimes import Reply, open_runtime
 
 BATCH = 16
@@ -79,12 +79,6 @@ def _read_back(file: Path) -> dict[str, dict[str, Any]]:
     """The responses that an earlier run left; a line that was cut off is dropped from the file."""
     if not file.exists():
         return {}
-    rows = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            rows[row["id"]] = row
-        except (ValueError, KeyError, TypeError):
-            continue
+    rows = {row["id"]: row for row in read_unfinished_jsonl(file) if "id" in row}
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()), encoding="utf-8")
     return rows

@@ -21,8 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-# Messages go to stderr, so that what a command prints on stdout can be piped.
-console = Console(stderr=True, highlight=False)
+# Messages go to stderr, so that what a command prints on stdout can be piped. Where nobody looks on, lines are not broken.
+console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 out = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120)
 
 

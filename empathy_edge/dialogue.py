@@ -219,6 +219,19 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     write_atomically(path, "".join(lines))
 
 
+def read_unfinished_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows that an interrupted writer left, none where there is no file; a line that was cut off is dropped."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines; a missing file or a broken row is an error that names it."""
     if not path.is_file():

@@ -55,8 +55,9 @@ class DistillSettings(_Settings):
 class TrainSettings(_Settings):
     """One step of fine-tuning with LoRA.
 
-    A batch is taken in parts of `micro_batch_size` rows where that is given: less memory, the same result. `held_out` is the share of rows that are not trained on, whose loss is measured each epoch; the adapter of the best
-    epoch is kept, and training stops after `patience` epochs that were no better.
+    A batch is taken in parts of `micro_batch_size` rows where that is given: less memory, the same result. `held_out` is
+    the share of rows that are not trained on, whose loss is measured each epoch; the adapter of the best epoch is kept,
+    and training stops after `patience` epochs that were no better.
     """
 
     epochs: float = Field(default=1.0, gt=0, le=50)
@@ -92,7 +93,8 @@ class DpoSettings(TrainSettings):
 
     `loss` is TRL's: `sigmoid` (the paper's), `sigmoid_norm` (each response's log-ratio divided by its length), or `ipo`
     (arXiv 2310.12036). `sft_weight` adds the negative log-likelihood of the chosen response, so weighted (RPO, arXiv
-    2404.19733). `pairs` are the distilled ones, the student's own (`own_pairs`), or both. `length_probes` prompts are answered before, halfway and after, to see the length drift.
+    2404.19733). `pairs` are the distilled ones, the student's own (`own_pairs`), or both. `length_probes` prompts are
+    answered before, halfway and after, to see the length drift.
     """
 
     learning_rate: float = Field(default=1e-4, gt=0, lt=1)

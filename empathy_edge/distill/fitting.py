@@ -2,7 +2,7 @@
 
 A 135M model picks up a large model's manner before its sense. What it can carry is plain mirroring and support: so each
 response is shortened to whole sentences without stock phrases, and of several responses to a dialogue those are kept that
-are nearest in meaning to what the person said. Measured in docs/results/paper.md.
+are nearest in meaning to what the person said. Measured in docs/results/paper-study.md.
 """
 
 from __future__ import annotations

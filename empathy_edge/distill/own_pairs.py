@@ -1,7 +1,8 @@
 """Preference pairs from the student's own samples, so that DPO learns from mistakes the student really makes.
 
 The student answers each training prompt several times; its answers are ranked by how near they come, in meaning and tone,
-to the good responses that are known for the dialogue, and the best is paired with the worst of like length, then the second best with what is left.
+to the good responses that are known for the dialogue; the best is paired with the worst of like length, then the second
+best with what is left.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from empathy_edge.chat_format import turn_end
 from empathy_edge.console import progress, quiet_libraries, say
-from empathy_edge.dialogue import read_jsonl, write_jsonl
+from empathy_edge.dialogue import read_unfinished_jsonl, write_jsonl
 from empathy_edge.distill.filters import Caught, fault
 from empathy_edge.distill.stage import draw, median_words
 from empathy_edge.distill.tone import clashes
@@ -24,6 +25,7 @@ from empathy_edge.finetune.rows import load_rows
 from empathy_edge.models import ModelRef
 from empathy_edge.recipe import OwnPairSettings
 from empathy_edge.run import open_stage
+from empathy_edge.scoring.embeddings import embed
 
 PROMPTS_AT_ONCE = 16
 MOST_WORDS = 97
@@ -76,6 +78,7 @@ def run(
     )
     if stage.done:
         return stage.manifest
+    embed(["…"])  # the model that ranks the samples must be here before they are drawn
     chosen = draw(_prompts(rows), settings.prompts, settings.seed)
     samples = _sample(chosen, base, adapters, out / "samples.jsonl", settings)
     caught = Caught()
@@ -138,7 +141,7 @@ def _sample(
     from empathy_edge.runtimes.torch_batch import generate
 
     done: dict[str, list[dict[str, Any]]] = {}
-    for row in read_jsonl(file) if file.exists() else []:
+    for row in read_unfinished_jsonl(file):
         done.setdefault(row["id"], []).append(row)
     done = {key: rows for key, rows in done.items() if len(rows) == settings.samples}
     missing = sorted((item for item in prompts if item.id not in done), key=lambda item: len(item.utterance))
@@ -181,8 +184,6 @@ def _score(
     prompts: list[Prompt], samples: dict[str, list[dict[str, Any]]], settings: OwnPairSettings
 ) -> list[list[dict[str, Any]]]:
     """Each sample with `score`: its mean cosine similarity to the prompt's good responses, less where the tone clashes."""
-    from empathy_edge.scoring.embeddings import embed
-
     references = [item.references for item in prompts]
     vectors = embed([text for texts in references for text in texts])
     answers = embed([row["text"] or "…" for item in prompts for row in samples[item.id]])

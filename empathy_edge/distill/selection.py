@@ -42,6 +42,10 @@ def run(
         seed: for `random`.
         update: make it again where inputs or settings changed.
     """
+    if len({folder.name for folder in folders}) != len(folders):
+        raise EmpathyEdgeError(
+            "Two folders have the same name; rename one, since each row says where it was taken from."
+        )
     if by == "likelihood":
         require_extra("trl", "train", "Asking the student")
     if len({(folder / "test.jsonl").read_bytes() for folder in folders if (folder / "test.jsonl").is_file()}) != 1:

@@ -1,11 +1,10 @@
-"""Training in several processes (`accelerate launch`): who writes, and who waits."""
+"""Training in several processes (`accelerate launch`, `torchrun`): who writes, and who waits."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from empathy_edge.run import MANIFEST, Stage, read_json
@@ -42,12 +41,7 @@ def finish(stage: Stage, **results: Any) -> dict[str, Any]:
     if is_main():
         stage.finish(**results)
     wait_for_everyone()
-    return manifest_of(stage.folder)
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    """The manifest that the main process wrote."""
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    manifest: dict[str, Any] = read_json(stage.folder / MANIFEST)
     return manifest
 
 

@@ -19,6 +19,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 
 from empathy_edge.console import progress, say
+from empathy_edge.dialogue import read_unfinished_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.finetune.fused_lora import fuse_lora
 from empathy_edge.finetune.packed import can_pack, pack_batches
@@ -246,7 +247,7 @@ class Curves(TrainerCallback):
         self.path, self.label = path, label
         self.bar = progress()
         self.seconds = 0.0
-        self.rows = _read_curve(path)
+        self.rows = read_unfinished_jsonl(path)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started = time.monotonic()
@@ -296,12 +297,3 @@ class Curves(TrainerCallback):
         """The epoch with the lowest held-out loss, counted from 1."""
         losses = self.held_out()
         return losses.index(min(losses)) + 1 if losses else 0
-
-
-def _read_curve(path: Path) -> list[dict[str, Any]]:
-    """The rows that an interrupted run left."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # a line that a kill cut short
-            rows.append(json.loads(line))
-    return rows

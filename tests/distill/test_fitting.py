@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.data import sample_dialogues
-from empathy_edge.dialogue import Dialogue, Response, read_jsonl
+from empathy_edge.dialogue import Dialogue, Response, read_jsonl, read_unfinished_jsonl
 from empathy_edge.distill import own_pairs, selection
 from empathy_edge.distill import stage as distill
 from empathy_edge.distill.filters import Caught
@@ -75,9 +75,18 @@ def test_random_selection_is_a_mixture(folders: list[Path], tiny_model: Path, tm
 
 
 def test_folders_of_other_dialogues_are_refused(folders: list[Path], tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(EmpathyEdgeError, match="different test splits"):
-        selection.run(folders=[folders[0], tmp_path], base=find_model(str(tiny_model)), adapters=[], by="random",
-                      out=tmp_path / "out") if (tmp_path / "test.jsonl").write_text("{}\n") else None  # fmt: skip
+    (tmp_path / "test.jsonl").write_text("{}\n")
+    for others, message in ((tmp_path, "different test splits"), (folders[0], "the same name")):
+        with pytest.raises(EmpathyEdgeError, match=message):
+            selection.run(folders=[folders[0], others], base=find_model(str(tiny_model)), adapters=[], by="random",
+                          out=tmp_path / "out")  # fmt: skip
+
+
+def test_samples_that_a_kill_cut_short_are_read_back(tmp_path: Path) -> None:
+    file = tmp_path / "samples.jsonl"
+    file.write_text('{"id": "a", "text": "whole"}\n{"id": "b", "te')
+    assert read_unfinished_jsonl(file) == [{"id": "a", "text": "whole"}]
+    assert read_unfinished_jsonl(tmp_path / "none.jsonl") == []
 
 
 def sample(text: str, score: float, stopped: bool = True) -> dict[str, object]:
