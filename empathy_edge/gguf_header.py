@@ -36,12 +36,18 @@ def check_gguf(path: Path) -> None:
     Raises:
         EmpathyEdgeError: names the file and what is wrong with it.
     """
+    tensor_types(path)
+
+
+def tensor_types(path: Path) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Each tensor's ggml type and shape (columns first), after the checks of `check_gguf`."""
+    tensors: dict[str, tuple[int, tuple[int, ...]]] = {}
     size = path.stat().st_size
     with open(path, "rb") as handle:
         if handle.read(4) != b"GGUF":
             raise EmpathyEdgeError(f"{path}: is not a GGUF model file.")
         try:
-            needed = _needed_bytes(handle, size)
+            needed = _needed_bytes(handle, size, tensors)
         except (struct.error, EOFError, ValueError, OverflowError) as error:
             raise EmpathyEdgeError(
                 f"{path}: the GGUF header is damaged or truncated ({error}); download or export the file again."
@@ -51,9 +57,10 @@ def check_gguf(path: Path) -> None:
             f"{path}: the GGUF file is truncated: {size} bytes, its tensors need {needed}; "
             "download or export it again."
         )
+    return tensors
 
 
-def _needed_bytes(handle: BinaryIO, size: int) -> int:
+def _needed_bytes(handle: BinaryIO, size: int, found: dict[str, tuple[int, tuple[int, ...]]]) -> int:
     version, tensors, keys = _unpack(handle, "<IQQ")
     if version not in (2, 3):
         raise ValueError(f"version {version}, not 2 or 3")
@@ -69,15 +76,17 @@ def _needed_bytes(handle: BinaryIO, size: int) -> int:
             _skip(handle, kind, size)
     end = 0
     for _ in range(tensors):
-        _string(handle, size)
+        name = _string(handle, size).decode("utf-8", "replace")
         (dimensions,) = _unpack(handle, "<I")
         if dimensions > 4:
             raise ValueError(f"a tensor of {dimensions} dimensions")
-        weights = math.prod(_unpack(handle, f"<{dimensions}Q"))
+        shape = _unpack(handle, f"<{dimensions}Q")
+        weights = math.prod(shape)
         kind, offset = _unpack(handle, "<IQ")
         if kind not in _BLOCK:
             raise ValueError(f"an unknown tensor type {kind}")
         block, block_bytes = _BLOCK[kind]
+        found[name] = (kind, shape)
         end = max(end, offset + weights // block * block_bytes)
     if not 1 <= alignment <= 2**20:
         raise ValueError(f"an alignment of {alignment}")

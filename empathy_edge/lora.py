@@ -6,43 +6,62 @@ on one base add up exactly.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.models import ModelRef
 from empathy_edge.run import read_json
-
-if TYPE_CHECKING:
-    import torch
+from empathy_edge.tensor_files import stored_tensors
 
 _PREFIX = "base_model.model."
 
+Factors = tuple[np.ndarray, np.ndarray, float]
+"""A [r, in], B [out, r] and the scale of their product."""
 
-def adapter_deltas(adapter: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
-    """What a PEFT adapter folder changes: parameter name → (A [r, in], B [out, r], scale), in fp32.
+
+def adapter_deltas(adapter: Path) -> dict[str, Factors]:
+    """What a PEFT adapter folder changes: parameter name → (A [r, in], B [out, r], scale), in float32.
 
     Raises:
         EmpathyEdgeError: not a plain LoRA adapter in safetensors.
     """
-    from safetensors.torch import load_file
-
     config = read_json(adapter / "adapter_config.json")
     unsupported = [key for key in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or unsupported:
         raise EmpathyEdgeError(f"{adapter}: is not a plain LoRA adapter ({', '.join(unsupported) or 'type'}).")
-    weights = adapter / "adapter_model.safetensors"
-    if not weights.is_file():
+    if not (adapter / "adapter_model.safetensors").is_file():
         raise EmpathyEdgeError(f"{adapter}: no adapter_model.safetensors in it.")
     rank = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
     scale = config["lora_alpha"] / rank
-    tensors = load_file(weights)
+    tensors = stored_tensors(adapter)
     deltas = {}
     for name, down in tensors.items():
         if name.endswith(".lora_A.weight"):
-            up = tensors[name.replace(".lora_A.", ".lora_B.")]
+            up = tensors.get(name.replace(".lora_A.", ".lora_B."))
+            if up is None or len(up.shape) != 2 or len(down.shape) != 2 or up.shape[1] != down.shape[0]:
+                raise EmpathyEdgeError(f"{adapter}: {name} has no B matrix that fits it.")
             target = name.removeprefix(_PREFIX).replace(".lora_A.weight", ".weight")
-            deltas[target] = (down.float(), up.float(), scale)
+            deltas[target] = (down.load(), up.load(), scale)
     return deltas
+
+
+def change_of_weights(adapters: list[Path], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[Factors]]:
+    """What several adapters change together: parameter name → their factors, in order.
+
+    Raises:
+        EmpathyEdgeError: an adapter names a matrix that the base lacks, or has in another shape.
+    """
+    together: dict[str, list[Factors]] = {}
+    for adapter in adapters:
+        for name, (down, up, scale) in adapter_deltas(adapter).items():
+            if shapes.get(name) != (up.shape[0], down.shape[1]):
+                raise EmpathyEdgeError(f"{adapter}: changes {name}, which the base does not have in this shape.")
+            together.setdefault(name, []).append((down, up, scale))
+    return together
 
 
 def add_adapters(model: Any, adapters: list[Path]) -> None:
@@ -54,15 +73,30 @@ def add_adapters(model: Any, adapters: list[Path]) -> None:
     import torch
 
     parameters = dict(model.named_parameters())
+    changes = change_of_weights(adapters, {name: tuple(weight.shape) for name, weight in parameters.items()})
+    for name, factors in changes.items():
+        weight = parameters[name]
+        if weight.dtype != torch.float32:
+            raise EmpathyEdgeError("Adapters are merged into a full-precision base only (fp32).")
+        with torch.no_grad():
+            for down, up, scale in factors:
+                weight += scale * (torch.from_numpy(up) @ torch.from_numpy(down))
+
+
+def require_same_base(adapters: list[Path], base: ModelRef) -> None:
+    """Refuse adapters that our own `finetune` made for another base; one from elsewhere has no record and passes.
+
+    Raises:
+        EmpathyEdgeError: names the adapter and both bases.
+    """
     for adapter in adapters:
-        for name, (down, up, scale) in adapter_deltas(adapter).items():
-            weight = parameters.get(name)
-            if weight is None or weight.shape != (up.shape[0], down.shape[1]):
-                raise EmpathyEdgeError(f"{adapter}: changes {name}, which the base does not have in this shape.")
-            if weight.dtype != torch.float32:
-                raise EmpathyEdgeError("Adapters are merged into a full-precision base only (fp32).")
-            with torch.no_grad():
-                weight += scale * (up @ down)
+        record = adapter.parent / "manifest.json"
+        trained_on = read_json(record).get("settings", {}).get("base_sha256") if record.is_file() else None
+        if trained_on not in (None, base.sha256):
+            raise EmpathyEdgeError(
+                f"{adapter}: was trained on another base than {base.name} ({trained_on[:12]}, not {base.sha256[:12]}); "
+                "give the one it was trained on."
+            )
 
 
 def adapter_model(base: Path, adapters: list[Path]) -> Any:

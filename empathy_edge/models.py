@@ -92,16 +92,31 @@ def checkpoint_of(name: str) -> ModelRef:
     ref = find_model(name)
     if ref.kind == "checkpoint":
         return ref
-    if ref.kind == "artifact":
-        artifact = read_json(ref.path / "manifest.json")["artifact"]
-        if artifact["format"] != "gguf":
-            raise EmpathyEdgeError(f"{name}: is no GGUF artifact; give that, or a checkpoint, to train on.")
-        check_gguf(ref.path / artifact["file"])
-        ref = ModelRef(name, "gguf", ref.path / artifact["file"])
+    ref = ModelRef(name, "gguf", gguf_of(ref))
     folder = cache_folder() / "checkpoints" / ref.sha256[:16]
     if not (folder / "config.json").is_file():
         _convert_gguf(ref, folder)
     return ModelRef(name, "checkpoint", folder)
+
+
+def gguf_of(ref: ModelRef) -> Path:
+    """The GGUF file that a model is, or that its checkpoint was made from.
+
+    Raises:
+        EmpathyEdgeError: it is none, and was made from none.
+    """
+    found = find_model(ref.name) if ref.kind == "checkpoint" else ref
+    if found.kind == "gguf":
+        return found.path
+    if found.kind == "artifact":
+        artifact = read_json(found.path / "manifest.json")["artifact"]
+        if artifact["format"] == "gguf" and "adapter" not in artifact:
+            check_gguf(found.path / artifact["file"])
+            return found.path / artifact["file"]
+    raise EmpathyEdgeError(
+        f"{ref.name}: is no GGUF. To train on, and ship, a base as it is deployed, quantize it first: "
+        f"empathy-edge export --base {ref.name} --to gguf-q4_0 --out base, and then take base/gguf-q4_0."
+    )
 
 
 def _checkpoint(name: str, path: Path) -> ModelRef:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from empathy_edge.artifact_names import ArtifactName, parse_artifact
 from empathy_edge.errors import EmpathyEdgeError
 
 ARTIFACTS = ("gguf-f16", "gguf-q8_0", "gguf-q4_0", "gguf-q4_k_m", "onnx-int4")
@@ -125,18 +126,26 @@ class OwnPairSettings(_Settings):
 
 
 class ExportSettings(_Settings):
-    """Which artifacts are made, and how far the merge may be from the adapter model."""
+    """Which artifacts are made, and how far the merge may be from the adapter model.
+
+    `imatrix` is a file of llama.cpp's to be used instead of an importance matrix of our own. `calibration` is a file of
+    dialogues, by default the shipped ones; only its training split is used. `tensor_types` gives tensors whose names match
+    a regular expression a type of their own, as {token_embd: q8_0}.
+    """
 
     artifacts: tuple[str, ...] = Field(default=ARTIFACTS, min_length=1)
     merge_tolerance: float = Field(default=1e-2, gt=0)
     verify_prompts: int = Field(default=8, ge=1)
+    imatrix: str | None = None
+    calibration: str | None = None
+    calibration_dialogues: int = Field(default=128, ge=1)
+    tensor_types: dict[str, str] = {}
 
     @field_validator("artifacts")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in value if name not in ARTIFACTS]
-        if unknown:
-            raise ValueError(f"no such artifact: {', '.join(unknown)}; there are {', '.join(ARTIFACTS)}")
+        for name in value:
+            _parsed(name)
         return tuple(dict.fromkeys(value))
 
 
@@ -190,9 +199,8 @@ class Recipe(_Settings):
     @field_validator("as_deployed")
     @classmethod
     def _a_gguf(cls, value: str | None) -> str | None:
-        names = [name for name in ARTIFACTS if name.startswith("gguf")]
-        if value is not None and value not in names:
-            raise ValueError(f"the base can be quantized to one of {', '.join(names)} before it is trained on")
+        if value is not None and (parsed := _parsed(value)) and (parsed.format != "gguf" or parsed.method == "lora"):
+            raise ValueError("the base can be quantized to a GGUF before it is trained on, as gguf-q4_0")
         return value
 
     @field_validator("steps")
@@ -201,6 +209,13 @@ class Recipe(_Settings):
         if value not in (("sft", "dpo"), ("sft",), ("dpo",)):
             raise ValueError("the steps are [sft, dpo], or one of them alone for an ablation")
         return value
+
+
+def _parsed(name: str) -> ArtifactName:
+    try:
+        return parse_artifact(name)
+    except EmpathyEdgeError as error:
+        raise ValueError(str(error)) from None
 
 
 def recipe_names() -> list[str]:

@@ -69,7 +69,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise EmpathyEdgeError(f"{path}: no such file.") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise EmpathyEdgeError(f"{path}: not readable as JSON ({error}).") from None
 
 

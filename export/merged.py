@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from empathy_edge.chat_format import GOLDEN_CONVERSATION, read_template, turn_end
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import VerdictFailed, require_extra
-from empathy_edge.lora import adapter_model, add_adapters
+from empathy_edge.lora import Factors, adapter_model, change_of_weights, require_same_base
 from empathy_edge.models import ModelRef
-from empathy_edge.run import open_stage, read_json, require_space
+from empathy_edge.run import open_stage, read_json, require_space, write_json
+from empathy_edge.tensor_files import StoredTensor, stored_tensors, write_safetensors
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -19,6 +24,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "special_tokens_map.json",
 )
+CONFIG_FILES = ("generation_config.json", "model.safetensors.index.json")
 
 
 def make(
@@ -36,7 +42,8 @@ def make(
     Raises:
         VerdictFailed: the merged model does not say what the adapter model says.
     """
-    require_extra("peft", "train", "Merging adapters")
+    require_extra("peft", "train", "Proving a merge")
+    require_same_base(adapters, base)
     stage = open_stage(
         out,
         "merged",
@@ -46,23 +53,49 @@ def make(
     )
     if stage.done:
         return stage.manifest
-    require_space(out, 1.1 * sum(file.stat().st_size for file in base.path.glob("*.safetensors")) / 1e6, "merging")
-    quiet_libraries()
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32, local_files_only=True)
-    add_adapters(model, adapters)
-    model.save_pretrained(out)
-    del model
-    for name in TOKENIZER_FILES:
-        if (base.path / name).is_file():
-            shutil.copyfile(base.path / name, out / name)
+    merge(base.path, adapters, out)
     return stage.finish(**_proof(base.path, adapters, out, tolerance))
 
 
+def merge(base: Path, adapters: list[Path], out: Path) -> None:
+    """Write base + adapters as float32, shard by shard and matrix by matrix, without torch.
+
+    Raises:
+        EmpathyEdgeError: an adapter does not fit the base, or the disk is too small.
+    """
+    tensors = stored_tensors(base)
+    require_space(
+        out, 1.1 * sum(4 * math.prod(item.shape) for item in tensors.values()) / 1e6, "the merged checkpoint"
+    )
+    changes = change_of_weights(adapters, {name: item.shape for name, item in tensors.items()})
+    shards: dict[str, dict[str, StoredTensor]] = {}
+    for name, item in tensors.items():
+        shards.setdefault(item.file.name, {})[name] = item
+    for shard, items in shards.items():
+        values = (_merged(item, changes.get(name, [])) for name, item in items.items())
+        write_safetensors(out / shard, {name: item.shape for name, item in items.items()}, values)
+    for name in (*TOKENIZER_FILES, *CONFIG_FILES):
+        if (base / name).is_file():
+            shutil.copyfile(base / name, out / name)
+    config = read_json(base / "config.json")
+    config.pop("torch_dtype", None)
+    write_json(out / "config.json", config | {"dtype": "float32"})
+
+
+def _merged(tensor: StoredTensor, factors: list[Factors]) -> Iterator[np.ndarray]:
+    """W + scale · B A, in rows as they are read."""
+    start = 0
+    for rows in tensor.chunks():
+        end = start + len(rows) if tensor.shape else 1
+        for down, up, scale in factors:
+            rows = rows + np.float32(scale) * (up[start:end] @ down)
+        yield rows
+        start = end
+
+
 def _proof(base: Path, adapters: list[Path], merged: Path, tolerance: float) -> dict[str, Any]:
-    """Compare the checkpoint as it lies on the disk with base + adapters; fails above `tolerance`."""
+    """Compare the checkpoint as it lies on the disk with base + adapters (PEFT, unmerged); fails above `tolerance`."""
+    quiet_libraries()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -71,7 +104,7 @@ def _proof(base: Path, adapters: list[Path], merged: Path, tolerance: float) -> 
         GOLDEN_CONVERSATION, add_generation_prompt=True, return_dict=False, return_tensors="pt"
     )
     with torch.inference_mode():
-        wanted = adapter_model(base, adapters)(input_ids=ids).logits
+        wanted = adapter_model(base, adapters)(input_ids=ids).logits  # and forgotten, before the next one is loaded
         model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32, local_files_only=True)
         found = model(input_ids=ids).logits
     difference = float((wanted - found).abs().max())

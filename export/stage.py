@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.artifact_names import FLOAT_TYPES, ArtifactName, parse_artifact
 from empathy_edge.console import say
-from empathy_edge.models import ModelRef
+from empathy_edge.models import ModelRef, gguf_of
 from empathy_edge.recipe import ExportSettings
 from empathy_edge.run import open_stage, require_space, sha256_file
 from empathy_edge.runtimes import default_threads
 
-from . import gguf, merged, onnx, verify
+from . import merged, verify
+from .calibration import Calibration, calibration_texts
+from .gguf.importance import collect, read_imatrix, write_imatrix
+from .gguf.lora import write_lora
+from .gguf.quantize import Importance, fallback_note, quantize
+from .gguf.writer import write_float
+from .onnx.genai import write_genai
 
-# What each kind of file takes, as a share of the fp32 checkpoint; for the check of the disk beforehand.
-_SIZE_OF_FP32 = {"gguf-f16": 0.51, "gguf-q8_0": 0.28, "gguf-q4_0": 0.18, "gguf-q4_k_m": 0.2, "onnx-int4": 0.4}
+_SHARE_OF_FP32 = {"f32": 1.05, "f16": 0.53, "bf16": 0.53, "q8_0": 0.3, "onnx-genai": 1.1, "onnx-portable": 2.2}
+"""What an artifact takes at most, as a share of the fp32 checkpoint; for the check of the disk beforehand."""
+
+SOURCE = "gguf-f16"
+"""What quantizations are made from."""
 
 
 def run(
@@ -31,7 +44,7 @@ def run(
             base=base, adapters=adapters, out=checkpoint, tolerance=settings.merge_tolerance, update=update
         )["results"]
         say(f"  merged: max logit difference {figures['merge_max_abs_logit_difference']} to the adapter model")
-    artifacts = make_artifacts(checkpoint, out, settings.artifacts, update=update)
+    artifacts = make_artifacts(checkpoint, out, settings, base=base, adapters=adapters, update=update)
     return verify.run(
         checkpoint=checkpoint,
         artifacts=artifacts,
@@ -41,53 +54,135 @@ def run(
     )
 
 
-def make_artifacts(checkpoint: Path, out: Path, names: tuple[str, ...], *, update: bool = False) -> list[Path]:
-    """Make each named artifact from a checkpoint folder; returns their folders, in order."""
+def make_artifacts(
+    checkpoint: Path,
+    out: Path,
+    settings: ExportSettings,
+    *,
+    base: ModelRef,
+    adapters: list[Path],
+    update: bool = False,
+) -> list[Path]:
+    """Make each artifact of the settings from a checkpoint folder; returns their folders, in order."""
+    names = [parse_artifact(name) for name in settings.artifacts]
+    todo = list(names)
+    if any(_needs_source(name) for name in names) and SOURCE not in settings.artifacts:
+        todo.insert(0, parse_artifact(SOURCE))
     full = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")) / 1e6
-    if any(name.startswith("gguf-q") for name in names) and "gguf-f16" not in names:
-        names = ("gguf-f16", *names)  # what the quantizations are made from
-    require_space(
-        out, full * sum(_SIZE_OF_FP32[name] for name in names if not (out / name).exists()), "the artifacts"
-    )
-    for name in sorted(names, key=lambda item: item != "gguf-f16"):
-        _make_artifact(checkpoint, out, name, update)
-    return [out / name for name in names]
+    require_space(out, full * sum(_share(name) for name in todo if not (out / name.text).exists()), "the artifacts")
+    kitchen = _Kitchen(checkpoint, out, settings, base, adapters)
+    for name in sorted(todo, key=lambda item: item.text != SOURCE):
+        _make_artifact(name, kitchen, update)
+    return [out / name.text for name in names]
 
 
-def _make_artifact(checkpoint: Path, out: Path, name: str, update: bool) -> None:
-    kind, quantization = name.split("-", 1)
-    folder = out / name
-    stage = open_stage(
-        folder,
-        f"export {name}",
-        settings={"artifact": name},
-        inputs={"checkpoint": checkpoint},
-        update=update,
-    )
+@dataclass(frozen=True)
+class _Kitchen:
+    """What artifacts are made from; what several of them need is made once, and only if one needs it."""
+
+    checkpoint: Path
+    out: Path
+    settings: ExportSettings
+    base: ModelRef
+    adapters: list[Path]
+
+    @property
+    def source(self) -> Path:
+        return self.out / SOURCE / "model.gguf"
+
+    @cached_property
+    def texts(self) -> Calibration:
+        dialogues = Path(self.settings.calibration) if self.settings.calibration else None
+        return calibration_texts(self.checkpoint, dialogues, self.settings.calibration_dialogues)
+
+    @cached_property
+    def importance(self) -> Importance:
+        if self.settings.imatrix:
+            return read_imatrix(Path(self.settings.imatrix))
+        importance = collect(self.checkpoint, self.texts)
+        write_imatrix(self.out / "imatrix.gguf", importance, self.texts)
+        return importance
+
+
+def _make_artifact(name: ArtifactName, kitchen: _Kitchen, update: bool) -> None:
+    folder = kitchen.out / name.text
+    settings: dict[str, Any] = {"artifact": name.text}
+    inputs: dict[str, Path] = {"checkpoint": kitchen.checkpoint}
+    if _needs_source(name) and kitchen.settings.tensor_types:
+        settings["tensor_types"] = kitchen.settings.tensor_types
+    if name.method in ("imatrix", "gptq", "budget"):
+        settings["calibration_dialogues"] = kitchen.settings.calibration_dialogues
+        inputs |= {
+            key: Path(value)
+            for key in ("calibration", "imatrix")
+            if (value := getattr(kitchen.settings, key)) is not None
+        }
+    stage = open_stage(folder, f"export {name.text}", settings=settings, inputs=inputs, update=update)
     if stage.done:
         return
-    if kind == "onnx":
-        onnx.write_genai(checkpoint, folder, quantization)
-        file = folder / "model.onnx.data"
-        file = file if file.exists() else folder / "model.onnx"
-    else:
-        file = folder / "model.gguf"
-        if quantization == "f16":
-            gguf.write_f16(checkpoint, file)
-        else:
-            gguf.quantize(out / "gguf-f16" / "model.gguf", file, quantization, default_threads())
+    more = _MAKERS[name.format](name, folder, kitchen)
     for item in merged.TOKENIZER_FILES:
-        if (checkpoint / item).is_file() and not (folder / item).is_file():
-            shutil.copyfile(checkpoint / item, folder / item)
-    size_mb = sum(path.stat().st_size for path in folder.iterdir() if path.name.startswith("model")) / 1e6
+        if (kitchen.checkpoint / item).is_file() and not (folder / item).is_file():
+            shutil.copyfile(kitchen.checkpoint / item, folder / item)
+    file = next(folder / item for item in ("model.gguf", "model.onnx.data", "model.onnx") if (folder / item).exists())
+    size_mb = (
+        sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".gguf", ".onnx", ".data")) / 1e6
+    )
     stage.finish(
         artifact={
-            "name": name,
-            "format": "onnx-genai" if kind == "onnx" else "gguf",
-            "quantization": quantization,
+            "name": name.text,
+            "format": name.format,
+            "quantization": name.quantization,
+            "method": name.method,
             "file": file.name,
             "sha256": sha256_file(file),
             "size_mb": round(size_mb, 1),
+            **more,
         }
     )
-    say(f"  {name}: {size_mb:.0f} MB")
+    say(f"  {name.text}: {size_mb:.0f} MB" + "".join(f"; {more[key]}" for key in ("note",) if key in more))
+
+
+def _make_gguf(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
+    """Write one GGUF artifact's files; returns what its manifest says besides."""
+    file = folder / "model.gguf"
+    if name.quantization in FLOAT_TYPES and name.method == "plain":
+        write_float(kitchen.checkpoint, file, name.quantization)
+        return {}
+    if name.method == "lora":
+        shutil.copyfile(gguf_of(kitchen.base), file)
+        rank = write_lora(kitchen.base.path, kitchen.adapters, folder / "adapter.gguf", name.quantization)
+        return {"adapter": "adapter.gguf", "adapter_sha256": sha256_file(folder / "adapter.gguf"), "rank": rank}
+    importance = kitchen.importance if name.method == "imatrix" else None
+    to_type = partial(
+        quantize,
+        kitchen.source,
+        file,
+        name.quantization,
+        threads=default_threads(),
+        importance=importance,
+        types=kitchen.settings.tensor_types,
+    )
+    estimated = to_type(only_estimate=True)
+    to_type()
+    note = fallback_note(file, name.quantization)
+    return {"estimated_mb": round(estimated, 1), **({"note": note} if note else {})}
+
+
+def _make_genai(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
+    write_genai(kitchen.checkpoint, folder, name.quantization)
+    return {}
+
+
+_MAKERS: dict[str, Callable[[ArtifactName, Path, _Kitchen], dict[str, Any]]] = {
+    "gguf": _make_gguf,
+    "onnx-genai": _make_genai,
+}
+
+
+def _needs_source(name: ArtifactName) -> bool:
+    return name.format == "gguf" and name.method != "lora" and name.quantization not in FLOAT_TYPES
+
+
+def _share(name: ArtifactName) -> float:
+    return _SHARE_OF_FP32.get(name.quantization if name.format == "gguf" else name.format, 0.25)

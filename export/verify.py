@@ -19,7 +19,10 @@ from empathy_edge.runtimes import Runtime, default_threads, open_runtime
 BOUNDS = {
     # quantization: (largest mean KL in nats, smallest top-1 agreement)
     "f16": (0.001, 0.99),
+    "f32": (0.001, 0.99),
+    "bf16": (0.02, 0.95),
     "q8_0": (0.03, 0.93),
+    "lora": (0.03, 0.93),
 }
 FOUR_BIT_BOUND = (1.5, 0.4)
 """Four bits only have to make sense here; whether they kept the empathy is the gate's question."""
@@ -112,8 +115,9 @@ def _compare_one(
         agree += (wanted.argmax(-1) == found.argmax(-1)).tolist()
         runtime.forget()
         same += runtime.reply(messages, max_new_tokens=RESPONSE_TOKENS).text == reply.text
-    quantization = read_json(folder / "manifest.json")["artifact"]["quantization"]
-    most_kl, least_top1 = BOUNDS.get(quantization, FOUR_BIT_BOUND)
+    artifact = read_json(folder / "manifest.json")["artifact"]
+    kind = "lora" if artifact.get("method") == "lora" else artifact["quantization"]
+    most_kl, least_top1 = BOUNDS.get(kind, FOUR_BIT_BOUND)
     ids_equal = runtime.encode(GOLDEN_CONVERSATION) == golden
     mean_kl, top1 = float(np.mean(kl)), float(np.mean(agree))
     # One position may be a tie of the checkpoint's two best tokens, which rounding decides.

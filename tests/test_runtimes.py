@@ -8,7 +8,7 @@ import pytest
 from empathy_edge.chat_format import messages_for
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
-from tests.test_export import exported  # noqa: F401 - a fixture
+from tests.export.test_stage import exported  # noqa: F401 - a fixture
 
 
 @pytest.fixture(params=["torch", "gguf-f16", "onnx-int4"])

@@ -273,18 +273,46 @@ def finetune(
     "--to",
     "artifacts",
     multiple=True,
-    type=click.Choice(("gguf-f16", "gguf-q8_0", "gguf-q4_0", "gguf-q4_k_m", "onnx-int4")),
-    help="An artifact to make; may be given more than once. [default: all]",
+    help="An artifact to make, as gguf-q4_k_m, gguf-q4_0-gptq, gguf-iq3_m-imatrix, gguf-lora-f16 or onnx-int4; may be "
+    "given more than once. [default: the common five]",
+)
+@click.option("--imatrix", help="An importance matrix of llama.cpp's (.gguf or .dat), instead of one made here.")
+@click.option("--calibration", type=path_type(), help="Dialogues for -imatrix and -gptq; the shipped ones otherwise.")
+@click.option(
+    "--tensor-type",
+    "tensor_types",
+    multiple=True,
+    metavar="PATTERN=TYPE",
+    help="Give tensors whose GGUF names match another type, as token_embd=q8_0; may be given more than once.",
 )
 @out_option()
 @update_option()
-def export(base: str, adapters: tuple[Path, ...], artifacts: tuple[str, ...], out: Path, update: bool) -> None:
+def export(
+    base: str,
+    adapters: tuple[Path, ...],
+    artifacts: tuple[str, ...],
+    imatrix: str | None,
+    calibration: Path | None,
+    tensor_types: tuple[str, ...],
+    out: Path,
+    update: bool,
+) -> None:
     """Merge adapters into their base, write GGUF and ONNX artifacts, and prove each against the checkpoint."""
+    from empathy_edge.artifact_names import parse_artifact
     from empathy_edge.export.stage import run as run_stage
     from empathy_edge.models import checkpoint_of
     from empathy_edge.recipe import ARTIFACTS, ExportSettings
 
-    settings = ExportSettings(artifacts=artifacts or ARTIFACTS)
+    for name in artifacts:
+        parse_artifact(name)
+    if bad := next((item for item in tensor_types if "=" not in item), None):
+        raise click.UsageError(f"--tensor-type {bad}: is not PATTERN=TYPE, as token_embd=q8_0.")
+    settings = ExportSettings(
+        artifacts=artifacts or ARTIFACTS,
+        imatrix=imatrix,
+        calibration=str(calibration) if calibration else None,
+        tensor_types=dict(item.partition("=")[::2] for item in tensor_types),
+    )
     run_stage(base=checkpoint_of(base), adapters=list(adapters), out=out, settings=settings, update=update)
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.dialogue import read_jsonl
-from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.errors import require_extra
 from empathy_edge.finetune.processes import finish, main_first, process_count
 from empathy_edge.finetune.rows import check_lengths, load_rows
 from empathy_edge.leakage import refuse_leaks
+from empathy_edge.lora import require_same_base
 from empathy_edge.models import ModelRef
 from empathy_edge.recipe import DpoSettings
-from empathy_edge.run import open_stage, read_json, require_space
+from empathy_edge.run import open_stage, require_space
 
 
 def run(
@@ -34,12 +35,7 @@ def run(
     """
     require_extra("trl", "train", "Fine-tuning")
     if sft is not None:
-        trained_on = read_json(sft / "manifest.json")["settings"]["base_sha256"]
-        if trained_on != base.sha256:
-            raise EmpathyEdgeError(
-                f"{sft}: its adapter was trained on another base than {base.name} "
-                f"({trained_on[:12]}, not {base.sha256[:12]})."
-            )
+        require_same_base([sft / "adapter"], base)
     with main_first():
         stage = open_stage(
             out,

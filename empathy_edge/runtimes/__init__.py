@@ -8,7 +8,7 @@ from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.models import checkpoint_of, find_model
-from empathy_edge.run import read_json
+from empathy_edge.run import read_json, sha256_file
 from empathy_edge.runtimes.base import Reply, Runtime
 
 __all__ = ["Reply", "Runtime", "default_threads", "open_runtime"]
@@ -51,9 +51,12 @@ def open_runtime(
         from empathy_edge.gguf_header import check_gguf
         from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 
-        check_gguf(ref.path / artifact["file"])
         file = ref.path / artifact["file"]
-        runtime = LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits)
+        check_gguf(file)
+        lora = ref.path / artifact["adapter"] if "adapter" in artifact else None
+        if lora and sha256_file(file) != artifact["sha256"]:
+            raise EmpathyEdgeError(f"{file}: is not the base that {lora.name} was trained on; export it again.")
+        runtime = LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits, lora=lora)
         runtime.name = ref.path.name
         return runtime
     if artifact["format"] == "onnx-genai":

@@ -56,6 +56,10 @@ class Runtime(ABC):
     context: int
     threads: int
     stop_ids: frozenset[int]
+    bos: str = ""
+    eos: str = ""
+    declared_stop_ids: frozenset[int] = frozenset()
+    """The end tokens that the model's own files name, for other runtimes that read only those."""
 
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
@@ -83,7 +87,7 @@ class Runtime(ABC):
 
     def encode(self, messages: list[Message]) -> list[int]:
         """Token ids of a conversation, the assistant's turn opened."""
-        return self.tokenize(render(self.template, messages))
+        return self.tokenize(render(self.template, messages, bos=self.bos, eos=self.eos))
 
     def stream(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 from empathy_edge.chat_format import read_template
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.runtimes.base import Runtime
-from empathy_edge.runtimes.byte_level import piece_bytes
+from empathy_edge.runtimes.pieces import piece_bytes
 
 
 class GenAIRuntime(Runtime):
@@ -35,8 +35,12 @@ class GenAIRuntime(Runtime):
         settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
         self.context = min(context, int(settings["context_length"]))
         end = settings["eos_token_id"]
-        self.stop_ids = self._stop_ids(end if isinstance(end, list) else [end])
+        self.declared_stop_ids = frozenset(end if isinstance(end, list) else [end])
         self._special, self._pieces = _vocabulary(folder)
+        self._byte_level = "Ġ" in self._pieces.values()
+        names = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        self.bos, self.eos = (_text(names.get(f"{role}_token")) for role in ("bos", "eos"))
+        self.stop_ids = self._stop_ids([*self.declared_stop_ids])
 
     def tokenize(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]
@@ -44,9 +48,7 @@ class GenAIRuntime(Runtime):
     def token_bytes(self, token: int) -> bytes:
         if token in self._special:
             return b""
-        piece = self._pieces.get(token, "")
-        known = piece_bytes(piece)
-        return piece.replace("▁", " ").encode("utf-8") if known is None else known
+        return piece_bytes(self._pieces.get(token, ""), self._byte_level)
 
     def tokens(
         self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
@@ -74,6 +76,11 @@ class GenAIRuntime(Runtime):
         generator = self._og.Generator(self._model, parameters)
         generator.append_tokens(np.asarray(ids, dtype=np.int32))
         return np.array(generator.get_output("logits")[0], dtype=np.float32)
+
+
+def _text(token: str | dict[str, str] | None) -> str:
+    """A special token as tokenizer_config.json writes it."""
+    return token["content"] if isinstance(token, dict) else token or ""
 
 
 def _vocabulary(folder: Path) -> tuple[set[int], dict[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,13 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.gguf_header import check_gguf
 from empathy_edge.runtimes.base import Runtime
 
 
 class LlamaCppRuntime(Runtime):
-    """One GGUF; keeps its prompt cache between replies, so that a conversation is read only once."""
+    """One GGUF, perhaps with a LoRA on it; keeps its prompt cache between replies, so that a conversation is read only once."""
 
-    def __init__(self, file: Path, *, threads: int, context: int, all_logits: bool = False) -> None:
+    def __init__(
+        self, file: Path, *, threads: int, context: int, all_logits: bool = False, lora: Path | None = None
+    ) -> None:
         require_extra("llama_cpp", "gguf", f"Running {file.name}")
         import llama_cpp
 
@@ -38,6 +42,8 @@ class LlamaCppRuntime(Runtime):
                 raise EmpathyEdgeError(
                     f"{file}: llama.cpp cannot load it; the file is damaged or of a kind it does not know."
                 ) from None
+        if lora is not None:
+            self._add_lora(lora)
         architecture = self._llama.metadata.get("general.architecture", "llama")
         trained = int(self._llama.metadata.get(f"{architecture}.context_length", self._llama.n_ctx()))
         self.context = min(self._llama.n_ctx(), trained)
@@ -45,7 +51,24 @@ class LlamaCppRuntime(Runtime):
         if not template:
             raise EmpathyEdgeError(f"{file}: the GGUF has no chat template; export it again with one.")
         self.template = template
-        self.stop_ids = self._stop_ids([self._llama.token_eos()])
+        vocabulary = llama_cpp.llama_model_get_vocab(self._llama.model)
+        self.bos = _text_of(vocabulary, llama_cpp.llama_vocab_bos(vocabulary))
+        self.eos = _text_of(vocabulary, llama_cpp.llama_vocab_eos(vocabulary))
+        ends = {llama_cpp.llama_vocab_eos(vocabulary), llama_cpp.llama_vocab_eot(vocabulary)}
+        self.declared_stop_ids = frozenset(ends - {-1})
+        self.stop_ids = self._stop_ids([*self.declared_stop_ids])
+
+    def _add_lora(self, lora: Path) -> None:
+        """Lay an adapter on the model. Not by Llama(lora_path=…), which gives up mapping the file into memory."""
+        check_gguf(lora)
+        with quiet_stderr():
+            self._adapter = self._llama_cpp.llama_adapter_lora_init(self._llama.model, str(lora).encode())
+            adapters = (self._llama_cpp.llama_adapter_lora_p_ctypes * 1)(self._adapter)
+            failed = not self._adapter or self._llama_cpp.llama_set_adapters_lora(
+                self._llama.ctx, adapters, 1, (ctypes.c_float * 1)(1.0)
+            )
+        if failed:
+            raise EmpathyEdgeError(f"{lora}: llama.cpp cannot lay this adapter on {self._file}.")
 
     def tokenize(self, text: str) -> list[int]:
         return self._llama.tokenize(text.encode("utf-8"), add_bos=False, special=True)
@@ -80,6 +103,13 @@ class LlamaCppRuntime(Runtime):
 
     def close(self) -> None:
         self._llama.close()
+
+
+def _text_of(vocabulary: object, token: int) -> str:
+    """A special token's text; empty where the model has none."""
+    import llama_cpp
+
+    return llama_cpp.llama_vocab_get_text(vocabulary, token).decode("utf-8", "replace") if token >= 0 else ""
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
 from empathy_edge.lora import add_adapters
 from empathy_edge.runtimes.base import Reply, Runtime
-from empathy_edge.runtimes.byte_level import piece_bytes
+from empathy_edge.runtimes.pieces import piece_bytes
 from empathy_edge.runtimes.torch_batch import generate
 
 
@@ -44,7 +44,10 @@ class TorchRuntime(Runtime):
         self.template = read_template(folder)
         self.context = min(context, self.model.config.max_position_embeddings)
         end = self.model.generation_config.eos_token_id
-        self.stop_ids = self._stop_ids(end if isinstance(end, list) else [end] if end is not None else [])
+        self.declared_stop_ids = frozenset(end if isinstance(end, list) else [end] if end is not None else [])
+        self.bos, self.eos = self.tokenizer.bos_token or "", self.tokenizer.eos_token or ""
+        self._byte_level = "Ġ" in self.tokenizer.get_vocab()
+        self.stop_ids = self._stop_ids([*self.declared_stop_ids])
 
     def tokenize(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -52,9 +55,7 @@ class TorchRuntime(Runtime):
     def token_bytes(self, token: int) -> bytes:
         if token in self.tokenizer.all_special_ids:
             return b""
-        piece = self.tokenizer.convert_ids_to_tokens(token) or ""
-        known = piece_bytes(piece)
-        return self.tokenizer.decode([token]).encode("utf-8") if known is None else known
+        return piece_bytes(self.tokenizer.convert_ids_to_tokens(token) or "", self._byte_level)
 
     def tokens(
         self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool

@@ -6,18 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from empathy_edge.export import gguf, merged, stage, verify
+from empathy_edge.export import merged, stage, verify
+from empathy_edge.export.gguf import writer
 
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.lora import adapter_deltas
 from empathy_edge.models import find_model
+from empathy_edge.recipe import ExportSettings
 
 
 @pytest.fixture(scope="session")
 def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model's artifacts."""
     out = tmp_path_factory.mktemp("exported")
-    stage.make_artifacts(tiny_model, out, ("gguf-f16", "gguf-q8_0", "onnx-int4"))
+    settings = ExportSettings(artifacts=("gguf-f16", "gguf-q8_0", "onnx-int4"))
+    stage.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
     return out
 
 
@@ -82,7 +85,7 @@ def _f16_again(tiny_model: Path, exported: Path, folder: Path) -> Path:
     """A fresh F16 artifact from `tiny_model` with the code as it is now."""
     shutil.copytree(exported / "gguf-f16", folder)
     (folder / "model.gguf").unlink()
-    gguf.write_f16(tiny_model, folder / "model.gguf")
+    writer.write_float(tiny_model, folder / "model.gguf")
     return folder
 
 
@@ -92,9 +95,9 @@ def test_known_bad_exports_are_caught(
 ) -> None:
     source = tiny_model
     if fault == "rope not interleaved":
-        monkeypatch.setattr(gguf, "interleave_rope", lambda weight, heads: weight)
+        monkeypatch.setattr(writer, "interleave_rope", lambda weight, heads: weight)
     elif fault == "zeroed tensor":
-        monkeypatch.setattr(gguf, "interleave_rope", lambda weight, heads: np.zeros_like(weight))
+        monkeypatch.setattr(writer, "interleave_rope", lambda weight, heads: np.zeros_like(weight))
     else:
         source = tmp_path / "source"
         shutil.copytree(tiny_model, source)
@@ -110,23 +113,13 @@ def test_known_bad_exports_are_caught(
         verify.run(checkpoint=tiny_model, artifacts=[artifact], out=tmp_path / "verify", prompts=1)
 
 
-def test_unsupported_architecture_names_what_is_supported(tiny_model: Path, tmp_path: Path) -> None:
-    source = tmp_path / "mamba"
-    shutil.copytree(tiny_model, source)
-    config = json.loads((source / "config.json").read_text()) | {"architectures": ["MambaForCausalLM"]}
-    (source / "config.json").write_text(json.dumps(config))
-    with pytest.raises(EmpathyEdgeError, match="MambaForCausalLM as GGUF yet; supported: LlamaForCausalLM"):
-        gguf.write_f16(source, tmp_path / "model.gguf")
-    assert not list(tmp_path.glob("model.*"))
-
-
 def test_builder_failure_is_one_error(tmp_path: Path, tiny_model: Path) -> None:
-    from empathy_edge.export import onnx
+    from empathy_edge.export.onnx import genai
 
     source = tmp_path / "broken"
     shutil.copytree(tiny_model, source)
     (source / "model.safetensors").write_bytes(b"\0" * 64)
     (tmp_path / "out").mkdir()
     with pytest.raises(EmpathyEdgeError, match="builder failed"):
-        onnx.write_genai(source, tmp_path / "out", "int4")
+        genai.write_genai(source, tmp_path / "out", "int4")
     assert not list((tmp_path / "out").iterdir())

@@ -1,0 +1,171 @@
+"""One small table: what is particular to each family of models when it is written as GGUF.
+
+Everything else is the same for all. The names of tensors and keys come from the package `gguf`; what llama.cpp makes of
+them stands in its `src/models/*.cpp`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from empathy_edge.errors import EmpathyEdgeError
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one family's checkpoint differs from its GGUF.
+
+    Attributes:
+        arch: llama.cpp's name of the architecture.
+        permuted: query and key rows change from split-half rope to interleaved rope.
+        norm_offset: is added to every norm's weight (Gemma computes with 1 + weight).
+        window: what a sliding window becomes: `layers` are told apart by llama.cpp; or it cannot, and the `context` is
+            limited to the window, within which both are the same.
+    """
+
+    arch: str
+    permuted: bool = False
+    norm_offset: float = 0.0
+    window: Literal["layers", "context"] = "context"
+
+
+FAMILIES = {
+    "LlamaForCausalLM": Family("llama", permuted=True),
+    "MistralForCausalLM": Family("llama", permuted=True),
+    "Qwen2ForCausalLM": Family("qwen2"),
+    "Qwen3ForCausalLM": Family("qwen3"),
+    "Gemma3ForCausalLM": Family("gemma3", norm_offset=1.0, window="layers"),
+    "Phi3ForCausalLM": Family("phi3"),
+}
+"""The checkpoint's architecture → its family."""
+
+
+def family_of(checkpoint: Path, config: dict[str, Any]) -> Family:
+    """The family of a checkpoint.
+
+    Raises:
+        EmpathyEdgeError: one that we cannot write; names those that we can, and the way out.
+    """
+    architecture = (config.get("architectures") or ["unknown"])[0]
+    if architecture not in FAMILIES:
+        raise EmpathyEdgeError(
+            f"{checkpoint}: cannot write {architecture} as GGUF; supported: {', '.join(FAMILIES)}.\n"
+            "  For any other, give llama.cpp's own script: --converter PATH/convert_hf_to_gguf.py"
+        )
+    return FAMILIES[architecture]
+
+
+def rope_of(checkpoint: Path, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rope settings by kind of layer, `full_attention` and perhaps `sliding_attention`; both ways of writing them are read.
+
+    Raises:
+        EmpathyEdgeError: a scaling that is not supported.
+    """
+    found = config.get("rope_parameters")
+    if found is None:  # as transformers 4 wrote it
+        scaling = dict(config.get("rope_scaling") or {})
+        found = {"rope_theta": config.get("rope_theta", 10000.0), **scaling}
+        found["rope_type"] = scaling.get("rope_type", scaling.get("type", "default"))
+        if "rope_local_base_freq" in config:
+            local = {"rope_type": "default", "rope_theta": config["rope_local_base_freq"]}
+            found = {"full_attention": found, "sliding_attention": local}
+    if "full_attention" not in found:
+        found = {"full_attention": found}
+    for rope in found.values():
+        if rope.get("rope_type", "default") not in ("default", "linear", "llama3", "longrope"):
+            raise EmpathyEdgeError(
+                f"{checkpoint}: rope scaling '{rope['rope_type']}' is not supported; there are linear, llama3, longrope."
+            )
+    return dict(found)
+
+
+def write_config(writer: Any, checkpoint: Path, config: dict[str, Any], family: Family) -> dict[str, np.ndarray]:
+    """Write the architecture's keys; returns the tensors that stand for settings (rope factors), by GGUF name."""
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    rope = rope_of(checkpoint, config)
+    scale = config.get("query_pre_attn_scalar")
+    if scale is not None and scale != head_dim:
+        raise EmpathyEdgeError(
+            f"{checkpoint}: query_pre_attn_scalar {scale} is not head_dim; llama.cpp cannot be told."
+        )
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_context_length(_context(config, family))
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if family.window == "layers" and _has_window(config):
+        kinds = config.get("layer_types") or _every_sixth_is_full(config)
+        writer.add_sliding_window(config["sliding_window"])
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in kinds])
+        writer.add_rope_freq_base_swa(rope["sliding_attention"]["rope_theta"])
+    return _write_rope(writer, checkpoint, config, rope["full_attention"], head_dim)
+
+
+def _has_window(config: dict[str, Any]) -> bool:
+    return bool(config.get("sliding_window")) and config.get("use_sliding_window", True)
+
+
+def _context(config: dict[str, Any], family: Family) -> int:
+    context: int = config["max_position_embeddings"]
+    return min(context, config["sliding_window"]) if _has_window(config) and family.window == "context" else context
+
+
+def _every_sixth_is_full(config: dict[str, Any]) -> list[str]:
+    every = config.get("sliding_window_pattern", 6)
+    return [
+        "full_attention" if (layer + 1) % every == 0 else "sliding_attention"
+        for layer in range(config["num_hidden_layers"])
+    ]
+
+
+def _write_rope(
+    writer: Any, checkpoint: Path, config: dict[str, Any], rope: dict[str, Any], head_dim: int
+) -> dict[str, np.ndarray]:
+    import gguf
+
+    share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    rotated = int(head_dim * share)
+    writer.add_rope_dimension_count(rotated)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    kind = rope.get("rope_type", "default")
+    if kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if kind == "llama3":
+        return {"rope_freqs.weight": _llama3_factors(rope, rotated)}
+    if kind == "longrope":
+        trained = rope.get("original_max_position_embeddings") or config["original_max_position_embeddings"]
+        stretch = rope.get("factor") or config["max_position_embeddings"] / trained
+        attention = rope.get("attention_factor")
+        if attention is None:
+            attention = math.sqrt(1 + math.log(stretch) / math.log(trained)) if stretch > 1 else 1.0
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+        writer.add_rope_scaling_orig_ctx_len(trained)
+        writer.add_rope_scaling_attn_factors(attention)
+        factors = {
+            f"rope_factors_{name}.weight": np.array(rope[f"{name}_factor"], np.float32) for name in ("long", "short")
+        }
+        if any(len(values) != rotated // 2 for values in factors.values()):
+            raise EmpathyEdgeError(f"{checkpoint}: longrope needs {rotated // 2} factors.")
+        return factors
+    return {}
+
+
+def _llama3_factors(rope: dict[str, Any], rotated: int) -> np.ndarray:
+    """By what each frequency is divided (Llama 3.1's rope scaling, transformers' `_compute_llama3_parameters`)."""
+    frequencies = rope["rope_theta"] ** -(np.arange(0, rotated, 2, dtype=np.float64) / rotated)
+    wavelengths = 2 * math.pi / frequencies
+    trained, low, high = rope["original_max_position_embeddings"], rope["low_freq_factor"], rope["high_freq_factor"]
+    smooth = np.clip((trained / wavelengths - low) / (high - low), 0, 1)
+    return (1 / ((1 - smooth) / rope["factor"] + smooth)).astype(np.float32)

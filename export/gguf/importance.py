@@ -1,0 +1,155 @@
+"""Importance matrices: how strongly each input channel of a matrix is driven, so that rounding errs where it matters least.
+
+Read from llama.cpp's files, the newer GGUF and the older .dat, and made from calibration texts: the mean of the squared
+inputs of each matrix, as llama.cpp's `llama-imatrix` collects it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from empathy_edge.console import progress
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.gguf_header import check_gguf
+from empathy_edge.run import read_json
+
+from ..calibration import Calibration
+from .families import family_of
+
+MOST_MATRICES, MOST_CHANNELS = 65_536, 2**20
+
+
+def collect(checkpoint: Path, texts: Calibration) -> dict[str, np.ndarray]:
+    """GGUF name of each matrix in the layers → mean square of its input channels, float32 [columns]."""
+    import torch
+
+    sums: dict[str, torch.Tensor] = {}
+
+    def add(name: str, inputs: torch.Tensor) -> None:
+        squares = inputs.double().square().sum(0)
+        sums[name] = sums[name] + squares if name in sums else squares
+
+    with inputs_of_matrices(checkpoint, add) as model, torch.inference_mode(), progress() as bar:
+        task = bar.add_task("importance matrix", total=len(texts.ids), note="")
+        for ids in texts.ids:
+            model.model(input_ids=torch.tensor([ids]), use_cache=False)
+            bar.advance(task)
+    return {name: (total / texts.tokens).float().numpy() for name, total in sums.items()}
+
+
+@contextmanager
+def inputs_of_matrices(checkpoint: Path, take: Any) -> Iterator[Any]:
+    """The checkpoint in torch (fp32); `take(GGUF name, inputs [tokens, columns])` is called for every matrix of its layers."""
+    import gguf
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = read_json(checkpoint / "config.json")
+    names = gguf.get_tensor_name_map(
+        next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family_of(checkpoint, config).arch),
+        config["num_hidden_layers"],
+    )
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True).eval()
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and ".layers." in name:
+            known = f"{names.get_name(name)}.weight"
+            hooks.append(
+                module.register_forward_pre_hook(
+                    lambda _, arguments, known=known: take(known, arguments[0].reshape(-1, arguments[0].shape[-1]))
+                )
+            )
+    try:
+        yield model
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def write_imatrix(file: Path, importance: dict[str, np.ndarray], texts: Calibration) -> None:
+    """Write llama.cpp's GGUF format, for its own `llama-quantize` too."""
+    import gguf
+
+    temporary = file.with_suffix(".tmp")
+    writer = gguf.GGUFWriter(temporary, "")
+    try:
+        writer.add_type("imatrix")
+        writer.add_array("imatrix.datasets", [texts.source])
+        writer.add_uint32("imatrix.chunk_count", len(texts.ids))
+        writer.add_uint32("imatrix.chunk_size", max(map(len, texts.ids)))
+        for name, values in importance.items():
+            writer.add_tensor(f"{name}.in_sum2", (values * texts.tokens)[None, :].astype(np.float32))
+            writer.add_tensor(f"{name}.counts", np.array([[texts.tokens]], np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        os.replace(temporary, file)
+    finally:
+        writer.close()
+        temporary.unlink(missing_ok=True)
+
+
+def read_imatrix(file: Path) -> dict[str, np.ndarray]:
+    """GGUF name of each matrix → mean square of its input channels, float32 [columns].
+
+    Raises:
+        EmpathyEdgeError: neither of llama.cpp's two formats, damaged, or with values that are no numbers.
+    """
+    if not file.is_file():
+        raise EmpathyEdgeError(f"{file}: no such importance matrix.")
+    with open(file, "rb") as handle:
+        is_gguf = handle.read(4) == b"GGUF"
+    found = _read_gguf(file) if is_gguf else _read_dat(file)
+    if not found or not all(np.isfinite(values).all() and (values >= 0).all() for values in found.values()):
+        raise EmpathyEdgeError(f"{file}: is no importance matrix, or has values that are no numbers.")
+    return found
+
+
+def _read_gguf(file: Path) -> dict[str, np.ndarray]:
+    import gguf
+
+    check_gguf(file)
+    tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(file).tensors}
+    found = {}
+    for name, sums in tensors.items():
+        counts = tensors.get(name.replace(".in_sum2", ".counts"))
+        if name.endswith(".in_sum2") and counts is not None:
+            if counts.size != 1:
+                raise EmpathyEdgeError(f"{file}: {name} is of a mixture of experts, which is not supported.")
+            count = max(float(counts.ravel()[0]), 1.0)
+            found[name.removesuffix(".in_sum2")] = (np.asarray(sums, np.float32) / count).ravel()
+    return found
+
+
+def _read_dat(file: Path) -> dict[str, np.ndarray]:
+    """The older format: a count, then for each matrix its name, calls, and the sums over `calls`."""
+    size = file.stat().st_size
+    try:
+        with open(file, "rb") as handle:
+            found = {}
+            for _ in range(_number(handle, MOST_MATRICES)):
+                name = handle.read(_number(handle, 1024)).decode()
+                calls = _number(handle, 2**31)
+                length = _number(handle, min(MOST_CHANNELS, size // 4))
+                data = handle.read(4 * length)
+                if len(data) < 4 * length:
+                    raise ValueError("it ends in the middle")
+                found[name] = np.frombuffer(data, "<f4") / max(calls, 1)
+            return found
+    except (struct.error, ValueError) as error:
+        raise EmpathyEdgeError(f"{file}: is no importance matrix of llama.cpp's ({error}).") from None
+
+
+def _number(handle: BinaryIO, most: int) -> int:
+    (number,) = struct.unpack("<i", handle.read(4))
+    if not 0 <= number <= most:
+        raise ValueError(f"a number of {number}")
+    return int(number)

@@ -1,0 +1,1 @@
+"""Checkpoints as ONNX: for ONNX Runtime GenAI, and as one portable graph."""
