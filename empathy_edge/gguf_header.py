@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from empathy_edge.errors import EmpathyEdgeError
 
@@ -36,12 +36,21 @@ def check_gguf(path: Path) -> None:
     Raises:
         EmpathyEdgeError: names the file and what is wrong with it.
     """
-    tensor_types(path)
+    tensors_of(path)
 
 
-def tensor_types(path: Path) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Each tensor's ggml type and shape (columns first), after the checks of `check_gguf`."""
-    tensors: dict[str, tuple[int, tuple[int, ...]]] = {}
+class TensorPlace(NamedTuple):
+    """A tensor in a file: its ggml type, its shape (columns first), the byte at which it begins, and how many there are."""
+
+    kind: int
+    shape: tuple[int, ...]
+    begin: int
+    nbytes: int
+
+
+def tensors_of(path: Path) -> dict[str, TensorPlace]:
+    """Where each tensor lies, after the checks of `check_gguf`."""
+    tensors: dict[str, TensorPlace] = {}
     size = path.stat().st_size
     with open(path, "rb") as handle:
         if handle.read(4) != b"GGUF":
@@ -60,7 +69,7 @@ def tensor_types(path: Path) -> dict[str, tuple[int, tuple[int, ...]]]:
     return tensors
 
 
-def _needed_bytes(handle: BinaryIO, size: int, found: dict[str, tuple[int, tuple[int, ...]]]) -> int:
+def _needed_bytes(handle: BinaryIO, size: int, found: dict[str, TensorPlace]) -> int:
     version, tensors, keys = _unpack(handle, "<IQQ")
     if version not in (2, 3):
         raise ValueError(f"version {version}, not 2 or 3")
@@ -86,11 +95,15 @@ def _needed_bytes(handle: BinaryIO, size: int, found: dict[str, tuple[int, tuple
         if kind not in _BLOCK:
             raise ValueError(f"an unknown tensor type {kind}")
         block, block_bytes = _BLOCK[kind]
-        found[name] = (kind, shape)
-        end = max(end, offset + weights // block * block_bytes)
+        nbytes = weights // block * block_bytes
+        found[name] = TensorPlace(kind, shape, offset, nbytes)
+        end = max(end, offset + nbytes)
     if not 1 <= alignment <= 2**20:
         raise ValueError(f"an alignment of {alignment}")
-    return -(-handle.tell() // alignment) * alignment + end
+    data = -(-handle.tell() // alignment) * alignment
+    for name, place in found.items():
+        found[name] = place._replace(begin=data + place.begin)
+    return data + end
 
 
 def _skip(handle: BinaryIO, kind: int, size: int, depth: int = 0) -> None:

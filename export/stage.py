@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from empathy_edge.artifact_names import FLOAT_TYPES, ArtifactName, parse_artifact
 from empathy_edge.console import say
+from empathy_edge.gguf_header import tensors_of
 from empathy_edge.models import ModelRef, gguf_of
 from empathy_edge.recipe import ExportSettings
 from empathy_edge.run import open_stage, require_space, sha256_file
@@ -18,9 +20,11 @@ from empathy_edge.runtimes import default_threads
 
 from . import merged, verify
 from .calibration import Calibration, calibration_texts
+from .gguf.budget import choose_types
+from .gguf.compensate import compensate
 from .gguf.importance import collect, read_imatrix, write_imatrix
 from .gguf.lora import write_lora
-from .gguf.quantize import Importance, fallback_note, quantize
+from .gguf.quantize import Importance, fallback_note, quantize, replace_tensors
 from .gguf.writer import write_float
 from .onnx.genai import write_genai
 
@@ -153,20 +157,33 @@ def _make_gguf(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str,
         shutil.copyfile(gguf_of(kitchen.base), file)
         rank = write_lora(kitchen.base.path, kitchen.adapters, folder / "adapter.gguf", name.quantization)
         return {"adapter": "adapter.gguf", "adapter_sha256": sha256_file(folder / "adapter.gguf"), "rank": rank}
-    importance = kitchen.importance if name.method == "imatrix" else None
+    types: dict[str, str] = dict(kitchen.settings.tensor_types)
+    quantization = name.quantization
+    if name.budget_mb:
+        chosen = choose_types(kitchen.checkpoint, kitchen.source, kitchen.texts, name.budget_mb)
+        types, quantization = {f"^{re.escape(tensor)}$": kind for tensor, kind in chosen.items()} | types, "q4_0"
     to_type = partial(
         quantize,
         kitchen.source,
         file,
-        name.quantization,
+        quantization,
         threads=default_threads(),
-        importance=importance,
-        types=kitchen.settings.tensor_types,
+        importance=kitchen.importance if name.method == "imatrix" else None,
+        types=types,
     )
     estimated = to_type(only_estimate=True)
     to_type()
+    if name.method in ("gptq", "budget"):
+        kinds = {tensor: _type_name(place.kind) for tensor, place in tensors_of(file).items()}
+        replace_tensors(file, compensate(kitchen.checkpoint, kitchen.texts, kinds))
     note = fallback_note(file, name.quantization)
     return {"estimated_mb": round(estimated, 1), **({"note": note} if note else {})}
+
+
+def _type_name(kind: int) -> str:
+    import gguf
+
+    return gguf.GGMLQuantizationType(kind).name.lower()
 
 
 def _make_genai(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:

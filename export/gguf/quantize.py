@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.gguf_header import tensor_types
+from empathy_edge.gguf_header import tensors_of
 
 Importance = Mapping[str, np.ndarray]
 """GGUF name of a matrix → how much each of its input channels matters, float32 [columns]."""
@@ -75,10 +75,26 @@ def quantize(
     return float(size[1]) * 2**20 / 1e6 if size else 0.0
 
 
+def replace_tensors(file: Path, packed: Mapping[str, tuple[str, np.ndarray]]) -> None:
+    """Put other bytes into tensors of a GGUF: name → type and bytes, which must be of the type and length that stand there."""
+    import gguf
+
+    places = tensors_of(file)
+    with open(file, "r+b") as handle:
+        for name, (kind, data) in packed.items():
+            place = places[name]
+            if place.kind != gguf.GGMLQuantizationType[kind.upper()].value or place.nbytes != data.nbytes:
+                raise RuntimeError(f"{file}: {name} is not {data.nbytes} bytes of {kind}")
+            handle.seek(place.begin)
+            data.tofile(handle)
+
+
 def fallback_note(file: Path, quantization: str) -> str | None:
     """A sentence where matrices could not get the type because their rows do not divide into its blocks."""
     odd = [
-        (name, shape[0]) for name, (_, shape) in tensor_types(file).items() if len(shape) == 2 and shape[0] % 256 != 0
+        (name, tensor.shape[0])
+        for name, tensor in tensors_of(file).items()
+        if len(tensor.shape) == 2 and tensor.shape[0] % 256 != 0
     ]
     if odd and ("_k" in quantization or (quantization.startswith(("iq", "tq")) and quantization != "iq4_nl")):
         rows = ", ".join(str(row) for row in sorted({row for _, row in odd}))

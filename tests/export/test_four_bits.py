@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from empathy_edge.export import calibration, stage, verify
-from empathy_edge.export.gguf import importance, lora, quantize, writer
+from empathy_edge.export.gguf import compensate, importance, lora, quantize, writer
+from empathy_edge.export.gguf.grids import GRIDS
 
 from empathy_edge.artifact_names import GGUF_TYPES, NEEDS_IMATRIX, parse_artifact
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.gguf_header import tensor_types
+from empathy_edge.gguf_header import tensors_of
 from empathy_edge.models import checkpoint_of, find_model, gguf_of
 from empathy_edge.recipe import ExportSettings
 from empathy_edge.runtimes import open_runtime
@@ -58,7 +59,7 @@ def test_a_tensor_gets_the_type_it_is_given(f16: Path, tmp_path: Path) -> None:
         f16, tmp_path / "m.gguf", "q4_0", threads=1, types={"token_embd": "q8_0", r"blk\.1\.ffn": "q5_1"}
     )
     types = {
-        name: gguf.GGMLQuantizationType(kind).name for name, (kind, _) in tensor_types(tmp_path / "m.gguf").items()
+        name: gguf.GGMLQuantizationType(place.kind).name for name, place in tensors_of(tmp_path / "m.gguf").items()
     }
     assert types["token_embd.weight"] == "Q8_0"
     assert types["blk.1.ffn_up.weight"] == "Q5_1" and types["blk.0.ffn_up.weight"] == "Q4_0"
@@ -224,3 +225,87 @@ def test_verify_compares_an_importance_weighed_artifact(
     manifest = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=1)
     assert manifest["results"]["artifacts"][0]["golden_ids_equal"]
     assert "256 does not divide" in json.loads((folder / "manifest.json").read_text())["artifact"]["note"]
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_a_grid_packs_as_llama_cpp_reads(kind: str) -> None:
+    import gguf
+    import torch
+
+    grid = GRIDS[kind]
+    weights = torch.randn(24, 3, 32, generator=torch.Generator().manual_seed(0))
+    scales, offsets = zip(*(grid.fit(weights[:, block], torch.ones(32)) for block in range(3)), strict=True)
+    scale, offset = torch.cat(scales, 1)[..., None], torch.cat(offsets, 1)[..., None]
+    codes = grid.encode(weights, scale, offset)
+    halves = [item[..., 0].numpy().astype(np.float16) for item in (scale, offset)]
+    packed = grid.pack(codes.numpy().astype(np.uint8), *halves)
+    number = gguf.GGMLQuantizationType[kind.upper()]
+    read = gguf.quants.dequantize(packed, number)
+    np.testing.assert_array_equal(read, grid.decode(codes, scale, offset).numpy().reshape(24, 96))
+    flat = weights.numpy().reshape(24, 96)
+    theirs = gguf.quants.dequantize(gguf.quants.quantize(flat, number), number)
+    assert np.square(read - flat).mean() < np.square(theirs - flat).mean()
+
+
+def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tmp_path: Path) -> None:
+    settings = ExportSettings(artifacts=("gguf-q4_0", "gguf-q4_0-gptq", "gguf-5mb"), calibration_dialogues=6)
+    base = find_model(str(tiny_model))
+    folders = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    files = {folder.name: folder / "model.gguf" for folder in folders}
+    types = {name: [place.kind for place in tensors_of(file).values()] for name, file in files.items()}
+    sizes = {name: file.stat().st_size for name, file in files.items()}
+    assert sizes["gguf-q4_0"] == sizes["gguf-q4_0-gptq"] and types["gguf-q4_0"] == types["gguf-q4_0-gptq"]
+    assert files["gguf-q4_0"].read_bytes() != files["gguf-q4_0-gptq"].read_bytes()
+    assert sizes["gguf-5mb"] <= 5e6 and len(set(types["gguf-5mb"])) > 2
+    manifest = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
+    kl = {row["artifact"]: row["mean_kl"] for row in manifest["results"]["artifacts"]}
+    assert kl["gguf-5mb"] < kl["gguf-q4_0"] and kl["gguf-q4_0-gptq"] < 1.5 * kl["gguf-q4_0"]  # nothing is garbled
+    too_small = ExportSettings(artifacts=("gguf-2mb",), calibration_dialogues=6)
+    with pytest.raises(EmpathyEdgeError, match="gguf-2mb: four bits for everything take"):
+        stage.make_artifacts(tiny_model, tmp_path / "out", too_small, base=base, adapters=[])
+
+
+@pytest.mark.parametrize("kind", ["q4_0", "q4_1"])
+def test_compensation_errs_where_the_inputs_are_not(kind: str) -> None:
+    import torch
+
+    chance = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2000, 16, generator=chance) @ torch.randn(16, 96, generator=chance)  # 96 channels, 16 causes
+    inputs += 0.1 * torch.randn(inputs.shape, generator=chance)
+    weights, grid = torch.randn(40, 96, generator=chance), GRIDS[kind]
+
+    def error(codes: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> float:
+        change = compensate._weights(codes, scales, offsets, grid) - weights
+        return float((inputs @ change.T).square().mean())
+
+    alone = torch.eye(96)
+    nearest = error(*compensate._round(weights, compensate._Moments(alone, alone, 0.0), grid))
+    compensated = error(*compensate._round(weights, compensate._Moments(inputs, inputs, 1.0), grid))
+    assert compensated < 0.3 * nearest
+
+
+def test_compensation_aims_at_what_the_unrounded_model_gives() -> None:
+    """Inputs that earlier rounding has bent are answered with weights that bend them back."""
+    import torch
+
+    chance = torch.Generator().manual_seed(0)
+    before = torch.randn(2000, 64, generator=chance)
+    now = before @ (torch.eye(64) + 0.02 * torch.randn(64, 64, generator=chance))
+    weights, grid = torch.randn(40, 64, generator=chance), GRIDS["q8_0"]
+    errors = []
+    for aim in (0.0, 1.0):
+        codes, scales, offsets = compensate._round(weights, compensate._Moments(now, before, aim), grid)
+        rounded = compensate._weights(codes, scales, offsets, grid)
+        errors.append(float((now @ rounded.T - before @ weights.T).square().mean()))
+    assert errors[1] < 0.1 * errors[0]
+
+
+def test_compensation_without_inputs_that_differ_is_plain_rounding_to_the_grid() -> None:
+    """Where columns are independent there is nothing to make good, and each weight goes to its nearest code."""
+    import torch
+
+    weights = torch.randn(8, 64, generator=torch.Generator().manual_seed(1))
+    moments = compensate._Moments(torch.eye(64) * 3, torch.eye(64) * 3, aim=1.0)
+    codes, scales, offsets = compensate._round(weights, moments, GRIDS["q4_0"])
+    scale, offset = (item.repeat_interleave(32, 1) for item in (scales, offsets))
+    torch.testing.assert_close(codes, GRIDS["q4_0"].encode(weights, scale, offset))
