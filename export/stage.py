@@ -27,6 +27,7 @@ from .gguf.lora import write_lora
 from .gguf.quantize import Importance, fallback_note, quantize, replace_tensors
 from .gguf.writer import write_float
 from .onnx.genai import write_genai
+from .onnx.portable import write_portable
 
 _SHARE_OF_FP32 = {"f32": 1.05, "f16": 0.53, "bf16": 0.53, "q8_0": 0.3, "onnx-genai": 1.1, "onnx-portable": 2.2}
 """What an artifact takes at most, as a share of the fp32 checkpoint; for the check of the disk beforehand."""
@@ -191,9 +192,16 @@ def _make_genai(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str
     return {}
 
 
+def _make_portable(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
+    write_portable(kitchen.checkpoint, folder, name.quantization)
+    shutil.copyfile(kitchen.checkpoint / "config.json", folder / "config.json")
+    return {}
+
+
 _MAKERS: dict[str, Callable[[ArtifactName, Path, _Kitchen], dict[str, Any]]] = {
     "gguf": _make_gguf,
     "onnx-genai": _make_genai,
+    "onnx-portable": _make_portable,
 }
 
 

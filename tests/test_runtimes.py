@@ -11,7 +11,7 @@ from empathy_edge.runtimes import Reply, Runtime, open_runtime
 from tests.export.test_stage import exported  # noqa: F401 - a fixture
 
 
-@pytest.fixture(params=["torch", "gguf-f16", "onnx-int4"])
+@pytest.fixture(params=["torch", "gguf-f16", "onnx-int4", "onnx-portable-int8"])
 def runtime(request: pytest.FixtureRequest, tiny_model: Path, exported: Path):  # noqa: F811
     opened = open_runtime(tiny_model if request.param == "torch" else exported / request.param, context=256)
     yield opened

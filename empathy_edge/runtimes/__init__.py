@@ -63,4 +63,8 @@ def open_runtime(
         from empathy_edge.runtimes.genai_runtime import GenAIRuntime
 
         return GenAIRuntime(ref.path, threads=threads, context=context)
+    if artifact["format"] == "onnx-portable":
+        from empathy_edge.runtimes.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(ref.path, threads=threads, context=context)
     raise EmpathyEdgeError(f"{ref.path}: no runtime for the format '{artifact['format']}'.")

@@ -11,7 +11,7 @@ import numpy as np
 from empathy_edge.chat_format import read_template
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.runtimes.base import Runtime
-from empathy_edge.runtimes.pieces import piece_bytes
+from empathy_edge.runtimes.pieces import piece_bytes, special_text
 
 
 class GenAIRuntime(Runtime):
@@ -39,7 +39,7 @@ class GenAIRuntime(Runtime):
         self._special, self._pieces = _vocabulary(folder)
         self._byte_level = "Ġ" in self._pieces.values()
         names = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        self.bos, self.eos = (_text(names.get(f"{role}_token")) for role in ("bos", "eos"))
+        self.bos, self.eos = (special_text(names.get(f"{role}_token")) for role in ("bos", "eos"))
         self.stop_ids = self._stop_ids([*self.declared_stop_ids])
 
     def tokenize(self, text: str) -> list[int]:
@@ -76,11 +76,6 @@ class GenAIRuntime(Runtime):
         generator = self._og.Generator(self._model, parameters)
         generator.append_tokens(np.asarray(ids, dtype=np.int32))
         return np.array(generator.get_output("logits")[0], dtype=np.float32)
-
-
-def _text(token: str | dict[str, str] | None) -> str:
-    """A special token as tokenizer_config.json writes it."""
-    return token["content"] if isinstance(token, dict) else token or ""
 
 
 def _vocabulary(folder: Path) -> tuple[set[int], dict[int, str]]:

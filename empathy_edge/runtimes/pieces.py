@@ -33,3 +33,8 @@ def piece_bytes(piece: str, byte_level: bool) -> bytes:
     if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
         return bytes([int(piece[3:5], 16)])
     return piece.replace("▁", " ").encode("utf-8")
+
+
+def special_text(token: str | dict[str, str] | None) -> str:
+    """A special token as tokenizer_config.json writes it, in either of its two ways; empty where there is none."""
+    return token["content"] if isinstance(token, dict) else token or ""

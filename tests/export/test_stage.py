@@ -14,12 +14,14 @@ from empathy_edge.lora import adapter_deltas
 from empathy_edge.models import find_model
 from empathy_edge.recipe import ExportSettings
 
+ARTIFACTS = ("gguf-f16", "gguf-q8_0", "onnx-int4", "onnx-portable-fp32", "onnx-portable-int8")
+
 
 @pytest.fixture(scope="session")
 def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model's artifacts."""
     out = tmp_path_factory.mktemp("exported")
-    settings = ExportSettings(artifacts=("gguf-f16", "gguf-q8_0", "onnx-int4"))
+    settings = ExportSettings(artifacts=ARTIFACTS)
     stage.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
     return out
 
@@ -74,10 +76,11 @@ def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> N
 
 
 def test_artifacts_verify(tiny_model: Path, exported: Path, tmp_path: Path) -> None:
-    artifacts = [exported / name for name in ("gguf-f16", "gguf-q8_0", "onnx-int4")]
+    artifacts = [exported / name for name in ARTIFACTS]
     manifest = verify.run(checkpoint=tiny_model, artifacts=artifacts, out=tmp_path / "verify", prompts=1)
     rows = {row["artifact"]: row for row in manifest["results"]["artifacts"]}
     assert rows["gguf-f16"]["mean_kl"] < rows["gguf-q8_0"]["mean_kl"] < rows["onnx-int4"]["mean_kl"]
+    assert rows["onnx-portable-fp32"]["mean_kl"] < 1e-5 < rows["onnx-portable-int8"]["mean_kl"] < 0.05
     assert all(row["golden_ids_equal"] for row in rows.values())
 
 

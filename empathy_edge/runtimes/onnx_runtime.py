@@ -1,0 +1,114 @@
+"""One ONNX graph with a cache on plain ONNX Runtime: what a browser or a phone without the GenAI library runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from empathy_edge.chat_format import read_template
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.runtimes.base import Runtime
+from empathy_edge.runtimes.pieces import piece_bytes, special_text
+
+
+class OnnxRuntime(Runtime):
+    """A folder with model.onnx, tokenizer.json and config.json; keeps its cache between replies."""
+
+    def __init__(self, folder: Path, *, threads: int, context: int) -> None:
+        require_extra("onnxruntime", "onnx", f"Running {folder.name}")
+        require_extra("tokenizers", "onnx", f"Running {folder.name}")
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        self.name, self.threads = folder.name, threads
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                folder / "model.onnx", options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the bindings raise their own exceptions, without a common parent
+            raise EmpathyEdgeError(f"{folder}: ONNX Runtime cannot load it: {error}") from None
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.template = read_template(folder)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        names = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        self.context = min(context, int(config["max_position_embeddings"]))
+        end = config.get("eos_token_id")
+        self.declared_stop_ids = frozenset(end if isinstance(end, list) else [end] if end is not None else [])
+        self.bos, self.eos = (special_text(names.get(f"{role}_token")) for role in ("bos", "eos"))
+        self.stop_ids = self._stop_ids([*self.declared_stop_ids])
+        self._byte_level = self._tokenizer.token_to_id("Ġ") is not None
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = {token for token, item in added.items() if item.special}
+        self._ports = [port for port in self._session.get_inputs() if port.name.startswith("past_key_values.")]
+        self._wants_positions = "position_ids" in {port.name for port in self._session.get_inputs()}
+        self.forget()
+
+    def tokenize(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def token_bytes(self, token: int) -> bytes:
+        if token in self._special:
+            return b""
+        return piece_bytes(self._tokenizer.id_to_token(token) or "", self._byte_level)
+
+    def tokens(
+        self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
+    ) -> Iterator[int]:
+        chance = np.random.default_rng(seed)
+        new = list(ids)
+        common = 0
+        while common < min(len(self._read), len(ids) - 1) and self._read[common] == ids[common]:
+            common += 1
+        self._cut(common)
+        pending = new[common:]
+        while True:
+            scores = self._step(pending)[-1]
+            token = int(scores.argmax()) if temperature <= 0 else _sample(scores / temperature, chance)
+            yield token
+            pending = [token]
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        self.forget()
+        return self._step(list(ids))
+
+    def forget(self) -> None:
+        self._read: list[int] = []
+        self._cache = {
+            port.name: np.zeros([size if isinstance(size, int) else 0 for size in _shape(port)], np.float32)
+            for port in self._ports
+        }
+
+    def _cut(self, length: int) -> None:
+        if length < len(self._read):
+            self._read = self._read[:length]
+            self._cache = {name: np.ascontiguousarray(value[:, :, :length]) for name, value in self._cache.items()}
+
+    def _step(self, ids: list[int]) -> np.ndarray:
+        """Read more tokens; the logits after each, float32 [len(ids), vocabulary]."""
+        feed: dict[str, Any] = {"input_ids": np.array([ids], np.int64), **self._cache}
+        if self._wants_positions:
+            feed["position_ids"] = np.arange(len(self._read), len(self._read) + len(ids), dtype=np.int64)[None]
+        found = self._session.run(None, feed)
+        outputs = {port.name: value for port, value in zip(self._session.get_outputs(), found, strict=True)}
+        self._read = [*self._read, *ids]
+        self._cache = {name: outputs[name.replace("past_key_values", "present")] for name in self._cache}
+        return np.asarray(outputs["logits"][0], np.float32)
+
+
+def _shape(port: Any) -> list[Any]:
+    """A cache input's shape; sizes that are fixed may come as text."""
+    return [int(size) if str(size).isdigit() else size for size in port.shape]
+
+
+def _sample(scores: np.ndarray, chance: np.random.Generator) -> int:
+    """One of the 40 likeliest tokens, by its probability."""
+    top = np.argpartition(scores, -40)[-40:]
+    weights = np.exp(scores[top] - scores[top].max())
+    return int(chance.choice(top, p=weights / weights.sum()))
