@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from empathy_edge.chat_format import GOLDEN_CONVERSATION, messages_for
+from empathy_edge.chat_format import GOLDEN_CONVERSATION, messages_for, turn_end
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, table
 from empathy_edge.data import sample_dialogues
 from empathy_edge.dialogue import read_dialogues
-from empathy_edge.errors import VerdictFailed
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.run import open_stage, read_json, write_json
 from empathy_edge.runtimes import Runtime, default_threads, open_runtime
 
@@ -20,10 +20,12 @@ BOUNDS = {
     # quantization: (largest mean KL in nats, smallest top-1 agreement)
     "f16": (0.001, 0.99),
     "f32": (0.001, 0.99),
+    "fp32": (0.001, 0.99),
     "bf16": (0.02, 0.95),
     "q8_0": (0.03, 0.93),
     "lora": (0.03, 0.93),
 }
+_BOUNDED = ("mean_kl", "top1_agreement")
 FOUR_BIT_BOUND = (1.5, 0.4)
 """Four bits only have to make sense here; whether they kept the empathy is the gate's question."""
 
@@ -58,25 +60,30 @@ def run(*, checkpoint: Path, artifacts: list[Path], out: Path, prompts: int, upd
     stdout.print(
         table(
             f"Verified against the merged checkpoint (torch, fp32), {prompts} prompts",
-            ["artifact", "token ids", "same greedy text", "top-1", "mean KL", "p99 KL", "verdict"],
-            [
-                [
-                    row["artifact"],
-                    "equal" if row["golden_ids_equal"] else "DIFFER",
-                    f"{row['greedy_same']}/{prompts}",
-                    f"{row['top1_agreement']:.1%}",
-                    f"{row['mean_kl']:.4f}",
-                    f"{row['p99_kl']:.3f}",
-                    row["verdict"],
-                ]
-                for row in rows
-            ],
+            ["artifact", "MB", "token ids", "stop ids", "same greedy text", "top-1", "mean KL", "p99 KL", "verdict"],
+            [_line(row, prompts) for row in rows],
         )
     )
-    failed = [row["artifact"] for row in rows if row["verdict"] == "FAIL"]
+    failed = [f"{row['artifact']} ({'; '.join(row['failed'])})" for row in rows if row["verdict"] == "FAIL"]
     if failed:
         raise VerdictFailed(f"{', '.join(failed)}: not the model that was exported; see {out / 'verify.json'}.")
     return stage.manifest
+
+
+def _line(row: dict[str, Any], prompts: int) -> list[str]:
+    if "golden_ids_equal" not in row:
+        return [row["artifact"], f"{row['size_mb']:.0f}", *["–"] * 6, "FAIL: does not load"]
+    return [
+        row["artifact"],
+        f"{row['size_mb']:.0f}",
+        "equal" if row["golden_ids_equal"] else "DIFFER",
+        "equal" if row["stop_ids_equal"] else "DIFFER",
+        f"{row['greedy_same']}/{prompts}",
+        f"{row['top1_agreement']:.1%}",
+        f"{row['mean_kl']:.4f}",
+        f"{row['p99_kl']:.3f}",
+        row["verdict"],
+    ]
 
 
 def _compare(checkpoint: Path, artifacts: list[Path], prompts: int) -> list[dict[str, Any]]:
@@ -90,22 +97,59 @@ def _compare(checkpoint: Path, artifacts: list[Path], prompts: int) -> list[dict
         reply = reference.reply(messages, max_new_tokens=RESPONSE_TOKENS)
         replies.append((messages, ids, reply))
         expected.append(_response_log_probs(reference, ids, reply.token_ids))
+    stops = reference.stop_ids | reference.declared_stop_ids
+    turn = reference.tokenize(turn_end(reference.template))[0]
     reference.close()
     rows = []
     with progress() as bar:
         task = bar.add_task("verify", total=len(artifacts), note="")
         for folder in artifacts:
             bar.update(task, note=folder.name)
-            runtime = open_runtime(folder, threads=default_threads(), context=1024, all_logits=True)
-            rows.append(_compare_one(folder, runtime, golden, replies, expected))
+            artifact = read_json(folder / "manifest.json")["artifact"]
+            row = {"artifact": folder.name, "size_mb": artifact["size_mb"], "failed": []}
+            try:
+                runtime = open_runtime(folder, threads=default_threads(), context=1024, all_logits=True)
+            except EmpathyEdgeError as error:
+                rows.append({**row, "failed": [f"does not load: {error}"], "verdict": "FAIL"})
+                continue
+            row["golden_ids_equal"] = runtime.encode(GOLDEN_CONVERSATION) == golden
+            row["stop_ids_equal"] = turn in runtime.declared_stop_ids and runtime.declared_stop_ids <= stops
+            row |= _compare_one(runtime, replies, expected) | {
+                "bounds": dict(zip(_BOUNDED, _bounds(artifact), strict=True))
+            }
+            row["failed"] = _failed(row)
+            rows.append({**row, "verdict": "FAIL" if row["failed"] else "PASS"})
             runtime.close()
             bar.advance(task)
     return rows
 
 
-def _compare_one(
-    folder: Path, runtime: Runtime, golden: list[int], replies: list[Any], expected: list[np.ndarray]
-) -> dict[str, Any]:
+def _bounds(artifact: dict[str, Any]) -> tuple[float, float]:
+    kind = "lora" if artifact.get("method") == "lora" else artifact["quantization"]
+    return BOUNDS.get(kind, FOUR_BIT_BOUND)
+
+
+def _failed(row: dict[str, Any]) -> list[str]:
+    """The checks that an artifact does not pass, in words."""
+    bounds, positions = row["bounds"], row["positions"]
+    # One position may be a tie of the checkpoint's two best tokens, which rounding decides.
+    misses = round((1 - row["top1_agreement"]) * positions)
+    return [
+        words
+        for words, good in (
+            ("other token ids for the golden conversation", row["golden_ids_equal"]),
+            ("other stop tokens", row["stop_ids_equal"]),
+            (f"mean KL above {bounds['mean_kl']}", row["mean_kl"] <= bounds["mean_kl"]),
+            (
+                f"top-1 agreement below {bounds['top1_agreement']:.0%}",
+                misses <= max(1, (1 - bounds["top1_agreement"]) * positions),
+            ),
+        )
+        if not good
+    ]
+
+
+def _compare_one(runtime: Runtime, replies: list[Any], expected: list[np.ndarray]) -> dict[str, Any]:
     kl: list[float] = []
     agree: list[bool] = []
     same = 0
@@ -114,24 +158,14 @@ def _compare_one(
         kl += (np.exp(wanted) * (wanted - found)).sum(-1).tolist()
         agree += (wanted.argmax(-1) == found.argmax(-1)).tolist()
         runtime.forget()
-        same += runtime.reply(messages, max_new_tokens=RESPONSE_TOKENS).text == reply.text
-    artifact = read_json(folder / "manifest.json")["artifact"]
-    kind = "lora" if artifact.get("method") == "lora" else artifact["quantization"]
-    most_kl, least_top1 = BOUNDS.get(kind, FOUR_BIT_BOUND)
-    ids_equal = runtime.encode(GOLDEN_CONVERSATION) == golden
-    mean_kl, top1 = float(np.mean(kl)), float(np.mean(agree))
-    # One position may be a tie of the checkpoint's two best tokens, which rounding decides.
-    good = ids_equal and mean_kl <= most_kl and agree.count(False) <= max(1, (1 - least_top1) * len(agree))
+        again = runtime.reply(messages, max_new_tokens=RESPONSE_TOKENS)
+        same += (again.text, again.finish_reason) == (reply.text, reply.finish_reason)
     return {
-        "artifact": folder.name,
-        "golden_ids_equal": ids_equal,
         "greedy_same": int(same),
-        "top1_agreement": round(top1, 4),
-        "mean_kl": round(mean_kl, 5),
+        "top1_agreement": round(float(np.mean(agree)), 4),
+        "mean_kl": round(float(np.mean(kl)), 5),
         "p99_kl": round(float(np.percentile(kl, 99)), 4),
         "positions": len(kl),
-        "bounds": {"mean_kl": most_kl, "top1_agreement": least_top1},
-        "verdict": "PASS" if good else "FAIL",
     }
 
 

@@ -44,7 +44,8 @@ class TorchRuntime(Runtime):
         self.template = read_template(folder)
         self.context = min(context, self.model.config.max_position_embeddings)
         end = self.model.generation_config.eos_token_id
-        self.declared_stop_ids = frozenset(end if isinstance(end, list) else [end] if end is not None else [])
+        ends = [*(end if isinstance(end, list) else [end]), self.tokenizer.eos_token_id]
+        self.declared_stop_ids = frozenset(token for token in ends if token is not None)
         self.bos, self.eos = self.tokenizer.bos_token or "", self.tokenizer.eos_token or ""
         self._byte_level = "Ġ" in self.tokenizer.get_vocab()
         self.stop_ids = self._stop_ids([*self.declared_stop_ids])

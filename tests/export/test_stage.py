@@ -92,28 +92,47 @@ def _f16_again(tiny_model: Path, exported: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("fault", ["rope not interleaved", "rope base", "template", "zeroed tensor"])
+FAULTS = {
+    # fault: the checks by which it is caught
+    "rope not interleaved": "mean KL above",
+    "zeroed tensor": "mean KL above",
+    "rope base": "mean KL above",
+    "template": "other token ids for the golden conversation",
+    "no template": "does not load: .*no chat template",
+    "eos off by one": "other stop tokens",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_known_bad_exports_are_caught(
     fault: str, tiny_model: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = tiny_model
+    source = tmp_path / "source"
+    shutil.copytree(tiny_model, source)
     if fault == "rope not interleaved":
         monkeypatch.setattr(writer, "interleave_rope", lambda weight, heads: weight)
     elif fault == "zeroed tensor":
         monkeypatch.setattr(writer, "interleave_rope", lambda weight, heads: np.zeros_like(weight))
+    elif fault == "template":
+        template = source / "chat_template.jinja"
+        template.write_text(template.read_text().replace("'<|im_start|>' +", "'<|im_start|> ' +"))
+    elif fault == "rope base":
+        config = json.loads((source / "config.json").read_text())
+        config["rope_parameters"]["rope_theta"] = 500.0
+        (source / "config.json").write_text(json.dumps(config))
+    elif fault == "eos off by one":
+        monkeypatch.setattr(
+            "gguf.GGUFWriter.add_eos_token_id",
+            lambda self, token: self.add_uint32("tokenizer.ggml.eos_token_id", token + 1),
+        )
     else:
-        source = tmp_path / "source"
-        shutil.copytree(tiny_model, source)
-        if fault == "template":
-            template = source / "chat_template.jinja"
-            template.write_text(template.read_text().replace("'<|im_start|>' +", "'<|im_start|> ' +"))
-        else:
-            config = json.loads((source / "config.json").read_text())
-            config["rope_parameters"]["rope_theta"] = 500.0
-            (source / "config.json").write_text(json.dumps(config))
+        monkeypatch.setattr("gguf.GGUFWriter.add_chat_template", lambda self, template: None)
     artifact = _f16_again(source, exported, tmp_path / "gguf-f16")
-    with pytest.raises(VerdictFailed, match="gguf-f16"):
+    with pytest.raises(VerdictFailed, match=rf"gguf-f16 \(([^)]*; )?{FAULTS[fault]}"):
         verify.run(checkpoint=tiny_model, artifacts=[artifact], out=tmp_path / "verify", prompts=1)
+    (row,) = json.loads((tmp_path / "verify" / "verify.json").read_text())
+    if "KL" not in FAULTS[fault]:
+        assert len(row["failed"]) == 1  # by the right check, and by that alone
 
 
 def test_builder_failure_is_one_error(tmp_path: Path, tiny_model: Path) -> None:
