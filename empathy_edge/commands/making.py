@@ -255,13 +255,17 @@ def finetune(
         say(f"Adapter of DPO: {out / 'dpo' / 'adapter'}{after}")
 
 
-@click.command(
+@click.group(
+    invoke_without_command=True,
     epilog=EXAMPLES + "  empathy-edge export --base smollm2-135m --adapter tuned/sft/adapter "
     "--adapter tuned/dpo/adapter --out exported\n"
     "  empathy-edge export --base smollm2-135m --adapter tuned/sft/adapter --to gguf-q4_0 --out exported\n"
-    "  empathy-edge export --base my-checkpoint --to gguf-q4_0 --out base   (then: finetune --base base/gguf-q4_0)"
+    "  empathy-edge export --base my-checkpoint --to gguf-q4_0 --out base   (then: finetune --base base/gguf-q4_0)\n"
+    "  empathy-edge export bundle exported/gguf-q4_0 --out bundle --zip\n"
+    "  empathy-edge export check bundle.zip",
 )
-@click.option("--base", required=True, help="The model that the first adapter was trained on.")
+@click.pass_context
+@click.option("--base", help="The model that the first adapter was trained on.")
 @click.option(
     "--adapter",
     "adapters",
@@ -285,19 +289,24 @@ def finetune(
     metavar="PATTERN=TYPE",
     help="Give tensors whose GGUF names match another type, as token_embd=q8_0; may be given more than once.",
 )
-@out_option()
+@click.option("--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind.")
 @update_option()
 def export(
-    base: str,
+    context: click.Context,
+    base: str | None,
     adapters: tuple[Path, ...],
     artifacts: tuple[str, ...],
     imatrix: str | None,
     calibration: Path | None,
     tensor_types: tuple[str, ...],
-    out: Path,
+    out: Path | None,
     update: bool,
 ) -> None:
     """Merge adapters into their base, write GGUF and ONNX artifacts, and prove each against the checkpoint."""
+    if context.invoked_subcommand is not None:
+        return
+    if base is None or out is None:
+        raise click.UsageError("--base and --out are needed; see: empathy-edge export --help")
     from empathy_edge.artifact_names import parse_artifact
     from empathy_edge.export.stage import run as run_stage
     from empathy_edge.models import checkpoint_of
@@ -314,6 +323,38 @@ def export(
         tensor_types=dict(item.partition("=")[::2] for item in tensor_types),
     )
     run_stage(base=checkpoint_of(base), adapters=list(adapters), out=out, settings=settings, update=update)
+
+
+@export.command(epilog=EXAMPLES + "  empathy-edge export bundle runs/quickstart/export/gguf-q4_0 --out bundle --zip")
+@click.argument("artifact", type=path_type())
+@out_option()
+@click.option(
+    "--license", "licence", type=path_type(), help="The licence's text, where it does not come with the base."
+)
+@click.option("--zip", "as_zip", is_flag=True, help="Also write OUT.zip.")
+@update_option()
+def bundle(artifact: Path, out: Path, licence: Path | None, as_zip: bool, update: bool) -> None:
+    """What an app takes away: ARTIFACT with licence, model card, settings, instructions and hashes."""
+    from empathy_edge.console import say
+    from empathy_edge.export.bundle.make import make
+
+    manifest = make(artifact=artifact, out=out, licence=licence, as_zip=as_zip, update=update)
+    size = sum(item["bytes"] for item in manifest["outputs"].values()) / 1e6
+    say(f"{len(manifest['outputs'])} files, {size:.0f} MB in {out}" + (f" and {out}.zip" if as_zip else ""))
+
+
+@export.command("check", epilog=EXAMPLES + "  empathy-edge export check bundle.zip")
+@click.argument("bundle", type=path_type())
+def check_bundle(bundle: Path) -> None:
+    """Check a BUNDLE you were handed, folder or zip: hashes, formats, template, nothing unexpected; nothing of it is run."""
+    from empathy_edge.console import say
+    from empathy_edge.export.bundle.check import check
+
+    manifest = check(bundle)
+    artifact = manifest["artifact"]
+    say(
+        f"{bundle}: {len(manifest['outputs'])} files as the manifest says; {artifact['name']}, {artifact['size_mb']} MB. No fault found."
+    )
 
 
 COMMANDS = (run, distill, select, convert, ledger, finetune, own_pairs, export)

@@ -1,0 +1,150 @@
+"""A bundle holds everything and nothing else, and every way of tampering with one is found."""
+
+import json
+import pickle
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+from empathy_edge.export.bundle import check as checking
+from empathy_edge.export.bundle import make as making
+
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.run import sha256_file
+from tests.conftest import assert_one_clear_error, run_command
+from tests.export.test_stage import exported  # noqa: F401 - a fixture
+
+
+@pytest.fixture(scope="session")
+def bundle(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    licence = out.parent / "licence.txt"
+    licence.write_text("Do what you like.")
+    making.make(artifact=exported / "gguf-q8_0", out=out, licence=licence, as_zip=True)
+    return out
+
+
+def test_a_bundle_says_what_it_is(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert set(manifest["outputs"]) == {
+        "LICENSE", "MODEL_CARD.md", "README.md", "chat_template.jinja", "generation.json", "model.gguf", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
+    assert manifest["outputs"]["model.gguf"]["sha256"] == sha256_file(bundle / "model.gguf")
+    assert "Not a therapist" in (bundle / "MODEL_CARD.md").read_text()
+    assert "gguf-q8_0: how to run it with llama.cpp" in (bundle / "README.md").read_text()
+    generation = json.loads((bundle / "generation.json").read_text())
+    assert generation["stop"] == ["<|im_end|>"] and "listen" in generation["system_prompt"]
+    for form in (bundle, bundle.with_name("tiny.zip")):
+        assert checking.check(form)["artifact"]["name"] == "gguf-q8_0"
+
+
+def test_every_format_is_bundled(exported: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "licence.txt").write_text("x")
+    for name in ("onnx-int4", "onnx-portable-int8"):
+        making.make(artifact=exported / name, out=tmp_path / name, licence=tmp_path / "licence.txt")
+        assert checking.check(tmp_path / name)["artifact"]["format"].startswith("onnx")
+    with pytest.raises(EmpathyEdgeError, match="licence of the base is not known here; give its text with --licence"):
+        making.make(artifact=exported / "gguf-q8_0", out=tmp_path / "no")
+
+
+def manifest_again(folder: Path) -> None:
+    """A forger would make the manifest fit."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = {path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"}
+    manifest["outputs"] = {
+        str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in files
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_changed_file_is_found(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    (copy / "generation.json").write_text("{}")
+    (copy / "LICENSE").unlink()
+    (copy / "extra.txt").write_text("hello")
+    (copy / "link.txt").symlink_to("/etc/hosts")
+    with pytest.raises(VerdictFailed) as caught:
+        checking.check(copy)
+    for words in ("4 faults", "generation.json: is not the file", "LICENSE: is missing", "extra.txt: is not in the manifest",
+                  "link.txt: is a link"):  # fmt: skip
+        assert words in str(caught.value)
+    assert_one_clear_error(run_command("export", "check", copy), 1, "4 faults", "LICENSE: is missing")
+
+
+HOSTILE_TEMPLATES = {
+    "reaches out": "{{ messages.__class__.__mro__ }}",
+    "does not come to an end": "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = a * b %}{% endfor %}{% endfor %}",
+    "include": "{% include '/etc/hosts' %}",
+    "cannot be rendered": "{{ ''.join(messages) }}",
+    "no Jinja template": "{% for %}",
+    "more memory|ended the process|cannot be rendered": "{% set x = 'a' * 9999999999 %}{{ x }}",
+    "by another way": "{{ messages['__class__'] }}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", HOSTILE_TEMPLATES)
+def test_hostile_templates_are_refused(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "TEMPLATE_SECONDS", 4)
+    file = tmp_path / "chat_template.jinja"
+    file.write_text(HOSTILE_TEMPLATES[words])
+    with pytest.raises(EmpathyEdgeError, match=r"chat_template\.jinja") as caught:
+        checking.check_template(file)
+    if words not in ("include", "by another way"):
+        assert any(part in str(caught.value) for part in words.split("|"))
+
+
+def test_hostile_files_are_refused_though_the_manifest_fits(bundle: Path, tmp_path: Path) -> None:
+    import onnx
+
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    (copy / "weights.bin").write_bytes(b"anything")
+    (copy / "notes.txt").write_bytes(pickle.dumps({"a": 1}))
+    (copy / "tokenizer.json").write_text("[" * 200_000)
+    (copy / "model.gguf").write_bytes((bundle / "model.gguf").read_bytes()[:-100])
+    tensor = onnx.TensorProto(name="w", data_location=onnx.TensorProto.EXTERNAL, dims=[1], data_type=1)
+    tensor.external_data.add(key="location", value="../../secret")
+    graph = onnx.helper.make_graph([], "g", [], [], initializer=[tensor])
+    (copy / "model.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with open(copy / "huge.json", "wb") as handle:
+        handle.truncate(200 * 2**20)
+    (copy / "model.safetensors").write_bytes((10**12).to_bytes(8, "little") + b"{}")
+    manifest_again(copy)
+    with pytest.raises(VerdictFailed) as caught:
+        checking.check(copy)
+    for words in (
+        "weights.bin: is of a kind", "notes.txt: is of a kind", "tokenizer.json: not readable as JSON",
+        "model.gguf: the GGUF file is truncated", "model.onnx: keeps weights outside of the bundle: '../../secret'",
+        "huge.json: 210 MB of JSON", "model.safetensors: is no safetensors file",
+    ):  # fmt: skip
+        assert words in str(caught.value), words
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "/etc/out.txt", "a/../../out.txt", "C:out.txt", "a\\..\\out.txt"])
+def test_a_zip_that_leads_out_is_not_unpacked(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "b.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, "x")
+    with pytest.raises(VerdictFailed, match="leads out of the folder"):
+        checking.check(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.zip"]
+
+
+def test_links_and_bombs_in_zips(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("tiny/model.gguf")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
+        archive.writestr(link, "/etc/hosts")
+    with pytest.raises(VerdictFailed, match="is a link"):
+        checking.check(tmp_path / "link.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tiny/manifest.json", " " * 10**7)
+    with pytest.raises(VerdictFailed, match="would unpack to 10 MB, far more than its own size"):
+        checking.check(tmp_path / "bomb.zip")
+    (tmp_path / "text.zip").write_text("not a zip")
+    with pytest.raises(EmpathyEdgeError, match="neither a folder nor a zip"):
+        checking.check(tmp_path / "text.zip")
