@@ -13,6 +13,7 @@ from empathy_edge.artifact_names import ArtifactName, parse_artifact
 from empathy_edge.errors import EmpathyEdgeError
 
 ARTIFACTS = ("gguf-f16", "gguf-q8_0", "gguf-q4_0", "gguf-q4_k_m", "onnx-int4")
+GENAI_OPTIONS = ("block_size", "algo_config", "accuracy_level", "is_symmetric", "matmul_mixed_precision")
 """The artifacts that `export` can make: a format and its quantization."""
 
 
@@ -130,7 +131,8 @@ class ExportSettings(_Settings):
 
     `imatrix` is a file of llama.cpp's to be used instead of an importance matrix of our own. `calibration` is a file of
     dialogues, by default the shipped ones; only its training split is used. `tensor_types` gives tensors whose names match
-    a regular expression a type of their own, as {token_embd: q8_0}.
+    a regular expression a type of their own, as {token_embd: q8_0}. `genai_options` go to ONNX Runtime GenAI's builder, as
+    {block_size: 64, algo_config: k_quant}. `converter` is llama.cpp's script, for families that ours does not know.
     """
 
     artifacts: tuple[str, ...] = Field(default=ARTIFACTS, min_length=1)
@@ -140,6 +142,16 @@ class ExportSettings(_Settings):
     calibration: str | None = None
     calibration_dialogues: int = Field(default=128, ge=1)
     tensor_types: dict[str, str] = {}
+    genai_options: dict[str, str | int] = {}
+    converter: str | None = None
+
+    @field_validator("genai_options")
+    @classmethod
+    def _an_option(cls, value: dict[str, str | int]) -> dict[str, str | int]:
+        unknown = [key for key in value if key not in GENAI_OPTIONS]
+        if unknown:
+            raise ValueError(f"no such option: {', '.join(unknown)}; there are {', '.join(GENAI_OPTIONS)}")
+        return value
 
     @field_validator("artifacts")
     @classmethod
@@ -251,9 +263,24 @@ def load_recipe(name_or_path: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        faults = [f"  {_field(fault['loc'])}: {_message(fault)}" for fault in error.errors()]
-        count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
-        raise EmpathyEdgeError(f"{name_or_path}: {count} in the recipe:\n" + "\n".join(faults)) from None
+        raise EmpathyEdgeError(f"{name_or_path}: {_faults(error, 'recipe')}") from None
+
+
+def export_settings(**values: Any) -> ExportSettings:
+    """Settings that came from a command line.
+
+    Raises:
+        EmpathyEdgeError: they have faults; all of them are listed.
+    """
+    try:
+        return ExportSettings.model_validate(values)
+    except ValidationError as error:
+        raise EmpathyEdgeError(_faults(error, "options")) from None
+
+
+def _faults(error: ValidationError, where: str) -> str:
+    faults = [f"  {_field(fault['loc'])}: {_message(fault)}" for fault in error.errors()]
+    return f"{len(faults)} fault{'s' * (len(faults) > 1)} in the {where}:\n" + "\n".join(faults)
 
 
 def _field(location: tuple[int | str, ...]) -> str:

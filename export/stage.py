@@ -22,6 +22,7 @@ from . import merged, verify
 from .calibration import Calibration, calibration_texts
 from .gguf.budget import choose_types
 from .gguf.compensate import compensate
+from .gguf.converter import run_converter
 from .gguf.importance import collect, read_imatrix, write_imatrix
 from .gguf.lora import write_lora
 from .gguf.quantize import Importance, fallback_note, quantize, replace_tensors
@@ -115,6 +116,10 @@ def _make_artifact(name: ArtifactName, kitchen: _Kitchen, update: bool) -> None:
     inputs: dict[str, Path] = {"checkpoint": kitchen.checkpoint}
     if _needs_source(name) and kitchen.settings.tensor_types:
         settings["tensor_types"] = kitchen.settings.tensor_types
+    if name.format == "onnx-genai" and kitchen.settings.genai_options:
+        settings["genai_options"] = kitchen.settings.genai_options
+    if name.format == "gguf" and kitchen.settings.converter:
+        settings["converter"] = Path(kitchen.settings.converter).name
     if name.method in ("imatrix", "gptq", "budget"):
         settings["calibration_dialogues"] = kitchen.settings.calibration_dialogues
         inputs |= {
@@ -152,7 +157,10 @@ def _make_gguf(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str,
     """Write one GGUF artifact's files; returns what its manifest says besides."""
     file = folder / "model.gguf"
     if name.quantization in FLOAT_TYPES and name.method == "plain":
-        write_float(kitchen.checkpoint, file, name.quantization)
+        if kitchen.settings.converter:
+            run_converter(Path(kitchen.settings.converter), kitchen.checkpoint, file, name.quantization)
+        else:
+            write_float(kitchen.checkpoint, file, name.quantization)
         return {}
     if name.method == "lora":
         shutil.copyfile(gguf_of(kitchen.base), file)
@@ -188,7 +196,7 @@ def _type_name(kind: int) -> str:
 
 
 def _make_genai(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
-    write_genai(kitchen.checkpoint, folder, name.quantization)
+    write_genai(kitchen.checkpoint, folder, name.quantization, kitchen.settings.genai_options)
     return {}
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.gguf_header import _BLOCK, check_gguf
+from empathy_edge.gguf_header import _BLOCK, check_gguf, tensors_of
 from tests.conftest import assert_one_clear_error, run_command
 
 
@@ -74,3 +76,21 @@ def test_truncated_gguf_on_the_command_line(tmp_path: Path) -> None:
         path.write_bytes(source.read(50_000_000))
     for command in (["chat", path], ["bench", path]):
         assert_one_clear_error(run_command(*command), 2, "cut.gguf", "truncated")
+
+
+@settings(max_examples=400, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6),
+    cut=st.integers(0, 400),
+)
+def test_any_bytes_are_read_or_refused(whole: Path, changes: list[tuple[int, int]], cut: int) -> None:
+    content = bytearray(whole.read_bytes())
+    for place, byte in changes:
+        content[place % 300] = byte  # the header, where the counts and offsets are
+    file = whole.with_name("changed.gguf")
+    file.write_bytes(content[: len(content) - cut])
+    try:
+        places = tensors_of(file)
+    except EmpathyEdgeError:
+        return
+    assert all(place.begin + place.nbytes <= len(content) - cut for place in places.values())

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from empathy_edge.commands.options import EXAMPLES, out_option, path_type, update_option
+from empathy_edge.commands.options import EXAMPLES, out_option, pairs, path_type, update_option
 
 
 @click.command(
@@ -289,6 +289,16 @@ def finetune(
     metavar="PATTERN=TYPE",
     help="Give tensors whose GGUF names match another type, as token_embd=q8_0; may be given more than once.",
 )
+@click.option(
+    "--genai-option",
+    "genai_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="For ONNX Runtime GenAI's builder, as block_size=64 or algo_config=k_quant; may be given more than once.",
+)
+@click.option(
+    "--converter", type=path_type(), help="convert_hf_to_gguf.py of a llama.cpp checkout, for other families."
+)
 @click.option("--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind.")
 @update_option()
 def export(
@@ -299,6 +309,8 @@ def export(
     imatrix: str | None,
     calibration: Path | None,
     tensor_types: tuple[str, ...],
+    genai_options: tuple[str, ...],
+    converter: Path | None,
     out: Path | None,
     update: bool,
 ) -> None:
@@ -307,20 +319,17 @@ def export(
         return
     if base is None or out is None:
         raise click.UsageError("--base and --out are needed; see: empathy-edge export --help")
-    from empathy_edge.artifact_names import parse_artifact
     from empathy_edge.export.stage import run as run_stage
     from empathy_edge.models import checkpoint_of
-    from empathy_edge.recipe import ARTIFACTS, ExportSettings
+    from empathy_edge.recipe import ARTIFACTS, export_settings
 
-    for name in artifacts:
-        parse_artifact(name)
-    if bad := next((item for item in tensor_types if "=" not in item), None):
-        raise click.UsageError(f"--tensor-type {bad}: is not PATTERN=TYPE, as token_embd=q8_0.")
-    settings = ExportSettings(
+    settings = export_settings(
         artifacts=artifacts or ARTIFACTS,
         imatrix=imatrix,
         calibration=str(calibration) if calibration else None,
-        tensor_types=dict(item.partition("=")[::2] for item in tensor_types),
+        tensor_types=pairs("--tensor-type", tensor_types),
+        genai_options=pairs("--genai-option", genai_options),
+        converter=str(converter) if converter else None,
     )
     run_stage(base=checkpoint_of(base), adapters=list(adapters), out=out, settings=settings, update=update)
 

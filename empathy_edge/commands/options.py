@@ -33,3 +33,11 @@ def threads_option() -> Any:
 
 def path_type(**options: Any) -> Any:
     return click.Path(path_type=Path, **options)
+
+
+def pairs(option: str, items: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE, given more than once, as a dictionary."""
+    for item in items:
+        if "=" not in item:
+            raise click.BadParameter(f"{item!r} is not KEY=VALUE.", param_hint=option)
+    return dict(item.partition("=")[::2] for item in items)

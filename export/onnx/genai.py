@@ -7,18 +7,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 
 
-def write_genai(checkpoint: Path, folder: Path, precision: str) -> None:
+def write_genai(checkpoint: Path, folder: Path, precision: str, options: Mapping[str, object] | None = None) -> None:
     """Write genai_config.json, the graph with its weights, and the tokenizer into `folder`.
 
     Args:
         checkpoint: a folder of safetensors.
         folder: where the files go; it exists.
-        precision: `int4` (the builder's block-wise weight quantization).
+        precision: `int4` or `int8` (the builder's block-wise weight quantization), or `fp32`.
+        options: the builder's own, of those in `recipe.GENAI_OPTIONS`.
 
     Raises:
         EmpathyEdgeError: the builder failed; its last lines are in the message.
@@ -29,6 +31,8 @@ def write_genai(checkpoint: Path, folder: Path, precision: str) -> None:
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
     command += ["-i", str(checkpoint), "-o", str(scratch / "out"), "-p", precision, "-e", "cpu"]
     command += ["-c", str(scratch / "cache")]
+    if options:
+        command += ["--extra_options", *(f"{key}={value}" for key, value in options.items())]
     try:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)

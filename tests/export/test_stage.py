@@ -13,6 +13,7 @@ from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.lora import adapter_deltas
 from empathy_edge.models import find_model
 from empathy_edge.recipe import ExportSettings
+from tests.conftest import assert_one_clear_error, run_command
 
 ARTIFACTS = ("gguf-f16", "gguf-q8_0", "onnx-int4", "onnx-portable-fp32", "onnx-portable-int8")
 
@@ -145,3 +146,44 @@ def test_builder_failure_is_one_error(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(EmpathyEdgeError, match="builder failed"):
         genai.write_genai(source, tmp_path / "out", "int4")
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("int8", {}), ("fp32", {}), ("int4", {"block_size": 16, "algo_config": "k_quant"})]
+)
+def test_genai_precisions_and_options(
+    name: str, options: dict[str, str | int], tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = ExportSettings(artifacts=(f"onnx-{name}",), genai_options=options)
+    folders = stage.make_artifacts(tiny_model, tmp_path, settings, base=find_model(str(tiny_model)), adapters=[])
+    rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)["results"][
+        "artifacts"
+    ]
+    assert rows[0]["mean_kl"] < {"int8": 0.01, "fp32": 1e-4, "int4": 0.3}[name]
+
+
+def test_an_unknown_option_is_one_error(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = ("export", "--base", tiny_model, "--out", tmp_path / "out")
+    assert_one_clear_error(run_command(*arguments, "--genai-option", "hf_token=x"), 2, "no such option: hf_token")
+    assert_one_clear_error(run_command(*arguments, "--tensor-type", "token_embd"), 2, "is not KEY=VALUE")
+    result = run_command(*arguments, "--to", "gguf-f16", "--converter", tmp_path / "no.py")
+    assert_one_clear_error(result, 2, "no.py: no such script")
+
+
+def test_another_converter_writes_what_ours_does_not_know(tiny_model: Path, tmp_path: Path) -> None:
+    """The user's script is a process that gets the checkpoint and leaves a file; here it is our own writer."""
+    script = tmp_path / "convert_hf_to_gguf.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from empathy_edge.export.gguf.writer import write_float\n"
+        "if 'broken' in sys.argv[1]: sys.exit('Model Broken is not supported')\n"
+        "write_float(Path(sys.argv[1]), Path(sys.argv[5]), sys.argv[3])\n"
+    )
+    settings = ExportSettings(artifacts=("gguf-f16",), converter=str(script))
+    base = find_model(str(tiny_model))
+    (folder,) = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    assert (folder / "model.gguf").stat().st_size > 6e6
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    with pytest.raises(EmpathyEdgeError, match=r"failed on .*broken:\n  Model Broken is not supported"):
+        stage.make_artifacts(broken, tmp_path / "out2", settings, base=base, adapters=[])
+    assert not list((tmp_path / "out2").rglob("*.gguf")) and not list((tmp_path / "out2").rglob("*.tmp"))
