@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format docs bench clean
+.PHONY: help setup setup-optimum demo test test-fast lint format docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,10 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing (once, about 6 minutes on 2 cores: llama.cpp is compiled) ..."
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
+
+setup-optimum: ## create .venv-optimum for `export --exporter optimum` (1.3 GB; its versions cannot share .venv)
+	test -x .venv-optimum/bin/optimum-cli || { $(PYTHON) -m venv .venv-optimum && .venv-optimum/bin/python -m pip install --quiet --disable-pip-version-check \
+	  torch==2.13.0 'optimum[onnxruntime]==2.1.0' optimum-onnx==0.1.0 transformers==4.57.6 accelerate==1.15.0; }
 
 demo: $(READY) ## the whole road on the shipped model and dialogues, about 7 minutes
 	@$(VENV)/bin/empathy-edge run quickstart --out runs/quickstart || { [ $$? -eq 1 ] && echo "A verdict of FAIL is a result of the demo, not an error of it: look at the report."; }

@@ -132,7 +132,8 @@ class ExportSettings(_Settings):
     `imatrix` is a file of llama.cpp's to be used instead of an importance matrix of our own. `calibration` is a file of
     dialogues, by default the shipped ones; only its training split is used. `tensor_types` gives tensors whose names match
     a regular expression a type of their own, as {token_embd: q8_0}. `genai_options` go to ONNX Runtime GenAI's builder, as
-    {block_size: 64, algo_config: k_quant}. `converter` is llama.cpp's script, for families that ours does not know.
+    {block_size: 64, algo_config: k_quant}. `converter` is llama.cpp's script, for families that ours does not know. `exporter` is
+    who makes the portable ONNX graph.
     """
 
     artifacts: tuple[str, ...] = Field(default=ARTIFACTS, min_length=1)
@@ -144,6 +145,7 @@ class ExportSettings(_Settings):
     tensor_types: dict[str, str] = {}
     genai_options: dict[str, str | int] = {}
     converter: str | None = None
+    exporter: Literal["transformers", "optimum"] = "transformers"
 
     @field_validator("genai_options")
     @classmethod

@@ -28,6 +28,7 @@ from .gguf.lora import write_lora
 from .gguf.quantize import Importance, fallback_note, quantize, replace_tensors
 from .gguf.writer import write_float
 from .onnx.genai import write_genai
+from .onnx.optimum import write_optimum
 from .onnx.portable import write_portable
 
 _SHARE_OF_FP32 = {"f32": 1.05, "f16": 0.53, "bf16": 0.53, "q8_0": 0.3, "onnx-genai": 1.1, "onnx-portable": 2.2}
@@ -118,6 +119,8 @@ def _make_artifact(name: ArtifactName, kitchen: _Kitchen, update: bool) -> None:
         settings["tensor_types"] = kitchen.settings.tensor_types
     if name.format == "onnx-genai" and kitchen.settings.genai_options:
         settings["genai_options"] = kitchen.settings.genai_options
+    if name.format == "onnx-portable":
+        settings["exporter"] = kitchen.settings.exporter
     if name.format == "gguf" and kitchen.settings.converter:
         settings["converter"] = Path(kitchen.settings.converter).name
     if name.method in ("imatrix", "gptq", "budget"):
@@ -201,7 +204,8 @@ def _make_genai(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str
 
 
 def _make_portable(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
-    write_portable(kitchen.checkpoint, folder, name.quantization)
+    write = write_optimum if kitchen.settings.exporter == "optimum" else write_portable
+    write(kitchen.checkpoint, folder, name.quantization)
     shutil.copyfile(kitchen.checkpoint / "config.json", folder / "config.json")
     return {}
 

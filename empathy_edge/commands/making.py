@@ -299,6 +299,12 @@ def finetune(
 @click.option(
     "--converter", type=path_type(), help="convert_hf_to_gguf.py of a llama.cpp checkout, for other families."
 )
+@click.option(
+    "--exporter",
+    type=click.Choice(("transformers", "optimum")),
+    default="transformers",
+    help="Who makes the portable ONNX graph; optimum needs `make setup-optimum`.",
+)
 @click.option("--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind.")
 @update_option()
 def export(
@@ -311,6 +317,7 @@ def export(
     tensor_types: tuple[str, ...],
     genai_options: tuple[str, ...],
     converter: Path | None,
+    exporter: str,
     out: Path | None,
     update: bool,
 ) -> None:
@@ -330,6 +337,7 @@ def export(
         tensor_types=pairs("--tensor-type", tensor_types),
         genai_options=pairs("--genai-option", genai_options),
         converter=str(converter) if converter else None,
+        exporter=exporter,
     )
     run_stage(base=checkpoint_of(base), adapters=list(adapters), out=out, settings=settings, update=update)
 

@@ -47,7 +47,7 @@ class OnnxRuntime(Runtime):
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {token for token, item in added.items() if item.special}
         self._ports = [port for port in self._session.get_inputs() if port.name.startswith("past_key_values.")]
-        self._wants_positions = "position_ids" in {port.name for port in self._session.get_inputs()}
+        self._inputs = {port.name for port in self._session.get_inputs()}
         self.forget()
 
     def tokenize(self, text: str) -> list[int]:
@@ -80,10 +80,7 @@ class OnnxRuntime(Runtime):
 
     def forget(self) -> None:
         self._read: list[int] = []
-        self._cache = {
-            port.name: np.zeros([size if isinstance(size, int) else 0 for size in _shape(port)], np.float32)
-            for port in self._ports
-        }
+        self._cache = {port.name: np.zeros(_empty(port), np.float32) for port in self._ports}
 
     def _cut(self, length: int) -> None:
         if length < len(self._read):
@@ -93,8 +90,11 @@ class OnnxRuntime(Runtime):
     def _step(self, ids: list[int]) -> np.ndarray:
         """Read more tokens; the logits after each, float32 [len(ids), vocabulary]."""
         feed: dict[str, Any] = {"input_ids": np.array([ids], np.int64), **self._cache}
-        if self._wants_positions:
-            feed["position_ids"] = np.arange(len(self._read), len(self._read) + len(ids), dtype=np.int64)[None]
+        length = len(self._read) + len(ids)
+        if "position_ids" in self._inputs:
+            feed["position_ids"] = np.arange(len(self._read), length, dtype=np.int64)[None]
+        if "attention_mask" in self._inputs:
+            feed["attention_mask"] = np.ones((1, length), np.int64)
         found = self._session.run(None, feed)
         outputs = {port.name: value for port, value in zip(self._session.get_outputs(), found, strict=True)}
         self._read = [*self._read, *ids]
@@ -102,9 +102,10 @@ class OnnxRuntime(Runtime):
         return np.asarray(outputs["logits"][0], np.float32)
 
 
-def _shape(port: Any) -> list[Any]:
-    """A cache input's shape; sizes that are fixed may come as text."""
-    return [int(size) if str(size).isdigit() else size for size in port.shape]
+def _empty(port: Any) -> tuple[int, ...]:
+    """The shape of an empty cache input: one text, heads, no token yet, size; fixed sizes may come as text."""
+    _, heads, _, size = port.shape
+    return 1, int(heads), 0, int(size)
 
 
 def _sample(scores: np.ndarray, chance: np.random.Generator) -> int:

@@ -8,6 +8,7 @@ present.N.key.
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,31 +46,32 @@ def write_portable(checkpoint: Path, folder: Path, precision: str) -> None:
     )
     program, _ = OnnxExporter().export_program(*parts["decode"], OnnxConfig(dynamic=True))
     _name_like_transformers_js(program.graph, checkpoint)
-    file = folder / "model.onnx"
-    scratch = folder / ".fp32"
-    scratch.mkdir(exist_ok=True)
-    whole = scratch / "model.onnx" if precision == "int8" else file
     size = sum(
         value.const_value.nbytes for value in program.graph.initializers.values() if value.const_value is not None
     )
-    outside = precision == "int8" or size > LARGEST_SINGLE_FILE
-    try:
-        onnx_ir.save(program, str(whole), external_data="model.onnx.data" if outside else None)
-        if precision == "int8":
-            from onnxruntime.quantization import QuantType, quantize_dynamic
+    if precision == "fp32":
+        outside = "model.onnx.data" if size > LARGEST_SINGLE_FILE else None
+        onnx_ir.save(program, str(folder / "model.onnx"), external_data=outside)
+        return
+    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=folder) as scratch:
+        whole = Path(scratch) / "model.onnx"
+        onnx_ir.save(program, str(whole), external_data="model.onnx.data")
+        save_int8(whole, folder / "model.onnx")
 
-            quantize_dynamic(
-                whole,
-                file,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=["MatMul"],
-                use_external_data_format=size / 4 > LARGEST_SINGLE_FILE,
-                extra_options={"MatMulConstBOnly": True},
-            )
-    finally:
-        for item in scratch.iterdir():
-            item.unlink()
-        scratch.rmdir()
+
+def save_int8(whole: Path, file: Path) -> None:
+    """Quantize the weights of an fp32 graph's matrix products to eight bits; activations are quantized as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    size = sum(item.stat().st_size for item in whole.parent.iterdir())
+    quantize_dynamic(
+        whole,
+        file,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul"],
+        use_external_data_format=size / 4 > LARGEST_SINGLE_FILE,
+        extra_options={"MatMulConstBOnly": True},
+    )
 
 
 def _name_like_transformers_js(graph: Any, checkpoint: Path) -> None:

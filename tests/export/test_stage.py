@@ -1,6 +1,7 @@
 """Export: the merge is proven, the GGUF says what torch says, and broken exports are caught."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 from empathy_edge.export import merged, stage, verify
 from empathy_edge.export.gguf import writer
 
-from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, VerdictFailed
 from empathy_edge.lora import adapter_deltas
 from empathy_edge.models import find_model
 from empathy_edge.recipe import ExportSettings
-from tests.conftest import assert_one_clear_error, run_command
+from tests.conftest import ROOT, assert_one_clear_error, run_command
 
 ARTIFACTS = ("gguf-f16", "gguf-q8_0", "onnx-int4", "onnx-portable-fp32", "onnx-portable-int8")
 
@@ -187,3 +188,22 @@ def test_another_converter_writes_what_ours_does_not_know(tiny_model: Path, tmp_
     with pytest.raises(EmpathyEdgeError, match=r"failed on .*broken:\n  Model Broken is not supported"):
         stage.make_artifacts(broken, tmp_path / "out2", settings, base=base, adapters=[])
     assert not list((tmp_path / "out2").rglob("*.gguf")) and not list((tmp_path / "out2").rglob("*.tmp"))
+
+
+def test_optimum_in_an_environment_of_its_own(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ExportSettings(artifacts=("onnx-portable-fp32", "onnx-portable-int8"), exporter="optimum")
+    base = find_model(str(tiny_model))
+    monkeypatch.setenv("EMPATHY_EDGE_OPTIMUM", str(tmp_path / "none"))
+    with pytest.raises(PrerequisiteError, match="make setup-optimum"):
+        stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    environment = Path(os.environ.get("EMPATHY_EDGE_OPTIMUM_FOR_TESTS", ROOT / ".venv-optimum"))
+    if not environment.is_dir():
+        pytest.skip("make setup-optimum was not run")
+    monkeypatch.setenv("EMPATHY_EDGE_OPTIMUM", str(environment))
+    folders = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)["results"][
+        "artifacts"
+    ]
+    assert rows[0]["mean_kl"] < 1e-5 < rows[1]["mean_kl"] < 0.05
