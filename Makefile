@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-optimum demo test test-fast lint format docs bench clean
+.PHONY: help setup setup-optimum demo test test-fast test-executorch lint format docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,11 @@ test: $(READY) ## every test, the real 135M model included
 
 test-fast: $(READY) ## the tests that need no real model
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-executorch: ## the ExecuTorch tests, in .venv-executorch (1.7 GB; torchao, which comes with it, would slow the rest)
+	test -x .venv-executorch/bin/pytest || { $(PYTHON) -m venv .venv-executorch && .venv-executorch/bin/python -m pip install --quiet \
+	  --disable-pip-version-check -c constraints.txt -e '.[executorch,train,demo]' gguf onnx onnxruntime onnxscript pytest pytest-timeout; }
+	.venv-executorch/bin/python -m pytest tests/export/test_executorch.py
 
 lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -29,7 +29,7 @@ class ArtifactName:
 
     Attributes:
         text: the name itself, which is also the folder's.
-        format: `gguf`, `onnx-genai` or `onnx-portable`.
+        format: `gguf`, `onnx-genai`, `onnx-portable` or `executorch`.
         quantization: the type, as `q4_0` or `int4`; of a LoRA that of the adapter.
         method: `plain` rounds to the nearest; `imatrix` weighs by importance; `gptq` compensates each error in the weights
             still to be rounded; `lora` leaves the base as it is and ships the adapter beside it; `budget` mixes types.
@@ -37,7 +37,7 @@ class ArtifactName:
     """
 
     text: str
-    format: Literal["gguf", "onnx-genai", "onnx-portable"]
+    format: Literal["gguf", "onnx-genai", "onnx-portable", "executorch"]
     quantization: str
     method: Method = "plain"
     budget_mb: int | None = None
@@ -64,8 +64,10 @@ def parse_artifact(name: str) -> ArtifactName:
         return ArtifactName(name, "onnx-genai", match[1])
     if match := re.fullmatch(r"onnx-portable-(int8|fp32)", name):
         return ArtifactName(name, "onnx-portable", match[1])
+    if name == "executorch-fp32":
+        return ArtifactName(name, "executorch", "fp32")
     raise EmpathyEdgeError(
         f"no such artifact: {name}. There are gguf-TYPE with TYPE one of {', '.join((*FLOAT_TYPES, *GGUF_TYPES))}; "
         f"gguf-TYPE-imatrix; gguf-TYPE-gptq with one of {', '.join(COMPENSATED)}; gguf-lora-f16, gguf-lora-q8_0; "
-        "gguf-95mb (any budget); onnx-int4, onnx-int8, onnx-fp32; onnx-portable-fp32, onnx-portable-int8."
+        "gguf-95mb (any budget); onnx-int4, onnx-int8, onnx-fp32; onnx-portable-fp32, onnx-portable-int8; executorch-fp32."
     )

@@ -20,6 +20,7 @@ from empathy_edge.runtimes import default_threads
 
 from . import merged, verify
 from .calibration import Calibration, calibration_texts
+from .executorch import write_executorch
 from .gguf.budget import choose_types
 from .gguf.compensate import compensate
 from .gguf.converter import run_converter
@@ -31,7 +32,15 @@ from .onnx.genai import write_genai
 from .onnx.optimum import write_optimum
 from .onnx.portable import write_portable
 
-_SHARE_OF_FP32 = {"f32": 1.05, "f16": 0.53, "bf16": 0.53, "q8_0": 0.3, "onnx-genai": 1.1, "onnx-portable": 2.2}
+_SHARE_OF_FP32 = {
+    "f32": 1.05,
+    "f16": 0.53,
+    "bf16": 0.53,
+    "q8_0": 0.3,
+    "onnx-genai": 1.1,
+    "onnx-portable": 2.2,
+    "executorch": 1.1,
+}
 """What an artifact takes at most, as a share of the fp32 checkpoint; for the check of the disk beforehand."""
 
 SOURCE = "gguf-f16"
@@ -137,9 +146,14 @@ def _make_artifact(name: ArtifactName, kitchen: _Kitchen, update: bool) -> None:
     for item in merged.TOKENIZER_FILES:
         if (kitchen.checkpoint / item).is_file() and not (folder / item).is_file():
             shutil.copyfile(kitchen.checkpoint / item, folder / item)
-    file = next(folder / item for item in ("model.gguf", "model.onnx.data", "model.onnx") if (folder / item).exists())
+    file = next(
+        folder / item
+        for item in ("model.gguf", "model.onnx.data", "model.onnx", "model.pte")
+        if (folder / item).exists()
+    )
     size_mb = (
-        sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".gguf", ".onnx", ".data")) / 1e6
+        sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".gguf", ".onnx", ".data", ".pte"))
+        / 1e6
     )
     stage.finish(
         artifact={
@@ -210,10 +224,17 @@ def _make_portable(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[
     return {}
 
 
+def _make_executorch(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
+    write_executorch(kitchen.checkpoint, folder)
+    shutil.copyfile(kitchen.checkpoint / "config.json", folder / "config.json")
+    return {}
+
+
 _MAKERS: dict[str, Callable[[ArtifactName, Path, _Kitchen], dict[str, Any]]] = {
     "gguf": _make_gguf,
     "onnx-genai": _make_genai,
     "onnx-portable": _make_portable,
+    "executorch": _make_executorch,
 }
 
 

@@ -67,4 +67,8 @@ def open_runtime(
         from empathy_edge.runtimes.onnx_runtime import OnnxRuntime
 
         return OnnxRuntime(ref.path, threads=threads, context=context)
+    if artifact["format"] == "executorch":
+        from empathy_edge.runtimes.executorch_runtime import ExecutorchRuntime
+
+        return ExecutorchRuntime(ref.path, threads=threads, context=context)
     raise EmpathyEdgeError(f"{ref.path}: no runtime for the format '{artifact['format']}'.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,33 +11,23 @@ import numpy as np
 
 from empathy_edge.chat_format import read_template
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.run import read_json
 from empathy_edge.runtimes.base import Runtime
 from empathy_edge.runtimes.pieces import piece_bytes, special_text
 
 
-class OnnxRuntime(Runtime):
-    """A folder with model.onnx, tokenizer.json and config.json; keeps its cache between replies."""
+class FolderRuntime(Runtime):
+    """What runtimes share that step a graph themselves: tokenizer and template from the folder, and the loop over tokens."""
 
-    def __init__(self, folder: Path, *, threads: int, context: int) -> None:
-        require_extra("onnxruntime", "onnx", f"Running {folder.name}")
+    def __init__(self, folder: Path, context: int) -> None:
         require_extra("tokenizers", "onnx", f"Running {folder.name}")
-        import onnxruntime
         from tokenizers import Tokenizer
 
-        self.name, self.threads = folder.name, threads
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                folder / "model.onnx", options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the bindings raise their own exceptions, without a common parent
-            raise EmpathyEdgeError(f"{folder}: ONNX Runtime cannot load it: {error}") from None
+        self.name = folder.name
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.template = read_template(folder)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        names = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
+        names = read_json(folder / "tokenizer_config.json")
         self.context = min(context, int(config["max_position_embeddings"]))
         end = config.get("eos_token_id")
         self.declared_stop_ids = frozenset(end if isinstance(end, list) else [end] if end is not None else [])
@@ -46,9 +36,7 @@ class OnnxRuntime(Runtime):
         self._byte_level = self._tokenizer.token_to_id("Ġ") is not None
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {token for token, item in added.items() if item.special}
-        self._ports = [port for port in self._session.get_inputs() if port.name.startswith("past_key_values.")]
-        self._inputs = {port.name for port in self._session.get_inputs()}
-        self.forget()
+        self._read: list[int] = []
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -62,12 +50,11 @@ class OnnxRuntime(Runtime):
         self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
     ) -> Iterator[int]:
         chance = np.random.default_rng(seed)
-        new = list(ids)
         common = 0
         while common < min(len(self._read), len(ids) - 1) and self._read[common] == ids[common]:
             common += 1
         self._cut(common)
-        pending = new[common:]
+        pending = list(ids[common:])
         while True:
             scores = self._step(pending)[-1]
             token = int(scores.argmax()) if temperature <= 0 else _sample(scores / temperature, chance)
@@ -78,9 +65,43 @@ class OnnxRuntime(Runtime):
         self.forget()
         return self._step(list(ids))
 
+    @abstractmethod
+    def _cut(self, length: int) -> None:
+        """Keep only the first `length` tokens of what was read."""
+
+    @abstractmethod
+    def _step(self, ids: list[int]) -> np.ndarray:
+        """Read more tokens; the logits after each, float32 [len(ids), vocabulary]."""
+
+
+class OnnxRuntime(FolderRuntime):
+    """A folder with model.onnx, tokenizer.json and config.json; keeps its cache between replies."""
+
+    def __init__(self, folder: Path, *, threads: int, context: int) -> None:
+        require_extra("onnxruntime", "onnx", f"Running {folder.name}")
+        import onnxruntime
+
+        super().__init__(folder, context)
+        self.threads = threads
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                folder / "model.onnx", options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the bindings raise their own exceptions, without a common parent
+            raise EmpathyEdgeError(f"{folder}: ONNX Runtime cannot load it: {error}") from None
+        self._inputs = {port.name: port for port in self._session.get_inputs()}
+        self.forget()
+
     def forget(self) -> None:
-        self._read: list[int] = []
-        self._cache = {port.name: np.zeros(_empty(port), np.float32) for port in self._ports}
+        self._read = []
+        self._cache = {
+            name: np.zeros(_empty(port), np.float32)
+            for name, port in self._inputs.items()
+            if name.startswith("past_key_values.")
+        }
 
     def _cut(self, length: int) -> None:
         if length < len(self._read):
@@ -88,7 +109,6 @@ class OnnxRuntime(Runtime):
             self._cache = {name: np.ascontiguousarray(value[:, :, :length]) for name, value in self._cache.items()}
 
     def _step(self, ids: list[int]) -> np.ndarray:
-        """Read more tokens; the logits after each, float32 [len(ids), vocabulary]."""
         feed: dict[str, Any] = {"input_ids": np.array([ids], np.int64), **self._cache}
         length = len(self._read) + len(ids)
         if "position_ids" in self._inputs:

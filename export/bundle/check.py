@@ -22,7 +22,7 @@ MOST_FILES = 1000
 MOST_UNPACKED_RATIO = 20
 TEMPLATE_SECONDS = 10
 
-KNOWN = {".gguf", ".onnx", ".data", ".json", ".jinja", ".md", ".safetensors", ".txt", ""}
+KNOWN = {".gguf", ".onnx", ".data", ".pte", ".json", ".jinja", ".md", ".safetensors", ".txt", ""}
 """What a bundle may hold, by the end of the name; LICENSE has none."""
 
 
@@ -136,7 +136,7 @@ def _looks_pickled(file: Path, head: bytes) -> bool:
     begins = (
         head[:1] == b"\x80"
         and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-        and file.suffix not in (".data", ".onnx")
+        and file.suffix not in (".data", ".onnx", ".pte")
     )
     return begins or head == b"PK\x03\x04"
 

@@ -19,7 +19,12 @@ from empathy_edge.run import open_stage, read_json, require_space, write_json
 
 from .card import chain_of, model_card
 
-RUNTIME_OF = {"gguf": "llama.cpp", "onnx-genai": "onnxruntime-genai", "onnx-portable": "onnxruntime"}
+RUNTIME_OF = {
+    "gguf": "llama.cpp",
+    "onnx-genai": "onnxruntime-genai",
+    "onnx-portable": "onnxruntime",
+    "executorch": "executorch",
+}
 """An artifact's format → the file of instructions that goes along."""
 
 

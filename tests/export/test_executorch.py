@@ -1,0 +1,35 @@
+"""ExecuTorch as a third format, in an environment that has it (`make test-executorch`)."""
+
+from pathlib import Path
+
+import pytest
+from empathy_edge.export import stage, verify
+from empathy_edge.export.bundle import check, make
+
+from empathy_edge.chat_format import messages_for
+from empathy_edge.models import find_model
+from empathy_edge.recipe import ExportSettings
+from empathy_edge.runtimes import open_runtime
+
+
+def test_a_program_says_what_the_checkpoint_says(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("executorch")
+    settings = ExportSettings(artifacts=("executorch-fp32",))
+    base = find_model(str(tiny_model))
+    (folder,) = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    (row,) = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=2)["results"][
+        "artifacts"
+    ]
+    assert row["mean_kl"] < 1e-5 and row["greedy_same"] == 2 and row["verdict"] == "PASS"
+    runtime = open_runtime(folder)
+    said = messages_for("word " * 150)  # longer than one step takes
+    first = runtime.reply(said, max_new_tokens=6, ignore_stop=True)
+    again = runtime.reply(said, max_new_tokens=6, ignore_stop=True)  # from its cache
+    assert (
+        first.token_ids
+        == again.token_ids
+        == open_runtime(tiny_model).reply(said, max_new_tokens=6, ignore_stop=True).token_ids
+    )
+    (tmp_path / "licence.txt").write_text("x")
+    make.make(artifact=folder, out=tmp_path / "bundle", licence=tmp_path / "licence.txt")
+    assert check.check(tmp_path / "bundle")["artifact"]["format"] == "executorch"
