@@ -137,10 +137,10 @@ def ledger(export_file: Path | None) -> None:
 @click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What the student has learned already.")
 @click.option(
     "--by",
-    type=click.Choice(("likelihood", "random")),
+    type=click.Choice(("likelihood", "nearness", "random")),
     default="likelihood",
     show_default=True,
-    help="The response that the student finds likeliest, or any of them (an even mixture).",
+    help="The response that the student finds likeliest, the one nearest in meaning to what was said, or any of them.",
 )
 @click.option("--seed", default=0, show_default=True, help="For --by random.")
 @out_option()

@@ -1,7 +1,8 @@
-"""Fitting a teacher to its student: of several good responses to a dialogue, take the one the student finds likeliest.
+"""Fitting a teacher to its student: of several good responses to a dialogue, take the one that is within its reach.
 
 A response far from anything that a small student would say teaches it a manner without the sense. `likelihood` selects by
-the student's own log-probability per character; `random` gives an even mixture of the same rows, to compare with.
+the student's own log-probability per character, `nearness` by the similarity in meaning to what the person said; `random`
+gives an even mixture of the same rows, to compare with.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from empathy_edge.dialogue import read_jsonl, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.finetune.likelihood import describe
 from empathy_edge.models import ModelRef
 from empathy_edge.run import open_stage
 
@@ -37,7 +40,7 @@ def run(
         folders: what `distill` made, from the same dialogues; their test split must be the same.
         base: the student's checkpoint.
         adapters: what the student has learned already, PEFT folders.
-        by: `likelihood` or `random`.
+        by: `likelihood`, `nearness` or `random`.
         out: the stage's folder.
         seed: for `random`.
         update: make it again where inputs or settings changed.
@@ -66,7 +69,7 @@ def run(
     counts = {}
     for file, field in FILES.items():
         candidates = _candidates(folders, file)
-        values = _values(candidates, field, base, adapters, file) if by == "likelihood" else []
+        values = _VALUES[by](candidates, field, base, adapters, file)
         chosen = _choose(candidates, values, random.Random(seed))
         write_jsonl(out / file, [candidates[place] for place in chosen])
         counts[file] = len(chosen)
@@ -75,11 +78,9 @@ def run(
             "taken_from": dict(Counter(candidates[place]["from"] for place in chosen)),
         }
         if values:
-            from empathy_edge.finetune.likelihood import describe
-
             figures[file] |= {
-                "log_prob_per_character_of_all": describe(values),
-                "log_prob_per_character_of_taken": describe([values[place] for place in chosen]),
+                f"{by}_of_all": describe(values),
+                f"{by}_of_taken": describe([values[place] for place in chosen]),
             }
     shutil.copyfile(folders[0] / "test.jsonl", out / "test.jsonl")
     write_jsonl(out / "control.jsonl", [])
@@ -92,7 +93,10 @@ def _candidates(folders: list[Path], file: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["id"])
 
 
-def _values(rows: list[dict[str, Any]], field: str, base: ModelRef, adapters: list[Path], label: str) -> list[float]:
+def _likelihood(
+    rows: list[dict[str, Any]], field: str, base: ModelRef, adapters: list[Path], label: str
+) -> list[float]:
+    """Log-probability per character."""
     from empathy_edge.finetune.likelihood import log_probs_per_character
 
     return log_probs_per_character(
@@ -100,8 +104,28 @@ def _values(rows: list[dict[str, Any]], field: str, base: ModelRef, adapters: li
     )
 
 
+def _nearness(rows: list[dict[str, Any]], field: str, *_: Any) -> list[float]:
+    """Cosine similarity of sentence embeddings to what the person said."""
+    from empathy_edge.scoring.embeddings import embed
+
+    said = embed([row["prompt"][-1]["content"] for row in rows])
+    answered = embed([row[field][0]["content"] for row in rows])
+    return [float(one @ other) for one, other in zip(said, answered, strict=True)]
+
+
+def _nothing(*_: Any) -> list[float]:
+    return []
+
+
+_VALUES: dict[str, Callable[..., list[float]]] = {
+    "likelihood": _likelihood,
+    "nearness": _nearness,
+    "random": _nothing,
+}
+
+
 def _choose(rows: list[dict[str, Any]], values: list[float], chance: random.Random) -> list[int]:
-    """One place per dialogue: the likeliest, or a random one."""
+    """One place per dialogue: that of the highest value, or a random one."""
     by_dialogue: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         by_dialogue.setdefault(row["id"], []).append(place)

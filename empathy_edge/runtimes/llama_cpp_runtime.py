@@ -54,9 +54,10 @@ class LlamaCppRuntime(Runtime):
         vocabulary = llama_cpp.llama_model_get_vocab(self._llama.model)
         self.bos = _text_of(vocabulary, llama_cpp.llama_vocab_bos(vocabulary))
         self.eos = _text_of(vocabulary, llama_cpp.llama_vocab_eos(vocabulary))
-        ends = {llama_cpp.llama_vocab_eos(vocabulary), llama_cpp.llama_vocab_eot(vocabulary)}
-        self.declared_stop_ids = frozenset(ends - {-1})
-        self.stop_ids = self._stop_ids([*self.declared_stop_ids])
+        # What the file says, not what llama.cpp guesses beyond it from the tokens' names.
+        ends = (self._llama.metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("eos", "eot"))
+        self.declared_stop_ids = frozenset(int(token) for token in ends if token is not None)
+        self.stop_ids = self._stop_ids([self._llama.token_eos(), *self.declared_stop_ids])
 
     def _add_lora(self, lora: Path) -> None:
         """Lay an adapter on the model. Not by Llama(lora_path=…), which gives up mapping the file into memory."""

@@ -63,7 +63,7 @@ def test_the_student_prefers_plain_words_to_shouted_ones(folders: list[Path], tm
     assert (results["sft_rows"], results["preference_pairs"]) == (8, 6)
     for figures in results["selection"].values():
         assert figures["taken_from"].get("plain", 0) > figures["taken_from"].get("shouted", 0)
-        assert figures["log_prob_per_character_of_taken"]["mean"] > figures["log_prob_per_character_of_all"]["mean"]
+        assert figures["likelihood_of_taken"]["mean"] > figures["likelihood_of_all"]["mean"]
     ids = [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")]
     assert len(set(ids)) == len(ids) == 8
 
@@ -155,3 +155,14 @@ def test_condolence_for_good_news_is_a_clash() -> None:
     assert not clashes("Tell me about the lamp.", good_news)
     assert clashes("That's wonderful!", ["I'm so sorry about your cat."])
     assert not clashes("That's wonderful!", ["I'm so sorry.", "Great that you are safe."])  # the known ones disagree
+
+
+def test_nearness_takes_what_is_about_what_was_said(folders: list[Path], tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    results = selection.run(folders=folders, base=find_model(str(tiny_model)), adapters=[], by="nearness", out=out)[
+        "results"
+    ]
+    figures = results["selection"]["sft.jsonl"]
+    assert figures["nearness_of_taken"]["mean"] > figures["nearness_of_all"]["mean"]
+    ids = [row["id"] for row in read_jsonl(out / "sft.jsonl")]
+    assert len(set(ids)) == len(ids) == 8

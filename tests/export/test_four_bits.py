@@ -159,6 +159,7 @@ def beside(deployed: Path, adapters: list[Path], tmp_path_factory: pytest.TempPa
 
 def test_base_and_adapter_say_what_the_merged_checkpoint_says(beside: Path, deployed: Path) -> None:
     rows = {row["artifact"]: row for row in json.loads((beside / "verify" / "verify.json").read_text())}
+    assert rows["gguf-lora-f16"]["stop_ids_equal"] and rows["gguf-lora-f16"]["verdict"] == "PASS"
     assert rows["gguf-lora-f16"]["mean_kl"] < 0.02 * rows["gguf-q4_0"]["mean_kl"]
     artifact = json.loads((beside / "gguf-lora-f16" / "manifest.json").read_text())["artifact"]
     assert artifact["rank"] == 10 and artifact["sha256"] == find_model(str(deployed)).sha256
@@ -309,3 +310,14 @@ def test_compensation_without_inputs_that_differ_is_plain_rounding_to_the_grid()
     codes, scales, offsets = compensate._round(weights, moments, GRIDS["q4_0"])
     scale, offset = (item.repeat_interleave(32, 1) for item in (scales, offsets))
     torch.testing.assert_close(codes, GRIDS["q4_0"].encode(weights, scale, offset))
+
+
+@pytest.mark.slow
+def test_compensation_keeps_more_of_the_real_model(tmp_path: Path) -> None:
+    base = checkpoint_of("smollm2-135m")
+    settings = ExportSettings(artifacts=("gguf-q4_0", "gguf-q4_0-gptq"), verify_prompts=6, calibration_dialogues=12)
+    manifest = stage.run(base=base, adapters=[], out=tmp_path / "out", settings=settings)
+    kl = {row["artifact"]: row["mean_kl"] for row in manifest["results"]["artifacts"]}
+    assert kl["gguf-q4_0-gptq"] < 0.6 * kl["gguf-q4_0"]
+    sizes = {name: (tmp_path / "out" / name / "model.gguf").stat().st_size for name in kl}
+    assert sizes["gguf-q4_0"] == sizes["gguf-q4_0-gptq"]
