@@ -20,6 +20,9 @@ import yaml
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = Path(os.environ.get("EMPATHY_EDGE_DATA", ROOT.parent / "shared" / "data"))
 
+ARTIFACTS = ("gguf-f16", "gguf-q8_0", "onnx-int4", "onnx-portable-fp32", "onnx-portable-int8")
+"""Of which the tiny model's exports are made, once for all tests."""
+
 
 @pytest.fixture(scope="session")
 def paper_csv() -> Path:
@@ -63,6 +66,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's artifacts."""
+    out = tmp_path_factory.mktemp("exported")
+    from empathy_edge.export import stage
+
+    from empathy_edge.models import find_model
+    from empathy_edge.recipe import ExportSettings
+
+    settings = ExportSettings(artifacts=ARTIFACTS)
+    stage.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
+    return out
 
 
 @pytest.fixture(scope="session")

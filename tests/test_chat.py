@@ -7,10 +7,9 @@ import pytest
 from empathy_edge.chat import Conversation
 from empathy_edge.runtimes import open_runtime
 from tests.conftest import run_command
-from tests.test_export import exported  # noqa: F401 - a fixture
 
 
-def test_chat_in_a_pipe(exported: Path) -> None:  # noqa: F811
+def test_chat_in_a_pipe(exported: Path) -> None:
     lines = "Hello\n\n/stats\n/reset\n/dance\nHello\n/quit\nnever reached\n"
     result = run_command("chat", exported / "gguf-f16", "--max-new-tokens", "8", "--context", "256", input=lines)
     assert result.returncode == 0, result.stderr
@@ -20,7 +19,7 @@ def test_chat_in_a_pipe(exported: Path) -> None:  # noqa: F811
         assert words in result.stderr
 
 
-def test_chat_on_gguf_needs_no_torch(exported: Path) -> None:  # noqa: F811
+def test_chat_on_gguf_needs_no_torch(exported: Path) -> None:
     import subprocess
     import sys
 
@@ -33,7 +32,7 @@ def test_chat_on_gguf_needs_no_torch(exported: Path) -> None:  # noqa: F811
     assert result.returncode == 0, result.stderr
 
 
-def test_overflow_drops_the_oldest_turns_and_keeps_the_newest(exported: Path) -> None:  # noqa: F811
+def test_overflow_drops_the_oldest_turns_and_keeps_the_newest(exported: Path) -> None:
     runtime = open_runtime(exported / "gguf-f16", context=256)
     conversation = Conversation(runtime, room=32)
     dropped = 0

@@ -8,11 +8,10 @@ import pytest
 from empathy_edge.chat_format import messages_for
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
-from tests.export.test_stage import exported  # noqa: F401 - a fixture
 
 
 @pytest.fixture(params=["torch", "gguf-f16", "onnx-int4", "onnx-portable-int8"])
-def runtime(request: pytest.FixtureRequest, tiny_model: Path, exported: Path):  # noqa: F811
+def runtime(request: pytest.FixtureRequest, tiny_model: Path, exported: Path):
     opened = open_runtime(tiny_model if request.param == "torch" else exported / request.param, context=256)
     yield opened
     opened.close()
@@ -59,7 +58,7 @@ def test_torch_batch_equals_one_by_one(tiny_model: Path) -> None:
     assert [reply.token_ids for reply in batch] == [reply.token_ids for reply in alone]
 
 
-def test_logits_agree_between_torch_and_llama_cpp(tiny_model: Path, exported: Path) -> None:  # noqa: F811
+def test_logits_agree_between_torch_and_llama_cpp(tiny_model: Path, exported: Path) -> None:
     torch_runtime = open_runtime(tiny_model, context=256)
     ids = torch_runtime.encode(messages_for("A longer sentence, with 13½ digits and 😢."))
     wanted = torch_runtime.logits(ids)

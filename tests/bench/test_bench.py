@@ -11,10 +11,9 @@ from empathy_edge.bench.stats import bootstrap_mean, sign_test, wilson
 
 from empathy_edge.memory import memory_mb
 from tests.conftest import assert_one_clear_error, run_command
-from tests.test_export import exported  # noqa: F401 - a fixture
 
 
-def test_bench_command(exported: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_bench_command(exported: Path, tmp_path: Path) -> None:
     arguments = ["--prompt-tokens", "16", "--decode-tokens", "8", "--threads", "1", "--json", tmp_path / "out.json"]
     result = run_command("bench", exported / "gguf-f16", exported / "onnx-int4", *arguments)
     assert result.returncode == 0, result.stderr
@@ -30,7 +29,7 @@ def test_bench_command(exported: Path, tmp_path: Path) -> None:  # noqa: F811
     assert_one_clear_error(again, 2, "out.json", "exists already")
 
 
-def test_bench_finds_every_artifact_before_it_runs_one(exported: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_bench_finds_every_artifact_before_it_runs_one(exported: Path, tmp_path: Path) -> None:
     assert_one_clear_error(run_command("bench", exported / "gguf-f16", tmp_path / "nothing"), 2, "nothing")
 
 
@@ -47,7 +46,7 @@ def test_memory_tells_anonymous_from_file_backed(tmp_path: Path) -> None:
     assert abs(with_file["anonymous"] - with_anonymous["anonymous"]) < 10
 
 
-def test_our_loop_makes_the_raw_loops_tokens(exported: Path) -> None:  # noqa: F811
+def test_our_loop_makes_the_raw_loops_tokens(exported: Path) -> None:
     assert compare(str(exported / "gguf-f16"))["same_tokens"]
 
 

@@ -14,7 +14,6 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl
 from empathy_edge.distill import stage as distill
 from empathy_edge.recipe import DistillSettings, GateSettings, WinrateSettings
-from tests.test_export import exported  # noqa: F401 - a fixture
 
 WARM = ["warm", "glad", "sorry", "understand", "feel", "sounds", "hard", "lovely", "proud", "with", "you"]
 COLD = ["whatever", "fine", "just", "calm", "down", "nothing", "stupid", "should", "have", "your", "fault"]
@@ -143,7 +142,7 @@ def test_gate(result: dict[str, Any], expected: str) -> None:
     assert decision["verdict"] == expected and decision["reasons"]
 
 
-def test_responses_resume_after_a_cut_off_line(exported: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_responses_resume_after_a_cut_off_line(exported: Path, tmp_path: Path) -> None:
     dialogues = [item for item in read_dialogues(sample_dialogues()) if item.split == "test"][:4]
     model, file = exported / "gguf-f16", tmp_path / "arm.jsonl"
     whole = respond(model, dialogues, file, max_new_tokens=6, arm="arm")

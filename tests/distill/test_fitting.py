@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from empathy_edge.data import sample_dialogues
-from empathy_edge.dialogue import Dialogue, Response, read_jsonl, read_unfinished_jsonl
+from empathy_edge.dialogue import Dialogue, Response, read_jsonl, read_unfinished_jsonl, write_jsonl
 from empathy_edge.distill import own_pairs, selection
 from empathy_edge.distill import stage as distill
 from empathy_edge.distill.filters import Caught
@@ -158,11 +159,16 @@ def test_condolence_for_good_news_is_a_clash() -> None:
 
 
 def test_nearness_takes_what_is_about_what_was_said(folders: list[Path], tiny_model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    results = selection.run(folders=folders, base=find_model(str(tiny_model)), adapters=[], by="nearness", out=out)[
-        "results"
-    ]
-    figures = results["selection"]["sft.jsonl"]
-    assert figures["nearness_of_taken"]["mean"] > figures["nearness_of_all"]["mean"]
+    out, about = tmp_path / "out", tmp_path / "about it"
+    shutil.copytree(folders[0], about)
+    for file, field in selection.FILES.items():
+        rows = read_jsonl(about / file)
+        for row in rows:
+            row[field][0]["content"] = f"So: {row['prompt'][-1]['content']}"
+        write_jsonl(about / file, rows)
+    results = selection.run(
+        folders=[folders[0], about], base=find_model(str(tiny_model)), adapters=[], by="nearness", out=out
+    )["results"]
+    assert set(results["selection"]["sft.jsonl"]["taken_from"]) == {"about it"}
     ids = [row["id"] for row in read_jsonl(out / "sft.jsonl")]
     assert len(set(ids)) == len(ids) == 8

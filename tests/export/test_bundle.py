@@ -14,11 +14,10 @@ from empathy_edge.export.bundle import make as making
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.run import sha256_file
 from tests.conftest import assert_one_clear_error, run_command
-from tests.export.test_stage import exported  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")
-def bundle(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def bundle(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundles") / "tiny"
     licence = out.parent / "licence.txt"
     licence.write_text("Do what you like.")
@@ -41,7 +40,7 @@ def test_a_bundle_says_what_it_is(bundle: Path) -> None:
         assert checking.check(form)["artifact"]["name"] == "gguf-q8_0"
 
 
-def test_every_format_is_bundled(exported: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_every_format_is_bundled(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "licence.txt").write_text("x")
     for name in ("onnx-int4", "onnx-portable-int8"):
         making.make(artifact=exported / name, out=tmp_path / name, licence=tmp_path / "licence.txt")

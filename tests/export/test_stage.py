@@ -14,18 +14,7 @@ from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, VerdictFail
 from empathy_edge.lora import adapter_deltas
 from empathy_edge.models import find_model
 from empathy_edge.recipe import ExportSettings
-from tests.conftest import ROOT, assert_one_clear_error, run_command
-
-ARTIFACTS = ("gguf-f16", "gguf-q8_0", "onnx-int4", "onnx-portable-fp32", "onnx-portable-int8")
-
-
-@pytest.fixture(scope="session")
-def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model's artifacts."""
-    out = tmp_path_factory.mktemp("exported")
-    settings = ExportSettings(artifacts=ARTIFACTS)
-    stage.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
-    return out
+from tests.conftest import ARTIFACTS, ROOT, assert_one_clear_error, run_command
 
 
 @pytest.fixture(scope="session")

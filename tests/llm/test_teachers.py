@@ -14,7 +14,6 @@ import pytest
 from empathy_edge.dialogue import read_jsonl, write_jsonl
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 from tests.llm.fault_server import FaultServer
-from tests.test_export import exported  # noqa: F401 - a fixture
 
 SECRET = "sk-a-very-secret-key"
 
@@ -160,7 +159,7 @@ def test_file_teacher_replays_what_was_made_elsewhere(tmp_path: Path, environmen
         assert manifest["results"]["dialogues"] == 3 and manifest["settings"]["prompts"]["sha256"]
 
 
-def test_local_teacher_answers_in_process(exported: Path, tmp_path: Path, environment: dict[str, str]) -> None:  # noqa: F811
+def test_local_teacher_answers_in_process(exported: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 3)
     result = run_command(
         "distill", "--data", data, "--method", "improve-llm", "--strategy", "naive", "--teacher",
