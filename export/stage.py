@@ -12,6 +12,7 @@ from typing import Any
 
 from empathy_edge.artifact_names import FLOAT_TYPES, ArtifactName, parse_artifact
 from empathy_edge.console import say
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.gguf_header import tensors_of
 from empathy_edge.models import ModelRef, gguf_of
 from empathy_edge.recipe import ExportSettings
@@ -54,6 +55,10 @@ def run(
 
     Without adapters the base itself is exported, so that a base can be quantized first and trained on as it will ship.
     """
+    if any(parse_artifact(name).method == "lora" for name in settings.artifacts):
+        gguf_of(base)  # an error here, and not after the merge
+        if not adapters:
+            raise EmpathyEdgeError("gguf-lora needs adapters to lay beside the base; give them with --adapter.")
     checkpoint = out / "merged" if adapters else base.path
     if adapters:
         figures = merged.make(

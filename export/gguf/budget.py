@@ -17,7 +17,7 @@ from empathy_edge.gguf_header import tensors_of
 from empathy_edge.run import read_json
 
 from ..calibration import Calibration
-from .families import family_of
+from .families import family_of, tensor_names
 
 if TYPE_CHECKING:
     import torch
@@ -85,13 +85,11 @@ def _group(name: str) -> str:
 
 def _sensitivities(checkpoint: Path, texts: Calibration, groups: Mapping[str, list[str]]) -> dict[str, float]:
     """Mean KL divergence (nats a token) of the model with one group in four bits from the model as it is."""
-    import gguf
     import torch
     from transformers import AutoModelForCausalLM
 
     config = read_json(checkpoint / "config.json")
-    arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family_of(checkpoint, config).arch)
-    names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
+    names = tensor_names(family_of(checkpoint, config), config)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True).eval()
     parameters = {names.get_name(key, try_suffixes=(".weight",)): value for key, value in model.named_parameters()}
     found = {}

@@ -18,7 +18,7 @@ from empathy_edge.console import progress
 from empathy_edge.run import read_json
 
 from ..calibration import Calibration
-from .families import family_of
+from .families import family_of, tensor_names
 from .grids import BLOCK, GRIDS, Grid
 from .writer import change_of
 
@@ -40,14 +40,12 @@ def compensate(
         types: GGUF name of each matrix → its type; those of another type than `GRIDS` has stay as they are.
         aim: how much of the earlier layers' errors is made good, 0 to 1.
     """
-    import gguf
     import torch
     from transformers import AutoModelForCausalLM
 
     config = read_json(checkpoint / "config.json")
     family = family_of(checkpoint, config)
-    arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family.arch)
-    names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
+    names = tensor_names(family, config)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True).eval()
     packed: dict[str, tuple[str, np.ndarray]] = {}
     with torch.inference_mode(), progress() as bar:

@@ -60,6 +60,14 @@ def family_of(checkpoint: Path, config: dict[str, Any]) -> Family:
     return FAMILIES[architecture]
 
 
+def tensor_names(family: Family, config: dict[str, Any]) -> Any:
+    """The package gguf's map from the checkpoint's tensor names to GGUF's."""
+    import gguf
+
+    arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family.arch)
+    return gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
+
+
 def rope_of(checkpoint: Path, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Rope settings by kind of layer, `full_attention` and perhaps `sliding_attention`; both ways of writing them are read.
 

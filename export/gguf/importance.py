@@ -21,7 +21,7 @@ from empathy_edge.gguf_header import check_gguf
 from empathy_edge.run import read_json
 
 from ..calibration import Calibration
-from .families import family_of
+from .families import family_of, tensor_names
 
 MOST_MATRICES, MOST_CHANNELS = 65_536, 2**20
 
@@ -47,15 +47,11 @@ def collect(checkpoint: Path, texts: Calibration) -> dict[str, np.ndarray]:
 @contextmanager
 def inputs_of_matrices(checkpoint: Path, take: Any) -> Iterator[Any]:
     """The checkpoint in torch (fp32); `take(GGUF name, inputs [tokens, columns])` is called for every matrix of its layers."""
-    import gguf
     import torch
     from transformers import AutoModelForCausalLM
 
     config = read_json(checkpoint / "config.json")
-    names = gguf.get_tensor_name_map(
-        next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family_of(checkpoint, config).arch),
-        config["num_hidden_layers"],
-    )
+    names = tensor_names(family_of(checkpoint, config), config)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True).eval()
     hooks = []
     for name, module in model.named_modules():

@@ -12,7 +12,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.lora import adapter_deltas
 from empathy_edge.run import read_json
 
-from .families import family_of
+from .families import family_of, tensor_names
 from .writer import change_of
 
 
@@ -36,8 +36,7 @@ def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "
 
     config = read_json(checkpoint / "config.json")
     family = family_of(checkpoint, config)
-    arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family.arch)
-    names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
+    names = tensor_names(family, config)
     downs: dict[str, list[np.ndarray]] = {}
     ups: dict[str, list[np.ndarray]] = {}
     for adapter in adapters:

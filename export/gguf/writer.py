@@ -17,7 +17,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import read_json
 from empathy_edge.tensor_files import StoredTensor, stored_tensors
 
-from .families import Family, family_of, write_config
+from .families import Family, family_of, tensor_names, write_config
 from .vocabulary import name_for_llama_cpp, write_vocabulary
 
 FLOATS = ("f16", "f32", "bf16")
@@ -79,8 +79,7 @@ def _tensors(checkpoint: Path, config: dict[str, Any], family: Family, kind: str
     """Each tensor's GGUF name, shape, type, and a function that gives its values in chunks."""
     import gguf
 
-    arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family.arch)
-    names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
+    names = tensor_names(family, config)
     matrix = gguf.GGMLQuantizationType[kind.upper()]
     for key, tensor in stored_tensors(checkpoint).items():
         if key == "lm_head.weight" and config.get("tie_word_embeddings", family.arch == "gemma3"):

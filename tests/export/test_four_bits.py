@@ -189,6 +189,11 @@ def test_another_base_under_an_adapter_is_refused(
         stage.run(base=other, adapters=adapters, out=tmp_path / "out", settings=settings)
     with pytest.raises(EmpathyEdgeError, match=r"is no GGUF\. To train on, and ship, a base as it is deployed"):
         gguf_of(find_model(str(tiny_model)))
+    with pytest.raises(EmpathyEdgeError, match="gguf-lora needs adapters"):
+        stage.run(base=other, adapters=[], out=tmp_path / "none", settings=settings)
+    with pytest.raises(EmpathyEdgeError, match=r"is no GGUF\."):
+        stage.run(base=find_model(str(tiny_model)), adapters=adapters, out=tmp_path / "none", settings=settings)
+    assert not (tmp_path / "none").exists()  # refused before the merge
     copy = tmp_path / "copy"
     shutil.copytree(beside / "gguf-lora-f16", copy)
     shutil.copyfile(f16, copy / "model.gguf")
