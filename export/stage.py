@@ -12,7 +12,7 @@ from typing import Any
 
 from empathy_edge.artifact_names import FLOAT_TYPES, ArtifactName, parse_artifact
 from empathy_edge.console import say
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.gguf_header import tensors_of
 from empathy_edge.models import ModelRef, gguf_of
 from empathy_edge.recipe import ExportSettings
@@ -44,6 +44,14 @@ _SHARE_OF_FP32 = {
 }
 """What an artifact takes at most, as a share of the fp32 checkpoint; for the check of the disk beforehand."""
 
+_NEEDS = {
+    "gguf": ("gguf", "gguf"),
+    "onnx-genai": ("onnxruntime_genai", "onnx"),
+    "onnx-portable": ("onnxscript", "onnx"),
+    "executorch": ("executorch", "executorch"),
+}
+"""An artifact's format → the module that makes it, and our extra that brings it."""
+
 SOURCE = "gguf-f16"
 """What quantizations are made from."""
 
@@ -55,8 +63,11 @@ def run(
 
     Without adapters the base itself is exported, so that a base can be quantized first and trained on as it will ship.
     """
-    if any(parse_artifact(name).method == "lora" for name in settings.artifacts):
-        gguf_of(base)  # an error here, and not after the merge
+    wanted = [parse_artifact(name) for name in settings.artifacts]
+    for name in wanted:  # an error here, and not after the merge
+        require_extra(*_NEEDS[name.format], f"Making {name.text}")
+    if any(name.method == "lora" for name in wanted):
+        gguf_of(base)
         if not adapters:
             raise EmpathyEdgeError("gguf-lora needs adapters to lay beside the base; give them with --adapter.")
     checkpoint = out / "merged" if adapters else base.path

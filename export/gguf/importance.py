@@ -6,7 +6,6 @@ inputs of each matrix, as llama.cpp's `llama-imatrix` collects it.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from empathy_edge.run import read_json
 
 from ..calibration import Calibration
 from .families import family_of, tensor_names
+from .writer import new_gguf
 
 MOST_MATRICES, MOST_CHANNELS = 65_536, 2**20
 
@@ -71,11 +71,8 @@ def inputs_of_matrices(checkpoint: Path, take: Any) -> Iterator[Any]:
 
 def write_imatrix(file: Path, importance: dict[str, np.ndarray], texts: Calibration) -> None:
     """Write llama.cpp's GGUF format, for its own `llama-quantize` too."""
-    import gguf
 
-    temporary = file.with_suffix(".tmp")
-    writer = gguf.GGUFWriter(temporary, "")
-    try:
+    with new_gguf(file, "") as writer:
         writer.add_type("imatrix")
         writer.add_array("imatrix.datasets", [texts.source])
         writer.add_uint32("imatrix.chunk_count", len(texts.ids))
@@ -86,11 +83,6 @@ def write_imatrix(file: Path, importance: dict[str, np.ndarray], texts: Calibrat
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        writer.close()
-        os.replace(temporary, file)
-    finally:
-        writer.close()
-        temporary.unlink(missing_ok=True)
 
 
 def read_imatrix(file: Path) -> dict[str, np.ndarray]:

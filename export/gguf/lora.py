@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from empathy_edge.lora import adapter_deltas
 from empathy_edge.run import read_json
 
 from .families import family_of, tensor_names
-from .writer import change_of
+from .writer import change_of, new_gguf
 
 
 def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "f16") -> int:
@@ -43,9 +42,7 @@ def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "
         for target, (down, up, scale) in adapter_deltas(adapter).items():
             downs.setdefault(target, []).append(down)
             ups.setdefault(target, []).append(up * scale)
-    temporary = file.with_suffix(".tmp")
-    writer = gguf.GGUFWriter(temporary, family.arch)
-    try:
+    with new_gguf(file, family.arch) as writer:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         ranks = {target: sum(len(part) for part in parts) for target, parts in downs.items()}
@@ -63,11 +60,6 @@ def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        writer.close()
-        os.replace(temporary, file)
-    finally:
-        writer.close()
-        temporary.unlink(missing_ok=True)
     return rank
 
 

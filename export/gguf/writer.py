@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,7 @@ def write_float(checkpoint: Path, file: Path, kind: str = "f16") -> None:
 
     config = read_json(checkpoint / "config.json")
     family = family_of(checkpoint, config)
-    temporary = file.with_suffix(".tmp")
-    writer = gguf.GGUFWriter(temporary, family.arch)
-    try:
+    with new_gguf(file, family.arch) as writer:
         writer.add_type(gguf.GGUFType.MODEL)
         writer.add_name(name_for_llama_cpp(checkpoint))
         writer.add_file_type(_file_type(kind))
@@ -54,6 +53,17 @@ def write_float(checkpoint: Path, file: Path, kind: str = "f16") -> None:
         writer.write_ti_data_to_file()
         for _, _, stored, chunks in tensors:
             _write_chunks(writer, stored, chunks)
+
+
+@contextmanager
+def new_gguf(file: Path, arch: str) -> Iterator[Any]:
+    """A GGUFWriter whose file appears whole or not at all."""
+    import gguf
+
+    temporary = file.with_suffix(".tmp")
+    writer = gguf.GGUFWriter(temporary, arch)
+    try:
+        yield writer
         writer.close()
         os.replace(temporary, file)
     finally:

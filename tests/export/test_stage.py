@@ -196,3 +196,13 @@ def test_optimum_in_an_environment_of_its_own(
         "artifacts"
     ]
     assert rows[0]["mean_kl"] < 1e-5 < rows[1]["mean_kl"] < 0.05
+
+
+def test_a_missing_library_is_told_before_the_merge(
+    tiny_model: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stage._NEEDS, "executorch", ("no_such_module", "executorch"))
+    settings = ExportSettings(artifacts=("executorch-fp32",))
+    with pytest.raises(PrerequisiteError, match="executorch"):
+        stage.run(base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "out", settings=settings)
+    assert not (tmp_path / "out").exists()
