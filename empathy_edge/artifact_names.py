@@ -17,7 +17,7 @@ GGUF_TYPES = (
 """llama.cpp's quantizations, by its own names in lower case."""
 
 NEEDS_IMATRIX = ("iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "q2_k_s")
-COMPENSATED = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0")
+COMPENSATED = ("q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1", "q8_0")
 """Types that the error-compensating rounding knows."""
 
 Method = Literal["plain", "imatrix", "gptq", "lora", "budget"]
@@ -64,10 +64,14 @@ def parse_artifact(name: str) -> ArtifactName:
         return ArtifactName(name, "onnx-genai", match[1])
     if match := re.fullmatch(r"onnx-portable-(int8|fp32)", name):
         return ArtifactName(name, "onnx-portable", match[1])
+    if name == "onnx-int4-gptq":
+        return ArtifactName(name, "onnx-genai", "int4", "gptq")
+    if name == "onnx-lora-int4":
+        return ArtifactName(name, "onnx-genai", "int4", "lora")
     if name == "executorch-fp32":
         return ArtifactName(name, "executorch", "fp32")
     raise EmpathyEdgeError(
         f"no such artifact: {name}. There are gguf-TYPE with TYPE one of {', '.join((*FLOAT_TYPES, *GGUF_TYPES))}; "
         f"gguf-TYPE-imatrix; gguf-TYPE-gptq with one of {', '.join(COMPENSATED)}; gguf-lora-f16, gguf-lora-q8_0; "
-        "gguf-95mb (any budget); onnx-int4, onnx-int8, onnx-fp32; onnx-portable-fp32, onnx-portable-int8; executorch-fp32."
+        "gguf-95mb (any budget); onnx-int4, onnx-int4-gptq, onnx-lora-int4, onnx-int8, onnx-fp32; onnx-portable-fp32, onnx-portable-int8; executorch-fp32."
     )

@@ -49,6 +49,25 @@ def adapter_deltas(adapter: Path) -> dict[str, Factors]:
     return deltas
 
 
+def join(adapters: list[Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Several adapters as one: parameter name → A [ranks, in], B [out, ranks], whose product is the sum of all changes.
+
+    The sum of adapters on one base is exact by concatenation: [B1·s1, B2·s2] [A1; A2]. Where rank 8 and rank 8 meet, the joint
+    rank is 16.
+    """
+    parts: dict[str, list[Factors]] = {}
+    for adapter in adapters:
+        for name, factors in adapter_deltas(adapter).items():
+            parts.setdefault(name, []).append(factors)
+    return {
+        name: (
+            np.concatenate([down for down, _, _ in factors], axis=0),
+            np.concatenate([up * np.float32(scale) for _, up, scale in factors], axis=1),
+        )
+        for name, factors in parts.items()
+    }
+
+
 def change_of_weights(adapters: list[Path], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[Factors]]:
     """What several adapters change together: parameter name → their factors, in order.
 

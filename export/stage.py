@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,6 +33,7 @@ from .gguf.writer import write_float
 from .onnx.genai import write_genai
 from .onnx.optimum import write_optimum
 from .onnx.portable import write_portable
+from .onnx.q4_0_grid import BUILDER_OPTIONS, require_q4_0, write_joint_adapter, write_rounded
 
 _SHARE_OF_FP32 = {
     "f32": 1.05,
@@ -55,6 +57,9 @@ _NEEDS = {
 SOURCE = "gguf-f16"
 """What quantizations are made from."""
 
+COMPENSATED = "gguf-q4_0-gptq"
+"""What onnx-int4-gptq is made from."""
+
 
 def run(
     *, base: ModelRef, adapters: list[Path], out: Path, settings: ExportSettings, update: bool = False
@@ -66,10 +71,15 @@ def run(
     wanted = [parse_artifact(name) for name in settings.artifacts]
     for name in wanted:  # an error here, and not after the merge
         require_extra(*_NEEDS[name.format], f"Making {name.text}")
-    if any(name.method == "lora" for name in wanted):
-        gguf_of(base)
-        if not adapters:
-            raise EmpathyEdgeError("gguf-lora needs adapters to lay beside the base; give them with --adapter.")
+    for name in wanted:
+        if name.method == "lora":
+            file = gguf_of(base)
+            if not adapters:
+                raise EmpathyEdgeError(
+                    f"{name.text} needs adapters to lay beside the base; give them with --adapter."
+                )
+            if name.format == "onnx-genai":
+                require_q4_0(file)
     checkpoint = out / "merged" if adapters else base.path
     if adapters:
         figures = merged.make(
@@ -102,9 +112,9 @@ def make_artifacts(
         todo.insert(0, parse_artifact(SOURCE))
     full = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")) / 1e6
     require_space(out, full * sum(_share(name) for name in todo if not (out / name.text).exists()), "the artifacts")
-    kitchen = _Kitchen(checkpoint, out, settings, base, adapters)
+    kitchen = _Kitchen(checkpoint, out, settings, base, adapters, update)
     for name in sorted(todo, key=lambda item: item.text != SOURCE):
-        _make_artifact(name, kitchen, update)
+        _make_artifact(name, kitchen)
     return [out / name.text for name in names]
 
 
@@ -117,10 +127,18 @@ class _Kitchen:
     settings: ExportSettings
     base: ModelRef
     adapters: list[Path]
+    update: bool
 
     @property
     def source(self) -> Path:
         return self.out / SOURCE / "model.gguf"
+
+    @cached_property
+    def compensated(self) -> Path:
+        """The GGUF with Q4_0's compensated rounding, which ONNX takes over."""
+        name = parse_artifact(COMPENSATED)
+        _make_artifact(name, self)
+        return self.out / name.text / "model.gguf"
 
     @cached_property
     def texts(self) -> Calibration:
@@ -136,13 +154,13 @@ class _Kitchen:
         return importance
 
 
-def _make_artifact(name: ArtifactName, kitchen: _Kitchen, update: bool) -> None:
+def _make_artifact(name: ArtifactName, kitchen: _Kitchen) -> None:
     folder = kitchen.out / name.text
     settings: dict[str, Any] = {"artifact": name.text}
     inputs: dict[str, Path] = {"checkpoint": kitchen.checkpoint}
     if _needs_source(name) and kitchen.settings.tensor_types:
         settings["tensor_types"] = kitchen.settings.tensor_types
-    if name.format == "onnx-genai" and kitchen.settings.genai_options:
+    if name.format == "onnx-genai" and name.method == "plain" and kitchen.settings.genai_options:
         settings["genai_options"] = kitchen.settings.genai_options
     if name.format == "onnx-portable":
         settings["exporter"] = kitchen.settings.exporter
@@ -155,7 +173,7 @@ def _make_artifact(name: ArtifactName, kitchen: _Kitchen, update: bool) -> None:
             for key in ("calibration", "imatrix")
             if (value := getattr(kitchen.settings, key)) is not None
         }
-    stage = open_stage(folder, f"export {name.text}", settings=settings, inputs=inputs, update=update)
+    stage = open_stage(folder, f"export {name.text}", settings=settings, inputs=inputs, update=kitchen.update)
     if stage.done:
         return
     more = _MAKERS[name.format](name, folder, kitchen)
@@ -229,8 +247,17 @@ def _type_name(kind: int) -> str:
 
 
 def _make_genai(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
-    write_genai(kitchen.checkpoint, folder, name.quantization, kitchen.settings.genai_options)
-    return {}
+    if name.method == "plain":
+        write_genai(kitchen.checkpoint, folder, name.quantization, kitchen.settings.genai_options)
+        return {}
+    with tempfile.TemporaryDirectory(prefix=".source-", dir=folder) as scratch:
+        if name.method == "gptq":
+            write_rounded(kitchen.checkpoint, kitchen.compensated, Path(scratch))
+            write_genai(Path(scratch), folder, name.quantization, BUILDER_OPTIONS)
+            return {}
+        options = write_joint_adapter(kitchen.adapters, Path(scratch))
+        write_genai(kitchen.base.path, folder, name.quantization, {**BUILDER_OPTIONS, **options})
+        return {}
 
 
 def _make_portable(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
@@ -255,6 +282,8 @@ _MAKERS: dict[str, Callable[[ArtifactName, Path, _Kitchen], dict[str, Any]]] = {
 
 
 def _needs_source(name: ArtifactName) -> bool:
+    if name.format == "onnx-genai":
+        return name.method == "gptq"
     return name.format == "gguf" and name.method != "lora" and name.quantization not in FLOAT_TYPES
 
 

@@ -18,16 +18,18 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Grid:
-    """w = scale · (code − zero) + offset.
+    """w = scale · (code − zero) + offset, or scale · levels[code].
 
     Attributes:
         bits: of a code.
-        zero: the code that means 0; None where an offset does it.
+        zero: the code that means 0; None where an offset does it; where there are levels, the largest of them, unsigned.
+        levels: what codes stand for where they do not stand at even distances, in rising order.
     """
 
     name: str
     bits: int
     zero: int | None
+    levels: tuple[int, ...] = ()
 
     @property
     def most(self) -> int:
@@ -74,12 +76,19 @@ class Grid:
         import torch
 
         inverse = torch.where(scale == 0, torch.zeros_like(scale), 1 / scale)
+        if self.levels:
+            levels = torch.tensor(self.levels, dtype=torch.float32)
+            return torch.bucketize(weights * inverse, (levels[1:] + levels[:-1]) / 2).float()
         return (
             ((weights - offset) * inverse).add_(self.zero or 0).round_().clamp_(1 if self.bits == 8 else 0, self.most)
         )
 
     def decode(self, codes: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
         """The weights that codes stand for."""
+        import torch
+
+        if self.levels:
+            return torch.tensor(self.levels, dtype=torch.float32)[codes.long()] * scale
         return (codes - (self.zero or 0)) * scale + offset
 
     def pack(self, codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -111,5 +120,6 @@ GRIDS = {
         Grid("q5_0", 5, 16),
         Grid("q5_1", 5, None),
         Grid("q8_0", 8, 128),
+        Grid("iq4_nl", 4, 127, (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)),
     )
 }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.lora import adapter_deltas
+from empathy_edge.lora import join
 from empathy_edge.run import read_json
 
 from .families import family_of, tensor_names
@@ -16,10 +16,7 @@ from .writer import change_of, new_gguf
 
 
 def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "f16") -> int:
-    """Join adapters into one GGUF LoRA; returns its rank.
-
-    The sum of several adapters on one base is exact by concatenation: [B1·s1, B2·s2] [A1; A2]. Where rank 8 and rank 8 meet,
-    the joint rank is 16.
+    """Write adapters, joined into one, as a GGUF LoRA; returns its rank.
 
     Args:
         checkpoint: the base's checkpoint folder, for its names and shapes.
@@ -36,26 +33,20 @@ def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "
     config = read_json(checkpoint / "config.json")
     family = family_of(checkpoint, config)
     names = tensor_names(family, config)
-    downs: dict[str, list[np.ndarray]] = {}
-    ups: dict[str, list[np.ndarray]] = {}
-    for adapter in adapters:
-        for target, (down, up, scale) in adapter_deltas(adapter).items():
-            downs.setdefault(target, []).append(down)
-            ups.setdefault(target, []).append(up * scale)
+    joined = join(adapters)
     with new_gguf(file, family.arch) as writer:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-        ranks = {target: sum(len(part) for part in parts) for target, parts in downs.items()}
-        rank = max(ranks.values())
+        rank = max(len(down) for down, _ in joined.values())
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
-        for target in downs:
+        for target, (down, up) in joined.items():
             name = names.get_name(target, try_suffixes=(".weight",))
             if name is None:
                 raise EmpathyEdgeError(f"{adapters[0]}: changes {target}, which GGUF has no name for.")
             # llama.cpp scales by alpha / rank of each matrix; the adapters' own scales are in B already.
-            up = np.concatenate(ups[target], axis=1) * np.float32(ranks[target] / rank)
+            up = up * np.float32(len(down) / rank)
             change = change_of(target, config, family)
-            _add(writer, f"{name}.lora_a", np.concatenate(downs[target], axis=0), kind)
+            _add(writer, f"{name}.lora_a", down, kind)
             _add(writer, f"{name}.lora_b", up if change is None else change(up), kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

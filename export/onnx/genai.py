@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ def write_genai(checkpoint: Path, folder: Path, precision: str, options: Mapping
         checkpoint: a folder of safetensors.
         folder: where the files go; it exists.
         precision: `int4` or `int8` (the builder's block-wise weight quantization), or `fp32`.
-        options: the builder's own, of those in `recipe.GENAI_OPTIONS`.
+        options: the builder's own, such as those in `recipe.GENAI_OPTIONS`.
 
     Raises:
         EmpathyEdgeError: the builder failed; its last lines are in the message.
@@ -39,7 +40,28 @@ def write_genai(checkpoint: Path, folder: Path, precision: str, options: Mapping
         if done.returncode != 0:
             last = [line for line in done.stderr.splitlines() if line.strip()][-3:]
             raise EmpathyEdgeError(f"{checkpoint}: onnxruntime-genai's builder failed:\n  " + "\n  ".join(last))
+        _mend_shared_head(scratch / "out" / "model.onnx")
         for item in (scratch / "out").iterdir():
             os.replace(item, folder / item.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _mend_shared_head(file: Path) -> None:
+    """Let embeddings that share an output matrix in other bits than the rest find it.
+
+    The builder (0.18.0) names the shared matrix as its rtn algorithm would, and leaves a graph that does not load.
+    """
+    import onnx
+
+    model = onnx.load(str(file), load_external_data=False)
+    there = {item.name for item in model.graph.initializer}
+    mended = False
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            wanted = re.sub(r"^(lm_head\.MatMul\.weight_)(?:(Q\d)G\d+|(scale))$", r"\1\2\3", name)
+            wanted += "s" if wanted.endswith("_scale") else ""
+            if name not in there and wanted != name and wanted in there:
+                node.input[place], mended = wanted, True
+    if mended:
+        onnx.save(model, str(file))

@@ -189,7 +189,7 @@ def test_another_base_under_an_adapter_is_refused(
         stage.run(base=other, adapters=adapters, out=tmp_path / "out", settings=settings)
     with pytest.raises(EmpathyEdgeError, match=r"is no GGUF\. To train on, and ship, a base as it is deployed"):
         gguf_of(find_model(str(tiny_model)))
-    with pytest.raises(EmpathyEdgeError, match="gguf-lora needs adapters"):
+    with pytest.raises(EmpathyEdgeError, match="gguf-lora-f16 needs adapters"):
         stage.run(base=other, adapters=[], out=tmp_path / "none", settings=settings)
     with pytest.raises(EmpathyEdgeError, match=r"is no GGUF\."):
         stage.run(base=find_model(str(tiny_model)), adapters=adapters, out=tmp_path / "none", settings=settings)
@@ -199,6 +199,35 @@ def test_another_base_under_an_adapter_is_refused(
     shutil.copyfile(f16, copy / "model.gguf")
     with pytest.raises(EmpathyEdgeError, match=r"is not the base that adapter\.gguf was trained on"):
         open_runtime(copy)
+
+
+def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -> None:
+    """What was rounded with compensation for GGUF says the same in ONNX, which has the same grid."""
+    settings = ExportSettings(artifacts=("onnx-int4-gptq", "onnx-int4", "gguf-q4_0-gptq"), calibration_dialogues=6)
+    base = find_model(str(tiny_model))
+    folders = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=2)
+    logits = {}
+    for folder in folders:
+        runtime = open_runtime(folder, threads=1, all_logits=True)
+        logits[folder.name] = runtime.logits(list(range(300, 340)))
+        runtime.close()
+    gguf = logits["gguf-q4_0-gptq"]
+    far = {name: float(np.abs(found - gguf).mean() / gguf.std()) for name, found in logits.items()}
+    assert far["onnx-int4-gptq"] < 0.3 * far["onnx-int4"], far  # the rest: activations, which each rounds its own way
+
+
+def test_adapters_beside_a_four_bit_base_in_onnx(
+    f16: Path, deployed: Path, adapters: list[Path], tmp_path: Path
+) -> None:
+    settings = ExportSettings(artifacts=("onnx-lora-int4",), verify_prompts=2)
+    base = checkpoint_of(str(deployed))
+    manifest = stage.run(base=base, adapters=adapters, out=tmp_path / "out", settings=settings)
+    (row,) = manifest["results"]["artifacts"]
+    assert row["mean_kl"] < 0.01 and row["bounds"]["mean_kl"] == 0.03
+    with pytest.raises(EmpathyEdgeError, match="weight is F16, and ONNX would round it once more"):
+        stage.run(base=checkpoint_of(str(f16)), adapters=adapters, out=tmp_path / "none", settings=settings)
+    assert not (tmp_path / "none").exists()
 
 
 def test_names_of_artifacts(tiny_model: Path, tmp_path: Path) -> None:
@@ -249,7 +278,8 @@ def test_a_grid_packs_as_llama_cpp_reads(kind: str) -> None:
     read = gguf.quants.dequantize(packed, number)
     np.testing.assert_array_equal(read, grid.decode(codes, scale, offset).numpy().reshape(24, 96))
     flat = weights.numpy().reshape(24, 96)
-    theirs = gguf.quants.dequantize(gguf.quants.quantize(flat, number), number)
+    known = gguf.GGMLQuantizationType.Q4_0 if kind == "iq4_nl" else number  # gguf reads IQ4_NL and cannot write it
+    theirs = gguf.quants.dequantize(gguf.quants.quantize(flat, known), known)
     assert np.square(read - flat).mean() < np.square(theirs - flat).mean()
 
 
@@ -271,7 +301,7 @@ def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tm
         stage.make_artifacts(tiny_model, tmp_path / "out", too_small, base=base, adapters=[])
 
 
-@pytest.mark.parametrize("kind", ["q4_0", "q4_1"])
+@pytest.mark.parametrize("kind", ["q4_0", "q4_1", "iq4_nl"])
 def test_compensation_errs_where_the_inputs_are_not(kind: str) -> None:
     import torch
 
