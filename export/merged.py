@@ -15,7 +15,7 @@ from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import VerdictFailed, require_extra
 from empathy_edge.lora import Factors, adapter_model, change_of_weights, require_same_base
 from empathy_edge.models import ModelRef
-from empathy_edge.run import open_stage, read_json, require_space, write_json
+from empathy_edge.run import MANIFEST, open_stage, read_json, require_space, write_json
 from empathy_edge.tensor_files import StoredTensor, stored_tensors, write_safetensors
 
 TOKENIZER_FILES = (
@@ -54,7 +54,20 @@ def make(
     if stage.done:
         return stage.manifest
     merge(base.path, adapters, out)
-    return stage.finish(**_proof(base.path, adapters, out, tolerance))
+    return stage.finish(**_proof(base.path, adapters, out, tolerance), trained=[_training(path) for path in adapters])
+
+
+def _training(adapter: Path) -> dict[str, Any]:
+    """How our own `finetune` made an adapter, for the model card; of one from elsewhere its rank alone is known."""
+    record = adapter.parent / MANIFEST
+    made = read_json(record) if record.is_file() else {}
+    settings = made.get("settings", {})
+    return {
+        "step": made.get("stage"),
+        "lora_rank": read_json(adapter / "adapter_config.json")["r"],
+        "epochs": settings.get("epochs"),
+        "learning_rate": settings.get("learning_rate"),
+    }
 
 
 def merge(base: Path, adapters: list[Path], out: Path) -> None:

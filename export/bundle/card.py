@@ -15,7 +15,7 @@ def chain_of(artifact: Path) -> dict[str, Any]:
     """From the artifact back to base and data, as far as manifests lie around it.
 
     Returns:
-        `base` and `base_sha256` where known; `stages`: for each its settings and the hashes of what went in.
+        `base` and `base_sha256` where known; `trained`: how each adapter was made; `stages`: for each its settings and the hashes of what went in.
     """
     run = artifact.parent.parent
     chain: dict[str, Any] = {"stages": {}}
@@ -32,6 +32,8 @@ def chain_of(artifact: Path) -> dict[str, Any]:
         settings = made.get("settings", {})
         inputs = {role: item["sha256"] for role, item in made.get("inputs", {}).items()}
         chain["stages"][name] = {"settings": settings, "inputs": inputs}
+        if trained := made.get("results", {}).get("trained"):
+            chain["trained"] = trained
         if "base_sha256" in settings:
             chain |= {"base": settings["base"], "base_sha256": settings["base_sha256"]}
     if (run / "distill" / MANIFEST).is_file():
@@ -48,7 +50,7 @@ def model_card(artifact: Path, made: dict[str, Any], chain: dict[str, Any]) -> s
         "",
         f"- Base: {chain.get('base', 'not recorded')}" + _short(chain.get("base_sha256")),
         f"- Data: {chain.get('data', {}).get('path', 'not recorded')}" + _short(chain.get("data", {}).get("sha256")),
-        f"- Method: {_method(chain)}",
+        f"- Method: {_method(chain, what)}",
         f"- Format: {what['format']}, {what['quantization']} ({what.get('method', 'plain')}), {what['size_mb']} MB"
         + _short(what["sha256"]),
         f"- Made on {made['created'][:10]} with empathy-edge {made['versions'].get('empathy-edge', '?')}.",
@@ -72,16 +74,14 @@ def _short(sha256: str | None) -> str:
     return f" (sha256 {sha256[:16]}…)" if sha256 else ""
 
 
-def _method(chain: dict[str, Any]) -> str:
-    stages = chain["stages"]
+def _method(chain: dict[str, Any], artifact: dict[str, Any]) -> str:
     steps = []
-    for name, title in (("finetune/sft", "SFT"), ("finetune/dpo", "DPO")):
-        if name in stages:
-            settings = stages[name]["settings"]
-            steps.append(
-                f"{title} with LoRA of rank {settings['lora_rank']}, {settings['epochs']:g} epochs at {settings['learning_rate']:g}"
-            )
-    return ", then ".join(steps) + ", merged in full precision" if steps else "not recorded"
+    for made in chain.get("trained", []):
+        step = f"{(made['step'] or 'training').upper()} with LoRA of rank {made['lora_rank']}"
+        known = made["epochs"] is not None and made["learning_rate"] is not None
+        steps.append(step + (f", {made['epochs']:g} epochs at {made['learning_rate']:g}" if known else ""))
+    end = "laid beside the base as it is" if artifact.get("method") == "lora" else "merged in full precision"
+    return f"{', then '.join(steps)}, {end}" if steps else "not recorded"
 
 
 def _figures(artifact: Path) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from empathy_edge.export import calibration, stage, verify
+from empathy_edge.export.bundle.card import chain_of, model_card
 from empathy_edge.export.gguf import compensate, importance, lora, quantize, writer
 from empathy_edge.export.gguf.grids import GRIDS
 
@@ -143,7 +144,9 @@ def adapters(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> list[P
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", init_lora_weights=False)
         stage_folder = tmp_path_factory.mktemp(f"step{number}")
         get_peft_model(model, config).save_pretrained(stage_folder / "adapter")
-        (stage_folder / "manifest.json").write_text(json.dumps({"settings": {"base_sha256": base.sha256}}))
+        settings = {"base_sha256": base.sha256, "epochs": 2, "learning_rate": 5e-4}
+        record = {"stage": ("sft", "dpo")[number], "settings": settings}
+        (stage_folder / "manifest.json").write_text(json.dumps(record))
         folders.append(stage_folder / "adapter")
     return folders
 
@@ -164,6 +167,13 @@ def test_base_and_adapter_say_what_the_merged_checkpoint_says(beside: Path, depl
     artifact = json.loads((beside / "gguf-lora-f16" / "manifest.json").read_text())["artifact"]
     assert artifact["rank"] == 10 and artifact["sha256"] == find_model(str(deployed)).sha256
     assert open_runtime(beside / "gguf-lora-f16").reply([5, 6, 7], max_new_tokens=4).token_ids
+
+
+def test_the_card_tells_how_adapters_from_outside_the_run_were_trained(beside: Path) -> None:
+    folder = beside / "gguf-lora-f16"
+    text = model_card(folder, json.loads((folder / "manifest.json").read_text()), chain_of(folder))
+    assert "Method: SFT with LoRA of rank 4, 2 epochs at 0.0005, then DPO with LoRA of rank 6" in text
+    assert "laid beside the base as it is" in text
 
 
 def test_the_sum_of_two_adapters_is_exact(deployed: Path, adapters: list[Path], tmp_path: Path) -> None:
