@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -164,6 +165,59 @@ def gate(compared: Path, min_win_rate: float, min_format_ok: float, out: Path, u
         raise VerdictFailed("The gate says FAIL.")
 
 
+@click.group()
+def score() -> None:
+    """Absolute empathy scores, 1 to 3: study what predicts them, train a scorer, rate responses."""
+
+
+def _embedding_option() -> Any:
+    return click.option(
+        "--embedding", default="all-MiniLM-L6-v2", show_default=True, help="A sentence-transformers model."
+    )
+
+
+@score.command(epilog=EXAMPLES + "  empathy-edge score study rated_responses_miti.csv --out study")
+@click.argument("data", type=path_type())
+@_embedding_option()
+@out_option()
+@update_option()
+def study(data: Path, embedding: str, out: Path, update: bool) -> None:
+    """Which features and classifiers tell how people rated the responses in DATA, beside the paper's figures.
+
+    Each accuracy is given on the paper's split and on folds in which no dialogue is in both training and test.
+    """
+    from empathy_edge.scoring.study import run as run_study
+
+    run_study(data=data, out=out, embedding=embedding, update=update)
+
+
+@score.command("train", epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json")
+@click.argument("data", type=path_type())
+@_embedding_option()
+@click.option("--out", required=True, type=path_type(), help="The file to write, JSON.")
+@click.option("--update", is_flag=True, help="Replace the file if there is one.")
+def train_scorer(data: Path, embedding: str, out: Path, update: bool) -> None:
+    """Train a scorer on the rated responses in DATA and measure it on dialogues that it did not see."""
+    from empathy_edge.scoring.scorer import train
+
+    train(data=data, file=out, embedding=embedding, update=update)
+
+
+@score.command(
+    epilog=EXAMPLES + "  empathy-edge score rate responses/base.jsonl responses/tuned.jsonl \\\n"
+    "      --dialogues rows/test.jsonl --scorer scorer.json --out scores.jsonl"
+)
+@click.argument("responses", nargs=-1, required=True, type=path_type())
+@click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
+@click.option("--scorer", required=True, type=path_type(), help="What `score train` wrote.")
+@click.option("--out", type=path_type(), help="Also write every score with its reasons to this new file.")
+def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path | None) -> None:
+    """Score RESPONSES (files that `respond` wrote), each with the features that moved its score most."""
+    from empathy_edge.scoring.command import rate as rate_all
+
+    rate_all(responses, dialogues, scorer, out)
+
+
 @click.command(epilog=EXAMPLES + "  empathy-edge report runs/quickstart --out report")
 @click.argument("run_folder", type=path_type())
 @out_option()
@@ -230,5 +284,5 @@ def doctor() -> int:
     return 3 if examine() else 0
 
 
-COMMANDS = (verify, bench, respond, winrate, gate, report, chat, devices, doctor)
+COMMANDS = (verify, bench, respond, score, winrate, gate, report, chat, devices, doctor)
 """In the order of the road."""

@@ -1,0 +1,82 @@
+"""What turns features into a rating 1–3: the paper's five classifiers, gradient boosting, and one that knows the order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+RATINGS = (1, 2, 3)
+
+
+class Ordinal:
+    """Two logistic regressions, P(rating > 1) and P(rating > 2), for ratings are ordered (Frank and Hall, ECML 2001)."""
+
+    classes_ = np.array(RATINGS)
+
+    def __init__(self, strength: float = 1.0) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        self.parts = [LogisticRegression(C=strength, max_iter=2000) for _ in RATINGS[:-1]]
+
+    def fit(self, features: np.ndarray, ratings: np.ndarray) -> Ordinal:
+        """Fit each threshold on its own."""
+        for part, threshold in zip(self.parts, RATINGS, strict=False):
+            part.fit(features, ratings > threshold)
+        return self
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities of 1, 2, 3, float64 [rows, 3]; where the two disagree, the middle is 0."""
+        above = [part.predict_proba(features)[:, 1] for part in self.parts]
+        found = np.stack([1 - above[0], np.maximum(0, above[0] - above[1]), above[1]], axis=1)
+        return found / found.sum(1, keepdims=True)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """The likeliest rating of each row."""
+        return self.classes_[self.predict_proba(features).argmax(1)]
+
+
+def classifiers(seed: int) -> dict[str, Callable[[], Any]]:
+    """Each classifier's short name → a fresh one; settings are scikit-learn's defaults unless said here."""
+    from sklearn.dummy import DummyClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.svm import SVC
+    from sklearn.tree import DecisionTreeClassifier
+
+    return {
+        "majority": lambda: DummyClassifier(strategy="most_frequent"),
+        "lr": lambda: LogisticRegression(max_iter=1000, random_state=seed),
+        "svc": lambda: SVC(random_state=seed),
+        "dt": lambda: DecisionTreeClassifier(random_state=seed),
+        "rf": lambda: RandomForestClassifier(random_state=seed, n_jobs=-1),
+        "mlp": lambda: MLPClassifier((64, 32), max_iter=500, random_state=seed),
+        "gb": lambda: HistGradientBoostingClassifier(random_state=seed),
+        "ordinal": Ordinal,
+    }
+
+
+def with_selection(make: Callable[[], Any], by: str, most: int, seed: int) -> Callable[[], Any]:
+    """The classifier on the best k features, k and the features chosen inside the training rows alone.
+
+    Args:
+        make: the classifier.
+        by: `kbest` (f_classif) or `rfe` (recursive elimination by a logistic regression).
+        most: how many columns there are; k is chosen among shares of it.
+        seed: for the inner folds.
+    """
+    from sklearn.feature_selection import RFE, SelectKBest, f_classif
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+
+    counts = sorted({max(1, round(most * share)) for share in (0.1, 0.25, 0.5, 1.0)})
+    if by == "kbest":
+        selector, parameter = SelectKBest(f_classif), "selectkbest__k"
+    else:
+        selector = RFE(LogisticRegression(max_iter=1000), step=0.2)
+        parameter = "rfe__n_features_to_select"
+    inner = StratifiedKFold(3, shuffle=True, random_state=seed)
+    return lambda: GridSearchCV(make_pipeline(selector, make()), {parameter: counts}, cv=inner, n_jobs=1)

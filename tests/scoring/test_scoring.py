@@ -1,0 +1,165 @@
+"""Absolute scores: the paper's figures come out again, nothing leaks between folds, and a scorer says why."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.scoring import scorer, study
+from empathy_edge.scoring.classifiers import Ordinal, classifiers, with_selection
+from empathy_edge.scoring.features import Miti
+from empathy_edge.scoring.rated import PAPER_SHA256, balanced, codes_of, faults, is_the_papers, read_rated
+from tests.conftest import SHARED_DATA, assert_one_clear_error, run_command
+
+WARM = ["that", "must", "be", "so", "hard", "and", "I", "understand", "how", "you", "feel", "it", "sounds", "lovely"]
+COLD = ["calm", "down", "whatever", "it", "was", "your", "fault", "get", "over", "it", "and", "stop"]
+
+
+@pytest.fixture(scope="session")
+def rated_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 dialogues, each with a warm, a mixed and a cold response, rated so for the most part."""
+    chance = random.Random(0)
+    file = tmp_path_factory.mktemp("rated") / "rated.csv"
+    with open(file, "w", newline="", encoding="utf-8") as handle:
+        sources = ("a", "b", "c")
+        fields = ["dialog_id", "situation", "speaker_uttr"]
+        fields += [f"{kind}_{name}" for kind in ("response", "rating") for name in sources]
+        writer = csv.DictWriter(handle, fields)
+        writer.writeheader()
+        for number in range(60):
+            row = {"dialog_id": f"d{number}", "situation": f"I lost number {number}", "speaker_uttr": "I lost it."}
+            for name in sources:
+                rating = chance.choice((1, 2, 3))
+                words = chance.choices(WARM, k=4 * rating) + chance.choices(COLD, k=4 * (3 - rating))
+                row |= {f"response_{name}": " ".join(words), f"rating_{name}": rating}
+            writer.writerow(row)
+    return file
+
+
+@pytest.fixture(scope="session")
+def papers() -> Path:
+    file = SHARED_DATA / "rated_responses_miti.csv"
+    if not file.is_file():
+        pytest.skip("rated_responses_miti.csv is not here (EMPATHY_EDGE_DATA says where)")
+    return file
+
+
+def test_the_papers_set_and_figures_come_out_again(papers: Path) -> None:
+    rated = read_rated(papers)
+    chosen = balanced(rated)
+    assert len(chosen) == 1920 and is_the_papers(chosen) and len(PAPER_SHA256) == 12
+    features = Miti().transform(chosen)
+    train, test = study._paper_split(chosen)
+    ratings = chosen["rating"].to_numpy()
+    for name, accuracy in (("lr", 44.01), ("svc", 44.79), ("dt", 40.89)):
+        model = classifiers(study.SEED)[name]().fit(features[train], ratings[train])
+        assert round(100 * model.score(features[test], ratings[test]), 2) == accuracy
+    copied, shared = *faults(rated), *study._leak(chosen)
+    assert "miti_chatgpt and miti_chatgpt_empathy are identical in all 2000 rows, though only 11 texts are" in copied
+    assert shared.startswith("167 of 384 test rows")
+
+
+def test_no_dialogue_is_in_training_and_test(rated_csv: Path) -> None:
+    chosen = balanced(read_rated(rated_csv))
+    assert set(chosen["rating"].value_counts()) == {int(chosen["rating"].value_counts().min())}
+    seen = []
+    for train, test in study.grouped_folds(chosen, seed=0):
+        assert not set(chosen["dialog_id"].iloc[train]) & set(chosen["dialog_id"].iloc[test])
+        seen += test.tolist()
+    assert sorted(seen) == list(range(len(chosen)))
+
+
+def test_order_within_a_dialogue(rated_csv: Path) -> None:
+    rows = read_rated(rated_csv).reset_index(drop=True)
+    ratings = rows["rating"].to_numpy()
+    points, dialogues = study.order_in_dialogue(rows, ratings.astype(float))
+    assert points.all() and len(points) == len(dialogues) > 20
+    assert not study.order_in_dialogue(rows, -ratings.astype(float))[0].any()
+    assert set(study.order_in_dialogue(rows, np.zeros(len(rows)))[0]) == {0.5}
+    wanted = sum(
+        int((part["rating"] == 3).sum() * (part["rating"] == 1).sum()) for _, part in rows.groupby("dialog_id")
+    )
+    assert len(points) == wanted
+
+
+def test_calibration_error_by_hand() -> None:
+    chances = np.array([[0.9, 0.1, 0.0]] * 10 + [[0.0, 0.4, 0.6]] * 10)
+    ratings = np.array([1] * 9 + [2] + [3] * 3 + [2] * 7)  # 0.9 is right in 90 %, 0.6 in 30 %
+    assert study.calibration_error(chances, ratings) == pytest.approx(0.15)
+
+
+def test_the_ordinal_classifier_knows_the_order() -> None:
+    chance = np.random.default_rng(0)
+    features = chance.normal(size=(600, 3))
+    ratings = 1 + (features[:, 0] > -0.5).astype(int) + (features[:, 0] > 0.5)
+    model = Ordinal().fit(features[:400], ratings[:400])
+    chances = model.predict_proba(features[400:])
+    np.testing.assert_allclose(chances.sum(1), 1)
+    assert (chances >= 0).all() and (model.predict(features[400:]) == ratings[400:]).mean() > 0.9
+
+
+@pytest.mark.parametrize("by", ["kbest", "rfe"])
+def test_features_are_selected_inside_the_training_rows(by: str) -> None:
+    chance = np.random.default_rng(0)
+    features = chance.normal(size=(240, 40))
+    ratings = 1 + (features[:, 7] > -0.5).astype(int) + (features[:, 7] > 0.5)
+    model = with_selection(classifiers(0)["lr"], by, 40, 0)().fit(features, ratings)
+    assert model.best_estimator_[0].get_support()[7] and model.best_estimator_[0].get_support().sum() < 40
+
+
+def test_a_scorer_is_the_same_after_its_file(rated_csv: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scorer.json"
+    made = scorer.train(data=rated_csv, file=file, embedding="all-MiniLM-L6-v2")
+    assert made.figures["grouped"]["mean"] > 70 and made.figures["order"]["mean"] > 90
+    rows = read_rated(rated_csv).iloc[:12]
+    chances, reasons = made.score(rows)
+    again, same = scorer.load(file).score(rows)
+    np.testing.assert_array_equal(chances, again)
+    assert reasons == same and len(reasons[0]) == 6
+    cold = rows.iloc[:1].assign(response="whatever calm down")
+    warm = rows.iloc[:1].assign(response="that must be so hard and I understand how you feel")
+    values = [scorer.expected(made.score(row)[0])[0] for row in (cold, warm)]
+    assert values[0] < 1.6 < 2.4 < values[1]
+    with pytest.raises(EmpathyEdgeError, match="exists already"):
+        scorer.train(data=rated_csv, file=file, embedding="all-MiniLM-L6-v2")
+    content = json.loads(file.read_text())
+    for change, message in (
+        ({"format": "x"}, "no scorer of this version"),
+        ({"average": [0.0]}, "is damaged"),
+        ({"probe": [-value for value in content["probe"]]}, "was trained with another 'all-MiniLM-L6-v2'"),
+    ):
+        (tmp_path / "bad.json").write_text(json.dumps(content | change))
+        with pytest.raises(EmpathyEdgeError, match=message):
+            scorer.load(tmp_path / "bad.json")
+    responses, dialogues = tmp_path / "arm.jsonl", tmp_path / "d.jsonl"
+    dialogue = {"id": "d0", "emotion": "sad", "situation": "s", "utterance": "I lost it."}
+    dialogue["responses"] = [{"source": "human", "text": "Oh no."}]
+    dialogues.write_text(json.dumps(dialogue | {"split": "test"}) + "\n")
+    responses.write_text(json.dumps({"id": "d0", "text": "that must be so hard"}) + "\n")
+    arguments = ("score", "rate", responses, "--dialogues", dialogues, "--scorer", file)
+    result = run_command(*arguments, "--out", tmp_path / "s.jsonl")
+    assert result.returncode == 0 and "arm" in result.stdout and "3 above a 1" in result.stdout
+    row = json.loads((tmp_path / "s.jsonl").read_text())
+    assert row["score"] > 2 and sum(row["probabilities"]) == pytest.approx(1, abs=1e-3)
+    responses.write_text(json.dumps({"id": "d9", "text": "x"}) + "\n")
+    assert_one_clear_error(run_command(*arguments), 2, "row 1: no dialogue 'd9'")
+
+
+def test_bad_data_is_one_error(rated_csv: Path, tmp_path: Path) -> None:
+    text = rated_csv.read_text()
+    (tmp_path / "a.csv").write_text(text.replace("situation", "scene"))
+    with pytest.raises(EmpathyEdgeError, match=r"a\.csv: has no column situation"):
+        read_rated(tmp_path / "a.csv")
+    lines = text.splitlines()
+    lines[3] = lines[3].rsplit(",", 1)[0] + ",5"
+    (tmp_path / "b.csv").write_text("\n".join(lines))
+    with pytest.raises(EmpathyEdgeError, match=r"b\.csv: row 4: rating_c and response_c must be 1, 2 or 3"):
+        read_rated(tmp_path / "b.csv")
+    result = run_command("score", "study", tmp_path / "none.csv", "--out", tmp_path / "out")
+    assert_one_clear_error(result, 2, "none.csv: no such file")
+    with pytest.raises(EmpathyEdgeError, match="have no MITI codes"):
+        codes_of(balanced(read_rated(rated_csv)))
