@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import comb, sqrt
+from math import ceil, comb, sqrt
 
 import numpy as np
 
@@ -36,3 +36,30 @@ def bootstrap_mean(values: list[float], resamples: int, seed: int) -> dict[str, 
         "lower_bound_one_sided": round(float(np.percentile(means, 5)), 4),
         "n": len(values),
     }
+
+
+def holm(values: list[float]) -> list[float]:
+    """p-values of several questions asked at once, adjusted (Holm 1979)."""
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    adjusted, largest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = round(largest, 5)
+    return adjusted
+
+
+def prompts_needed(margin: float, ties: float, power: float = 0.8, alpha: float = 0.05) -> int:
+    """How many prompts show, one-sided, that an arm is not worse than 1/2 − margin when it is equal.
+
+    A prompt's points are 1, 1/2 or 0; with a share `ties` of halves their variance is (1 − ties) / 4.
+
+    Args:
+        margin: of the win rate, 0.05 for a bound of 45 %.
+        ties: the share of prompts that end in a tie.
+        power: the chance to show it.
+        alpha: the chance to claim it wrongly.
+    """
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf(1 - alpha) + NormalDist().inv_cdf(power)
+    return ceil(z * z * (1 - ties) / 4 / (margin * margin))

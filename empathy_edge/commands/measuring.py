@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -85,139 +84,6 @@ def respond(
     run_arm(model, list(adapters), dialogues, out, max_prompts, max_new_tokens, similarity)
 
 
-@click.command(
-    epilog=EXAMPLES + "  empathy-edge winrate --rows rows --base smollm2-135m --checkpoint exported/merged "
-    "exported/gguf-q4_0 --out compared"
-)
-@click.argument("artifacts", nargs=-1, type=path_type())
-@click.option(
-    "--rows",
-    required=True,
-    type=path_type(),
-    help="The folder that `distill` made: test split and judge's pairs.",
-)
-@click.option("--base", required=True, help="The model before fine-tuning.")
-@click.option("--checkpoint", required=True, type=path_type(), help="The merged checkpoint.")
-@click.option("--max-prompts", type=click.IntRange(1), help="Use only the first prompts of the test split.")
-@out_option()
-@update_option()
-def winrate(
-    artifacts: tuple[Path, ...],
-    rows: Path,
-    base: str,
-    checkpoint: Path,
-    max_prompts: int | None,
-    out: Path,
-    update: bool,
-) -> None:
-    """Let base, fine-tuned model and ARTIFACTS answer the test split, and compare the responses pairwise."""
-    from empathy_edge.bench.winrate import run as run_stage
-    from empathy_edge.models import checkpoint_of
-    from empathy_edge.recipe import GateSettings, WinrateSettings
-
-    arms = {
-        "base": checkpoint_of(base).path,
-        "fine-tuned": checkpoint,
-        **{item.name: item for item in artifacts},
-    }
-    run_stage(
-        arms=arms,
-        test=rows / "test.jsonl",
-        pairs=rows / "preference.jsonl",
-        control=rows / "control.jsonl",
-        out=out,
-        settings=WinrateSettings(max_prompts=max_prompts),
-        minimum_accuracy=GateSettings().min_judge_accuracy,
-        update=update,
-    )
-
-
-@click.command(epilog=EXAMPLES + "  empathy-edge gate compared --out judged")
-@click.argument("compared", type=path_type())
-@click.option(
-    "--min-win-rate",
-    default=0.45,
-    show_default=True,
-    type=click.FloatRange(0, 1),
-    help="What the lower bound of the win rate against the fine-tuned model must reach.",
-)
-@click.option(
-    "--min-format-ok",
-    default=0.95,
-    show_default=True,
-    type=click.FloatRange(0, 1),
-    help="The share of responses that must be well-formed.",
-)
-@out_option()
-@update_option()
-def gate(compared: Path, min_win_rate: float, min_format_ok: float, out: Path, update: bool) -> None:
-    """PASS, FAIL or INCONCLUSIVE for each artifact in the folder COMPARED that `winrate` made.
-
-    Exit code 0 for PASS and INCONCLUSIVE, 1 for FAIL. A judge that is not certified never gives PASS.
-    """
-    from empathy_edge.bench import gate as stage
-    from empathy_edge.errors import VerdictFailed
-    from empathy_edge.recipe import GateSettings
-
-    settings = GateSettings(min_win_rate=min_win_rate, min_format_ok=min_format_ok)
-    verdicts = stage.run(winrate=compared, out=out, settings=settings, update=update)["results"]["verdicts"]
-    if stage.overall(verdicts) == "FAIL":
-        raise VerdictFailed("The gate says FAIL.")
-
-
-@click.group()
-def score() -> None:
-    """Absolute empathy scores, 1 to 3: study what predicts them, train a scorer, rate responses."""
-
-
-def _embedding_option() -> Any:
-    return click.option(
-        "--embedding", default="all-MiniLM-L6-v2", show_default=True, help="A sentence-transformers model."
-    )
-
-
-@score.command(epilog=EXAMPLES + "  empathy-edge score study rated_responses_miti.csv --out study")
-@click.argument("data", type=path_type())
-@_embedding_option()
-@out_option()
-@update_option()
-def study(data: Path, embedding: str, out: Path, update: bool) -> None:
-    """Which features and classifiers tell how people rated the responses in DATA, beside the paper's figures.
-
-    Each accuracy is given on the paper's split and on folds in which no dialogue is in both training and test.
-    """
-    from empathy_edge.scoring.study import run as run_study
-
-    run_study(data=data, out=out, embedding=embedding, update=update)
-
-
-@score.command("train", epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json")
-@click.argument("data", type=path_type())
-@_embedding_option()
-@click.option("--out", required=True, type=path_type(), help="The file to write, JSON.")
-@click.option("--update", is_flag=True, help="Replace the file if there is one.")
-def train_scorer(data: Path, embedding: str, out: Path, update: bool) -> None:
-    """Train a scorer on the rated responses in DATA and measure it on dialogues that it did not see."""
-    from empathy_edge.scoring.scorer import train
-
-    train(data=data, file=out, embedding=embedding, update=update)
-
-
-@score.command(
-    epilog=EXAMPLES + "  empathy-edge score rate responses/base.jsonl responses/tuned.jsonl \\\n"
-    "      --dialogues rows/test.jsonl --scorer scorer.json --out scores.jsonl"
-)
-@click.argument("responses", nargs=-1, required=True, type=path_type())
-@click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
-@click.option("--scorer", required=True, type=path_type(), help="What `score train` wrote.")
-@click.option("--out", type=path_type(), help="Also write every score with its reasons to this new file.")
-def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path | None) -> None:
-    """Score RESPONSES (files that `respond` wrote), each with the features that moved its score most."""
-    from empathy_edge.scoring.command import rate as rate_all
-
-    rate_all(responses, dialogues, scorer, out)
-
-
 @click.command(epilog=EXAMPLES + "  empathy-edge report runs/quickstart --out report")
 @click.argument("run_folder", type=path_type())
 @out_option()
@@ -284,5 +150,5 @@ def doctor() -> int:
     return 3 if examine() else 0
 
 
-COMMANDS = (verify, bench, respond, score, winrate, gate, report, chat, devices, doctor)
+COMMANDS = (verify, bench, respond, report, chat, devices, doctor)
 """In the order of the road."""

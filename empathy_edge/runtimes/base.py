@@ -79,6 +79,11 @@ class Runtime(ABC):
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """The logits after each of `ids`, float32 [len(ids), vocabulary]."""
 
+    def next_logits(self, ids: Sequence[int]) -> np.ndarray:
+        """The logits after the last of `ids`, float32 [vocabulary]."""
+        last: np.ndarray = self.logits(ids)[-1]
+        return last
+
     def forget(self) -> None:  # noqa: B027 - runtimes without a prompt cache have nothing to forget
         """Drop the prompt cache, so that the next reply reads its whole prompt."""
 

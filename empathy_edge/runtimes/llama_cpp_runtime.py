@@ -99,6 +99,11 @@ class LlamaCppRuntime(Runtime):
         self._llama.eval(list(ids))
         return np.array(self._llama.scores[: len(ids)], dtype=np.float32)
 
+    def next_logits(self, ids: Sequence[int]) -> np.ndarray:
+        next(iter(self.tokens(ids, 0.0, 0, 1, True)))  # reads what the prompt cache does not have yet
+        last = self._llama_cpp.llama_get_logits_ith(self._llama.ctx, -1)
+        return np.ctypeslib.as_array(last, shape=(self._llama.n_vocab(),)).astype(np.float32)
+
     def forget(self) -> None:
         self._llama.reset()
 

@@ -1,0 +1,291 @@
+"""Two arms' responses compared by a judge: both orders, ties kept, intervals over prompts, and what could have faked the result."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from empathy_edge.console import out as stdout
+from empathy_edge.console import progress, table
+from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, read_unfinished_jsonl
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.run import write_json
+
+from .format_checks import check_format
+from .judges import Judge, Pair, Verdict, record
+from .stats import bootstrap_mean, holm, wilson
+
+AT_ONCE = 64
+RESAMPLES, SEED = 2000, 0
+PEOPLE_PREFER_LONGER = 0.51
+"""How often people rated the longer of two responses higher on the paper's data."""
+
+FEWEST_FOR_LENGTH = 40
+WORST = 10
+
+_BACK = {"first": "second", "second": "first", "tie": "tie", "unparsed": "unparsed"}
+_POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}
+
+
+def run(
+    *, first: Path, second: Path, dialogues: Path, judge: Judge, questions: Sequence[str], out: Path
+) -> dict[str, Any]:
+    """Compare the responses of two files (`respond` wrote them); writes `verdicts.jsonl` and `compared.json` into `out`.
+
+    Verdicts that are in `out` already are not asked for again, whichever run made them.
+
+    Raises:
+        EmpathyEdgeError: the files do not answer the same dialogues.
+    """
+    ours, theirs = read_responses(first), read_responses(second)
+    spoken = {item.id: item for item in read_dialogues(dialogues)}
+    _same_dialogues(first, second, ours, theirs, spoken, dialogues)
+    out.mkdir(parents=True, exist_ok=True)
+    ids = [name for name in ours if name in theirs]
+    verdicts = {
+        question: _ask(judge, question, [spoken[name] for name in ids], ours, theirs, out) for question in questions
+    }
+    found = {
+        question: statistics(rows, ours, theirs, {name: spoken[name].emotion for name in ids})
+        for question, rows in verdicts.items()
+    }
+    for item, p in zip(found.values(), holm([item["p_against_half"] for item in found.values()]), strict=True):
+        item["p_holm"] = p
+    result: dict[str, Any] = {
+        "first": first.stem,
+        "second": second.stem,
+        "judge": judge.name,
+        "prompts": len(ids),
+        "questions": found,
+    }
+    write_json(out / "compared.json", result)
+    show(result)
+    return result
+
+
+def read_responses(file: Path) -> dict[str, dict[str, Any]]:
+    """A file of responses by dialogue id; each row needs `id` and `text`."""
+    rows = read_jsonl(file)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("text"), str):
+            raise EmpathyEdgeError(f"{file}: row {number}: needs 'id' and 'text'.")
+    return {row["id"]: row for row in rows}
+
+
+def _same_dialogues(
+    first: Path, second: Path, ours: dict[str, Any], theirs: dict[str, Any], spoken: dict[str, Any], dialogues: Path
+) -> None:
+    if not set(ours) & set(theirs):
+        raise EmpathyEdgeError(f"{first} and {second} answer no dialogue in common.")
+    unknown = sorted(name for name in set(ours) & set(theirs) if name not in spoken)
+    if unknown:
+        raise EmpathyEdgeError(f"{dialogues}: lacks {len(unknown)} of the dialogues (first: {unknown[0]}).")
+
+
+def _ask(
+    judge: Judge, question: str, dialogues: list[Dialogue], ours: dict[str, Any], theirs: dict[str, Any], out: Path
+) -> list[dict[str, Any]]:
+    """One row a dialogue: the verdicts of both orders, as the first arm's: first, second, tie or unparsed."""
+    file = out / "verdicts.jsonl"
+    known = {
+        row["key"]: Verdict(row["verdict"], row["first"], row["answer"])
+        for row in read_unfinished_jsonl(file)
+        if row["judge"] == judge.name
+    }
+    pairs = []
+    for item in dialogues:
+        a, b = ours[item.id]["text"], theirs[item.id]["text"]
+        pairs += [Pair(item.id, item.situation, item.utterance, *texts) for texts in ((a, b), (b, a))]
+    missing = [pair for pair in pairs if pair.key(question) not in known]
+    with progress() as bar, open(file, "a", encoding="utf-8") as handle:
+        task = bar.add_task(question, total=len(pairs), completed=len(pairs) - len(missing), note="")
+        for start in range(0, len(missing), AT_ONCE):
+            group = missing[start : start + AT_ONCE]
+            for pair, verdict in zip(group, judge.compare(group, question), strict=True):
+                known[pair.key(question)] = verdict
+                handle.write(json.dumps(record(judge, question, pair, verdict), ensure_ascii=False) + "\n")
+                bar.advance(task)
+            handle.flush()
+    rows = []
+    for place in range(0, len(pairs), 2):
+        forth, back = (known[pair.key(question)] for pair in pairs[place : place + 2])
+        rows.append({"id": pairs[place].id, "verdicts": [forth.verdict, _BACK[back.verdict]]})
+    return rows
+
+
+def statistics(
+    rows: list[dict[str, Any]], ours: dict[str, Any], theirs: dict[str, Any], emotions: dict[str, str]
+) -> dict[str, Any]:
+    """Everything about one question: win rate with its bounds, order, length, format, emotions, the worst pairs.
+
+    `points` of a dialogue are the first arm's share over both orders; unparsed verdicts count half there, and as lost or won in
+    the bounds.
+    """
+    points = {row["id"]: _mean(row["verdicts"], 0.5) for row in rows}
+    for row in rows:
+        row["points"] = points[row["id"]]
+    unparsed = sum(verdict == "unparsed" for row in rows for verdict in row["verdicts"])
+    formed = [
+        row["id"]
+        for row in rows
+        if all(
+            "finish_reason" not in side or all(check_format(side["text"], side["finish_reason"]).values())
+            for side in (ours[row["id"]], theirs[row["id"]])
+        )
+    ]
+    rate = bootstrap_mean([*points.values()], RESAMPLES, SEED)
+    wins, losses = sum(value > 0.5 for value in points.values()), sum(value < 0.5 for value in points.values())
+    return {
+        "win_rate": rate,
+        "win_rate_if_unparsed_lost": round(float(np.mean([_mean(row["verdicts"], 0.0) for row in rows])), 4),
+        "win_rate_if_unparsed_won": round(float(np.mean([_mean(row["verdicts"], 1.0) for row in rows])), 4),
+        "unparsed": round(unparsed / (2 * len(rows)), 4),
+        "wins": wins,
+        "losses": losses,
+        "ties": len(rows) - wins - losses,
+        "p_against_half": _p_against_half([*points.values()]),
+        "win_rate_well_formed": bootstrap_mean([points[name] for name in formed], RESAMPLES, SEED)
+        if formed
+        else None,
+        **_order(rows),
+        **_length(points, ours, theirs),
+        "by_emotion": _by_emotion(points, emotions),
+        "worst": [
+            {"id": name, "points": points[name], "first": ours[name]["text"], "second": theirs[name]["text"]}
+            for name in sorted(points, key=lambda name: points[name])[:WORST]
+            if points[name] < 0.5
+        ],
+    }
+
+
+def _mean(verdicts: list[str], unparsed: float) -> float:
+    return sum(_POINTS.get(verdict, unparsed) for verdict in verdicts) / len(verdicts)
+
+
+def _p_against_half(points: list[float]) -> float:
+    """Two-sided p of a mean of 1/2, by flipping the sign of each prompt's lead (a permutation test over prompts)."""
+    leads = np.array(points) - 0.5
+    signs = np.random.default_rng(SEED).choice((-1.0, 1.0), (5000, len(leads)))
+    by_chance = np.abs((signs * leads).mean(1))
+    return round(float((1 + (by_chance >= abs(leads.mean()) - 1e-12).sum()) / (1 + len(by_chance))), 5)
+
+
+def _order(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How often what was shown first won (both orders were shown), and how often the verdict turned with the order."""
+    decided = [
+        (verdict == "first") == (place == 0)
+        for row in rows
+        for place, verdict in enumerate(row["verdicts"])
+        if verdict in ("first", "second")
+    ]
+    both = [row["verdicts"] for row in rows if set(row["verdicts"]) <= {"first", "second"}]
+    low, high = wilson(sum(decided), len(decided))
+    return {
+        "first_position_wins": {
+            "share": round(float(np.mean(decided)), 4) if decided else None,
+            "low": round(low, 4),
+            "high": round(high, 4),
+            "n": len(decided),
+        },
+        "order_flips": round(sum(a != b for a, b in both) / len(rows), 4),
+    }
+
+
+def _length(points: dict[str, float], ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """How often the longer response won, and the win rate where both are of one length, fitted on this run's own data."""
+    leads = {name: len(ours[name]["text"].split()) - len(theirs[name]["text"].split()) for name in points}
+    decided = [(leads[name] > 0) == (value > 0.5) for name, value in points.items() if leads[name] and value != 0.5]
+    low, high = wilson(sum(decided), len(decided))
+    found: dict[str, Any] = {
+        "longer_wins": {
+            "share": round(float(np.mean(decided)), 4) if decided else None,
+            "low": round(low, 4),
+            "high": round(high, 4),
+            "n": len(decided),
+        },
+        "mean_words_ahead": round(float(np.mean([*leads.values()])), 2),
+    }
+    values, x = np.array([*points.values()]), np.array([leads[name] for name in points], dtype=float)
+    both_ways = min((x > 0).mean(), (x < 0).mean())
+    if len(values) < FEWEST_FOR_LENGTH:
+        reason = f"only {len(values)} prompts (needed: {FEWEST_FOR_LENGTH})"
+    elif both_ways < 0.1:
+        reason = f"one arm is the longer one in {1 - both_ways:.0%} of prompts: length and arm cannot be told apart"
+    elif len(set(values)) < 2:
+        reason = "every prompt has the same outcome"
+    else:
+        return found | {"length_adjusted": _adjusted(values, x)}
+    return found | {"length_adjusted": None, "length_adjusted_why_not": reason}
+
+
+def _adjusted(points: np.ndarray, words_ahead: np.ndarray) -> dict[str, float]:
+    """sigmoid(a) of P(win) = sigmoid(a + b · words ahead), a logistic fit with an interval over prompts.
+
+    Dubois et al., arXiv 2404.04475, fit the like on AlpacaEval's data; here it is this run's own.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    def fit(values: np.ndarray, lengths: np.ndarray) -> float:
+        features = np.concatenate([lengths, lengths])[:, None] / 10
+        labels = np.r_[np.ones(len(values)), np.zeros(len(values))]
+        weights = np.r_[values, 1 - values]
+        kept = weights > 0
+        if len(set(labels[kept])) < 2:
+            return float(values.mean())
+        model = LogisticRegression(C=10).fit(features[kept], labels[kept], weights[kept])
+        return float(1 / (1 + np.exp(-model.intercept_[0])))
+
+    drawn = np.random.default_rng(SEED).integers(0, len(points), (200, len(points)))
+    low, high = np.percentile([fit(points[rows], words_ahead[rows]) for rows in drawn], [2.5, 97.5])
+    return {
+        "mean": round(fit(points, words_ahead), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+    }
+
+
+def _by_emotion(points: dict[str, float], emotions: dict[str, str]) -> dict[str, dict[str, float]]:
+    grouped: dict[str, list[float]] = defaultdict(list)
+    for name, value in points.items():
+        grouped[emotions[name]].append(value)
+    counts = Counter(emotions[name] for name in points)
+    return {
+        emotion: {"win_rate": round(float(np.mean(grouped[emotion])), 3), "n": count}
+        for emotion, count in counts.most_common()
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the win rates, and beside each what could have faked it."""
+    rows = []
+    for question, item in result["questions"].items():
+        rate, adjusted = item["win_rate"], item["length_adjusted"]
+        rows.append(
+            [
+                question,
+                f"{rate['mean']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]",
+                f"{item['p_holm']:.3f}",
+                f"{item['ties']}/{result['prompts']}",
+                f"{item['unparsed']:.1%}",
+                _share(item["first_position_wins"]),
+                f"{item['order_flips']:.1%}",
+                _share(item["longer_wins"]),
+                f"{adjusted['mean']:.1%}" if adjusted else "not available",
+            ]
+        )
+    columns = ["question", "win rate", "p (Holm)", "ties", "unparsed", "shown first wins", "flips", "longer wins"]
+    title = f"{result['first']} against {result['second']}, {result['prompts']} prompts, by {result['judge']}"
+    stdout.print(table(title, [*columns, "at equal length"], rows))
+    for question, item in result["questions"].items():
+        if not item["length_adjusted"]:
+            stdout.print(f"  {question}, at equal length: not available, {item['length_adjusted_why_not']}.")
+    stdout.print(f"  People preferred the longer response in {PEOPLE_PREFER_LONGER:.0%} of the paper's pairs.")
+
+
+def _share(item: dict[str, Any]) -> str:
+    return "–" if item["share"] is None else f"{item['share']:.0%} [{item['low']:.0%}, {item['high']:.0%}]"

@@ -1,0 +1,250 @@
+"""Who compares two responses: a local model by its answer's probabilities, an LLM behind an API, the scorer, or verdicts made elsewhere.
+
+Each is asked one question about one pair in one order, and says first, second, tie or unparsed. What a judge is worth is
+measured elsewhere; here nothing is believed or averaged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from empathy_edge.prompts import load_prompts
+
+from empathy_edge.chat_format import Message
+from empathy_edge.console import progress
+from empathy_edge.dialogue import read_jsonl
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.llm.asking import Asker
+from empathy_edge.llm.budget import Budget, load_prices
+from empathy_edge.llm.ledger import Ledger, ledger_path
+from empathy_edge.llm.records import Request, TeacherError
+from empathy_edge.models import find_model
+from empathy_edge.run import sha256_file, sha256_json
+from empathy_edge.runtimes import default_threads, open_runtime
+
+ANSWERS = {"1": "first", "2": "second", "0": "tie"}
+TIE_MARGIN = 0.1
+"""Where a local judge's two probabilities, or the scorer's two ratings, are nearer than this, it is a tie."""
+
+TRIES = 3
+"""How often an API judge is asked again when its answer cannot be read."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two responses to one person, in the order in which the judge sees them."""
+
+    id: str
+    situation: str
+    utterance: str
+    first: str
+    second: str
+
+    def key(self, question: str) -> str:
+        """What a verdict is kept under: the texts in their order, and the question."""
+        return sha256_json([question, *list(asdict(self).values())[1:]])[:24]
+
+    def messages(self, question: str) -> list[Message]:
+        """What a model is asked."""
+        prompts = load_prompts("judge")
+        slots = {name: value for name, value in asdict(self).items() if name != "id"}
+        return [
+            {"role": "system", "content": prompts.text("system")},
+            {"role": "user", "content": prompts.text("pair", **slots, question=prompts.text(question))},
+        ]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`verdict` is first, second, tie or unparsed; `first` the probability that the first is better, where the judge gives one."""
+
+    verdict: str
+    first: float | None = None
+    answer: str = ""
+
+
+class Judge(Protocol):
+    """Something that compares pairs; `name` holds everything that its verdicts depend on."""
+
+    name: str
+
+    def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        """A verdict for each pair, in their order."""
+        ...
+
+
+@contextmanager
+def judged_by(
+    spec: str, base_url: str | None, parallel: int, max_calls: int | None, max_cost: float | None
+) -> Iterator[Judge]:
+    """local:MODEL, scorer:FILE, file:VERDICTS.jsonl, or openai:MODEL, which is asked through the ledger.
+
+    Raises:
+        EmpathyEdgeError: no such kind of judge.
+    """
+    kind, _, name = spec.partition(":")
+    if not name or kind not in ("local", "scorer", "file", "openai"):
+        raise EmpathyEdgeError(
+            f"--judge '{spec}': give local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl."
+        )
+    if kind == "openai":
+        from empathy_edge.llm.openai_teacher import OpenAITeacher
+
+        price = load_prices().get(name)
+        teacher = OpenAITeacher(name, base_url=base_url, price=price, parallel=parallel, timeout_s=120)
+        ledger = Ledger(ledger_path(), run="compare")
+        try:
+            yield AskedJudge(Asker(teacher, ledger, Budget(price, max_calls, max_cost)))
+        finally:
+            ledger.close()
+    else:
+        yield {"local": LocalJudge, "scorer": _scorer, "file": _file}[kind](name)
+
+
+def _scorer(name: str) -> Judge:
+    return ScorerJudge(Path(name))
+
+
+def _file(name: str) -> Judge:
+    return FileJudge(Path(name))
+
+
+class LocalJudge:
+    """A model in this process; its verdict is in the probabilities of the answer's token, so that nothing is sampled."""
+
+    def __init__(self, model: str) -> None:
+        ref = find_model(model)
+        self.name = f"local:{ref.path.name}:{ref.sha256[:16]}:{load_prompts('judge').sha256}"
+        self._runtime = open_runtime(model, threads=default_threads(), context=2048)
+        self._tokens = {digit: self._runtime.tokenize(digit)[0] for digit in ANSWERS}
+
+    def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        for pair in pairs:
+            logits = self._runtime.next_logits(self._runtime.encode(pair.messages(question)))
+            answers = np.array([logits[token] for token in self._tokens.values()], dtype=float)
+            likeliest = int(np.argmax(logits))
+            chances = np.exp(answers - answers.max())
+            first, second, tie = chances / chances.sum()
+            equal = tie > max(first, second) or abs(first - second) < TIE_MARGIN
+            verdict = "tie" if equal else "first" if first > second else "second"
+            if likeliest not in self._tokens.values():
+                # It would have said something else; the digits still have an order, but this is no answer.
+                yield Verdict(
+                    "unparsed", float(first), self._runtime.token_bytes(likeliest).decode("utf-8", "replace")
+                )
+            else:
+                yield Verdict(verdict, round(float(first + tie / 2), 4))
+
+
+class ScorerJudge:
+    """The trained scorer as a judge: whose expected rating is higher. It sees each response alone, so order cannot matter."""
+
+    def __init__(self, file: Path) -> None:
+        from empathy_edge.scoring.scorer import load
+
+        self._scorer = load(file)
+        self.name = f"scorer:{sha256_file(file)[:16]}"
+
+    def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        import pandas as pd
+
+        from empathy_edge.scoring.scorer import expected
+
+        def rate(texts: list[str]) -> np.ndarray:
+            rows = pd.DataFrame(
+                {
+                    "situation": [pair.situation for pair in pairs],
+                    "speaker_uttr": [pair.utterance for pair in pairs],
+                    "response": texts,
+                }
+            )
+            return expected(self._scorer.score(rows)[0])
+
+        for difference in rate([pair.first for pair in pairs]) - rate([pair.second for pair in pairs]):
+            tie = abs(difference) < TIE_MARGIN
+            yield Verdict("tie" if tie else "first" if difference > 0 else "second")
+
+
+class AskedJudge:
+    """An LLM that is asked through the ledger: an answer that was paid for is not asked for again."""
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+        self.name = f"{asker.teacher.model}:{load_prompts('judge').sha256}"
+
+    def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        return iter(asyncio.run(self._all(pairs, question)))
+
+    async def _all(self, pairs: Sequence[Pair], question: str) -> list[Verdict]:
+        with progress() as bar:
+            task = bar.add_task("judge", total=len(pairs), note="")
+
+            async def one(pair: Pair) -> Verdict:
+                found = await self._ask(pair, question)
+                bar.advance(task)
+                return found
+
+            return list(await asyncio.gather(*(one(pair) for pair in pairs)))
+
+    async def _ask(self, pair: Pair, question: str) -> Verdict:
+        text = ""
+        for sample in range(TRIES):
+            request = Request(
+                tuple(pair.messages(question)), 0.0 if sample == 0 else 0.7, 8, sample, f"{pair.id} {question}"
+            )
+            try:
+                text = (await self._asker.ask(request)).text
+            except TeacherError as error:
+                return Verdict("unparsed", answer=str(error))
+            if (verdict := parse(text)) is not None:
+                return Verdict(verdict, answer=text)
+        return Verdict("unparsed", answer=text)
+
+
+def parse(text: str) -> str | None:
+    """first, second or tie from an answer that is one of the digits, and nothing that needs interpretation."""
+    match = re.fullmatch(r"[\s\"'*(]*([012])[\s\"'*).]*", text)
+    return ANSWERS[match[1]] if match else None
+
+
+class FileJudge:
+    """Verdicts made elsewhere: JSONL rows with `key` (as `compare --pairs` wrote it) and `verdict`."""
+
+    def __init__(self, file: Path) -> None:
+        self.name = f"file:{file.name}:{sha256_file(file)[:16]}" if file.is_file() else f"file:{file.name}"
+        self._verdicts: dict[str, str] = {}
+        for number, row in enumerate(read_jsonl(file), 1):
+            verdict = row.get("verdict") if isinstance(row, dict) else None
+            if verdict not in ("first", "second", "tie", "unparsed") or not isinstance(row.get("key"), str):
+                raise EmpathyEdgeError(
+                    f"{file}: row {number}: needs 'key' and 'verdict' (first, second, tie or unparsed)."
+                )
+            self._verdicts[row["key"]] = verdict
+
+    def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        missing = [pair for pair in pairs if pair.key(question) not in self._verdicts]
+        if missing:
+            raise EmpathyEdgeError(
+                f"{self.name}: {len(missing)} of {len(pairs)} pairs have no verdict in it (first: {missing[0].id}, "
+                f"key {missing[0].key(question)}); texts or question are others than those that were judged."
+            )
+        for pair in pairs:
+            yield Verdict(self._verdicts[pair.key(question)])
+
+
+def record(judge: Judge, question: str, pair: Pair, verdict: Verdict) -> dict[str, Any]:
+    """A verdict's row on the disk."""
+    return {
+        "judge": judge.name,
+        "question": question,
+        "key": pair.key(question),
+        "id": pair.id,
+        **asdict(verdict),
+    }

@@ -1,0 +1,264 @@
+"""Commands that say how empathetic responses are: scores, comparisons, sheets for people, win rates, the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from empathy_edge.commands.options import EXAMPLES, out_option, path_type, update_option
+
+QUESTIONS = (
+    "overall", "cognitive", "affective", "compassionate", "emotional-reactions", "interpretations", "explorations",
+)  # fmt: skip
+"""What can be asked about two replies: the keys of prompts/judge.yaml."""
+
+
+@click.group()
+def score() -> None:
+    """Absolute empathy scores, 1 to 3: study what predicts them, train a scorer, rate responses."""
+
+
+def _embedding_option() -> Any:
+    return click.option(
+        "--embedding", default="all-MiniLM-L6-v2", show_default=True, help="A sentence-transformers model."
+    )
+
+
+@score.command(epilog=EXAMPLES + "  empathy-edge score study rated_responses_miti.csv --out study")
+@click.argument("data", type=path_type())
+@_embedding_option()
+@out_option()
+@update_option()
+def study(data: Path, embedding: str, out: Path, update: bool) -> None:
+    """Which features and classifiers tell how people rated the responses in DATA, beside the paper's figures.
+
+    Each accuracy is given on the paper's split and on folds in which no dialogue is in both training and test.
+    """
+    from empathy_edge.scoring.study import run as run_study
+
+    run_study(data=data, out=out, embedding=embedding, update=update)
+
+
+@score.command("train", epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json")
+@click.argument("data", type=path_type())
+@_embedding_option()
+@click.option("--out", required=True, type=path_type(), help="The file to write, JSON.")
+@click.option("--update", is_flag=True, help="Replace the file if there is one.")
+def train_scorer(data: Path, embedding: str, out: Path, update: bool) -> None:
+    """Train a scorer on the rated responses in DATA and measure it on dialogues that it did not see."""
+    from empathy_edge.scoring.scorer import train
+
+    train(data=data, file=out, embedding=embedding, update=update)
+
+
+@score.command(
+    epilog=EXAMPLES + "  empathy-edge score rate responses/base.jsonl responses/tuned.jsonl \\\n"
+    "      --dialogues rows/test.jsonl --scorer scorer.json --out scores.jsonl"
+)
+@click.argument("responses", nargs=-1, required=True, type=path_type())
+@click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
+@click.option("--scorer", required=True, type=path_type(), help="What `score train` wrote.")
+@click.option("--out", type=path_type(), help="Also write every score with its reasons to this new file.")
+def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path | None) -> None:
+    """Score RESPONSES (files that `respond` wrote), each with the features that moved its score most."""
+    from empathy_edge.scoring.command import rate as rate_all
+
+    rate_all(responses, dialogues, scorer, out)
+
+
+def _question_option(**more: Any) -> Any:
+    return click.option(
+        "--question",
+        type=click.Choice(QUESTIONS),
+        help="What is asked about the two replies; the words are in prompts/judge.yaml.",
+        **more,
+    )
+
+
+@click.command(
+    epilog=EXAMPLES
+    + "  empathy-edge compare responses/tuned.jsonl responses/base.jsonl --dialogues rows/test.jsonl \\\n"
+    "      --judge local:judge.gguf --question affective --question cognitive --out compared\n"
+    "  empathy-edge compare a.jsonl b.jsonl --dialogues rows/test.jsonl --judge file:verdicts.jsonl --out compared"
+)
+@click.argument("first", type=path_type())
+@click.argument("second", type=path_type())
+@click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
+@click.option("--judge", required=True, help="local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl.")
+@_question_option(multiple=True, default=("overall",), show_default=True)
+@click.option("--base-url", help="Of openai: the endpoint; the key comes from OPENAI_API_KEY.")
+@click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256))
+@click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this.")
+@click.option("--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent.")
+@out_option()
+def compare(
+    first: Path,
+    second: Path,
+    dialogues: Path,
+    judge: str,
+    question: tuple[str, ...],
+    base_url: str | None,
+    parallel: int,
+    max_calls: int | None,
+    max_cost: float | None,
+    out: Path,
+) -> None:
+    """Compare the responses of two files that `respond` wrote: both orders, ties, intervals, and what could have faked it.
+
+    Verdicts are kept in --out; run again, or with another question, it asks only what it does not know yet.
+    """
+    from empathy_edge.bench.compare import run as run_compare
+    from empathy_edge.bench.judges import judged_by
+
+    with judged_by(judge, base_url, parallel, max_calls, max_cost) as opened:
+        run_compare(first=first, second=second, dialogues=dialogues, judge=opened, questions=list(question), out=out)
+
+
+@click.group()
+def sheet() -> None:
+    """Let people judge: blinded, shuffled pairs as CSV and as a page for the keyboard, and their answers read back."""
+
+
+@sheet.command(
+    "make", epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet"
+)
+@click.argument("first", type=path_type())
+@click.argument("second", type=path_type())
+@click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
+@_question_option(default="overall", show_default=True)
+@click.option("--max-pairs", type=click.IntRange(1), help="Draw so many pairs.")
+@click.option("--seed", default=0, show_default=True, help="For the draw and the order of each pair.")
+@click.option("--out", required=True, type=path_type(), help="A new folder.")
+def make_sheet(
+    first: Path, second: Path, dialogues: Path, question: str, max_pairs: int | None, seed: int, out: Path
+) -> None:
+    """Write sheet.csv and sheet.html; a rater opens the page in a browser, and sends back answers.csv."""
+    from empathy_edge.bench.sheet import make
+    from empathy_edge.console import say
+
+    pairs = make(
+        first=first, second=second, dialogues=dialogues, question=question, out=out, most=max_pairs, seed=seed
+    )
+    say(f"{pairs} pairs in {out / 'sheet.html'} and {out / 'sheet.csv'}")
+
+
+@sheet.command(
+    "read",
+    epilog=EXAMPLES + "  empathy-edge sheet read anna.csv ben.csv --first a.jsonl --second b.jsonl \\\n"
+    "      --dialogues rows/test.jsonl --out verdicts.jsonl",
+)
+@click.argument("answers", nargs=-1, required=True, type=path_type())
+@click.option("--first", required=True, type=path_type(), help="The same files as for `sheet make`.")
+@click.option("--second", required=True, type=path_type())
+@click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
+@_question_option(default="overall", show_default=True)
+@click.option("--out", required=True, type=path_type(), help="The verdicts' new file, for `compare --judge file:…`.")
+def read_sheet(
+    answers: tuple[Path, ...], first: Path, second: Path, dialogues: Path, question: str, out: Path
+) -> None:
+    """Read raters' ANSWERS (sheet.csv filled in, or what the page saved) and show how far they agree."""
+    from empathy_edge.bench.sheet import read
+
+    read(answers=list(answers), first=first, second=second, dialogues=dialogues, question=question, out=out)
+
+
+@click.command(epilog=EXAMPLES + "  empathy-edge power --margin 0.05 --ties 0.3")
+@click.option("--margin", default=0.05, show_default=True, type=click.FloatRange(0.005, 0.5))
+@click.option(
+    "--ties", default=0.0, show_default=True, type=click.FloatRange(0, 0.99), help="Share of ties expected."
+)
+@click.option("--power", "chance", default=0.8, show_default=True, type=click.FloatRange(0.5, 0.999))
+def power(margin: float, ties: float, chance: float) -> None:
+    """How many prompts show that an artifact loses no more than MARGIN of the win rate against its original."""
+    from empathy_edge.bench.stats import prompts_needed
+
+    click.echo(
+        f"{prompts_needed(margin, ties, chance)} prompts show, with a chance of {chance:.0%}, that an artifact as good as its "
+        f"original wins at least {0.5 - margin:.1%} against it (one-sided 95 %, {ties:.0%} ties)."
+    )
+
+
+@click.command(
+    epilog=EXAMPLES + "  empathy-edge winrate --rows rows --base smollm2-135m --checkpoint exported/merged "
+    "exported/gguf-q4_0 --out compared"
+)
+@click.argument("artifacts", nargs=-1, type=path_type())
+@click.option(
+    "--rows",
+    required=True,
+    type=path_type(),
+    help="The folder that `distill` made: test split and judge's pairs.",
+)
+@click.option("--base", required=True, help="The model before fine-tuning.")
+@click.option("--checkpoint", required=True, type=path_type(), help="The merged checkpoint.")
+@click.option("--max-prompts", type=click.IntRange(1), help="Use only the first prompts of the test split.")
+@out_option()
+@update_option()
+def winrate(
+    artifacts: tuple[Path, ...],
+    rows: Path,
+    base: str,
+    checkpoint: Path,
+    max_prompts: int | None,
+    out: Path,
+    update: bool,
+) -> None:
+    """Let base, fine-tuned model and ARTIFACTS answer the test split, and compare the responses pairwise."""
+    from empathy_edge.bench.winrate import run as run_stage
+    from empathy_edge.models import checkpoint_of
+    from empathy_edge.recipe import GateSettings, WinrateSettings
+
+    arms = {
+        "base": checkpoint_of(base).path,
+        "fine-tuned": checkpoint,
+        **{item.name: item for item in artifacts},
+    }
+    run_stage(
+        arms=arms,
+        test=rows / "test.jsonl",
+        pairs=rows / "preference.jsonl",
+        control=rows / "control.jsonl",
+        out=out,
+        settings=WinrateSettings(max_prompts=max_prompts),
+        minimum_accuracy=GateSettings().min_judge_accuracy,
+        update=update,
+    )
+
+
+@click.command(epilog=EXAMPLES + "  empathy-edge gate compared --out judged")
+@click.argument("compared", type=path_type())
+@click.option(
+    "--min-win-rate",
+    default=0.45,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="What the lower bound of the win rate against the fine-tuned model must reach.",
+)
+@click.option(
+    "--min-format-ok",
+    default=0.95,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="The share of responses that must be well-formed.",
+)
+@out_option()
+@update_option()
+def gate(compared: Path, min_win_rate: float, min_format_ok: float, out: Path, update: bool) -> None:
+    """PASS, FAIL or INCONCLUSIVE for each artifact in the folder COMPARED that `winrate` made.
+
+    Exit code 0 for PASS and INCONCLUSIVE, 1 for FAIL. A judge that is not certified never gives PASS.
+    """
+    from empathy_edge.bench import gate as stage
+    from empathy_edge.errors import VerdictFailed
+    from empathy_edge.recipe import GateSettings
+
+    settings = GateSettings(min_win_rate=min_win_rate, min_format_ok=min_format_ok)
+    verdicts = stage.run(winrate=compared, out=out, settings=settings, update=update)["results"]["verdicts"]
+    if stage.overall(verdicts) == "FAIL":
+        raise VerdictFailed("The gate says FAIL.")
+
+
+COMMANDS = (score, compare, sheet, power, winrate, gate)
+"""In the order of the road."""

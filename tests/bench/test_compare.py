@@ -1,0 +1,252 @@
+"""Comparisons show what could have faked them: order, length, answers that cannot be read; and sheets are blind."""
+
+import csv
+import json
+import os
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from empathy_edge.bench import compare, sheet
+from empathy_edge.bench.judges import FileJudge, LocalJudge, Pair, Verdict, judged_by, parse
+from empathy_edge.bench.stats import holm, prompts_needed
+from empathy_edge.prompts import load_prompts
+
+from empathy_edge.commands.judging import QUESTIONS
+from empathy_edge.dialogue import read_jsonl
+from empathy_edge.errors import EmpathyEdgeError
+from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
+from tests.llm.fault_server import FaultServer
+
+PROMPTS = 120
+
+
+@pytest.fixture(scope="session")
+def arms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Two arms' responses of random lengths; 'good' is in the better one of each pair, the first arm's in two of three."""
+    folder = tmp_path_factory.mktemp("arms")
+    chance = random.Random(0)
+    rows: list[list[dict[str, str]]] = [[], []]
+    for number in range(PROMPTS):
+        texts = [f"reply {number} " + "word " * chance.randint(1, 30) for _ in range(2)]
+        texts[number % 3 == 0] += "good"
+        for side, text in zip(rows, texts, strict=True):
+            side.append({"id": f"d{number}", "text": text.strip(), "finish_reason": "stop"})
+    said = [dialogue_row(id=f"d{n}", utterance=f"Thing {n} happened.", split="test") for n in range(PROMPTS)]
+    files = [write_rows(folder / f"{name}.jsonl", *side) for name, side in zip(("a", "b"), rows, strict=True)]
+    return files[0], files[1], write_rows(folder / "dialogues.jsonl", *said)
+
+
+class Artificial:
+    """A judge that is told how to be wrong: by place, by length, by saying something else."""
+
+    def __init__(self, rule: str) -> None:
+        self.name, self.rule, self.asked, self._chance = f"artificial {rule}", rule, 0, random.Random(1)
+
+    def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        for pair in pairs:
+            self.asked += 1
+            if self.rule == "place":
+                yield Verdict("first")
+            elif self.rule == "length":
+                yield Verdict("first" if len(pair.first.split()) > len(pair.second.split()) else "second")
+            elif self.rule == "mute" and self._chance.random() < 0.2:
+                yield Verdict("unparsed", answer="As an AI")
+            else:
+                yield Verdict("first" if "good" in pair.first else "second")
+
+
+def judged(arms: tuple[Path, Path, Path], rule: str, out: Path) -> dict:
+    first, second, dialogues = arms
+    result = compare.run(
+        first=first, second=second, dialogues=dialogues, judge=Artificial(rule), questions=["overall"], out=out
+    )
+    return result["questions"]["overall"]
+
+
+def test_a_fair_judge(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    found = judged(arms, "fair", tmp_path)
+    assert found["win_rate"]["mean"] == pytest.approx(2 / 3, abs=1e-4) and found["win_rate"]["low"] > 0.5
+    assert (found["wins"], found["losses"], found["ties"]) == (80, 40, 0)
+    assert found["order_flips"] == 0 and found["first_position_wins"]["share"] == 0.5 and found["p_holm"] < 0.01
+    assert 0.35 < found["longer_wins"]["share"] < 0.65
+    assert abs(found["length_adjusted"]["mean"] - 2 / 3) < 0.05
+    assert len(found["worst"]) == 10 and all("good" in row["second"] for row in found["worst"])
+    assert sum(item["n"] for item in found["by_emotion"].values()) == PROMPTS
+
+
+def test_a_judge_that_takes_the_first_place_tells_nothing(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    found = judged(arms, "place", tmp_path)
+    assert found["win_rate"]["mean"] == 0.5 and found["ties"] == PROMPTS and found["p_against_half"] == 1
+    assert found["first_position_wins"]["share"] == 1.0 and found["order_flips"] == 1.0
+
+
+def test_a_judge_of_length_is_seen(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    found = judged(arms, "length", tmp_path)
+    assert found["longer_wins"]["share"] == 1.0 and found["longer_wins"]["low"] > 0.9
+    assert abs(found["length_adjusted"]["mean"] - 0.5) < 0.15
+
+
+def test_answers_that_cannot_be_read_are_bounded(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    found = judged(arms, "mute", tmp_path)
+    assert 0.1 < found["unparsed"] < 0.3
+    low, high = found["win_rate_if_unparsed_lost"], found["win_rate_if_unparsed_won"]
+    assert low < found["win_rate"]["mean"] < high and high - low == pytest.approx(found["unparsed"], abs=1e-3)
+    assert low < 2 / 3 < high
+
+
+def test_a_length_that_is_the_arm_is_not_adjusted_for(tmp_path: Path) -> None:
+    ours = [{"id": f"d{n}", "text": "one two three four"} for n in range(60)]
+    theirs = [{"id": f"d{n}", "text": "one"} for n in range(60)]
+    points = {f"d{n}": float(n % 2) for n in range(60)}
+    found = compare._length(points, {r["id"]: r for r in ours}, {r["id"]: r for r in theirs})
+    assert found["length_adjusted"] is None and "cannot be told apart" in found["length_adjusted_why_not"]
+
+
+def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, second, dialogues = arms
+    judge = Artificial("fair")
+    common = {"first": first, "second": second, "dialogues": dialogues, "judge": judge, "out": tmp_path}
+    whole = compare.run(**common, questions=["overall"])
+    assert judge.asked == 2 * PROMPTS
+    lines = (tmp_path / "verdicts.jsonl").read_text().splitlines()
+    (tmp_path / "verdicts.jsonl").write_text(
+        "\n".join(lines[:100]) + '\n{"judge": "arti'
+    )  # a kill while it was writing
+    again = compare.run(**common, questions=["overall", "affective"])
+    assert judge.asked == 2 * PROMPTS + (2 * PROMPTS - 100) + 2 * PROMPTS
+    assert again["questions"]["overall"]["win_rate"] == whole["questions"]["overall"]["win_rate"]
+
+
+def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, second, dialogues = arms
+    common = ("--dialogues", dialogues, "--question", "cognitive")
+    result = run_command("sheet", "make", first, second, *common, "--max-pairs", "60", "--out", tmp_path / "s")
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "s/sheet.html").read_text()
+    assert "http" not in page and "a.jsonl" not in page and "d17" not in page  # nothing is fetched, no arm, no id
+    rows = list(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
+    assert len(rows) == 60 and set(rows[0]) == {"key", "situation", "utterance", "reply_1", "reply_2", "answer"}
+    ours = {row["text"] for row in read_jsonl(first)}
+    assert 15 < sum(row["reply_1"] in ours for row in rows) < 45  # the order is drawn
+    for name, wrong in (("anna", 0), ("ben", 6)):
+        with open(tmp_path / f"{name}.csv", "w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(["key", "answer"])
+            for number, row in enumerate(rows):
+                right = "1" if "good" in row["reply_1"] else "2"
+                writer.writerow([row["key"], {"1": "2", "2": "1"}[right] if number < wrong else right])
+    files = (tmp_path / "anna.csv", tmp_path / "ben.csv")
+    arguments = ("--first", first, "--second", second, *common, "--out", tmp_path / "verdicts.jsonl")
+    result = run_command("sheet", "read", *files, *arguments)
+    assert result.returncode == 0 and "Krippendorff's alpha 0." in result.stdout
+    verdicts = read_jsonl(tmp_path / "verdicts.jsonl")
+    assert len(verdicts) == 120 and sum(row["verdict"] == "tie" for row in verdicts) == 12
+    kept = {row["id"] for row in verdicts}
+    for file in (first, second):
+        write_rows(tmp_path / file.name, *(row for row in read_jsonl(file) if row["id"] in kept))
+    judge = f"file:{tmp_path / 'verdicts.jsonl'}"
+    compared = (
+        "compare",
+        tmp_path / "a.jsonl",
+        tmp_path / "b.jsonl",
+        *common,
+        "--judge",
+        judge,
+        "--out",
+        tmp_path / "c",
+    )
+    result = run_command(*compared)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "c/compared.json").read_text())["questions"]["cognitive"]
+    assert found["ties"] == 6 and found["win_rate"]["n"] == 60 and found["order_flips"] == 0
+    result = run_command("compare", first, second, *common, "--judge", judge, "--out", tmp_path / "d")
+    assert_one_clear_error(result, 2, "of 128 pairs have no verdict in it", "texts or question are others")
+    (tmp_path / "anna.csv").write_text("key,answer\nxyz,1\n")
+    result = run_command("sheet", "read", *files, *arguments[:-1], tmp_path / "no.jsonl")
+    assert_one_clear_error(result, 2, "line 2: the key 'xyz' is of no pair")
+
+
+def test_a_hostile_reply_stays_text_in_the_sheet(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    rows = [{"id": "d0", "text": "</script><script>alert(1)</script>"}]
+    first = write_rows(tmp_path / "x.jsonl", *rows)
+    second = write_rows(tmp_path / "y.jsonl", {"id": "d0", "text": "=HYPERLINK(1)"})
+    sheet.make(
+        first=first, second=second, dialogues=arms[2], question="overall", out=tmp_path / "s", most=None, seed=0
+    )
+    assert "<script>alert" not in (tmp_path / "s/sheet.html").read_text()
+    row = next(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
+    assert "'=HYPERLINK(1)" in (row["reply_1"], row["reply_2"])
+
+
+def test_a_local_judge_gives_probabilities(tiny_model: Path, arms: tuple[Path, Path, Path], exported: Path) -> None:
+    pairs = [Pair("d1", "s", "u", "good", "bad"), Pair("d1", "s", "u", "bad", "good")]
+    for model in (tiny_model, exported / "gguf-f16"):  # random weights: they would say anything but a digit
+        judge = LocalJudge(str(model))
+        verdicts = list(judge.compare(pairs, "overall"))
+        assert all(v.verdict == "unparsed" and 0 < v.first < 1 for v in verdicts)
+        assert verdicts[0].first != verdicts[1].first
+        logits = judge._runtime.next_logits(list(range(300, 340)))
+        again = judge._runtime.next_logits(list(range(300, 330)))
+        assert logits.shape == again.shape and abs(logits - again).max() > 0
+        judge._runtime.forget()
+        assert abs(judge._runtime.next_logits(list(range(300, 340))) - logits).max() < 2e-2
+
+
+def test_every_question_has_its_words() -> None:
+    assert set(load_prompts("judge").texts) == {"system", "pair", *QUESTIONS}
+    text = Pair("d", "It rained.", "I am wet.", "Oh no.", "Ha!").messages("affective")[1]["content"]
+    assert "It rained." in text and 'Reply 2: "Ha!"' in text and "fitting warmth" in text and "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [("1", "first"), (" 2.\n", "second"), ("**0**", "tie"), ("Reply 1", None), ("12", None), ("", None), ("1 or 2", None)],
+)  # fmt: skip
+def test_answers_are_read_strictly(text: str, verdict: str | None) -> None:
+    assert parse(text) == verdict
+
+
+def test_unknown_judges_and_bad_files_are_one_error(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    with (
+        pytest.raises(EmpathyEdgeError, match="give local:MODEL, openai:MODEL"),
+        judged_by("gpt", None, 1, None, None),
+    ):
+        pass
+    file = write_rows(tmp_path / "v.jsonl", {"key": "x", "verdict": "maybe"})
+    with pytest.raises(EmpathyEdgeError, match=r"v\.jsonl: row 1: needs 'key' and 'verdict'"):
+        FileJudge(file)
+    with pytest.raises(EmpathyEdgeError, match="row 1: needs 'id' and 'text'"):
+        compare.read_responses(file)
+
+
+def test_statistics_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == [0.03, 0.06, 0.06]
+    assert prompts_needed(0.05, 0.0) == 619 and prompts_needed(0.03, 0.0) == 1718
+
+
+def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """The endpoint answers in prose: each pair is asked for three times, in both orders, and nothing is dropped."""
+    first = write_rows(tmp_path / "x.jsonl", *read_jsonl(arms[0])[:5])
+    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+    with FaultServer(fault_rate=0.0) as server:
+        command = (
+            "compare",
+            first,
+            arms[1],
+            "--dialogues",
+            arms[2],
+            "--judge",
+            "openai:gpt-test",
+            "--base-url",
+            server.url,
+        )
+        result = run_command(*command, "--out", tmp_path / "out", env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.paid) == 5 * 2 * 3
+        run_command(*command, "--out", tmp_path / "again", env=environment)
+        assert server.requests == 5 * 2 * 3  # the ledger had them all
+    found = json.loads((tmp_path / "out/compared.json").read_text())["questions"]["overall"]
+    assert found["unparsed"] == 1.0 and found["win_rate"]["mean"] == 0.5
+    assert (found["win_rate_if_unparsed_lost"], found["win_rate_if_unparsed_won"]) == (0.0, 1.0)
