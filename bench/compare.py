@@ -33,11 +33,19 @@ _POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}
 
 
 def run(
-    *, first: Path, second: Path, dialogues: Path, judge: Judge, questions: Sequence[str], out: Path
+    *,
+    first: Path,
+    second: Path,
+    dialogues: Path,
+    judge: Judge,
+    questions: Sequence[str],
+    out: Path,
+    standing: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Compare the responses of two files (`respond` wrote them); writes `verdicts.jsonl` and `compared.json` into `out`.
 
-    Verdicts that are in `out` already are not asked for again, whichever run made them.
+    Verdicts that are in `out` already are not asked for again, whichever run made them. `standing` says for each question whether
+    the judge is certified for it (`certify.standing`); without it, it is not.
 
     Raises:
         EmpathyEdgeError: the files do not answer the same dialogues.
@@ -48,7 +56,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     ids = [name for name in ours if name in theirs]
     verdicts = {
-        question: _ask(judge, question, [spoken[name] for name in ids], ours, theirs, out) for question in questions
+        question: ask(judge, question, [spoken[name] for name in ids], ours, theirs, out)[0] for question in questions
     }
     found = {
         question: statistics(rows, ours, theirs, {name: spoken[name].emotion for name in ids})
@@ -56,6 +64,8 @@ def run(
     }
     for item, p in zip(found.values(), holm([item["p_against_half"] for item in found.values()]), strict=True):
         item["p_holm"] = p
+    for question, item in found.items():
+        item["judge"] = (standing or {}).get(question) or {"certified": False, "doubts": ["no certificate was given"]}
     result: dict[str, Any] = {
         "first": first.stem,
         "second": second.stem,
@@ -87,10 +97,14 @@ def _same_dialogues(
         raise EmpathyEdgeError(f"{dialogues}: lacks {len(unknown)} of the dialogues (first: {unknown[0]}).")
 
 
-def _ask(
+def ask(
     judge: Judge, question: str, dialogues: list[Dialogue], ours: dict[str, Any], theirs: dict[str, Any], out: Path
-) -> list[dict[str, Any]]:
-    """One row a dialogue: the verdicts of both orders, as the first arm's: first, second, tie or unparsed."""
+) -> tuple[list[dict[str, Any]], int]:
+    """One row a dialogue: the verdicts of both orders, as the first arm's: first, second, tie or unparsed.
+
+    Returns:
+        The rows, and how many verdicts were not known before.
+    """
     file = out / "verdicts.jsonl"
     known = {
         row["key"]: Verdict(row["verdict"], row["first"], row["answer"])
@@ -115,7 +129,7 @@ def _ask(
     for place in range(0, len(pairs), 2):
         forth, back = (known[pair.key(question)] for pair in pairs[place : place + 2])
         rows.append({"id": pairs[place].id, "verdicts": [forth.verdict, _BACK[back.verdict]]})
-    return rows
+    return rows, len(missing)
 
 
 def statistics(
@@ -276,14 +290,17 @@ def show(result: dict[str, Any]) -> None:
                 f"{item['order_flips']:.1%}",
                 _share(item["longer_wins"]),
                 f"{adjusted['mean']:.1%}" if adjusted else "not available",
+                "certified" if item["judge"]["certified"] else "UNCERTIFIED",
             ]
         )
     columns = ["question", "win rate", "p (Holm)", "ties", "unparsed", "shown first wins", "flips", "longer wins"]
     title = f"{result['first']} against {result['second']}, {result['prompts']} prompts, by {result['judge']}"
-    stdout.print(table(title, [*columns, "at equal length"], rows))
+    stdout.print(table(title, [*columns, "at equal length", "judge"], rows))
     for question, item in result["questions"].items():
         if not item["length_adjusted"]:
             stdout.print(f"  {question}, at equal length: not available, {item['length_adjusted_why_not']}.")
+        if not item["judge"]["certified"]:
+            stdout.print(f"  {question}: the judge is not certified: {'; '.join(item['judge']['doubts'])}.")
     stdout.print(f"  People preferred the longer response in {PEOPLE_PREFER_LONGER:.0%} of the paper's pairs.")
 
 

@@ -151,6 +151,7 @@ class ScorerJudge:
 
         self._scorer = load(file)
         self.name = f"scorer:{sha256_file(file)[:16]}"
+        self.seen = self._scorer.seen
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
         import pandas as pd

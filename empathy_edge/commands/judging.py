@@ -77,6 +77,48 @@ def _question_option(**more: Any) -> Any:
     )
 
 
+def _api_options(command: Any) -> Any:
+    for option in (
+        click.option("--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent."),
+        click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this."),
+        click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256)),
+        click.option("--base-url", help="Of openai: the endpoint; the key comes from OPENAI_API_KEY."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    epilog=EXAMPLES + "  empathy-edge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
+    "  empathy-edge certify openai:gpt-4o --data rated_responses_5way.csv --pairs 100 --max-cost 2 --out certificate"
+)
+@click.argument("judge")
+@click.option("--data", required=True, type=path_type(), help="Dialogues with rated responses, CSV or JSONL.")
+@_question_option(multiple=True, default=("overall",), show_default=True)
+@click.option("--pairs", default=200, show_default=True, type=click.IntRange(40), help="At most so many pairs.")
+@click.option("--seed", default=0, show_default=True)
+@_api_options
+@out_option()
+def certify(
+    judge: str,
+    data: Path,
+    question: tuple[str, ...],
+    pairs: int,
+    seed: int,
+    base_url: str | None,
+    parallel: int,
+    max_calls: int | None,
+    max_cost: float | None,
+    out: Path,
+) -> None:
+    """Test JUDGE (local:MODEL, openai:MODEL, scorer:FILE) on pairs that people rated 3 and 1; writes its certificate."""
+    from empathy_edge.bench.certify import run as run_certify
+    from empathy_edge.bench.judges import judged_by
+
+    with judged_by(judge, base_url, parallel, max_calls, max_cost) as opened:
+        run_certify(judge=opened, data=data, questions=list(question), pairs=pairs, seed=seed, out=out)
+
+
 @click.command(
     epilog=EXAMPLES
     + "  empathy-edge compare responses/tuned.jsonl responses/base.jsonl --dialogues rows/test.jsonl \\\n"
@@ -88,10 +130,8 @@ def _question_option(**more: Any) -> Any:
 @click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
 @click.option("--judge", required=True, help="local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl.")
 @_question_option(multiple=True, default=("overall",), show_default=True)
-@click.option("--base-url", help="Of openai: the endpoint; the key comes from OPENAI_API_KEY.")
-@click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256))
-@click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this.")
-@click.option("--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent.")
+@_api_options
+@click.option("--certificate", type=path_type(), help="What `certify` wrote for this judge.")
 @out_option()
 def compare(
     first: Path,
@@ -103,17 +143,27 @@ def compare(
     parallel: int,
     max_calls: int | None,
     max_cost: float | None,
+    certificate: Path | None,
     out: Path,
 ) -> None:
     """Compare the responses of two files that `respond` wrote: both orders, ties, intervals, and what could have faked it.
 
     Verdicts are kept in --out; run again, or with another question, it asks only what it does not know yet.
     """
+    from empathy_edge.bench.certify import standing
     from empathy_edge.bench.compare import run as run_compare
     from empathy_edge.bench.judges import judged_by
 
     with judged_by(judge, base_url, parallel, max_calls, max_cost) as opened:
-        run_compare(first=first, second=second, dialogues=dialogues, judge=opened, questions=list(question), out=out)
+        run_compare(
+            first=first,
+            second=second,
+            dialogues=dialogues,
+            judge=opened,
+            questions=list(question),
+            out=out,
+            standing=standing(certificate, opened, question),
+        )
 
 
 @click.group()
@@ -260,5 +310,5 @@ def gate(compared: Path, min_win_rate: float, min_format_ok: float, out: Path, u
         raise VerdictFailed("The gate says FAIL.")
 
 
-COMMANDS = (score, compare, sheet, power, winrate, gate)
+COMMANDS = (score, certify, compare, sheet, power, winrate, gate)
 """In the order of the road."""

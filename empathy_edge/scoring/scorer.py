@@ -14,7 +14,7 @@ import numpy as np
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.run import read_json, sha256_file, write_json
+from empathy_edge.run import read_json, sha256_file, sha256_json, write_json
 from empathy_edge.scoring.classifiers import RATINGS, classifiers
 from empathy_edge.scoring.embeddings import embed
 from empathy_edge.scoring.features import Block, Embedded, Form, Nearness, Words
@@ -39,6 +39,7 @@ class Scorer:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         self.content = content
+        self._dialogues = set(content["dialogues"])
         self._weights = np.array(content["weights"])
         self._bias = np.array(content["bias"])
         words = content["words"]
@@ -51,6 +52,10 @@ class Scorer:
     def figures(self) -> dict[str, Any]:
         """How good it is on dialogues that it did not see."""
         return dict(self.content["figures"])
+
+    def seen(self, dialogue: str) -> bool:
+        """Whether it was trained on responses to this dialogue."""
+        return _short_hash(dialogue) in self._dialogues
 
     def score(self, rows: pd.DataFrame) -> tuple[np.ndarray, list[list[tuple[str, float]]]]:
         """Score responses (columns situation, speaker_uttr, response).
@@ -93,6 +98,7 @@ def train(*, data: Path, file: Path, embedding: str, update: bool = False) -> Sc
     content = {
         "format": FORMAT,
         "data": {"file": data.name, "sha256": sha256_file(data), "responses": len(chosen)},
+        "dialogues": sorted({_short_hash(name) for name in chosen["dialog_id"]}),
         "embedding": embedding,
         "probe": _rounded(embed([PROBE], embedding)[0]),
         "features": FEATURES,
@@ -120,7 +126,11 @@ def load(file: Path) -> Scorer:
     try:
         columns = len(content["words"]) + len(Form.names) + len(Nearness.names)
         shapes = [np.array(content[key], dtype=float).shape for key in ("weights", "average", "bias")]
-        fits = shapes == [(len(RATINGS), columns), (columns,), (len(RATINGS),)]
+        fits = isinstance(content["dialogues"], list) and shapes == [
+            (len(RATINGS), columns),
+            (columns,),
+            (len(RATINGS),),
+        ]
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
@@ -140,6 +150,10 @@ def describe(figures: dict[str, Any]) -> str:
         f"accuracy {grouped['mean']:.1f} % [{grouped['low']:.1f}, {grouped['high']:.1f}] (chance 33.3), "
         f"a 3 above a 1 in {order['mean']:.0f} % [{order['low']:.0f}, {order['high']:.0f}] of {figures['order_pairs']} pairs"
     )
+
+
+def _short_hash(dialogue: str) -> str:
+    return sha256_json(dialogue)[:10]
 
 
 def expected(chances: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from empathy_edge.bench import compare, sheet
+from empathy_edge.bench import certify, compare, sheet
 from empathy_edge.bench.judges import FileJudge, LocalJudge, Pair, Verdict, judged_by, parse
 from empathy_edge.bench.stats import holm, prompts_needed
 from empathy_edge.prompts import load_prompts
@@ -192,6 +192,52 @@ def test_a_local_judge_gives_probabilities(tiny_model: Path, arms: tuple[Path, P
         assert logits.shape == again.shape and abs(logits - again).max() > 0
         judge._runtime.forget()
         assert abs(judge._runtime.next_logits(list(range(300, 340))) - logits).max() < 2e-2
+
+
+@pytest.fixture(scope="session")
+def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dialogues whose response rated 3 has 'good' in it, of lengths that tell nothing."""
+    chance = random.Random(2)
+    rows = []
+    for number in range(PROMPTS):
+        texts = {rating: f"reply {number} " + "word " * chance.randint(1, 30) for rating in (3, 1)}
+        responses = [
+            {"source": f"s{rating}", "text": text + ("good" if rating == 3 else ""), "rating": rating}
+            for rating, text in texts.items()
+        ]
+        rows.append(dialogue_row(id=f"d{number}", utterance=f"Thing {number}.", responses=responses))
+    return write_rows(tmp_path_factory.mktemp("rated") / "rated.jsonl", *rows)
+
+
+@pytest.mark.parametrize(
+    ("rule", "doubt"),
+    [
+        ("fair", None),
+        ("place", "its verdict turns with the order in 100% of pairs; what it is shown first wins in 100%"),
+        ("length", "the longer response wins in 100% (by people: 51%)"),
+        ("mute", "of its answers cannot be read"),
+    ],
+)
+def test_a_certificate_says_how_a_judge_errs(rule: str, doubt: str | None, rated: Path, tmp_path: Path) -> None:
+    judge = Artificial(rule)
+    made = certify.run(judge=judge, data=rated, questions=["overall"], pairs=100, seed=0, out=tmp_path)
+    item = made["questions"]["overall"]
+    assert item["certified"] == (doubt is None), item["doubts"]
+    assert doubt is None or doubt in "; ".join(item["doubts"])
+    file = tmp_path / "certificate.json"
+    known = certify.standing(file, judge, ["overall", "affective"])
+    assert known["overall"]["certified"] == (doubt is None) and not known["affective"]["certified"]
+    with pytest.raises(EmpathyEdgeError, match="is of another judge"):
+        certify.standing(file, Artificial("other"), ["overall"])
+    assert not certify.standing(None, judge, ["overall"])["overall"]["certified"]
+
+
+def test_a_judge_is_not_tested_on_what_it_has_seen(rated: Path, tmp_path: Path) -> None:
+    judge = Artificial("fair")
+    judge.seen = lambda name: int(name[1:]) >= 20  # type: ignore[attr-defined]
+    with pytest.raises(EmpathyEdgeError, match="20 dialogues that the judge has not seen"):
+        certify.run(judge=judge, data=rated, questions=["overall"], pairs=100, seed=0, out=tmp_path)
+    assert judge.asked == 0
 
 
 def test_every_question_has_its_words() -> None:

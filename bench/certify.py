@@ -1,0 +1,165 @@
+"""May this judge judge? It compares pairs that people rated 3 and 1, and a certificate says how often it agrees, and how it errs.
+
+One person rated each response, so nobody agrees with the ratings always: sentence embeddings with a linear classifier order about 65 % of
+such pairs as rated. What counts is that a judge is surely better than chance, does not go by the order or by length, and answers.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.console import out as stdout
+from empathy_edge.console import table
+from empathy_edge.dialogue import Dialogue, read_dialogues
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.run import read_json, sha256_file, write_json
+
+from .compare import PEOPLE_PREFER_LONGER, ask, statistics
+from .judges import Judge
+
+THRESHOLDS = {
+    "agreement_low": 0.55,  # lower end of the 95 % interval: surely better than chance, and by something
+    "order_flips": 0.25,  # of pairs; MT-Bench's GPT-4 has 13 %
+    "first_position": 0.15,  # from one half
+    "longer_wins": 0.15,  # from what people prefer
+    "unparsed": 0.05,  # of answers
+}
+"""What a judge must keep; a share each."""
+
+FEWEST = 40
+
+
+def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed: int, out: Path) -> dict[str, Any]:
+    """Test a judge on `data` (dialogues with rated responses); writes `certificate.json` and every verdict into `out`.
+
+    Args:
+        judge: who is tested.
+        data: the paper's CSV, or our JSONL; of each dialogue one pair is drawn, rated 3 and 1.
+        questions: each is tested by itself; the ratings are of empathy as a whole.
+        pairs: at most so many.
+        seed: for the draw.
+        out: the folder; verdicts that are there already are not asked for again.
+    """
+    dialogues = [item for item in read_dialogues(data) if not getattr(judge, "seen", lambda _: False)(item.id)]
+    better, worse = _drawn(dialogues, pairs, seed)
+    if len(better) < FEWEST:
+        raise EmpathyEdgeError(
+            f"{data}: {len(better)} dialogues that the judge has not seen have a response rated 3 and one rated 1; "
+            f"needed: {FEWEST}. A scorer is tested on data that it was not trained on."
+        )
+    spoken = [item for item in dialogues if item.id in better]
+    out.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for question in questions:
+        start = time.perf_counter()
+        rows, asked = ask(judge, question, spoken, better, worse, out)
+        seconds = time.perf_counter() - start
+        item = statistics(rows, better, worse, {dialogue.id: dialogue.emotion for dialogue in spoken})
+        item["seconds_per_verdict"] = round(seconds / asked, 3) if asked else None
+        item["doubts"] = doubts(item)
+        item["certified"] = not item["doubts"]
+        found[question] = {key: value for key, value in item.items() if key not in ("by_emotion", "worst")}
+    longer = [len(better[name]["text"].split()) - len(worse[name]["text"].split()) for name in better]
+    certificate = {
+        "judge": judge.name,
+        "data": {"file": data.name, "sha256": sha256_file(data)},
+        "pairs": len(better),
+        "seed": seed,
+        "thresholds": THRESHOLDS,
+        "longer_is_better_by_people": round(sum(x > 0 for x in longer) / sum(x != 0 for x in longer), 4),
+        "questions": found,
+    }
+    write_json(out / "certificate.json", certificate)
+    show(certificate)
+    return certificate
+
+
+def _drawn(dialogues: list[Dialogue], pairs: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """By dialogue, a response rated 3 and one rated 1."""
+    chance = random.Random(seed)
+    better: dict[str, Any] = {}
+    worse: dict[str, Any] = {}
+    for item in chance.sample(dialogues, len(dialogues)):
+        rated = {
+            rating: [response.text for response in item.responses if response.rating == rating] for rating in (3, 1)
+        }
+        if rated[3] and rated[1] and len(better) < pairs:
+            better[item.id] = {"text": chance.choice(rated[3])}
+            worse[item.id] = {"text": chance.choice(rated[1])}
+    return better, worse
+
+
+def doubts(item: dict[str, Any]) -> list[str]:
+    """Why a judge may not judge, from its figures; nothing where it may."""
+    rate, position, longer = item["win_rate"], item["first_position_wins"]["share"], item["longer_wins"]["share"]
+    found = []
+    if rate["low"] < THRESHOLDS["agreement_low"]:
+        found.append(
+            f"its agreement with people may be as low as {rate['low']:.0%} (needed: {THRESHOLDS['agreement_low']:.0%})"
+        )
+    if item["order_flips"] > THRESHOLDS["order_flips"]:
+        found.append(f"its verdict turns with the order in {item['order_flips']:.0%} of pairs")
+    if position is not None and abs(position - 0.5) > THRESHOLDS["first_position"]:
+        found.append(f"what it is shown first wins in {position:.0%}")
+    if longer is not None and abs(longer - PEOPLE_PREFER_LONGER) > THRESHOLDS["longer_wins"]:
+        found.append(f"the longer response wins in {longer:.0%} (by people: {PEOPLE_PREFER_LONGER:.0%})")
+    if item["unparsed"] > THRESHOLDS["unparsed"]:
+        found.append(f"{item['unparsed']:.0%} of its answers cannot be read")
+    return found
+
+
+def standing(certificate: Path | None, judge: Judge, questions: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """For each question whether this judge is certified for it, and why not.
+
+    Raises:
+        EmpathyEdgeError: the certificate is of another judge (another model, other prompts).
+    """
+    if certificate is None:
+        return {question: {"certified": False, "doubts": ["no certificate was given"]} for question in questions}
+    content = read_json(certificate)
+    if not isinstance(content, dict) or not isinstance(content.get("questions"), dict):
+        raise EmpathyEdgeError(f"{certificate}: is no certificate; `empathy-edge certify` writes one.")
+    if content.get("judge") != judge.name:
+        raise EmpathyEdgeError(
+            f"{certificate}: is of another judge ({content.get('judge')}, not {judge.name}): another model or other prompts."
+        )
+    asked: dict[str, Any] = content["questions"]
+    return {
+        question: {key: asked[question][key] for key in ("certified", "doubts", "win_rate")}
+        if question in asked
+        else {"certified": False, "doubts": [f"its certificate does not cover the question '{question}'"]}
+        for question in questions
+    }
+
+
+def show(certificate: dict[str, Any]) -> None:
+    """Print a certificate."""
+    rows = []
+    for question, item in certificate["questions"].items():
+        rate, position, longer = item["win_rate"], item["first_position_wins"]["share"], item["longer_wins"]["share"]
+        rows.append(
+            [
+                question,
+                f"{rate['mean']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]",
+                f"{item['order_flips']:.0%}",
+                "–" if position is None else f"{position:.0%}",
+                "–" if longer is None else f"{longer:.0%}",
+                f"{item['unparsed']:.0%}",
+                "–" if item["seconds_per_verdict"] is None else f"{item['seconds_per_verdict']:.2f}",
+                "yes" if item["certified"] else "no",
+            ]
+        )
+    columns = ["question", "agrees with people", "flips", "shown first wins", "longer wins", "unparsed", "s/verdict"]
+    stdout.print(
+        table(f"{certificate['judge']}, {certificate['pairs']} pairs rated 3 and 1", [*columns, "certified"], rows)
+    )
+    for question, item in certificate["questions"].items():
+        for doubt in item["doubts"]:
+            stdout.print(f"  {question}: {doubt}.")
+    stdout.print(
+        f"  By people the longer one was better in {certificate['longer_is_better_by_people']:.0%} of these pairs."
+    )
