@@ -184,8 +184,9 @@ def _mean(verdicts: list[str], unparsed: float) -> float:
 def _p_against_half(points: list[float]) -> float:
     """Two-sided p of a mean of 1/2, by flipping the sign of each prompt's lead (a permutation test over prompts)."""
     leads = np.array(points) - 0.5
-    signs = np.random.default_rng(SEED).choice((-1.0, 1.0), (5000, len(leads)))
-    by_chance = np.abs((signs * leads).mean(1))
+    chance = np.random.default_rng(SEED)
+    means = [(chance.integers(0, 2, (500, len(leads)), dtype=np.int8) * 2 - 1) @ leads for _ in range(10)]
+    by_chance = np.abs(np.concatenate(means)) / len(leads)
     return round(float((1 + (by_chance >= abs(leads.mean()) - 1e-12).sum()) / (1 + len(by_chance))), 5)
 
 

@@ -1,45 +1,138 @@
-"""The verdict on each artifact: did it keep what fine-tuning gave? PASS, FAIL or INCONCLUSIVE, with the reasons."""
+"""The verdict on each artifact: did it keep what fine-tuning gave? PASS, FAIL or INCONCLUSIVE, with the reasons.
+
+FAIL needs evidence, PASS needs more of it. Two controls run along: the fine-tuned model against itself must not fail, and a model that
+was damaged on purpose must; where they misbehave, nothing passes.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
 
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table
+from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.recipe import GateSettings
-from empathy_edge.run import open_stage, read_json, write_json
+from empathy_edge.run import open_stage, read_json, write_atomically, write_json
 
 from .stats import sign_test
-from .winrate import BASE, FULL
+from .winrate import BASE, FULL, KNOWN_BAD
 
 SIGNIFICANT = 0.05
+RESAMPLES, SEED = 2000, 0
+LEAST_GAIN = 0.05
+"""A model whose win rate against the base is not surely this far above one half has no gain that could be kept or lost."""
+
+Points = dict[tuple[str, str], dict[str, float]]
+"""(first arm, second arm) → dialogue → the first arm's points."""
 
 
-def run(*, winrate: Path, out: Path, settings: GateSettings, update: bool = False) -> dict[str, Any]:
-    """Judge every artifact of a `winrate` folder; writes `gate.json` and shows the verdicts."""
-    stage = open_stage(out, "gate", settings=settings.model_dump(), inputs={"winrate": winrate}, update=update)
+def run(
+    *,
+    winrate: Path,
+    out: Path,
+    settings: GateSettings,
+    verify: Path | None = None,
+    update: bool = False,
+) -> dict[str, Any]:
+    """Judge every artifact of a `winrate` folder; writes `gate.json`, `gate.md` and `junit.xml`, and shows the verdicts.
+
+    Args:
+        winrate: the folder that `winrate` made.
+        out: the stage's folder.
+        settings: the bounds.
+        verify: the folder that `verify` made, to tell where a loss comes from.
+        update: do it again where inputs or settings changed.
+    """
+    inputs = {"winrate": winrate} | ({"verify": verify} if verify else {})
+    stage = open_stage(out, "gate", settings=settings.model_dump(), inputs=inputs, update=update)
     if not stage.done:
         result = read_json(winrate / "winrate.json")
-        arms = [arm for arm in result["format"] if arm not in (BASE, FULL)]
+        arms = [arm for arm in result["format"] if arm not in (BASE, FULL, KNOWN_BAD)]
         if not arms:
             raise EmpathyEdgeError(f"{winrate}: no artifact was compared, so there is nothing to judge.")
-        verdicts = {arm: decide(arm, result, settings) for arm in arms}
+        points = _points(winrate / "verdicts.jsonl")
+        controls = check_controls(result, points, settings)
+        verdicts = {arm: decide(arm, result, settings, points, controls["doubts"]) for arm in arms}
+        rows = {row["artifact"]: row for row in read_json(verify / "verify.json")} if verify else {}
+        for arm, item in verdicts.items():
+            item["diagnosis"] = diagnose(arm, rows, settings)
         write_json(out / "gate.json", verdicts)
-        stage.finish(verdicts=verdicts)
-    show(stage.manifest["results"]["verdicts"])
+        write_atomically(out / "gate.md", "\n".join(markdown(verdicts, controls)) + "\n")
+        write_atomically(out / "junit.xml", junit(verdicts))
+        stage.finish(verdicts=verdicts, controls=controls)
+    show(stage.manifest["results"]["verdicts"], stage.manifest["results"]["controls"])
     return stage.manifest
 
 
-def decide(arm: str, result: dict[str, Any], settings: GateSettings) -> dict[str, Any]:
+def _points(file: Path) -> Points:
+    found: Points = {}
+    for row in read_jsonl(file):
+        found.setdefault((row["first"], row["second"]), {})[row["id"]] = row["points"]
+    return found
+
+
+def decide(
+    arm: str,
+    result: dict[str, Any],
+    settings: GateSettings,
+    points: Points | None = None,
+    void: list[str] | None = None,
+) -> dict[str, Any]:
     """The verdict on one artifact.
 
-    FAIL needs evidence: significantly fewer well-formed responses than the fine-tuned model on the same prompts, or a
-    win rate against it whose 95 % interval lies wholly below the bound, by a certified judge. PASS needs the one-sided
-    95 % lower bound above it, a certified judge, and well-formed responses. All else is INCONCLUSIVE.
+    FAIL needs evidence: significantly fewer well-formed responses than the fine-tuned model on the same prompts; or, by a
+    certified judge, a win rate against it or a gain kept whose 95 % interval lies wholly below the bound. PASS needs the one-sided
+    95 % lower bounds above them, a certified judge, well-formed responses, and controls that behaved. All else is INCONCLUSIVE.
+
+    Args:
+        arm: the artifact's name.
+        result: what `winrate` wrote.
+        settings: the bounds.
+        points: each dialogue's points, for the gain kept; without them it is left out.
+        void: why the controls let nothing pass.
     """
-    fails, doubts = [], []
+    fails: list[str] = []
+    doubts: list[str] = list(void or [])
+    certified = result["judge"]["certified"]
+    formed = _check_format(arm, result, settings, fails, doubts)
+    rate = _rate(result, arm, FULL)["win_rate"]
+    shown = f"win rate against fine-tuned {rate['mean']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n={rate['n']}"
+    if rate["high"] < settings.min_win_rate:
+        (fails if certified else doubts).append(f"{shown}: below {settings.min_win_rate:.0%}")
+    elif rate["lower_bound_one_sided"] < settings.min_win_rate:
+        doubts.append(
+            f"{shown}: its one-sided lower bound {rate['lower_bound_one_sided']:.1%} does not reach "
+            f"{settings.min_win_rate:.0%}; more prompts would tell"
+        )
+    gain = gain_retained(arm, points) if points is not None else None
+    if gain is not None:
+        kept = f"{gain['mean']:.0%} [{gain['low']:.0%}, {gain['high']:.0%}] of the gain over the base is kept"
+        if gain["lead_low"] < LEAST_GAIN:
+            doubts.append(
+                f"the fine-tuned model's own lead over the base may be as low as {gain['lead_low']:.1%}: "
+                "there is no sure gain that could be kept"
+            )
+        elif gain["high"] < settings.min_gain_retained:
+            (fails if certified else doubts).append(f"{kept}: below {settings.min_gain_retained:.0%}")
+        elif gain["lower_bound_one_sided"] < settings.min_gain_retained:
+            doubts.append(f"{kept}: its one-sided lower bound does not reach {settings.min_gain_retained:.0%}")
+    if not certified:
+        doubts.append(f"the judge is not certified: {'; '.join(result['judge']['doubts'])}")
+    return {
+        "verdict": "FAIL" if fails else "INCONCLUSIVE" if doubts else "PASS",
+        "reasons": [*fails, *doubts] or [f"{shown}; {formed:.1%} well-formed"],
+        "gain_retained": gain,
+    }
+
+
+def _check_format(
+    arm: str, result: dict[str, Any], settings: GateSettings, fails: list[str], doubts: list[str]
+) -> float:
     compared = _rate(result, arm, FULL)
     formed, full = result["format"][arm]["ok"], result["format"][FULL]["ok"]
     worse, better = compared["only_second_well_formed"], compared["only_first_well_formed"]
@@ -54,30 +147,118 @@ def decide(arm: str, result: dict[str, Any], settings: GateSettings) -> dict[str
             f"{formed:.1%} of responses are well-formed (bound {settings.min_format_ok:.0%}), of the fine-tuned model's "
             f"{full:.1%}"
         )
-    rate = compared["win_rate"]
-    certified = result["judge"]["certified"]
-    shown = f"win rate against fine-tuned {rate['mean']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n={rate['n']}"
-    if rate["high"] < settings.min_win_rate:
-        (fails if certified else doubts).append(f"{shown}: below {settings.min_win_rate:.0%}")
-    elif rate["lower_bound_one_sided"] < settings.min_win_rate:
-        doubts.append(
-            f"{shown}: its one-sided lower bound {rate['lower_bound_one_sided']:.1%} does not reach "
-            f"{settings.min_win_rate:.0%}; more prompts would tell"
-        )
-    if not certified:
-        doubts.append(f"the judge is not certified: {'; '.join(result['judge']['doubts'])}")
+    return float(formed)
+
+
+def gain_retained(arm: str, points: Points) -> dict[str, float]:
+    """(win rate of the artifact against the base − ½) / (that of the fine-tuned model − ½), by bootstrap over prompts.
+
+    `lead_low` is the lower end of the fine-tuned model's own lead. Where that comes near 0 the ratio has no sense.
+    """
+    ours, full = points[(arm, BASE)], points[(FULL, BASE)]
+    ids = sorted(set(ours) & set(full))
+    leads = np.array([[ours[name], full[name]] for name in ids]) - 0.5
+    drawn = np.random.default_rng(SEED).integers(0, len(ids), (RESAMPLES, len(ids)))
+    means = leads[drawn].mean(1)
+    safe = np.where(np.abs(means[:, 1]) < 1e-6, 1e-6, means[:, 1])
+    ratios = means[:, 0] / safe
+    whole = leads.mean(0)
     return {
-        "verdict": "FAIL" if fails else "INCONCLUSIVE" if doubts else "PASS",
-        "reasons": [*fails, *doubts] or [f"{shown}; {formed:.1%} well-formed"],
+        "mean": round(float(whole[0] / (whole[1] or 1e-6)), 4),
+        "low": round(float(np.percentile(ratios, 2.5)), 4),
+        "high": round(float(np.percentile(ratios, 97.5)), 4),
+        "lower_bound_one_sided": round(float(np.percentile(ratios, 5)), 4),
+        "lead_low": round(float(np.percentile(means[:, 1], 2.5)), 4),
     }
 
 
-def show(verdicts: dict[str, dict[str, Any]]) -> None:
-    """Print the verdicts as a table."""
-    rows = [[arm, item["verdict"], "\n".join(item["reasons"])] for arm, item in verdicts.items()]
+def check_controls(result: dict[str, Any], points: Points, settings: GateSettings) -> dict[str, Any]:
+    """Does the measurement prove itself? The fine-tuned model must be as good as itself, and the damaged one must fail."""
+    doubts = []
+    same = points.get((FULL, FULL), {})
+    found: dict[str, Any] = {
+        "fine-tuned against itself": round(float(np.mean([*same.values()])), 4) if same else None
+    }
+    if not same:
+        doubts.append("the fine-tuned model was not compared with itself")
+    elif found["fine-tuned against itself"] < settings.min_win_rate:
+        doubts.append(f"the fine-tuned model loses against itself ({found['fine-tuned against itself']:.1%})")
+    if KNOWN_BAD not in result["format"]:
+        return found | {"known-bad": None, "doubts": [*doubts, "no known-bad model was compared"]}
+    bad = decide(KNOWN_BAD, result, settings, points)
+    if bad["verdict"] != "FAIL":
+        doubts.append("a model that was damaged on purpose does not fail: this comparison cannot see damage")
+    return found | {"known-bad": bad["verdict"], "known_bad_reasons": bad["reasons"], "doubts": doubts}
+
+
+def diagnose(arm: str, verified: dict[str, dict[str, Any]], settings: GateSettings) -> list[str]:
+    """Where a loss comes from, as `verify` measured it: conversion, tokenizer and template, or quantization. Never a verdict."""
+    row = verified.get(arm)
+    if row is None or "mean_kl" not in row:
+        return []
+    found = []
+    if not row["golden_ids_equal"]:
+        found.append("tokenizer or template: other token ids than the checkpoint's")
+    if not row["stop_ids_equal"]:
+        found.append("tokenizer or template: other stop tokens than the checkpoint's")
+    conversion = verified.get("gguf-f16", {}).get("mean_kl") if arm.startswith("gguf") else None
+    if conversion is not None and conversion > settings.max_mean_kl:
+        found.append(f"conversion: GGUF F16 is already at a mean KL of {conversion:.3f}")
+    if row["mean_kl"] > settings.max_mean_kl:
+        of = f", of which conversion {conversion:.4f}" if conversion is not None and arm != "gguf-f16" else ""
+        found.append(
+            f"quantization: mean KL {row['mean_kl']:.3f} nats a token{of}; top-1 agreement {row['top1_agreement']:.0%}"
+        )
+    return found
+
+
+def markdown(verdicts: dict[str, dict[str, Any]], controls: dict[str, Any]) -> list[str]:
+    """The verdicts as a table for a pull request."""
+    lines = ["| artifact | verdict | why | diagnosis |", "|---|---|---|---|"]
+    for arm, item in verdicts.items():
+        lines.append(
+            f"| {arm} | **{item['verdict']}** | {'; '.join(item['reasons'])} | {'; '.join(item['diagnosis'])} |"
+        )
+    return [*lines, "", _controls_line(controls)]
+
+
+def _controls_line(controls: dict[str, Any]) -> str:
+    itself = controls["fine-tuned against itself"]
+    return (
+        f"Controls: fine-tuned against itself {'not compared' if itself is None else f'{itself:.1%}'}; "
+        f"known-bad {controls['known-bad'] or 'not compared'}."
+    )
+
+
+def junit(verdicts: dict[str, dict[str, Any]]) -> str:
+    """JUnit XML: a test case for each artifact; FAIL is a failure, INCONCLUSIVE is skipped with its reasons."""
+    counts = [item["verdict"] for item in verdicts.values()]
+    suite = ElementTree.Element(
+        "testsuite",
+        name="empathy-edge gate",
+        tests=str(len(counts)),
+        failures=str(counts.count("FAIL")),
+        skipped=str(counts.count("INCONCLUSIVE")),
+    )
+    for arm, item in verdicts.items():
+        case = ElementTree.SubElement(suite, "testcase", classname="gate", name=arm)
+        if item["verdict"] != "PASS":
+            kind = "failure" if item["verdict"] == "FAIL" else "skipped"
+            ElementTree.SubElement(case, kind, message="; ".join([*item["reasons"], *item["diagnosis"]]))
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def show(verdicts: dict[str, dict[str, Any]], controls: dict[str, Any]) -> None:
+    """Print the verdicts as a table, and the controls below."""
+    rows = [
+        [arm, item["verdict"], "\n".join([*item["reasons"], *(f"({text})" for text in item["diagnosis"])])]
+        for arm, item in verdicts.items()
+    ]
     result = table("Gate: did the artifact keep what fine-tuning gave?", ["artifact", "verdict", "why"], rows)
     result.columns[2].justify = "left"
     stdout.print(result)
+    stdout.print(_controls_line(controls))
 
 
 def overall(verdicts: dict[str, dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import open_stage, read_json, write_atomically
 
 from .report_markdown import markdown
-from .winrate import BASE, FULL, describe_judge
+from .winrate import BASE, FULL, KNOWN_BAD, describe_judge
 
 SAMPLES = 8
 """How many test prompts are shown with every arm's response, spread evenly over the split."""
@@ -48,7 +48,8 @@ def run(*, run_folder: Path, out: Path, update: bool = False) -> dict[str, Any]:
     )
     if not stage.done:
         manifests = {name: read_json(run_folder / part / "manifest.json") for name, part in parts.items()}
-        samples = _samples(run_folder, list(manifests["winrate"]["results"]["format"]))
+        arms = [arm for arm in manifests["winrate"]["results"]["format"] if arm != KNOWN_BAD]
+        samples = _samples(run_folder, arms)
         write_atomically(out / "report.html", _page(run_folder, manifests, samples))
         recipe = read_json(run_folder / "run.json")["recipe"]
         command = f"empathy-edge run {recipe['name']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from empathy_edge.run import open_stage, write_json
 
 from .format_checks import check_format, summarize
 from .judge import PairwiseScorer, certify, pairs_from_rows, verdict
+from .known_bad import write_known_bad
 from .responses import respond
 from .stats import bootstrap_mean
 
-BASE, FULL = "base", "fine-tuned"
+BASE, FULL, KNOWN_BAD = "base", "fine-tuned", "known-bad"
+KNOWN_BAD_TOKENS = 64
+"""A damaged model seldom stops; that it did not is known after this many tokens."""
 
 
 def run(
@@ -36,7 +40,8 @@ def run(
     """Let each arm answer the test split, judge them pairwise; writes `responses/`, `verdicts.jsonl`, `winrate.json`.
 
     Args:
-        arms: arm → model; `base` and `fine-tuned` (the merged checkpoint) among them, the rest are artifacts.
+        arms: arm → model; `base` and `fine-tuned` (the merged checkpoint) among them, the rest are artifacts. A damaged copy of the
+            fine-tuned model, and the fine-tuned model against itself, run along as controls.
         test: the test dialogues (JSONL).
         pairs: `preference.jsonl` of the run, which the judge learns from.
         control: `control.jsonl` of the run, which the judge is tested on.
@@ -74,10 +79,12 @@ def run(
             )
             for arm, model in arms.items()
         }
+        responses[KNOWN_BAD] = _known_bad(arms[FULL], dialogues, out)
+        compared = _comparisons(list(arms))
         judge = PairwiseScorer(training, settings.seed)
         verdicts = [
             row
-            for first, second in _comparisons(list(arms))
+            for first, second in compared
             for row in _judge(judge, dialogues, first, second, responses[first], responses[second])
         ]
         write_jsonl(out / "verdicts.jsonl", verdicts)
@@ -85,9 +92,7 @@ def run(
             "judge": certificate,
             "prompts": len(dialogues),
             "format": {arm: summarize(rows) for arm, rows in responses.items()},
-            "win_rates": [
-                _win_rate(first, second, verdicts, responses, settings) for first, second in _comparisons(list(arms))
-            ],
+            "win_rates": [_win_rate(first, second, verdicts, responses, settings) for first, second in compared],
         }
         write_json(out / "winrate.json", result)
         stage.finish(**result)
@@ -145,10 +150,18 @@ def describe_judge(judge: dict[str, Any]) -> str:
     return f"accuracy {figure('held_out')}{control}; {'certified' if judge['certified'] else 'NOT certified'}"
 
 
+def _known_bad(checkpoint: Path, dialogues: list[Dialogue], out: Path) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory(prefix=".known-bad-", dir=out) as scratch:
+        write_known_bad(checkpoint, Path(scratch))
+        file = out / "responses" / f"{KNOWN_BAD}.jsonl"
+        return respond(Path(scratch), dialogues, file, max_new_tokens=KNOWN_BAD_TOKENS, arm=KNOWN_BAD)
+
+
 def _comparisons(arms: list[str]) -> list[tuple[str, str]]:
-    """Fine-tuned against base; each artifact against the fine-tuned model and against the base."""
-    artifacts = [arm for arm in arms if arm not in (BASE, FULL)]
-    return [(FULL, BASE), *((arm, FULL) for arm in artifacts), *((arm, BASE) for arm in artifacts)]
+    """Fine-tuned against base; each artifact, and the two controls, against the fine-tuned model and against the base."""
+    artifacts = [arm for arm in arms if arm not in (BASE, FULL)] + [KNOWN_BAD]
+    against_full = [(arm, FULL) for arm in artifacts]
+    return [(FULL, BASE), *against_full, *((arm, BASE) for arm in artifacts), (FULL, FULL)]
 
 
 def _judge(

@@ -181,7 +181,13 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
         return ""
 
     def gate() -> str:
-        call("empathy_edge.bench.gate:run", winrate=out / "winrate", out=out / "gate", settings=recipe.gate)
+        call(
+            "empathy_edge.bench.gate:run",
+            winrate=out / "winrate",
+            verify=out / "export" / "verify",
+            out=out / "gate",
+            settings=recipe.gate,
+        )
         return ""
 
     def report() -> str:

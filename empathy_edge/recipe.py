@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -181,12 +182,26 @@ class WinrateSettings(_Settings):
     seed: int = 0
 
 
-class GateSettings(_Settings):
-    """The bounds of the verdict; a share is between 0 and 1."""
+def _threshold(name: str) -> Any:
+    return Field(default_factory=lambda: thresholds()[name]["value"], ge=0, le=1)
 
-    min_win_rate: float = Field(default=0.45, ge=0, le=1)
-    min_format_ok: float = Field(default=0.95, ge=0, le=1)
-    min_judge_accuracy: float = Field(default=0.75, ge=0.5, le=1)
+
+@cache
+def thresholds() -> dict[str, dict[str, Any]]:
+    """Each of the gate's bounds with its reason, as thresholds.yaml has them."""
+    text = (resources.files("empathy_edge") / "thresholds.yaml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return found
+
+
+class GateSettings(_Settings):
+    """The bounds of the verdict; a share is between 0 and 1. thresholds.yaml says why each is what it is."""
+
+    min_win_rate: float = _threshold("min_win_rate")
+    min_gain_retained: float = _threshold("min_gain_retained")
+    min_format_ok: float = _threshold("min_format_ok")
+    min_judge_accuracy: float = _threshold("min_judge_accuracy")
+    max_mean_kl: float = _threshold("max_mean_kl")
 
 
 class Recipe(_Settings):

@@ -277,37 +277,35 @@ def winrate(
     )
 
 
-@click.command(epilog=EXAMPLES + "  empathy-edge gate compared --out judged")
+@click.command(
+    epilog=EXAMPLES + "  empathy-edge gate compared --out judged\n"
+    "  empathy-edge gate compared --verify exported/verify --min-win-rate 0.47 --out judged"
+)
 @click.argument("compared", type=path_type())
 @click.option(
-    "--min-win-rate",
-    default=0.45,
-    show_default=True,
-    type=click.FloatRange(0, 1),
-    help="What the lower bound of the win rate against the fine-tuned model must reach.",
+    "--verify", type=path_type(), help="What `verify` or `export` measured, to tell where a loss comes from."
 )
-@click.option(
-    "--min-format-ok",
-    default=0.95,
-    show_default=True,
-    type=click.FloatRange(0, 1),
-    help="The share of responses that must be well-formed.",
-)
+@click.option("--min-win-rate", type=click.FloatRange(0, 1), help="Against the fine-tuned model; lower bound.")
+@click.option("--min-gain-retained", type=click.FloatRange(0, 1), help="Of the gain over the base; lower bound.")
+@click.option("--min-format-ok", type=click.FloatRange(0, 1), help="The share of responses that must be well-formed.")
 @out_option()
 @update_option()
-def gate(compared: Path, min_win_rate: float, min_format_ok: float, out: Path, update: bool) -> None:
+def gate(compared: Path, verify: Path | None, out: Path, update: bool, **bounds: float | None) -> int:
     """PASS, FAIL or INCONCLUSIVE for each artifact in the folder COMPARED that `winrate` made.
 
-    Exit code 0 for PASS and INCONCLUSIVE, 1 for FAIL. A judge that is not certified never gives PASS.
+    Exit code 0 when all pass, 1 for a FAIL, 4 when something is inconclusive: too few prompts, a judge that is not certified, or
+    controls that did not behave. Writes gate.json, gate.md and junit.xml. The bounds and their reasons: docs/gate.md.
     """
     from empathy_edge.bench import gate as stage
     from empathy_edge.errors import VerdictFailed
     from empathy_edge.recipe import GateSettings
 
-    settings = GateSettings(min_win_rate=min_win_rate, min_format_ok=min_format_ok)
-    verdicts = stage.run(winrate=compared, out=out, settings=settings, update=update)["results"]["verdicts"]
-    if stage.overall(verdicts) == "FAIL":
+    settings = GateSettings(**{name: value for name, value in bounds.items() if value is not None})
+    done = stage.run(winrate=compared, verify=verify, out=out, settings=settings, update=update)
+    verdict = stage.overall(done["results"]["verdicts"])
+    if verdict == "FAIL":
         raise VerdictFailed("The gate says FAIL.")
+    return 0 if verdict == "PASS" else 4
 
 
 COMMANDS = (score, certify, compare, sheet, power, winrate, gate)

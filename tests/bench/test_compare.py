@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import random
+import resource
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -86,6 +88,20 @@ def test_a_judge_of_length_is_seen(arms: tuple[Path, Path, Path], tmp_path: Path
     found = judged(arms, "length", tmp_path)
     assert found["longer_wins"]["share"] == 1.0 and found["longer_wins"]["low"] > 0.9
     assert abs(found["length_adjusted"]["mean"] - 0.5) < 0.15
+
+
+def test_ten_thousand_verdicts_take_seconds() -> None:
+    chance = random.Random(0)
+    names = [f"d{n}" for n in range(5000)]
+    arms = [
+        {name: {"text": "word " * chance.randint(1, 40), "finish_reason": "stop"} for name in names} for _ in "ab"
+    ]
+    rows = [{"id": name, "verdicts": chance.choices(["first", "second", "tie"], k=2)} for name in names]
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = compare.statistics(rows, *arms, dict.fromkeys(names, "sad"))
+    assert time.perf_counter() - start < 15  # 2 s alone; the test's machine may be busy
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+    assert abs(found["win_rate"]["mean"] - 0.5) < 0.03
 
 
 def test_answers_that_cannot_be_read_are_bounded(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -1,19 +1,25 @@
 """The judge learns from the run's own pairs and is tested on others; the gate never passes on its word alone."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
-from empathy_edge.bench.gate import decide
+from empathy_edge.bench import gate_simulation
+from empathy_edge.bench.gate import Points, check_controls, decide
 from empathy_edge.bench.judge import PairwiseScorer, TrainingPair, certify, pairs_from_rows, verdict
+from empathy_edge.bench.known_bad import write_known_bad
 from empathy_edge.bench.responses import respond
 from empathy_edge.bench.winrate import _comparisons, _judge, _win_rate
 
 from empathy_edge.data import sample_dialogues
-from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl
+from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, write_jsonl
 from empathy_edge.distill import stage as distill
-from empathy_edge.recipe import DistillSettings, GateSettings, WinrateSettings
+from empathy_edge.recipe import DistillSettings, GateSettings, WinrateSettings, thresholds
+from empathy_edge.runtimes import open_runtime
+from tests.conftest import run_command
 
 WARM = ["warm", "glad", "sorry", "understand", "feel", "sounds", "hard", "lovely", "proud", "with", "you"]
 COLD = ["whatever", "fine", "just", "calm", "down", "nothing", "stupid", "should", "have", "your", "fault"]
@@ -94,7 +100,10 @@ def test_comparisons_cover_every_artifact() -> None:
     assert _comparisons(["base", "fine-tuned", "q4"]) == [
         ("fine-tuned", "base"),
         ("q4", "fine-tuned"),
+        ("known-bad", "fine-tuned"),
         ("q4", "base"),
+        ("known-bad", "base"),
+        ("fine-tuned", "fine-tuned"),
     ]
 
 
@@ -140,6 +149,102 @@ def _result(
 def test_gate(result: dict[str, Any], expected: str) -> None:
     decision = decide("q4", result, GateSettings())
     assert decision["verdict"] == expected and decision["reasons"]
+
+
+def _gained(kept: float, prompts: int = 400) -> Points:
+    """The fine-tuned model wins 90 % against the base; the artifact keeps a share of that lead."""
+    full = {str(n): float(n % 10 != 0) for n in range(prompts)}
+    wins = round(prompts * (0.5 + 0.4 * kept))
+    return {("fine-tuned", "base"): full, ("q4", "base"): {str(n): float(n < wins) for n in range(prompts)}}
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected", "reason"),
+    [(1.0, "PASS", ""), (0.5, "FAIL", "of the gain over the base is kept"), (0.8, "INCONCLUSIVE", "lower bound")],
+)
+def test_what_fine_tuning_gave_must_be_kept(kept: float, expected: str, reason: str) -> None:
+    decision = decide("q4", _result(0.52, 0.05), GateSettings(), _gained(kept))
+    assert decision["verdict"] == expected and reason in decision["reasons"][0]
+    assert decision["gain_retained"]["mean"] == pytest.approx(kept, abs=0.01)
+    unsure = decide("q4", _result(0.52, 0.05, certified=False), GateSettings(), _gained(kept))
+    assert unsure["verdict"] == "INCONCLUSIVE"
+
+
+def test_without_a_gain_there_is_nothing_to_keep() -> None:
+    points = {
+        ("fine-tuned", "base"): {str(n): n % 2 for n in range(200)},
+        ("q4", "base"): dict.fromkeys(map(str, range(200)), 1.0),
+    }
+    decision = decide("q4", _result(0.52, 0.05), GateSettings(), points)
+    assert decision["verdict"] == "INCONCLUSIVE" and "no sure gain" in decision["reasons"][0]
+
+
+def test_nothing_passes_when_the_controls_misbehave() -> None:
+    result, points = _result(0.52, 0.05), {("fine-tuned", "fine-tuned"): {"a": 0.5, "b": 0.5}}
+    controls = check_controls(result, points, GateSettings())
+    assert controls["doubts"] == ["no known-bad model was compared"]
+    assert decide("q4", result, GateSettings(), void=controls["doubts"])["verdict"] == "INCONCLUSIVE"
+    bad = {**_result(0.1, 0.05)["win_rates"][0], "first": "known-bad"}
+    points |= {("known-bad", "base"): {"a": 0.0, "b": 0.0}, ("fine-tuned", "base"): {"a": 1.0, "b": 1.0}}
+    for rate, doubts in ((bad, 0), ({**bad, "win_rate": _result(0.5, 0.05)["win_rates"][0]["win_rate"]}, 1)):
+        seen = {
+            **result,
+            "format": {**result["format"], "known-bad": {"ok": 1.0}},
+            "win_rates": [*result["win_rates"], rate],
+        }
+        if doubts:
+            points[("known-bad", "base")] = {"a": 1.0, "b": 1.0}
+        assert len(check_controls(seen, points, GateSettings())["doubts"]) == doubts
+    losing = points | {("fine-tuned", "fine-tuned"): {"a": 0.0, "b": 0.5}}
+    assert "loses against itself" in check_controls(result, losing, GateSettings())["doubts"][0]
+
+
+def test_the_gate_writes_for_people_and_for_ci(tmp_path: Path) -> None:
+    result = _result(0.30, 0.05)
+    rows = [{"id": str(n), "first": a, "second": b, "points": 0.5} for n in range(4) for a, b in (("fine-tuned", "fine-tuned"), ("fine-tuned", "base"), ("q4", "base"))]  # fmt: skip
+    compared, verified = tmp_path / "compared", tmp_path / "verified"
+    for folder in (compared, verified):
+        folder.mkdir()
+    (compared / "winrate.json").write_text(json.dumps(result))
+    write_jsonl(compared / "verdicts.jsonl", rows)
+    row = {"artifact": "q4", "golden_ids_equal": False, "stop_ids_equal": True, "mean_kl": 0.4, "top1_agreement": 0.6}
+    (verified / "verify.json").write_text(json.dumps([row]))
+    done = run_command("gate", compared, "--verify", verified, "--out", tmp_path / "gate")
+    assert done.returncode == 1 and "The gate says FAIL" in done.stderr
+    assert "known-bad not compared" in done.stdout
+    suite = ElementTree.parse(tmp_path / "gate/junit.xml").getroot()
+    assert suite.attrib["failures"] == "1" and "below 45%" in suite[0][0].attrib["message"]
+    page = (tmp_path / "gate/gate.md").read_text()
+    assert "| q4 | **FAIL** |" in page and "tokenizer or template" in page and "mean KL 0.400" in page
+    (compared / "winrate.json").write_text(json.dumps(_result(0.5, 0.15)))
+    done = run_command("gate", compared, "--out", tmp_path / "again")
+    assert done.returncode == 4 and "INCONCLUSIVE" in done.stdout, done.stderr
+
+
+def test_every_threshold_has_its_reason() -> None:
+    assert set(thresholds()) == set(GateSettings.model_fields)
+    assert all(len(item["why"]) > 60 for item in thresholds().values())
+    assert GateSettings().min_win_rate == 0.45 and GateSettings(min_win_rate=0.4).min_win_rate == 0.4
+
+
+def test_a_known_bad_model_is_far_from_its_original(tiny_model: Path, tmp_path: Path) -> None:
+    write_known_bad(tiny_model, tmp_path / "bad")
+    ids = list(range(300, 340))
+    good, bad = (open_runtime(folder).logits(ids) for folder in (tiny_model, tmp_path / "bad"))
+    assert (good.argmax(-1) == bad.argmax(-1)).mean() < 0.8
+
+
+def test_the_gate_keeps_its_promises_in_a_simulation() -> None:
+    """The large table is in docs/results/gate.md; here each share may be off by what 150 runs allow."""
+    runs = 150
+    margin = gate_simulation.simulate(gate_simulation.World(0.45, 0.0, 250), runs)
+    assert margin["PASS"] <= 0.05 + 2.5 * (0.05 * 0.95 / runs) ** 0.5
+    assert margin["covered"] >= 0.9
+    equal = gate_simulation.simulate(gate_simulation.World(0.5, 0.5, 620), runs)
+    assert equal["PASS"] >= 0.8 and equal["FAIL"] == 0
+    assert gate_simulation.simulate(gate_simulation.World(0.35, 0.2, 250), runs)["FAIL"] > 0.5
+    biased = gate_simulation.simulate(gate_simulation.World(0.35, 0.2, 250, first_place=0.6), runs)
+    assert biased["PASS"] == 0 and biased["certified"] == 0
 
 
 def test_responses_resume_after_a_cut_off_line(exported: Path, tmp_path: Path) -> None:
