@@ -22,9 +22,8 @@ from empathy_edge.console import progress
 from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.asking import Asker
-from empathy_edge.llm.budget import Budget, load_prices
-from empathy_edge.llm.ledger import Ledger, ledger_path
 from empathy_edge.llm.records import Request, TeacherError
+from empathy_edge.llm.teachers import asker_for
 from empathy_edge.models import find_model
 from empathy_edge.run import sha256_file, sha256_json
 from empathy_edge.runtimes import default_threads, open_runtime
@@ -95,15 +94,9 @@ def judged_by(
             f"--judge '{spec}': give local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl."
         )
     if kind == "openai":
-        from empathy_edge.llm.openai_teacher import OpenAITeacher
-
-        price = load_prices().get(name)
-        teacher = OpenAITeacher(name, base_url=base_url, price=price, parallel=parallel, timeout_s=120)
-        ledger = Ledger(ledger_path(), run="compare")
-        try:
-            yield AskedJudge(Asker(teacher, ledger, Budget(price, max_calls, max_cost)))
-        finally:
-            ledger.close()
+        limits = {"base_url": base_url, "parallel": parallel, "max_calls": max_calls, "max_cost": max_cost}
+        with asker_for(spec, run="compare", **limits) as asker:  # type: ignore[arg-type]
+            yield AskedJudge(asker)
     else:
         yield {"local": LocalJudge, "scorer": _scorer, "file": _file}[kind](name)
 

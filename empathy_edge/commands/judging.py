@@ -15,6 +15,17 @@ QUESTIONS = (
 """What can be asked about two replies: the keys of prompts/judge.yaml."""
 
 
+def _api_options(command: Any) -> Any:
+    for option in (
+        click.option("--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent."),
+        click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this."),
+        click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256)),
+        click.option("--base-url", help="Of openai: the endpoint; the key comes from OPENAI_API_KEY."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group()
 def score() -> None:
     """Absolute empathy scores, 1 to 3: study what predicts them, train a scorer, rate responses."""
@@ -29,16 +40,17 @@ def _embedding_option() -> Any:
 @score.command(epilog=EXAMPLES + "  empathy-edge score study rated_responses_miti.csv --out study")
 @click.argument("data", type=path_type())
 @_embedding_option()
+@click.option("--subfactors", type=path_type(), help="What `score subfactors` wrote, for more lines.")
 @out_option()
 @update_option()
-def study(data: Path, embedding: str, out: Path, update: bool) -> None:
+def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update: bool) -> None:
     """Which features and classifiers tell how people rated the responses in DATA, beside the paper's figures.
 
     Each accuracy is given on the paper's split and on folds in which no dialogue is in both training and test.
     """
     from empathy_edge.scoring.study import run as run_study
 
-    run_study(data=data, out=out, embedding=embedding, update=update)
+    run_study(data=data, out=out, embedding=embedding, subfactors=subfactors, update=update)
 
 
 @score.command("train", epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json")
@@ -68,6 +80,54 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path |
     rate_all(responses, dialogues, scorer, out)
 
 
+@score.command(
+    epilog=EXAMPLES
+    + "  empathy-edge score ask rated_responses_miti.csv --teacher openai:gpt-4o-mini --prompt dimensions \\\n"
+    "      --max-responses 200 --out asked.json"
+)
+@click.argument("data", type=path_type())
+@click.option("--teacher", required=True, help="openai:MODEL or local:MODEL.")
+@click.option(
+    "--prompt", type=click.Choice(["naive", "dimensions", "subfactors"]), default="naive", show_default=True
+)
+@click.option("--max-responses", type=click.IntRange(1), help="Draw so many of the balanced set.")
+@click.option("--seed", default=0, show_default=True, help="For the draw.")
+@_api_options
+@click.option("--out", required=True, type=path_type(), help="The new file to write, JSON.")
+def ask(
+    data: Path, teacher: str, prompt: str, max_responses: int | None, seed: int, out: Path, **limits: Any
+) -> None:
+    """Let a large model rate the responses in DATA, 1 to 3: the paper's baseline, beside the people's ratings."""
+    from empathy_edge.llm.teachers import asker_for
+    from empathy_edge.scoring.asked import rate as rate_asked
+
+    with asker_for(teacher, run="score ask", **limits) as asker:
+        rate_asked(data=data, prompt=prompt, asker=asker, most=max_responses, seed=seed, out=out)
+
+
+@score.command(
+    epilog=EXAMPLES
+    + "  empathy-edge score subfactors rated_responses_miti.csv --teacher openai:gpt-4o-mini --out factors.json\n"
+    "  empathy-edge score study rated_responses_miti.csv --subfactors factors.json --out study"
+)
+@click.argument("data", type=path_type())
+@click.option("--teacher", required=True, help="openai:MODEL or local:MODEL.")
+@click.option("--version", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Of the paper's list.")
+@click.option("--max-responses", type=click.IntRange(1), help="Draw so many of the balanced set.")
+@click.option("--seed", default=0, show_default=True, help="For the draw.")
+@_api_options
+@click.option("--out", required=True, type=path_type(), help="The new file to write, JSON.")
+def subfactors(
+    data: Path, teacher: str, version: str, max_responses: int | None, seed: int, out: Path, **limits: Any
+) -> None:
+    """Let a large model score fifteen explicit subfactors of each response in DATA, 1 to 10."""
+    from empathy_edge.llm.teachers import asker_for
+    from empathy_edge.scoring.asked import subfactors as ask_subfactors
+
+    with asker_for(teacher, run="score subfactors", **limits) as asker:
+        ask_subfactors(data=data, version=int(version), asker=asker, most=max_responses, seed=seed, out=out)
+
+
 def _question_option(**more: Any) -> Any:
     return click.option(
         "--question",
@@ -75,17 +135,6 @@ def _question_option(**more: Any) -> Any:
         help="What is asked about the two replies; the words are in prompts/judge.yaml.",
         **more,
     )
-
-
-def _api_options(command: Any) -> Any:
-    for option in (
-        click.option("--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent."),
-        click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this."),
-        click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256)),
-        click.option("--base-url", help="Of openai: the endpoint; the key comes from OPENAI_API_KEY."),
-    ):
-        command = option(command)
-    return command
 
 
 @click.command(

@@ -8,7 +8,6 @@ from typing import Any
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.ledger import Ledger, ledger_path
-from empathy_edge.llm.records import Teacher
 
 CALLS = {"lacking-dimension": 2, "sequential": 3}
 """Calls to improve one response; one for every other strategy."""
@@ -45,22 +44,31 @@ def _run_with_teacher(
     from empathy_edge.distill.strategies import Wording
     from empathy_edge.distill.teacher_stage import run as run_taught
     from empathy_edge.llm.asking import Asker
-    from empathy_edge.llm.budget import Budget, load_prices
+    from empathy_edge.llm.budget import Budget
     from empathy_edge.llm.local_teachers import FileTeacher
+    from empathy_edge.llm.teachers import open_teacher, price_of
 
     if not teacher:
         raise EmpathyEdgeError(
             f"--method {method} needs a --teacher: openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl."
         )
-    kind, _, name = teacher.partition(":")
-    price = load_prices(prices).get(name) if kind in ("openai", "batch") else (0.0, 0.0)
+    price = price_of(teacher, prices)
     wording = Wording(words=words, most_words=most_words)
     if dry_run:
         _estimate(data, method, strategy, max_dialogues, price, wording)
         return None
     budget = Budget(price, max_calls, max_cost)
     ledger = Ledger(ledger_path(), run=out.resolve().name)
-    opened = _open_teacher(kind, name, ledger, base_url, price, parallel, timeout, not no_wait, poll)
+    opened = open_teacher(
+        teacher,
+        ledger,
+        price=price,
+        base_url=base_url,
+        parallel=parallel,
+        timeout_s=timeout,
+        wait=not no_wait,
+        poll_s=poll,
+    )
     try:
         results = run_taught(
             data=data,
@@ -81,31 +89,6 @@ def _run_with_teacher(
     for caught, item in results["caught"].items():
         say(f"  left out, {caught}: {item['count']} (e.g. {item['examples'][0]['id']})")
     return results
-
-
-def _open_teacher(
-    kind: str, name: str, ledger: Ledger, base_url: str | None, price: Any, parallel: int, timeout: float, wait: bool,
-    poll_s: float,
-) -> Teacher:  # fmt: skip
-    if kind == "batch" and name:
-        from empathy_edge.llm.batch_teacher import BatchTeacher
-
-        return BatchTeacher(name, ledger, base_url=base_url, price=price, wait=wait, poll_s=poll_s)
-    if kind == "openai" and name:
-        from empathy_edge.llm.openai_teacher import OpenAITeacher
-
-        return OpenAITeacher(name, base_url=base_url, price=price, parallel=parallel, timeout_s=timeout)
-    if kind == "local" and name:
-        from empathy_edge.llm.local_teachers import LocalTeacher
-
-        return LocalTeacher(name)
-    if kind == "file" and name:
-        from empathy_edge.llm.local_teachers import FileTeacher
-
-        return FileTeacher(Path(name))
-    raise EmpathyEdgeError(
-        f"--teacher '{kind}:{name}': give openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl."
-    )
 
 
 def _estimate(data: Path, method: str, strategy: str, most: int | None, price: Any, wording: Any) -> None:

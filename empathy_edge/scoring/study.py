@@ -202,8 +202,8 @@ def evaluate(
             errors.append(calibration_error(chances, ratings))
     return {
         "paper_split": round(100 * on_paper_split, 2),
-        "grouped": _over_dialogues(np.mean(accuracies, axis=0), chosen["dialog_id"].to_numpy()),
-        "order": _over_dialogues(
+        "grouped": over_dialogues(np.mean(accuracies, axis=0), chosen["dialog_id"].to_numpy()),
+        "order": over_dialogues(
             np.mean([values for values, _ in ordered], axis=0), ordered[0][1]
         ),
         "order_pairs": len(ordered[0][1]),
@@ -247,7 +247,7 @@ def calibration_error(chances: np.ndarray, ratings: np.ndarray, bins: int = 10) 
     )
 
 
-def _over_dialogues(values: np.ndarray, dialogues: np.ndarray, resamples: int = 2000) -> dict[str, float]:
+def over_dialogues(values: np.ndarray, dialogues: np.ndarray, resamples: int = 2000) -> dict[str, float]:
     """Mean in %, with a 95 % bootstrap interval that resamples dialogues."""
     names, places = np.unique(dialogues, return_inverse=True)
     sums, counts = np.bincount(places, values), np.bincount(places)

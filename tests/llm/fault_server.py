@@ -7,6 +7,7 @@ import json
 import random
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -19,13 +20,20 @@ MOST_FAULTS = 4
 class FaultServer:
     """Serves `/v1/chat/completions`; an answer is paid for once for each Idempotency-Key, as real endpoints do."""
 
-    def __init__(self, *, fault_rate: float = 0.4, served_model: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        fault_rate: float = 0.4,
+        served_model: str | None = None,
+        seed: int = 0,
+        answer: Callable[[str], str] | None = None,
+    ) -> None:
         self.paid: dict[str, dict[str, int]] = {}
         self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
         self.requests = 0
         self.too_early = 0
         self.keys_seen: set[str] = set()
-        self._fault_rate, self._served_model = fault_rate, served_model
+        self._fault_rate, self._served_model, self._answer = fault_rate, served_model, answer
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._not_before: dict[str, float] = {}
@@ -95,6 +103,8 @@ class FaultServer:
             if fault == "empty"
             else f"I hear you, and it sounds like a lot: {' '.join(words[i : i + 6] for i in range(0, 60, 6))}."
         )
+        if text and self._answer:
+            text = self._answer(said)
         usage = {"prompt_tokens": len(said) // 4, "completion_tokens": 20}
         if text:
             with self._lock:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.scoring import scorer, study
+from empathy_edge.scoring import asked, scorer, study
 from empathy_edge.scoring.classifiers import Ordinal, classifiers, with_selection
 from empathy_edge.scoring.features import Miti
 from empathy_edge.scoring.rated import PAPER_SHA256, balanced, codes_of, faults, is_the_papers, read_rated
 from tests.conftest import SHARED_DATA, assert_one_clear_error, run_command
+from tests.llm.fault_server import FaultServer
 
 WARM = ["that", "must", "be", "so", "hard", "and", "I", "understand", "how", "you", "feel", "it", "sounds", "lovely"]
 COLD = ["calm", "down", "whatever", "it", "was", "your", "fault", "get", "over", "it", "and", "stop"]
@@ -163,3 +165,61 @@ def test_bad_data_is_one_error(rated_csv: Path, tmp_path: Path) -> None:
     assert_one_clear_error(result, 2, "none.csv: no such file")
     with pytest.raises(EmpathyEdgeError, match="have no MITI codes"):
         codes_of(balanced(read_rated(rated_csv)))
+
+
+def warmth(said: str) -> int:
+    """What the artificial endpoint makes of a reply: 1 to 3 by its share of warm words."""
+    words = said.rpartition("The reply: ")[2].split('"')[1].split()
+    return max(1, min(3, round(3 * sum(word in WARM for word in words) / max(1, len(words)))))
+
+
+def test_a_model_is_asked_for_ratings(rated_csv: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+    with FaultServer(fault_rate=0.2, answer=lambda said: str(warmth(said))) as server:
+        command = ("score", "ask", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url)
+        result = run_command(*command, "--max-responses", "60", "--out", tmp_path / "a.json", env=environment)
+        assert result.returncode == 0, result.stderr
+        found = json.loads((tmp_path / "a.json").read_text())
+        assert found["accuracy"]["mean"] > 60 and found["unparsed"] == 0 and found["responses"] == 60
+        before = server.requests
+        again = run_command(*command, "--max-responses", "60", "--out", tmp_path / "b.json", env=environment)
+        assert again.returncode == 0 and server.requests == before
+        assert_one_clear_error(
+            run_command(*command, "--out", tmp_path / "a.json", env=environment),
+            2,
+            "exists already",
+            "Nothing was asked",
+        )
+    with FaultServer(fault_rate=0.0, answer=lambda said: "It is quite empathetic: 3") as server:
+        command = ("score", "ask", rated_csv, "--teacher", "openai:gpt-prose", "--base-url", server.url)
+        run_command(*command, "--max-responses", "5", "--out", tmp_path / "c.json", env=environment)
+        found = json.loads((tmp_path / "c.json").read_text())
+        assert found["unparsed"] == 5 and found["accuracy"]["mean"] == 0 and server.requests == 15
+
+
+def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+
+    def answer(said: str) -> str:
+        scores = {name: 3 * warmth(said) for name in asked.SUBFACTORS[2]}
+        return f"Here you are: {json.dumps(scores)}"
+
+    with FaultServer(fault_rate=0.0, answer=answer) as server:
+        result = run_command("score", "subfactors", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url,
+                             "--out", tmp_path / "factors.json", env=environment)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    out = tmp_path / "study"
+    result = run_command("score", "study", rated_csv, "--subfactors", tmp_path / "factors.json", "--out", out)
+    assert result.returncode == 0, result.stderr
+    rows = {(row["features"], row["classifier"]): row for row in json.loads((out / "study.json").read_text())["rows"]}
+    assert rows["subfactors", "lr"]["grouped"]["mean"] > 60 > rows["source", "majority"]["grouped"]["mean"]
+    assert rows["words", "lr"]["responses"] == rows["subfactors", "lr"]["responses"] and ("miti", "lr") not in rows
+    assert "| words | lr |" in (out / "study.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["none", '{"encouragement": 5}', "[1, 2]", json.dumps(dict.fromkeys(asked.SUBFACTORS[2], 11))]
+)
+def test_scores_that_are_not_all_there_are_none(text: str) -> None:
+    assert asked.read_factors(text, asked.SUBFACTORS[2]) is None
+    assert all(len(set(factors)) == 15 for factors in asked.SUBFACTORS.values())
