@@ -153,9 +153,11 @@ def _evaluate(chosen: pd.DataFrame, embedding: str, scores: dict[str, Any]) -> l
         task = bar.add_task("study", total=len(lines), note="")
         for features, name in lines:
             bar.update(task, note=f"{features} {name}")
-            found.append(
-                {"features": features, "classifier": name, **evaluate(chosen, features, name, texts, scores)}
-            )
+            rows = chosen
+            if "subfactors" in features:  # of a part, where only a part was asked for
+                rows = chosen[chosen["unified_dialog_id"].isin(scores)].reset_index(drop=True)
+            line = evaluate(rows, features, name, texts, scores)
+            found.append({"features": features, "classifier": name, "responses": len(rows), **line})
             bar.advance(task)
     return found
 
