@@ -26,7 +26,10 @@ def _api_options(command: Any) -> Any:
     return command
 
 
-@click.group()
+@click.group(
+    epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json\n"
+    "  empathy-edge score rate responses/tuned.jsonl --dialogues rows/test.jsonl --scorer scorer.json"
+)
 def score() -> None:
     """Absolute empathy scores, 1 to 3: study what predicts them, train a scorer, rate responses."""
 
@@ -215,7 +218,7 @@ def compare(
         )
 
 
-@click.group()
+@click.group(epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet")
 def sheet() -> None:
     """Let people judge: blinded, shuffled pairs as CSV and as a page for the keyboard, and their answers read back."""
 
