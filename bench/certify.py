@@ -18,7 +18,7 @@ from empathy_edge.dialogue import Dialogue, read_dialogues
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import read_json, sha256_file, write_json
 
-from .compare import PEOPLE_PREFER_LONGER, ask, statistics
+from .compare import PEOPLE_PREFER_LONGER, ask, claim, statistics
 from .judges import Judge
 
 THRESHOLDS = {
@@ -52,7 +52,7 @@ def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed:
             f"needed: {FEWEST}. A scorer is tested on data that it was not trained on."
         )
     spoken = [item for item in dialogues if item.id in better]
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out)
     found = {}
     for question in questions:
         start = time.perf_counter()

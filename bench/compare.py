@@ -20,6 +20,9 @@ from .format_checks import check_format
 from .judges import Judge, Pair, Verdict, record
 from .stats import bootstrap_mean, holm, wilson
 
+FILES = ("verdicts.jsonl", "compared.json", "certificate.json")
+"""What `compare` and `certify` write."""
+
 AT_ONCE = 64
 RESAMPLES, SEED = 2000, 0
 PEOPLE_PREFER_LONGER = 0.51
@@ -53,7 +56,7 @@ def run(
     ours, theirs = read_responses(first), read_responses(second)
     spoken = {item.id: item for item in read_dialogues(dialogues)}
     _same_dialogues(first, second, ours, theirs, spoken, dialogues)
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out)
     ids = [name for name in ours if name in theirs]
     verdicts = {
         question: ask(judge, question, [spoken[name] for name in ids], ours, theirs, out)[0] for question in questions
@@ -76,6 +79,15 @@ def run(
     write_json(out / "compared.json", result)
     show(result)
     return result
+
+
+def claim(out: Path) -> None:
+    """Make the folder of a comparison or a certificate, unless it holds something else."""
+    if out.is_dir():
+        others = sorted(item.name for item in out.iterdir() if item.name not in FILES)
+        if others:
+            raise EmpathyEdgeError(f"{out}: holds something else ({others[0]}); choose a new folder with --out.")
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def read_responses(file: Path) -> dict[str, dict[str, Any]]:

@@ -135,6 +135,13 @@ def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_pat
     assert again["questions"]["overall"]["win_rate"] == whole["questions"]["overall"]["win_rate"]
 
 
+def test_a_folder_that_holds_something_else_is_left_alone(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "winrate.json").write_text("{}")
+    with pytest.raises(EmpathyEdgeError, match=r"holds something else \(winrate\.json\)"):
+        judged(arms, "fair", tmp_path)
+    assert [item.name for item in tmp_path.iterdir()] == ["winrate.json"]
+
+
 def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     first, second, dialogues = arms
     common = ("--dialogues", dialogues, "--question", "cognitive")
