@@ -131,6 +131,20 @@ def subfactors(
         ask_subfactors(data=data, version=int(version), asker=asker, most=max_responses, seed=seed, out=out)
 
 
+@score.command(
+    epilog=EXAMPLES
+    + "  empathy-edge score tag responses/tuned.jsonl --data rated_responses_miti.csv --out tagged.jsonl"
+)
+@click.argument("responses", nargs=-1, type=path_type())
+@click.option("--data", required=True, type=path_type(), help="Responses with MITI codes, CSV.")
+@click.option("--out", type=path_type(), help="Also write each response's codes to this new file.")
+def tag(responses: tuple[Path, ...], data: Path, out: Path | None) -> None:
+    """Give RESPONSES MITI codes by a tagger trained on DATA, and show how good it is at each code."""
+    from empathy_edge.scoring.tagger import run as run_tagger
+
+    run_tagger(data=data, responses=list(responses), out=out)
+
+
 def _question_option(**more: Any) -> Any:
     return click.option(
         "--question",

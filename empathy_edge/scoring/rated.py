@@ -110,17 +110,27 @@ def codes_of(chosen: pd.DataFrame) -> list[list[str]]:
     return codes
 
 
-def faults(rated: pd.DataFrame) -> list[str]:
-    """What is wrong upstream, in words: sources whose codes are the same in all rows though their texts are not."""
-    found = []
+def same_codes(rated: pd.DataFrame) -> list[tuple[str, str]]:
+    """Sources whose MITI codes are the same in every row though their texts are not: one of the two columns is a copy."""
+    if "miti" not in rated.columns:
+        return []
     by_source = {source: part.reset_index(drop=True) for source, part in rated.groupby("type", sort=False)}
-    for one, other in combinations(by_source, 2):
-        a, b = by_source[one], by_source[other]
-        if "miti" not in rated.columns or len(a) != len(b) or a["miti"].isna().any():
-            continue
-        if (a["miti"] == b["miti"]).all() and (same := int((a["response"] == b["response"]).sum())) < len(a):
-            found.append(
-                f"miti_{one} and miti_{other} are identical in all {len(a)} rows, though only {same} texts are: "
-                "one of the two columns is a copy."
-            )
+    return [
+        (one, other)
+        for one, other in combinations(by_source, 2)
+        if by_source[one]["miti"].notna().all()
+        and by_source[one]["miti"].equals(by_source[other]["miti"])
+        and not by_source[one]["response"].equals(by_source[other]["response"])
+    ]
+
+
+def faults(rated: pd.DataFrame) -> list[str]:
+    """What is wrong upstream, in words."""
+    found = []
+    for one, other in same_codes(rated):
+        texts = [rated.loc[rated["type"] == name, "response"].reset_index(drop=True) for name in (one, other)]
+        found.append(
+            f"miti_{one} and miti_{other} are identical in all {len(texts[0])} rows, though only "
+            f"{int((texts[0] == texts[1]).sum())} texts are: one of the two columns is a copy."
+        )
     return found

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.scoring import asked, scorer, study
+from empathy_edge.scoring import asked, scorer, study, tagger
 from empathy_edge.scoring.classifiers import Ordinal, classifiers, with_selection
 from empathy_edge.scoring.features import Miti
 from empathy_edge.scoring.rated import PAPER_SHA256, balanced, codes_of, faults, is_the_papers, read_rated
-from tests.conftest import SHARED_DATA, assert_one_clear_error, run_command
+from tests.conftest import SHARED_DATA, assert_one_clear_error, run_command, write_rows
 from tests.llm.fault_server import FaultServer
 
 WARM = ["that", "must", "be", "so", "hard", "and", "I", "understand", "how", "you", "feel", "it", "sounds", "lovely"]
@@ -223,3 +224,19 @@ def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -
 def test_scores_that_are_not_all_there_are_none(text: str) -> None:
     assert asked.read_factors(text, asked.SUBFACTORS[2]) is None
     assert all(len(set(factors)) == 15 for factors in asked.SUBFACTORS.values())
+
+
+def test_the_tagger_finds_the_copy_and_measures_itself(papers: Path, tmp_path: Path) -> None:
+    lines = [
+        {"id": "q", "text": "What happened then? How did you feel?"},
+        {"id": "s", "text": "I'm so sorry to hear that."},
+    ]
+    file = write_rows(tmp_path / "arm.jsonl", *lines)
+    result = run_command("score", "tag", file, "--data", papers, "--out", tmp_path / "tagged.jsonl")
+    assert result.returncode == 0, result.stderr
+    assert "the codes of chatgpt_empathy are the copy" in result.stdout.replace("\n", " ")
+    rows = {row["id"]: row for row in read_jsonl(tmp_path / "tagged.jsonl")}
+    assert "Open Question" in rows["q"]["codes"] and "Open Question" not in rows["s"]["codes"]
+    quality = tagger.measure(tagger._without_copies(read_rated(papers)))
+    assert tagger.mean_auc(quality) > 0.8 and quality["Open Question"]["auc"] > 0.9
+    assert all(item["f1"] > item["f1_of_always"] for item in quality.values())
