@@ -234,7 +234,7 @@ def test_the_tagger_finds_the_copy_and_measures_itself(papers: Path, tmp_path: P
     file = write_rows(tmp_path / "arm.jsonl", *lines)
     result = run_command("score", "tag", file, "--data", papers, "--out", tmp_path / "tagged.jsonl")
     assert result.returncode == 0, result.stderr
-    assert "the codes of chatgpt_empathy are the copy" in result.stdout.replace("\n", " ")
+    assert "the codes of chatgpt_empathy are the copy" in " ".join(result.stdout.split())
     rows = {row["id"]: row for row in read_jsonl(tmp_path / "tagged.jsonl")}
     assert "Open Question" in rows["q"]["codes"] and "Open Question" not in rows["s"]["codes"]
     quality = tagger.measure(tagger._without_copies(read_rated(papers)))
