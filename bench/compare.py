@@ -12,7 +12,7 @@ import numpy as np
 
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, table
-from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, read_unfinished_jsonl
+from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, read_unfinished_jsonl, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import write_json
 
@@ -118,10 +118,10 @@ def ask(
         The rows, and how many verdicts were not known before.
     """
     file = out / "verdicts.jsonl"
+    kept = read_unfinished_jsonl(file)
+    write_jsonl(file, kept)  # without a line that was cut off, to which the next one would be glued
     known = {
-        row["key"]: Verdict(row["verdict"], row["first"], row["answer"])
-        for row in read_unfinished_jsonl(file)
-        if row["judge"] == judge.name
+        row["key"]: Verdict(row["verdict"], row["first"], row["answer"]) for row in kept if row["judge"] == judge.name
     }
     pairs = []
     for item in dialogues:

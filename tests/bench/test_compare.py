@@ -132,6 +132,7 @@ def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_pat
     )  # a kill while it was writing
     again = compare.run(**common, questions=["overall", "affective"])
     assert judge.asked == 2 * PROMPTS + (2 * PROMPTS - 100) + 2 * PROMPTS
+    assert len(read_jsonl(tmp_path / "verdicts.jsonl")) == 4 * PROMPTS  # whole again, nothing glued to the cut line
     assert again["questions"]["overall"]["win_rate"] == whole["questions"]["overall"]["win_rate"]
 
 
