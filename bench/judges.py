@@ -209,7 +209,7 @@ def parse(text: str) -> str | None:
 
 
 class FileJudge:
-    """Verdicts made elsewhere: JSONL rows with `key` (as `compare --pairs` wrote it) and `verdict`."""
+    """Verdicts made elsewhere: JSONL rows with `key` (`Pair.key`) and `verdict`; `sheet read` makes them of a filled-in sheet."""
 
     def __init__(self, file: Path) -> None:
         self.name = f"file:{file.name}:{sha256_file(file)[:16]}" if file.is_file() else f"file:{file.name}"
