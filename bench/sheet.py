@@ -16,7 +16,7 @@ from empathy_edge.prompts import load_prompts
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table
 from empathy_edge.dialogue import read_dialogues, write_jsonl
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import sha256_json, write_atomically
 
 from .compare import read_responses
@@ -81,6 +81,8 @@ def read(
     """
     if out.exists():
         raise EmpathyEdgeError(f"{out}: exists already; choose another name.")
+    if len(answers) > 1:
+        require_extra("krippendorff", "score", "The agreement of raters")
     ours, theirs = read_responses(first), read_responses(second)
     spoken = {item.id: item for item in read_dialogues(dialogues)}
     known: dict[str, Pair] = {}

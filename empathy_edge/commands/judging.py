@@ -83,20 +83,29 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path |
     rate_all(responses, dialogues, scorer, out)
 
 
+def _asking_options(command: Any) -> Any:
+    """What is needed to ask a large model about rated responses."""
+    for option in (
+        click.option("--out", required=True, type=path_type(), help="The new file to write, JSON."),
+        _api_options,
+        click.option("--seed", default=0, show_default=True, help="For the draw."),
+        click.option("--max-responses", type=click.IntRange(1), help="Draw so many of the balanced set."),
+        click.option("--teacher", required=True, help="openai:MODEL or local:MODEL."),
+        click.argument("data", type=path_type()),
+    ):
+        command = option(command)
+    return command
+
+
 @score.command(
     epilog=EXAMPLES
     + "  empathy-edge score ask rated_responses_miti.csv --teacher openai:gpt-4o-mini --prompt dimensions \\\n"
     "      --max-responses 200 --out asked.json"
 )
-@click.argument("data", type=path_type())
-@click.option("--teacher", required=True, help="openai:MODEL or local:MODEL.")
+@_asking_options
 @click.option(
     "--prompt", type=click.Choice(["naive", "dimensions", "subfactors"]), default="naive", show_default=True
 )
-@click.option("--max-responses", type=click.IntRange(1), help="Draw so many of the balanced set.")
-@click.option("--seed", default=0, show_default=True, help="For the draw.")
-@_api_options
-@click.option("--out", required=True, type=path_type(), help="The new file to write, JSON.")
 def ask(
     data: Path, teacher: str, prompt: str, max_responses: int | None, seed: int, out: Path, **limits: Any
 ) -> None:
@@ -113,13 +122,8 @@ def ask(
     + "  empathy-edge score subfactors rated_responses_miti.csv --teacher openai:gpt-4o-mini --out factors.json\n"
     "  empathy-edge score study rated_responses_miti.csv --subfactors factors.json --out study"
 )
-@click.argument("data", type=path_type())
-@click.option("--teacher", required=True, help="openai:MODEL or local:MODEL.")
+@_asking_options
 @click.option("--version", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Of the paper's list.")
-@click.option("--max-responses", type=click.IntRange(1), help="Draw so many of the balanced set.")
-@click.option("--seed", default=0, show_default=True, help="For the draw.")
-@_api_options
-@click.option("--out", required=True, type=path_type(), help="The new file to write, JSON.")
 def subfactors(
     data: Path, teacher: str, version: str, max_responses: int | None, seed: int, out: Path, **limits: Any
 ) -> None:
