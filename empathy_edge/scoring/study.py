@@ -38,7 +38,7 @@ ROWS = (
     ("miti", "lr/kbest"), ("miti", "lr/rfe"),
     ("form", "lr"), ("words", "lr"), ("words", "ordinal"), ("embeddings", "lr"), ("embeddings", "svc"),
     ("embeddings+miti", "lr"), ("embeddings+miti", "svc"), ("words+miti", "lr"), ("words+form+nearness", "lr"),
-    ("words+miti+form+nearness", "lr"), ("words+miti+form+nearness", "ordinal"), ("words+miti+form+nearness", "lr/kbest"),
+    ("words+miti+form+nearness", "lr"), ("words+miti+form+nearness", "ordinal"), ("miti+form+nearness", "lr/kbest"),
 )  # fmt: skip
 """Features and classifier of each line of the table."""
 
