@@ -6,6 +6,7 @@ import multiprocessing
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -61,7 +62,20 @@ def _opened(bundle: Path) -> Iterator[Path]:
         return
     if not bundle.is_file() or not zipfile.is_zipfile(bundle):
         raise EmpathyEdgeError(f"{bundle}: is neither a folder nor a zip.")
-    with zipfile.ZipFile(bundle) as archive, tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
+        try:
+            names = _unpack(bundle, Path(scratch))
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+            # RuntimeError: encrypted, or a compression that zipfile does not know
+            raise EmpathyEdgeError(f"{bundle}: the zip is damaged or not readable ({error}).") from None
+        tops = {PurePosixPath(name).parts[0] for name in names}
+        inside = Path(scratch) / tops.pop() if len(tops) == 1 else Path(scratch)
+        yield inside if inside.is_dir() else Path(scratch)
+
+
+def _unpack(bundle: Path, scratch: Path) -> list[str]:
+    """Unpack a zip whose names and sizes are harmless; returns the names."""
+    with zipfile.ZipFile(bundle) as archive:
         members = archive.infolist()
         size = sum(item.file_size for item in members)
         names = [item.filename for item in members]
@@ -74,11 +88,9 @@ def _opened(bundle: Path) -> Iterator[Path]:
             raise VerdictFailed(
                 f"{bundle}: would unpack to {size / 1e6:.0f} MB, far more than its own size; not unpacked."
             )
-        require_space(Path(scratch), 1.05 * size / 1e6, "unpacking the bundle")
+        require_space(scratch, 1.05 * size / 1e6, "unpacking the bundle")
         archive.extractall(scratch)
-        tops = {PurePosixPath(name).parts[0] for name in names}
-        inside = Path(scratch) / tops.pop() if len(tops) == 1 else Path(scratch)
-        yield inside if inside.is_dir() else Path(scratch)
+        return names
 
 
 def _harmless(item: zipfile.ZipInfo) -> bool:
@@ -154,12 +166,13 @@ def _check_onnx(file: Path) -> None:
 
     try:
         model = onnx.load(str(file), load_external_data=False)
+        tensors = list(onnx.external_data_helper._get_all_tensors(model))
     except Exception as error:  # protobuf raises its own
         raise EmpathyEdgeError(f"{file}: is no ONNX model ({type(error).__name__}).") from None
-    for tensor in onnx.external_data_helper._get_all_tensors(model):
-        for entry in tensor.external_data:
-            if entry.key == "location" and (PurePosixPath(entry.value).name != entry.value or "\\" in entry.value):
-                raise EmpathyEdgeError(f"{file}: keeps weights outside of the bundle: {entry.value!r}.")
+    for place in (entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"):
+        # Text that is not UTF-8 comes as bytes.
+        if not isinstance(place, str) or PurePosixPath(place).name != place or "\\" in place:
+            raise EmpathyEdgeError(f"{file}: keeps weights outside of the bundle: {place!r}.")
 
 
 def check_template(file: Path) -> None:

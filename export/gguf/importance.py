@@ -16,7 +16,7 @@ import numpy as np
 
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.gguf_header import check_gguf
+from empathy_edge.gguf_header import tensors_of
 from empathy_edge.run import read_json
 
 from ..calibration import Calibration
@@ -24,6 +24,8 @@ from .families import family_of, tensor_names
 from .writer import new_gguf
 
 MOST_MATRICES, MOST_CHANNELS = 65_536, 2**20
+F32 = 0
+"""Its number among GGML's types."""
 
 
 def collect(checkpoint: Path, texts: Calibration) -> dict[str, np.ndarray]:
@@ -102,18 +104,23 @@ def read_imatrix(file: Path) -> dict[str, np.ndarray]:
 
 
 def _read_gguf(file: Path) -> dict[str, np.ndarray]:
-    import gguf
+    """llama.cpp's newer format: for each matrix the sums over calls, NAME.in_sum2, and how many, NAME.counts, in F32."""
+    places = tensors_of(file)
 
-    check_gguf(file)
-    tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(file).tensors}
+    def load(name: str) -> np.ndarray:
+        place = places[name]
+        if place.kind != F32:
+            raise EmpathyEdgeError(f"{file}: {name} is not in F32; it is no importance matrix of llama.cpp's.")
+        return np.fromfile(file, "<f4", place.nbytes // 4, offset=place.begin)
+
     found = {}
-    for name, sums in tensors.items():
-        counts = tensors.get(name.replace(".in_sum2", ".counts"))
-        if name.endswith(".in_sum2") and counts is not None:
+    for name in places:
+        stem = name.removesuffix(".in_sum2")
+        if stem != name and f"{stem}.counts" in places:
+            counts = load(f"{stem}.counts")
             if counts.size != 1:
                 raise EmpathyEdgeError(f"{file}: {name} is of a mixture of experts, which is not supported.")
-            count = max(float(counts.ravel()[0]), 1.0)
-            found[name.removesuffix(".in_sum2")] = (np.asarray(sums, np.float32) / count).ravel()
+            found[stem] = load(name) / max(float(counts[0]), 1.0)
     return found
 
 

@@ -147,3 +147,19 @@ def test_links_and_bombs_in_zips(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("not a zip")
     with pytest.raises(EmpathyEdgeError, match="neither a folder nor a zip"):
         checking.check(tmp_path / "text.zip")
+
+
+def test_what_the_fuzzer_found_in_bundles_is_one_error(tmp_path: Path) -> None:
+    """Ten minutes of atheris over six readers: a zip whose data are not what their sum says, a place that is no UTF-8."""
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("manifest.json", '{"outputs": {}, "artifact": {}}')
+    data = (tmp_path / "b.zip").read_bytes()
+    (tmp_path / "b.zip").write_bytes(data.replace(b'{"outputs"', b'{"outputz"', 1))
+    with pytest.raises(EmpathyEdgeError, match=r"b\.zip: the zip is damaged or not readable \(Bad CRC-32"):
+        checking.check(tmp_path / "b.zip")
+    (tmp_path / "model.onnx").write_bytes(bytes.fromhex(
+        "080e3a390a0c0a0161120162220452656c751201672a26080110014201776a1b0a086c6f636174696f6e120f6d999b656c2e6f6e6e782e6461746170"
+        "01420210 1c".replace(" ", "")
+    ))  # fmt: skip
+    with pytest.raises(EmpathyEdgeError, match=r"model\.onnx: (keeps weights outside|is no ONNX model)"):
+        checking._check_format(tmp_path / "model.onnx")

@@ -108,6 +108,22 @@ def test_an_importance_matrix_survives_its_file(
         importance.read_imatrix(tmp_path / "cut.dat")
 
 
+def test_what_the_fuzzer_found_in_importance_matrices_is_one_error(
+    matrix: dict[str, np.ndarray], texts: calibration.Calibration, tmp_path: Path
+) -> None:
+    """A key that is no UTF-8, which gguf's own reader does not survive, and sums of another type."""
+    importance.write_imatrix(tmp_path / "imatrix.gguf", matrix, texts)
+    data = (tmp_path / "imatrix.gguf").read_bytes()
+    (tmp_path / "imatrix.gguf").write_bytes(data.replace(b"general.type", b"general\xe8type", 1))
+    read = importance.read_imatrix(tmp_path / "imatrix.gguf")
+    np.testing.assert_allclose(read["blk.0.attn_q.weight"], matrix["blk.0.attn_q.weight"], rtol=1e-5)
+    name = b"blk.0.attn_q.weight.in_sum2"
+    kind = data.index(name) + len(name) + 4 + 8 * struct.unpack_from("<I", data, data.index(name) + len(name))[0]
+    (tmp_path / "imatrix.gguf").write_bytes(data[:kind] + struct.pack("<I", 26) + data[kind + 4 :])
+    with pytest.raises(EmpathyEdgeError, match=r"attn_q\.weight\.in_sum2 is not in F32"):
+        importance.read_imatrix(tmp_path / "imatrix.gguf")
+
+
 def test_calibration_never_sees_the_test_split(tiny_model: Path, tmp_path: Path) -> None:
     rows = [
         dialogue_row(id=f"d{n}", utterance=f"Number {n} of mine.", split="train" if n < 3 else "test")
