@@ -104,9 +104,9 @@ def decide(
     shown = f"win rate against fine-tuned {rate['mean']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n={rate['n']}"
     if rate["high"] < settings.min_win_rate:
         (fails if certified else doubts).append(f"{shown}: below {settings.min_win_rate:.0%}")
-    elif rate["lower_bound_one_sided"] < settings.min_win_rate:
+    elif rate["lower_bound_one_sided"] <= settings.min_win_rate:  # what is only just reached is not passed
         doubts.append(
-            f"{shown}: its one-sided lower bound {rate['lower_bound_one_sided']:.1%} does not reach "
+            f"{shown}: its one-sided lower bound {rate['lower_bound_one_sided']:.1%} does not pass "
             f"{settings.min_win_rate:.0%}; more prompts would tell"
         )
     gain = gain_retained(arm, points) if points is not None else None

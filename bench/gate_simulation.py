@@ -93,7 +93,8 @@ def _against_base(world: World, chance: np.random.Generator) -> Points:
     ids = [str(number) for number in range(world.prompts)]
     luck = chance.random(world.prompts)
     full = (luck < 0.5 + LEAD).astype(float)
-    ours = (0.7 * luck + 0.3 * chance.random(world.prompts) < 0.5 + LEAD * world.kept).astype(float)
+    mine = np.where(chance.random(world.prompts) < 0.7, luck, chance.random(world.prompts))
+    ours = (mine < 0.5 + LEAD * world.kept).astype(float)
     return {(FULL, BASE): dict(zip(ids, full, strict=True)), ("artifact", BASE): dict(zip(ids, ours, strict=True))}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import stat
 import tempfile
@@ -65,8 +66,10 @@ def _opened(bundle: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         try:
             names = _unpack(bundle, Path(scratch))
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
-            # RuntimeError: encrypted, or a compression that zipfile does not know
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
+            # RuntimeError: encrypted, or a compression that zipfile does not know; EINVAL: a place before the file's beginning
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
             raise EmpathyEdgeError(f"{bundle}: the zip is damaged or not readable ({error}).") from None
         tops = {PurePosixPath(name).parts[0] for name in names}
         inside = Path(scratch) / tops.pop() if len(tops) == 1 else Path(scratch)

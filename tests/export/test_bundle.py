@@ -157,9 +157,13 @@ def test_what_the_fuzzer_found_in_bundles_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(data.replace(b'{"outputs"', b'{"outputz"', 1))
     with pytest.raises(EmpathyEdgeError, match=r"b\.zip: the zip is damaged or not readable \(Bad CRC-32"):
         checking.check(tmp_path / "b.zip")
+    end = data.rindex(b"PK\5\6")
+    (tmp_path / "b.zip").write_bytes(data[: end + 16] + (end + 9).to_bytes(4, "little") + data[end + 20 :])
+    with pytest.raises(EmpathyEdgeError, match=r"b\.zip: the zip is damaged or not readable"):
+        checking.check(tmp_path / "b.zip")
     (tmp_path / "model.onnx").write_bytes(bytes.fromhex(
         "080e3a390a0c0a0161120162220452656c751201672a26080110014201776a1b0a086c6f636174696f6e120f6d999b656c2e6f6e6e782e6461746170"
         "01420210 1c".replace(" ", "")
     ))  # fmt: skip
-    with pytest.raises(EmpathyEdgeError, match=r"model\.onnx: (keeps weights outside|is no ONNX model)"):
+    with pytest.raises(EmpathyEdgeError, match=r"model\.onnx: keeps weights outside"):
         checking._check_format(tmp_path / "model.onnx")
