@@ -70,7 +70,7 @@ def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed:
         "pairs": len(better),
         "seed": seed,
         "thresholds": THRESHOLDS,
-        "longer_is_better_by_people": round(sum(x > 0 for x in longer) / sum(x != 0 for x in longer), 4),
+        "longer_is_better_by_people": round(sum(x > 0 for x in longer) / max(1, sum(x != 0 for x in longer)), 4),
         "questions": found,
     }
     write_json(out / "certificate.json", certificate)

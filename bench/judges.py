@@ -18,7 +18,6 @@ import numpy as np
 from empathy_edge.prompts import load_prompts
 
 from empathy_edge.chat_format import Message
-from empathy_edge.console import progress
 from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.asking import Asker
@@ -171,21 +170,14 @@ class AskedJudge:
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
+        self._loop = asyncio.Runner()  # one for all batches: the client's connections belong to it
         self.name = f"{asker.teacher.model}:{load_prompts('judge').sha256}"
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
-        return iter(asyncio.run(self._all(pairs, question)))
+        return iter(self._loop.run(self._all(pairs, question)))
 
     async def _all(self, pairs: Sequence[Pair], question: str) -> list[Verdict]:
-        with progress() as bar:
-            task = bar.add_task("judge", total=len(pairs), note="")
-
-            async def one(pair: Pair) -> Verdict:
-                found = await self._ask(pair, question)
-                bar.advance(task)
-                return found
-
-            return list(await asyncio.gather(*(one(pair) for pair in pairs)))
+        return list(await asyncio.gather(*(self._ask(pair, question) for pair in pairs)))
 
     async def _ask(self, pair: Pair, question: str) -> Verdict:
         text = ""

@@ -298,7 +298,7 @@ def test_statistics_by_hand() -> None:
 
 def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """The endpoint answers in prose: each pair is asked for three times, in both orders, and nothing is dropped."""
-    first = write_rows(tmp_path / "x.jsonl", *read_jsonl(arms[0])[:5])
+    first = write_rows(tmp_path / "x.jsonl", *read_jsonl(arms[0])[:40])  # more than one batch
     environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
     with FaultServer(fault_rate=0.0) as server:
         command = (
@@ -314,9 +314,9 @@ def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Pa
         )
         result = run_command(*command, "--out", tmp_path / "out", env=environment)
         assert result.returncode == 0, result.stderr
-        assert len(server.paid) == 5 * 2 * 3
+        assert len(server.paid) == 40 * 2 * 3
         run_command(*command, "--out", tmp_path / "again", env=environment)
-        assert server.requests == 5 * 2 * 3  # the ledger had them all
+        assert server.requests == 40 * 2 * 3  # the ledger had them all
     found = json.loads((tmp_path / "out/compared.json").read_text())["questions"]["overall"]
     assert found["unparsed"] == 1.0 and found["win_rate"]["mean"] == 0.5
     assert (found["win_rate_if_unparsed_lost"], found["win_rate_if_unparsed_won"]) == (0.0, 1.0)
