@@ -1,4 +1,4 @@
-"""What our own loop costs: decode speed of `Runtime.stream` beside raw llama-cpp-python, same file, same tokens.
+"""What our own loop costs: decode speed of `Runtime.stream` beside the library's own loop, same file, same tokens.
 
 Run as `python -m empathy_edge.bench.overhead MODEL`. Both loops alternate in one process over one loaded model, so
 that the machine's noise hits both.
@@ -24,18 +24,20 @@ DECODE_TOKENS = 128
 def compare(model: str) -> dict[str, Any]:
     """Decode tokens/s of both loops in alternating rounds; the ratio is ours over raw."""
     runtime = open_runtime(model, context=PROMPT_TOKENS + DECODE_TOKENS + 64)
+    raw_loop = _raw_genai if type(runtime).__name__ == "GenAIRuntime" else _raw
     ids = runtime.tokenize(FILLER * 20)[:PROMPT_TOKENS]
     ours, raw = [], []
     same = True
     for turn in range(ROUNDS + 1):
-        pair = [_ours, _raw] if turn % 2 else [_raw, _ours]
+        pair = [_ours, raw_loop] if turn % 2 else [raw_loop, _ours]
         results = {loop: loop(runtime, ids) for loop in pair}
-        same = same and results[_ours][1] == results[_raw][1]
+        same = same and results[_ours][1] == results[raw_loop][1]
         if turn:  # the first round warms up
             ours.append(results[_ours][0])
-            raw.append(results[_raw][0])
+            raw.append(results[raw_loop][0])
     ratio = bootstrap_mean([mine / other for mine, other in zip(ours, raw, strict=True)], 2000, 0)
     return {
+        "library": {"_raw": "llama-cpp-python", "_raw_genai": "onnxruntime-genai"}[raw_loop.__name__],
         "ours_decode_tps": statistics.median(ours),
         "raw_decode_tps": statistics.median(raw),
         "ratio": ratio,
@@ -62,11 +64,27 @@ def _raw(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
     return (len(times) - 1) / (times[-1] - times[0]), tokens
 
 
+def _raw_genai(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
+    import numpy as np
+
+    parameters = runtime._og.GeneratorParams(runtime._model)
+    total = runtime.context
+    parameters.set_search_options(max_length=total, min_length=total, do_sample=False)
+    generator = runtime._og.Generator(runtime._model, parameters)
+    generator.append_tokens(np.asarray(ids, dtype=np.int32))
+    tokens, times = [], []
+    while len(tokens) < DECODE_TOKENS:
+        generator.generate_next_token()
+        times.append(time.perf_counter())
+        tokens.append(int(generator.get_next_tokens()[0]))
+    return (len(times) - 1) / (times[-1] - times[0]), tokens
+
+
 if __name__ == "__main__":
     found = compare(sys.argv[1])
     ratio = found["ratio"]
     print(f"decode, measured-host, median of {ROUNDS} rounds, {DECODE_TOKENS} tokens after {PROMPT_TOKENS}:")
     print(f"  empathy-edge        {found['ours_decode_tps']:.1f} tokens/s")
-    print(f"  llama-cpp-python    {found['raw_decode_tps']:.1f} tokens/s")
+    print(f"  {found['library']:<20}{found['raw_decode_tps']:.1f} tokens/s")
     print(f"  ratio               {ratio['mean']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] (95 % bootstrap)")
     print(f"  same tokens         {found['same_tokens']}")

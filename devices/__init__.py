@@ -1,33 +1,88 @@
-"""Phones and boards: one YAML each, every number with its source."""
+"""Phones and boards: one YAML each; every number says where it comes from, and what is unknown is left out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError
 
+Kind = Literal["measured", "datasheet", "derived"]
 
-@dataclass(frozen=True)
-class Figure:
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Figure(_Strict):
     """One number with its unit (in the field's name), its kind and where it comes from."""
 
     value: float
-    kind: str
-    source: str
+    kind: Kind
+    source: str = Field(min_length=8)
 
 
-@dataclass(frozen=True)
-class Device:
-    """A phone or board: what it is, and what is known of its speed and memory."""
+class Fact(_Strict):
+    """Words about the hardware, with their source."""
+
+    value: str
+    kind: Kind
+    source: str = Field(min_length=8)
+
+
+class Run(_Strict):
+    """One measured run of llama.cpp on the CPU, from which the device's speed can be told.
+
+    `decode_gb` and `prefill_gflop` are the run model's work for a token, by ggml type (see `bench/workload.py`).
+    """
+
+    model: str
+    decode_gb: dict[str, float]
+    prefill_gflop: dict[str, float] = {}
+    layers: int
+    extra: bool = False
+    decode_tps: float | None = None
+    prefill_tps: float | None = None
+    threads: int | None = None
+    kind: Literal["measured"] = "measured"
+    source: str = Field(min_length=8)
+
+
+class Elsewhere(_Strict):
+    """A speed that another runtime, or an unknown model, reached; shown, and not predicted from."""
+
+    runtime: str
+    model: str
+    decode_tps: float | None = None
+    prefill_tps: float | None = None
+    kind: Literal["measured"] = "measured"
+    source: str = Field(min_length=8)
+
+
+class Device(_Strict):
+    """A phone or board: what it is, and what is known of its speed and memory.
+
+    Attributes:
+        tier: flagship, mid-range, low, iphone or board.
+        figures: `memory_bandwidth_peak_gb_per_s`, `ram_gb`, `app_memory_limit_mb` (what the system gives one app),
+            `largest_allocation_mb` (what was seen to run at full speed), and a fitted profile: `decode_gb_per_s.TYPE`,
+            `decode_layer_ms`, `decode_extra_layer_ms`, `prefill_gflop_per_s.TYPE`, `prefill_extra_layer_ms`.
+    """
 
     id: str
     name: str
     soc: str
-    figures: dict[str, Figure]
+    tier: Literal["flagship", "mid-range", "low", "iphone", "board"]
+    cores: Fact | None = None
+    isa: Fact | None = None
+    figures: dict[str, Figure] = {}
+    runs: list[Run] = []
+    elsewhere: list[Elsewhere] = []
+    note: str = ""
 
 
 def device_ids() -> list[str]:
@@ -37,14 +92,47 @@ def device_ids() -> list[str]:
 
 
 def load_device(device_id: str) -> Device:
-    """Load one profile; a number without a source is refused."""
+    """Load one profile by its id, or a YAML file of the same layout.
+
+    Raises:
+        EmpathyEdgeError: no such device; a number without a source or a kind; an unknown field.
+    """
+    if device_id.endswith(".yaml"):
+        return _load_file(device_id)
     if device_id not in device_ids():
-        raise EmpathyEdgeError(f"No device '{device_id}'. There are: {', '.join(device_ids())}.")
+        raise EmpathyEdgeError(
+            f"No device '{device_id}'. There are: {', '.join(device_ids())}; or give a .yaml file."
+        )
+    return _load_shipped(device_id)
+
+
+@lru_cache(maxsize=64)
+def _load_shipped(device_id: str) -> Device:
     file = resources.files("empathy_edge.devices") / f"{device_id}.yaml"
-    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    figures = {}
-    for field, item in content["figures"].items():
-        if not item.get("source") or item.get("kind") not in ("measured", "datasheet", "derived"):
-            raise EmpathyEdgeError(f"devices/{device_id}.yaml: '{field}' needs a source and a kind.")
-        figures[field] = Figure(float(item["value"]), item["kind"], item["source"])
-    return Device(device_id, content["name"], content["soc"], figures)
+    return parse_device(file.read_text(encoding="utf-8"), device_id, f"devices/{device_id}.yaml")
+
+
+def _load_file(path: str) -> Device:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            text = handle.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EmpathyEdgeError(f"{path}: cannot be read: {error}.") from None
+    return parse_device(text, path.rsplit("/", 1)[-1].removesuffix(".yaml"), path)
+
+
+def parse_device(text: str, device_id: str, where: str) -> Device:
+    """Check a profile's YAML; all its faults are reported at once."""
+    try:
+        content: dict[str, Any] = yaml.safe_load(text)
+        if not isinstance(content, dict):
+            raise EmpathyEdgeError(f"{where}: is not a device profile; see devices/galaxy-s23.yaml for one.")
+        return Device(**{**content, "id": device_id})
+    except yaml.YAMLError as error:
+        raise EmpathyEdgeError(f"{where}: is not YAML: {' '.join(str(error).split())}.") from None
+    except ValidationError as error:
+        faults = [f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise EmpathyEdgeError(
+            f"{where}: every number needs a value, a kind (measured, datasheet, derived) and a source:\n"
+            + "\n".join(faults)
+        ) from None

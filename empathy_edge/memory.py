@@ -5,6 +5,7 @@ Fields are the kernel's (https://docs.kernel.org/filesystems/proc.html, smaps_ro
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 
@@ -13,7 +14,7 @@ def memory_mb() -> dict[str, float]:
 
     `anonymous`: private and dirty or swapped, the footprint that cannot be reclaimed; `file_backed`: resident pages
     of files, the mapped weights among them; `pss`: proportional set size; `peak_rss`: highest resident size so
-    far, file pages included. Empty where there is no /proc.
+    far or since `reset_peak`, file pages included. Empty where there is no /proc.
     """
     try:
         rollup = _kilobytes("/proc/self/smaps_rollup")
@@ -28,11 +29,18 @@ def memory_mb() -> dict[str, float]:
     }
 
 
-def page_faults() -> int:
-    """Major page faults of this process so far."""
+def minor_major_faults() -> tuple[int, int]:
+    """Page faults of this process so far: minor ones, and major ones, which waited for the disk."""
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_minflt, usage.ru_majflt
+
+
+def reset_peak() -> None:
+    """Let `peak_rss` begin anew from now (proc(5), clear_refs); nothing where that cannot be done."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _kilobytes(file: str) -> dict[str, int]:

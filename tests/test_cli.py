@@ -87,5 +87,5 @@ def test_unknown_model_lists_what_can_be_given() -> None:
 def test_devices_show_sources() -> None:
     assert "raspberry-pi-5" in run_command("devices").stdout
     shown = run_command("devices", "raspberry-pi-5").stdout
-    assert "derived" in shown and "geerlingguy" in shown
+    assert "datasheet" in shown and "geerlingguy" in shown
     assert_one_clear_error(run_command("devices", "nokia-3310"), 2, "raspberry-pi-5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,41 +21,6 @@ def verify(checkpoint: Path, artifacts: tuple[Path, ...], prompts: int, out: Pat
     from empathy_edge.export.verify import run as run_stage
 
     run_stage(checkpoint=checkpoint, artifacts=list(artifacts), out=out, prompts=prompts, update=update)
-
-
-@click.command(
-    epilog=EXAMPLES + "  empathy-edge bench exported/gguf-q4_0 exported/onnx-int4\n"
-    "  empathy-edge bench model.gguf --threads 4 --prompt-tokens 256 --json figures.json"
-)
-@click.argument("artifacts", nargs=-1, required=True)
-@click.option("--prompt-tokens", default=128, show_default=True, type=click.IntRange(8, 4096))
-@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 1024))
-@click.option("--repetitions", default=5, show_default=True, type=click.IntRange(5, 100))
-@threads_option()
-@click.option("--json", "json_file", type=path_type(), help="Also write every raw sample to this new file.")
-def bench(
-    artifacts: tuple[str, ...],
-    prompt_tokens: int,
-    decode_tokens: int,
-    repetitions: int,
-    threads: int | None,
-    json_file: Path | None,
-) -> None:
-    """Measure load time, time to first token, prefill and decode speed, and memory of ARTIFACTS on this machine."""
-    from empathy_edge.bench import latency
-    from empathy_edge.errors import EmpathyEdgeError
-    from empathy_edge.recipe import BenchSettings
-    from empathy_edge.run import write_json
-
-    if json_file is not None and json_file.exists():
-        raise EmpathyEdgeError(f"{json_file}: exists already; choose another name. Nothing was measured.")
-    settings = BenchSettings(
-        prompt_tokens=prompt_tokens, decode_tokens=decode_tokens, repetitions=repetitions, threads=threads
-    )
-    result = latency.bench(list(artifacts), settings)
-    if json_file is not None:
-        write_json(json_file, result)
-    latency.show([latency.summary(row) for row in result["artifacts"]], result["settings"])
 
 
 @click.command(
@@ -96,29 +62,47 @@ def report(run_folder: Path, out: Path, update: bool) -> None:
 
 
 @click.command(
-    epilog=EXAMPLES + "  empathy-edge chat smollm2-135m\n  empathy-edge chat runs/quickstart/export/gguf-q4_0\n"
-    "  echo 'I failed my exam.' | empathy-edge chat model.gguf"
+    epilog=EXAMPLES + "  empathy-edge chat\n  empathy-edge chat runs/quickstart/export/gguf-q4_0\n"
+    "  echo 'I failed my exam.' | empathy-edge chat model.gguf --once"
 )
-@click.argument("artifact")
+@click.argument("artifact", default="smollm2-135m")
+@click.option("--once", is_flag=True, help="Answer the standard input as one message, and end.")
 @threads_option()
 @click.option("--context", default=2048, show_default=True, type=click.IntRange(256), help="Context window, tokens.")
 @click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(1))
 @click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 2))
 @click.option("--seed", default=0, show_default=True)
+@click.option("--system", help="What the model is told before the conversation. [default: prompts/chat.yaml]")
+@click.option("--markdown", is_flag=True, help="Show answers as Markdown.")
+@click.option(
+    "--crisis-help/--no-crisis-help",
+    default=True,
+    show_default=True,
+    help="On open signs of self-harm, name human help instead of letting the model answer.",
+)
+@click.option("--country", help="Two letters, as DE, for that help. [default: from the locale]")
 def chat(
-    artifact: str, threads: int | None, context: int, max_new_tokens: int, temperature: float, seed: int
+    artifact: str,
+    once: bool,
+    threads: int | None,
+    context: int,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    system: str | None,
+    markdown: bool,
+    crisis_help: bool,
+    country: str | None,
 ) -> None:
-    """Talk to ARTIFACT in the terminal: an artifact folder, a .gguf file, a checkpoint, or a shipped model's name."""
-    from empathy_edge.chat import chat as talk
+    """Talk to ARTIFACT in the terminal: an artifact folder, a .gguf file, a checkpoint, or a shipped model's name.
 
-    talk(
-        artifact,
-        threads=threads,
-        context=context,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-    )
+    /help lists the commands: /stats, /system, /reset, /save, /load, /compare, /quit.
+    """
+    from empathy_edge.chat.command import Settings
+    from empathy_edge.chat.command import chat as talk
+
+    settings = Settings(threads, context, max_new_tokens, temperature, seed, markdown, crisis_help, country)
+    talk(artifact, settings, once=once, system=system)
 
 
 @click.command(epilog=EXAMPLES + "  empathy-edge devices\n  empathy-edge devices raspberry-pi-5")
@@ -129,17 +113,31 @@ def devices(device: str | None) -> None:
     from empathy_edge.devices import device_ids, load_device
 
     if device is None:
-        rows = [[name, load_device(name).name, load_device(name).soc] for name in device_ids()]
-        columns = ["id", "name", "SoC"]
+        profiles = [load_device(name) for name in device_ids()]
+        rows = [[item.id, item.name, item.soc, item.tier, _known(item)] for item in profiles]
+        columns = ["id", "name", "SoC", "class", "speed of llama.cpp on its CPU"]
         title = "Devices"
     else:
         profile = load_device(device)
-        rows = [[key, f"{item.value:g}", item.kind, item.source] for key, item in profile.figures.items()]
+        facts = [("cores", profile.cores), ("isa", profile.isa)]
+        rows = [[name, fact.value, fact.kind, fact.source] for name, fact in facts if fact]
+        rows += [[key, f"{item.value:g}", item.kind, item.source] for key, item in profile.figures.items()]
+        for run in (*profile.runs, *profile.elsewhere):
+            name = run.model if hasattr(run, "layers") else f"{run.model}, {run.runtime}"
+            for what, speed in (("prefill", run.prefill_tps), ("decode", run.decode_tps)):
+                if speed is not None:
+                    rows.append([f"{what} tokens/s", f"{speed:g}: {name}", run.kind, run.source])
         columns, title = ["figure", "value", "kind", "source"], f"{profile.name} ({profile.soc})"
     result = table(title, columns, rows)
     for column in result.columns:
-        column.justify = "left"
+        column.justify, column.overflow = "left", "fold"
     out.print(result)
+
+
+def _known(profile: Any) -> str:
+    if any(name.startswith("decode_gb") for name in profile.figures):
+        return "profile"
+    return "a run" if any(run.decode_tps for run in profile.runs) else "unknown"
 
 
 @click.command(epilog=EXAMPLES + "  empathy-edge doctor")
@@ -150,5 +148,5 @@ def doctor() -> int:
     return 3 if examine() else 0
 
 
-COMMANDS = (verify, bench, respond, report, chat, devices, doctor)
+COMMANDS = (verify, respond, report, chat, devices, doctor)
 """In the order of the road."""

@@ -7,3 +7,8 @@ from pathlib import Path
 def sample_dialogues() -> Path:
     """The path of the shipped sample: 224 dialogues, 7 for each of 32 emotions, 32 of them the test split."""
     return Path(str(resources.files("empathy_edge.data") / "dialogues.jsonl"))
+
+
+def conversations_file() -> Path:
+    """The path of the shipped conversations: what four people say in eight turns each."""
+    return Path(str(resources.files("empathy_edge.data") / "conversations.jsonl"))

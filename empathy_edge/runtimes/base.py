@@ -27,6 +27,7 @@ class Reply:
         ttft_s: seconds from the call to the first token, tokenization and sampling included.
         token_times_s: seconds from the call to each new token, the stop token included.
         finish_reason: `stop` (the model ended its turn) or `length` (it was cut off).
+        cached_tokens: how many of the prompt's tokens were in the prompt cache and not read again.
     """
 
     text: str
@@ -35,11 +36,12 @@ class Reply:
     ttft_s: float
     token_times_s: tuple[float, ...]
     finish_reason: Literal["stop", "length"]
+    cached_tokens: int = 0
 
     @property
     def prefill_tps(self) -> float:
-        """Prompt tokens read per second until the first new token."""
-        return self.prompt_tokens / self.ttft_s
+        """Prompt tokens read per second until the first new token, those from the cache left out."""
+        return (self.prompt_tokens - self.cached_tokens) / self.ttft_s
 
     @property
     def decode_tps(self) -> float | None:
@@ -60,6 +62,8 @@ class Runtime(ABC):
     eos: str = ""
     declared_stop_ids: frozenset[int] = frozenset()
     """The end tokens that the model's own files name, for other runtimes that read only those."""
+    reused: int = 0
+    """How many tokens of the last prompt were in the prompt cache."""
 
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
@@ -83,6 +87,10 @@ class Runtime(ABC):
         """The logits after the last of `ids`, float32 [vocabulary]."""
         last: np.ndarray = self.logits(ids)[-1]
         return last
+
+    def forward_s(self) -> float | None:
+        """Seconds spent in the model itself so far, sampling and tokenization apart; None where that cannot be told."""
+        return None
 
     def forget(self) -> None:  # noqa: B027 - runtimes without a prompt cache have nothing to forget
         """Drop the prompt cache, so that the next reply reads its whole prompt."""
@@ -146,7 +154,7 @@ class Runtime(ABC):
             pieces.append(rest)
             yield rest
         ttft = times[0] if times else time.perf_counter() - start
-        yield Reply("".join(pieces).strip(), tuple(new), len(ids), ttft, tuple(times), finish)
+        yield Reply("".join(pieces).strip(), tuple(new), len(ids), ttft, tuple(times), finish, self.reused)
 
     def reply(self, messages: list[Message] | Sequence[int], **options: object) -> Reply:
         """As `stream`, but the whole Reply at once."""
@@ -157,3 +165,9 @@ class Runtime(ABC):
     def _stop_ids(self, known: Sequence[int]) -> frozenset[int]:
         """The model's own end tokens and the one with which its template ends a turn."""
         return frozenset([*known, *self.tokenize(turn_end(self.template))])
+
+
+def common_prefix(read: Sequence[int], ids: Sequence[int]) -> int:
+    """How many tokens of a prompt need not be read again; the last one always is, for its logits."""
+    most = min(len(read), len(ids) - 1)
+    return next((place for place in range(most) if read[place] != ids[place]), max(most, 0))

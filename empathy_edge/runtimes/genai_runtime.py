@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from empathy_edge.chat_format import read_template
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.runtimes.base import Runtime
+from empathy_edge.runtimes.base import Runtime, common_prefix
 from empathy_edge.runtimes.pieces import piece_bytes, special_text
 
 
@@ -41,6 +42,9 @@ class GenAIRuntime(Runtime):
         names = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         self.bos, self.eos = (special_text(names.get(f"{role}_token")) for role in ("bos", "eos"))
         self.stop_ids = self._stop_ids([*self.declared_stop_ids])
+        self._generator: Any = None
+        self._options = (0.0, False)
+        self._read: list[int] = []
 
     def tokenize(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]
@@ -53,22 +57,37 @@ class GenAIRuntime(Runtime):
     def tokens(
         self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
     ) -> Iterator[int]:
+        same = self._generator is not None and temperature <= 0 and self._options == (temperature, ignore_stop)
+        self.reused = common = common_prefix(self._read, ids) if same else 0
+        if common:
+            self._generator.rewind_to(common)
+        else:
+            self._begin(temperature, seed, ignore_stop)
+        self._read = list(ids)
+        self._generator.append_tokens(np.asarray(ids[common:], dtype=np.int32))
+        while not self._generator.is_done():
+            self._generator.generate_next_token()
+            token = int(self._generator.get_next_tokens()[0])
+            yield token
+            self._read.append(token)  # only what was asked to go on is sure to be in the cache
+
+    def _begin(self, temperature: float, seed: int, ignore_stop: bool) -> None:
+        """A new generator, with an empty cache; sampled answers never go on with an old one, for the seed's sake."""
         parameters = self._og.GeneratorParams(self._model)
-        total = len(ids) + most + 1
         parameters.set_search_options(
-            max_length=total,
-            min_length=total if ignore_stop else 0,
+            max_length=self.context,
+            min_length=self.context if ignore_stop else 0,
             do_sample=temperature > 0,
             temperature=temperature or 1.0,
             top_k=40,
             top_p=0.95,
             random_seed=seed,
         )
-        generator = self._og.Generator(self._model, parameters)
-        generator.append_tokens(np.asarray(ids, dtype=np.int32))
-        while not generator.is_done():
-            generator.generate_next_token()
-            yield int(generator.get_next_tokens()[0])
+        self._generator = self._og.Generator(self._model, parameters)
+        self._options = (temperature, ignore_stop)
+
+    def forget(self) -> None:
+        self._read, self._generator = [], None
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         parameters = self._og.GeneratorParams(self._model)

@@ -12,7 +12,7 @@ import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.gguf_header import check_gguf
-from empathy_edge.runtimes.base import Runtime
+from empathy_edge.runtimes.base import Runtime, common_prefix
 
 
 class LlamaCppRuntime(Runtime):
@@ -26,22 +26,29 @@ class LlamaCppRuntime(Runtime):
 
         self._llama_cpp = llama_cpp
         self._file, self._all_logits = file, all_logits
+        self._batch = min(512, context)
+        self._read: list[int] = []
+        self._pieces: dict[int, bytes] = {}
         self.name, self.threads = file.stem, threads
         with quiet_stderr():
             try:
                 self._llama = llama_cpp.Llama(
                     model_path=str(file),
                     n_ctx=context,
-                    n_batch=min(512, context),
+                    n_batch=self._batch,
                     n_threads=threads,
                     n_threads_batch=threads,
                     logits_all=all_logits,
+                    # A tenth to a fifth faster on a CPU (docs/results/bench.md); but it rounds queries to F16, so that
+                    # conversions are proven without it.
+                    flash_attn=not all_logits,
                     verbose=False,
                 )
             except (ValueError, RuntimeError, AssertionError):
                 raise EmpathyEdgeError(
                     f"{file}: llama.cpp cannot load it; the file is damaged or of a kind it does not know."
                 ) from None
+        self._row = ctypes.c_float * self._llama.n_vocab()
         if lora is not None:
             self._add_lora(lora)
         architecture = self._llama.metadata.get("general.architecture", "llama")
@@ -75,37 +82,79 @@ class LlamaCppRuntime(Runtime):
         return self._llama.tokenize(text.encode("utf-8"), add_bos=False, special=True)
 
     def token_bytes(self, token: int) -> bytes:
-        return self._llama.detokenize([token])
+        if token not in self._pieces:
+            self._pieces[token] = self._llama.detokenize([token])
+        return self._pieces[token]
 
     def tokens(
         self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
     ) -> Iterator[int]:
-        if temperature > 0:
-            self._llama.set_seed(seed)
-        # top_k 1 at temperature 0: the greedy choice without sorting the whole vocabulary.
-        return self._llama.generate(
-            list(ids),
-            temp=temperature,
-            top_k=40 if temperature > 0 else 1,
-            top_p=0.95 if temperature > 0 else 1.0,
-            min_p=0.05 if temperature > 0 else 0.0,
-            repeat_penalty=1.0,
-        )
+        """Straight on llama.cpp's own calls: the loop of llama-cpp-python takes some 2 % longer (docs/results/bench.md)."""
+        self.reused = common = common_prefix(self._read, ids)
+        self._llama_cpp.llama_memory_seq_rm(self._llama_cpp.llama_get_memory(self._llama.ctx), 0, common, -1)
+        del self._read[common:]
+        for start in range(common, len(ids), self._batch):
+            self._decode(ids[start : start + self._batch])
+        if temperature <= 0:
+            while True:
+                token = int(self._last_logits().argmax())
+                yield token
+                self._decode([token])
+        sampler = self._sampler(temperature, seed)
+        try:
+            while True:
+                token = self._llama_cpp.llama_sampler_sample(sampler, self._llama.ctx, -1)
+                yield token
+                self._decode([token])
+        finally:
+            self._llama_cpp.llama_sampler_free(sampler)
+
+    def _last_logits(self) -> np.ndarray:
+        """llama.cpp's own memory, not a copy: the logits after what was read last, float32 [vocabulary]."""
+        pointer = self._llama_cpp.llama_get_logits_ith(self._llama.ctx, -1)
+        return np.frombuffer(self._row.from_address(ctypes.addressof(pointer.contents)), np.float32)
+
+    def _decode(self, ids: Sequence[int]) -> None:
+        """Read tokens after those that were read before."""
+        array = (self._llama_cpp.llama_token * len(ids))(*ids)  # the batch only points to it
+        if code := self._llama_cpp.llama_decode(
+            self._llama.ctx, self._llama_cpp.llama_batch_get_one(array, len(ids))
+        ):
+            raise EmpathyEdgeError(f"{self.name}: llama.cpp could not decode (code {code}).")
+        self._read += ids
+
+    def _sampler(self, temperature: float, seed: int) -> ctypes.c_void_p:
+        """llama.cpp's defaults of top-k, top-p and min-p."""
+        lib = self._llama_cpp
+        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        for sampler in (
+            lib.llama_sampler_init_top_k(40),
+            lib.llama_sampler_init_top_p(0.95, 1),
+            lib.llama_sampler_init_min_p(0.05, 1),
+            lib.llama_sampler_init_temp(temperature),
+            lib.llama_sampler_init_dist(seed),
+        ):
+            lib.llama_sampler_chain_add(chain, sampler)
+        return chain
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         if not self._all_logits:
             raise RuntimeError("open the runtime with all_logits=True")
         self._llama.reset()
+        self._read = []
         self._llama.eval(list(ids))
         return np.array(self._llama.scores[: len(ids)], dtype=np.float32)
 
     def next_logits(self, ids: Sequence[int]) -> np.ndarray:
         next(iter(self.tokens(ids, 0.0, 0, 1, True)))  # reads what the prompt cache does not have yet
-        last = self._llama_cpp.llama_get_logits_ith(self._llama.ctx, -1)
-        return np.ctypeslib.as_array(last, shape=(self._llama.n_vocab(),)).astype(np.float32)
+        return self._last_logits().copy()
+
+    def forward_s(self) -> float | None:
+        figures = self._llama_cpp.llama_perf_context(self._llama.ctx)
+        return float(figures.t_p_eval_ms + figures.t_eval_ms) / 1000
 
     def forget(self) -> None:
-        self._llama.reset()
+        self._read = []
 
     def close(self) -> None:
         self._llama.close()

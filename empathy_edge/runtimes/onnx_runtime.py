@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from empathy_edge.chat_format import read_template
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import read_json
-from empathy_edge.runtimes.base import Runtime
+from empathy_edge.runtimes.base import Runtime, common_prefix
 from empathy_edge.runtimes.pieces import piece_bytes, special_text
 
 
@@ -37,6 +38,7 @@ class FolderRuntime(Runtime):
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {token for token, item in added.items() if item.special}
         self._read: list[int] = []
+        self._forward_s = 0.0
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -50,16 +52,19 @@ class FolderRuntime(Runtime):
         self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
     ) -> Iterator[int]:
         chance = np.random.default_rng(seed)
-        common = 0
-        while common < min(len(self._read), len(ids) - 1) and self._read[common] == ids[common]:
-            common += 1
+        self.reused = common = common_prefix(self._read, ids)
         self._cut(common)
         pending = list(ids[common:])
         while True:
+            start = time.perf_counter()
             scores = self._step(pending)[-1]
+            self._forward_s += time.perf_counter() - start
             token = int(scores.argmax()) if temperature <= 0 else _sample(scores / temperature, chance)
             yield token
             pending = [token]
+
+    def forward_s(self) -> float | None:
+        return self._forward_s
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         self.forget()

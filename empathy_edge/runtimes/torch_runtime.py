@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class TorchRuntime(Runtime):
         self._torch = torch
         torch.set_num_threads(threads)
         self.name, self.threads = folder.name, threads
+        self._forward_s = 0.0
         self.model = (
             model
             if model is not None
@@ -67,7 +69,9 @@ class TorchRuntime(Runtime):
         step = torch.tensor([list(ids)])
         with torch.inference_mode():
             for _ in range(most + 1):
+                start = time.perf_counter()
                 output = self.model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                self._forward_s += time.perf_counter() - start
                 cache, scores = output.past_key_values, output.logits[0, -1].float()
                 if temperature > 0:
                     token = int(torch.multinomial(torch.softmax(scores / temperature, -1), 1, generator=noise))
@@ -75,6 +79,9 @@ class TorchRuntime(Runtime):
                     token = int(scores.argmax())
                 yield token
                 step = torch.tensor([[token]])
+
+    def forward_s(self) -> float | None:
+        return self._forward_s
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         with self._torch.inference_mode():

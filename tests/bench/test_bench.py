@@ -1,32 +1,162 @@
 """Latency and memory: measured in processes of their own, labelled, with spread."""
 
 import json
+import math
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from empathy_edge.bench.chat_suite import summary as chat_summary
 from empathy_edge.bench.format_checks import check_format, summarize
+from empathy_edge.bench.intervals import median_interval, percentile, ratio_interval
+from empathy_edge.bench.latency import summary
 from empathy_edge.bench.overhead import compare
 from empathy_edge.bench.stats import bootstrap_mean, sign_test, wilson
 
 from empathy_edge.memory import memory_mb
 from tests.conftest import assert_one_clear_error, run_command
 
+ARGUMENTS = ("--prompt-tokens", "16", "--decode-tokens", "8", "--threads", "1")
 
-def test_bench_command(exported: Path, tmp_path: Path) -> None:
-    arguments = ["--prompt-tokens", "16", "--decode-tokens", "8", "--threads", "1", "--json", tmp_path / "out.json"]
-    result = run_command("bench", exported / "gguf-f16", exported / "onnx-int4", *arguments)
+
+@pytest.fixture(scope="module")
+def measured(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run of two artifacts at two prompt lengths, in every layout."""
+    folder = tmp_path_factory.mktemp("bench")
+    result = run_command(
+        "bench", exported / "gguf-f16", exported / "onnx-int4", *ARGUMENTS, "--prompt-tokens", "32",
+        "--json", folder / "out.json", "--llama-bench", folder / "out.jsonl", "--markdown", folder / "out.md",
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert "measured-host" in result.stdout and "gguf-f16" in result.stdout
-    figures = json.loads((tmp_path / "out.json").read_text())
+    assert "measured-host" in result.stdout and "gguf-f16 @16" in result.stdout
+    return folder
+
+
+def test_bench_keeps_every_raw_sample(measured: Path) -> None:
+    figures = json.loads((measured / "out.json").read_text())
     assert figures["label"] == "measured-host" and figures["machine"]["cpu"]
+    assert 0 <= figures["conditions"]["before"]["background_busy"] <= 1
     for row in figures["artifacts"]:
-        assert len(row["samples"]) == 5 and row["threads"] == 1
-        assert all(len(sample["token_times_s"]) == 8 for sample in row["samples"])
+        assert row["threads"] == 1 and len(row["load_s"]) == 5
+        for test, length in zip(row["tests"], (16, 32), strict=True):
+            assert test["prompt_tokens"] == length and len(test["samples"]) == 5
+            assert all(len(sample["token_times_s"]) == 8 for sample in test["samples"])
         assert set(row["memory_mb"]) == {"baseline", "loaded", "after_prefill", "after_decode"}
-        assert row["memory_mb"]["after_decode"]["peak_rss"] >= row["memory_mb"]["baseline"]["peak_rss"]
-    again = run_command("bench", exported / "gguf-f16", *arguments)
+        assert row["memory_mb"]["after_decode"]["anonymous"] > row["memory_mb"]["baseline"]["anonymous"]
+        found = summary(row, 1)
+        low, high = found["decode_tps_interval"]
+        assert low <= found["decode_tps_median"] <= high and found["interval_coverage"] == 0.938
+    gguf = figures["artifacts"][0]["tests"][0]["samples"][0]
+    assert 0 < gguf["forward_s"] <= gguf["token_times_s"][-1]
+
+
+def test_bench_writes_llama_benchs_rows_and_markdown(measured: Path) -> None:
+    rows = [json.loads(line) for line in (measured / "out.jsonl").read_text().splitlines()]
+    assert len(rows) == 8
+    prefill, decode = rows[0], rows[1]
+    assert (prefill["n_prompt"], prefill["n_gen"], decode["n_prompt"], decode["n_depth"]) == (16, 0, 0, 16)
+    assert prefill["avg_ts"] > 0 and len(decode["samples_ts"]) == 5
+    lines = (measured / "out.md").read_text().splitlines()
+    assert lines[0].startswith("measured-host") and len(lines) == 8
+
+
+def test_bench_against_itself_shows_no_difference(measured: Path, exported: Path, tmp_path: Path) -> None:
+    same = run_command("bench", "compare", measured / "out.json", measured / "out.json")
+    assert same.returncode == 0 and "no difference seen" in same.stdout and "faster" not in same.stdout
+    baseline = json.loads((measured / "out.json").read_text())
+    for row in baseline["artifacts"]:
+        for test in row["tests"]:
+            for sample in test["samples"]:
+                sample["decode_tps"] *= 10
+    (tmp_path / "fast.json").write_text(json.dumps(baseline))
+    slower = run_command("bench", "compare", measured / "out.json", tmp_path / "fast.json")
+    assert "slower" in slower.stdout
+    gate = run_command("bench", exported / "gguf-f16", *ARGUMENTS, "--baseline", tmp_path / "fast.json")
+    assert gate.returncode == 1 and "FAIL gguf-f16 @16 decode_tps" in gate.stderr
+    (tmp_path / "other.json").write_text("{}")
+    assert_one_clear_error(
+        run_command("bench", "compare", tmp_path / "other.json", tmp_path / "fast.json"), 2, "other.json"
+    )
+    again = run_command("bench", exported / "gguf-f16", "--json", measured / "out.json")
     assert_one_clear_error(again, 2, "out.json", "exists already")
+
+
+def test_chat_suite(exported: Path, tmp_path: Path) -> None:
+    said = [{"turns": ["I moved here last week.", "I know nobody.", "Maybe on Sunday."]}]
+    spoken = {"turns": [{"speaker": "speaker", "text": "My cat died."}, {"speaker": "listener", "text": "Oh no."}]}
+    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*said, spoken]))
+    arguments = ["--suite", "chat", "--dialogues", tmp_path / "talk.jsonl", "--max-new-tokens", "6", "--threads", "1"]
+    result = run_command("bench", exported / "gguf-f16", *arguments, "--json", tmp_path / "chat.json")
+    assert result.returncode == 0, result.stderr
+    assert "cache kept" in result.stdout and "turn 3" in result.stdout
+    figures = json.loads((tmp_path / "chat.json").read_text())
+    found = chat_summary(figures["artifacts"][0])
+    third = found["by_turn"][2]
+    assert third["cache_kept"]["read_tokens"] < third["cache_dropped"]["read_tokens"]
+    assert third["cache_kept"]["n"] == 1 and found["by_turn"][0]["cache_kept"]["n"] == 2
+    (tmp_path / "wrong.jsonl").write_text('{"turns": [3]}\n')
+    wrong = run_command("bench", exported / "gguf-f16", "--suite", "chat", "--dialogues", tmp_path / "wrong.jsonl")
+    assert_one_clear_error(wrong, 2, "wrong.jsonl", "row 1")
+
+
+def test_sustained(exported: Path, tmp_path: Path) -> None:
+    arguments = ["--minutes", "0.1", "--threads", "1", "--json", tmp_path / "s.json"]
+    result = run_command("bench", "sustained", exported / "gguf-f16", *arguments)
+    assert result.returncode == 0, result.stderr
+    figures = json.loads((tmp_path / "s.json").read_text())
+    assert figures["artifacts"][0]["windows"][-1]["end_s"] >= 6
+    assert 0.3 < figures["last_over_first"] < 3
+
+
+def test_memory_curve_or_a_clear_word_why_not(exported: Path, tmp_path: Path) -> None:
+    """Where control groups can be made the smallest limits are slow or do not run; elsewhere one error says so."""
+    arguments = ["--prompt-tokens", "16", "--decode-tokens", "8", "--threads", "1", "--json", tmp_path / "m.json"]
+    result = run_command("bench", "memory", exported / "gguf-f16", *arguments)
+    if result.returncode:
+        assert_one_clear_error(result, 2, "group")
+        return
+    figures = json.loads((tmp_path / "m.json").read_text())
+    points = figures["points"]
+    assert points[0]["limit_mb"] is None and points[0]["ran"] and len(points) >= 3
+    limits = [point["limit_mb"] for point in points[1:]]
+    assert limits == sorted(limits, reverse=True)
+    assert all(point["decode_tps"] > 0 for point in points if point["ran"])
+
+
+def test_the_harness_is_small_and_starts_fast() -> None:
+    """The worker without a model: under 150 MB, under a second, no torch."""
+    script = (
+        "import sys, time; begin = time.perf_counter()\n"
+        "import empathy_edge.bench.worker as worker; worker._import_runtimes()\n"
+        "from empathy_edge.memory import memory_mb\n"
+        "print(time.perf_counter() - begin, memory_mb()['peak_rss'], 'torch' in sys.modules)"
+    )
+    times = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        seconds, peak, torch = done.stdout.split()
+        assert float(peak) < 150 and torch == "False"
+        times.append(float(seconds))
+    assert min(times) < 1
+
+
+def test_median_and_ratio_intervals_cover() -> None:
+    """95 % intervals of few samples hold the true value in at least about 95 % of 1000 trials."""
+    chance = random.Random(5)
+    medians = ratios = 0
+    for _ in range(1000):
+        new = [chance.lognormvariate(0.2, 0.1) for _ in range(7)]
+        old = [chance.lognormvariate(0.0, 0.1) for _ in range(6)]
+        found = median_interval(new)
+        medians += found.low <= math.exp(0.2) <= found.high
+        ratio = ratio_interval(new, old)
+        ratios += ratio.low <= math.exp(0.2) <= ratio.high
+    assert medians >= 940 and ratios >= 940
+    assert median_interval([3.0, 1.0, 2.0, 5.0, 4.0])[:3] == (3.0, 1.0, 5.0)
+    assert percentile([1.0, 2.0, 3.0, 4.0], 50) == 2.5
 
 
 def test_bench_finds_every_artifact_before_it_runs_one(exported: Path, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""The folder that measures an artifact on a real phone: by adb, or in Termux."""
+
+from __future__ import annotations
+
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from empathy_edge.console import say
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.models import find_model
+from empathy_edge.run import read_json, require_space, write_atomically
+
+_AARCH64 = 183
+"""e_machine in an ELF header (elf(5))."""
+
+
+def write_folder(
+    kind: str,
+    artifact: str,
+    out: Path,
+    *,
+    binary: Path | None,
+    prompt_tokens: int,
+    decode_tokens: int,
+    threads: int,
+) -> None:
+    """Write the script, its README, the model and, for adb, llama-bench.
+
+    Args:
+        kind: `android` (adb) or `termux`.
+        artifact: a GGUF.
+        out: a new or empty folder.
+        binary: llama-bench for arm64; may be put into the folder later.
+
+    Raises:
+        EmpathyEdgeError: the folder is not empty, the artifact is no GGUF, or the program is not for arm64.
+    """
+    model = gguf_file(artifact)
+    if binary is not None:
+        _check_program(binary)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise EmpathyEdgeError(f"{out}: exists and is not an empty folder; choose another --out.")
+    require_space(out, model.stat().st_size / 1e6 + 50, "the model")
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(model, out / "model.gguf")
+    texts = resources.files("empathy_edge.bench") / "device"
+    script = (texts / f"{kind}.sh").read_text(encoding="utf-8")
+    for name, value in (("@PROMPT@", prompt_tokens), ("@DECODE@", decode_tokens), ("@THREADS@", threads)):
+        script = script.replace(name, str(value))
+    target = out / ("run.sh" if kind == "android" else "bench.sh")
+    write_atomically(target, script)
+    target.chmod(0o755)
+    write_atomically(out / "README.md", (texts / f"{kind}.md").read_text(encoding="utf-8"))
+    if binary is not None:
+        shutil.copyfile(binary, out / "llama-bench")
+        (out / "llama-bench").chmod(0o755)
+    say(f"{out}: {model.stat().st_size / 1e6:.0f} MB. Next: see {out / 'README.md'}.")
+
+
+def gguf_file(artifact: str) -> Path:
+    """The GGUF of an artifact folder, or the file itself."""
+    ref = find_model(artifact)
+    if ref.kind == "gguf":
+        return ref.path
+    manifest = ref.path / "manifest.json"
+    about = read_json(manifest).get("artifact", {}) if manifest.is_file() else {}
+    if about.get("format") != "gguf" or "adapter" in about:
+        raise EmpathyEdgeError(f"{artifact}: llama-bench runs a single GGUF; give one.")
+    return ref.path / str(about["file"])
+
+
+def _check_program(binary: Path) -> None:
+    try:
+        head = binary.read_bytes()[:20]
+    except OSError as error:
+        raise EmpathyEdgeError(f"{binary}: cannot be read: {error.strerror}.") from None
+    if head[:2] == b"#!":
+        return  # a script that starts the program
+    if head[:4] != b"\x7fELF" or int.from_bytes(head[18:20], "little") != _AARCH64:
+        raise EmpathyEdgeError(f"{binary}: is not a program for 64-bit ARM; build llama-bench with Android's NDK.")

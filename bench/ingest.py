@@ -1,0 +1,193 @@
+"""Results that come back from a phone: read, checked, labelled `measured-device`, and put into its profile.
+
+Layouts: llama-bench's JSON and JSONL (llama.cpp, tools/llama-bench), PocketPal AI's exported benchmark JSON, and a CSV
+with the columns `prefill_tps`, `decode_tps` and perhaps `threads`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+from empathy_edge.devices import Run, load_device
+
+from empathy_edge.console import say
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.run import sha256_file, write_atomically
+
+from .device_folder import gguf_file
+from .predict import predict
+from .workload import Workload, workload_of
+
+FASTEST = 20_000.0
+"""Tokens/s beyond which a figure is a mistake, not a phone."""
+
+
+def ingest(file: Path, artifact: str, device_id: str, out: Path) -> dict[str, Any]:
+    """Add a phone's results to its profile, and show what had been predicted beside what was measured.
+
+    Args:
+        file: the results.
+        artifact: the GGUF that was run; where the results tell its size, it must be the same.
+        device_id: the profile to begin with.
+        out: the new profile.
+
+    Raises:
+        EmpathyEdgeError: the file is of no known layout, or a figure in it cannot be.
+    """
+    model = gguf_file(artifact)
+    workload = workload_of(artifact)
+    device = load_device(device_id)
+    results = read_results(file, model.stat().st_size)
+    source = f"measured-device ({file.name}, sha256 {sha256_file(file)[:12]})"
+    new = [_run(result, workload, source) for result in results]
+    _compare(artifact, device_id, new)
+    profile = device.model_dump(exclude={"id"}, exclude_none=True, exclude_defaults=True)
+    profile["runs"] = [run.model_dump(exclude_none=True, exclude_defaults=True) for run in (*device.runs, *new)]
+    text = yaml.safe_dump(profile, sort_keys=False, width=118, allow_unicode=True)
+    write_atomically(out, text)
+    load_device(str(out))
+    say(f"{out}: {len(new)} runs added, labelled measured-device. Predictions with --device {out} rest on them.")
+    return profile
+
+
+def read_results(file: Path, model_bytes: int) -> list[dict[str, Any]]:
+    """Each run's `prefill_tps`, `decode_tps` (either may be missing) and `threads`.
+
+    Args:
+        file: in one of the known layouts.
+        model_bytes: the size of the GGUF that is said to have been run.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EmpathyEdgeError(f"{file}: cannot be read: {error}.") from None
+    if file.suffix.lower() == ".csv":
+        return _from_csv(file, text)
+    rows = _json_rows(file, text)
+    if rows and "avg_ts" in rows[0]:
+        return _from_llama_bench(file, rows, model_bytes)
+    if rows and any(key in rows[0] for key in ("ppAvg", "benchmarks", "pp", "result")):
+        return _from_pocketpal(file, rows)
+    raise EmpathyEdgeError(
+        f"{file}: is neither llama-bench's JSON (avg_ts), nor PocketPal's (ppAvg, tgAvg), nor a .csv with prefill_tps "
+        "and decode_tps."
+    )
+
+
+def _json_rows(file: Path, text: str) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(text)
+        rows = content if isinstance(content, list) else [content]
+    except ValueError:
+        rows = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise EmpathyEdgeError(f"{file}: line {number} is not JSON ({error}).") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise EmpathyEdgeError(f"{file}: holds something else than objects.")
+    return rows
+
+
+def _from_llama_bench(file: Path, rows: list[dict[str, Any]], model_bytes: int) -> list[dict[str, Any]]:
+    """Prefill rows (n_gen 0) and decode rows (n_prompt 0) of the same threads belong together."""
+    found: dict[int, dict[str, Any]] = {}
+    for number, row in enumerate(rows, 1):
+        size = row.get("model_size")
+        # llama-bench counts the tensors only, which are a few MB less than the file.
+        if size and not 0.9 * model_bytes <= float(size) <= 1.01 * model_bytes:
+            raise EmpathyEdgeError(
+                f"{file}, row {number}: ran a model of {float(size) / 1e6:.0f} MB, --artifact has {model_bytes / 1e6:.0f}."
+            )
+        backends = str(row.get("backends", "CPU"))
+        if int(row.get("n_gpu_layers") or 0) > 0 and backends not in ("CPU", "BLAS", ""):
+            raise EmpathyEdgeError(f"{file}, row {number}: ran on {backends}; profiles are of the CPU (-ngl 0).")
+        entry = found.setdefault(int(row.get("n_threads", 0)), {"threads": int(row.get("n_threads", 0)) or None})
+        prompt, new = int(row.get("n_prompt", 0)), int(row.get("n_gen", 0))
+        if prompt and new:
+            continue  # a mixed test tells neither
+        entry["prefill_tps" if prompt else "decode_tps"] = _tps(file, number, row["avg_ts"])
+    return list(found.values())
+
+
+def _from_pocketpal(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    results = []
+    for number, row in enumerate(rows, 1):
+        for item in row.get("benchmarks", [row.get("result", row)]):
+            prefill, decode = item.get("ppAvg", item.get("pp")), item.get("tgAvg", item.get("tg"))
+            if prefill is None and decode is None:
+                raise EmpathyEdgeError(f"{file}, row {number}: has neither ppAvg nor tgAvg.")
+            entry: dict[str, Any] = {"threads": (item.get("initSettings") or {}).get("n_threads")}
+            if prefill is not None:
+                entry["prefill_tps"] = _tps(file, number, prefill)
+            if decode is not None:
+                entry["decode_tps"] = _tps(file, number, decode)
+            results.append(entry)
+    return results
+
+
+def _from_csv(file: Path, text: str) -> list[dict[str, Any]]:
+    table = csv.DictReader(io.StringIO(text))
+    if not {"prefill_tps", "decode_tps"} & set(table.fieldnames or []):
+        raise EmpathyEdgeError(f"{file}: needs a column prefill_tps or decode_tps; has {table.fieldnames}.")
+    results = []
+    for number, row in enumerate(table, 2):
+        entry: dict[str, Any] = {"threads": int(row["threads"]) if row.get("threads") else None}
+        for name in ("prefill_tps", "decode_tps"):
+            if row.get(name):
+                entry[name] = _tps(file, number, row[name])
+        results.append(entry)
+    if not results:
+        raise EmpathyEdgeError(f"{file}: has no rows.")
+    return results
+
+
+def _tps(file: Path, number: int, value: Any) -> float:
+    try:
+        speed = float(value)
+    except (TypeError, ValueError):
+        speed = math.nan
+    if not 0 < speed <= FASTEST:
+        raise EmpathyEdgeError(f"{file}, row {number}: {value!r} is no speed in tokens/s.")
+    return round(speed, 3)
+
+
+def _run(result: dict[str, Any], workload: Workload, source: str) -> Run:
+    rounded = {kind: round(amount, 5) for kind, amount in workload.decode_gb.items()}
+    arithmetic = {kind: round(amount, 5) for kind, amount in workload.prefill_gflop.items()}
+    return Run(
+        model=workload.name,
+        decode_gb=rounded,
+        prefill_gflop=arithmetic,
+        layers=workload.layers,
+        extra=workload.extra,
+        source=source,
+        **result,
+    )
+
+
+def _compare(artifact: str, device_id: str, new: list[Run]) -> None:
+    """What had been predicted, beside what was measured."""
+    try:
+        before = predict(artifact, device_id)
+    except EmpathyEdgeError:
+        say("Nothing could be predicted for this device before.")
+        return
+    for run in new:
+        for name, measured in (("decode_tps", run.decode_tps), ("prefill_tps", run.prefill_tps)):
+            guess = before[name]
+            if measured and guess:
+                inside = "inside" if guess["low"] <= measured <= guess["high"] else "OUTSIDE"
+                say(
+                    f"{name}: measured-device {measured:g}, predicted {guess['value']:g} [{guess['low']:g}, "
+                    f"{guess['high']:g}]: {inside}"
+                )

@@ -1,0 +1,1 @@
+"""The terminal chat: talk to any artifact, and see what it costs."""

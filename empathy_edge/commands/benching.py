@@ -1,0 +1,318 @@
+"""Commands for speed and memory: measured here, predicted for phones, measured on phones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from empathy_edge.commands.options import EXAMPLES, path_type, threads_option
+
+
+class _RunByDefault(click.Group):
+    """`bench ARTIFACT` is `bench run ARTIFACT`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=_RunByDefault,
+    epilog=EXAMPLES + "  empathy-edge bench exported/gguf-q4_0 exported/onnx-int4\n"
+    "  empathy-edge bench predict --device galaxy-s23 --artifact exported/gguf-q4_0\n"
+    "  empathy-edge bench compare new.json old.json",
+)
+def bench() -> None:
+    """Speed and memory of artifacts: measured on this machine, predicted for a phone, read back from one.
+
+    `bench ARTIFACTS…` is `bench run ARTIFACTS…`.
+    """
+
+
+def _json_option() -> Any:
+    return click.option("--json", "json_file", type=path_type(), help="Write the result to this new file.")
+
+
+@bench.command(
+    epilog=EXAMPLES + "  empathy-edge bench exported/gguf-q4_0 exported/onnx-int4\n"
+    "  empathy-edge bench model.gguf --threads 4 --prompt-tokens 128 --prompt-tokens 512 --json figures.json\n"
+    "  empathy-edge bench exported/gguf-q4_0 --suite chat\n"
+    "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   (exit code 1 if slower)"
+)
+@click.argument("artifacts", nargs=-1, required=True)
+@click.option(
+    "--suite",
+    type=click.Choice(["standard", "chat"]),
+    default="standard",
+    show_default=True,
+    help="standard: prefill and decode of fixed lengths; chat: whole conversations, cold and warm, cache kept and not.",
+)
+@click.option(
+    "--prompt-tokens",
+    multiple=True,
+    type=click.IntRange(8, 32768),
+    help="Prompt length, which is also decode's depth; may be given more than once. [default: 128]",
+)
+@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 4096))
+@click.option(
+    "--repetitions", type=click.IntRange(1, 200), help="Rounds; each runs everything. [default: 5, chat: 1]"
+)
+@click.option("--until-stable", is_flag=True, help="Go on until every median is known to 3 %, at most 40 rounds.")
+@click.option("--cold", is_flag=True, help="Drop the model from the page cache before each load.")
+@threads_option()
+@click.option(
+    "--dialogues", type=path_type(), help="Of chat: JSONL with the turns of conversations. [default: shipped]"
+)
+@click.option("--max-new-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of chat: for a turn.")
+@_json_option()
+@click.option(
+    "--llama-bench", "jsonl_file", type=path_type(), help="Also write llama-bench's JSONL to this new file."
+)
+@click.option("--markdown", "markdown_file", type=path_type(), help="Also write a Markdown table to this new file.")
+@click.option(
+    "--baseline", type=path_type(), help="An earlier --json; say what changed, and FAIL beyond --tolerance."
+)
+@click.option("--tolerance", default=0.1, show_default=True, type=click.FloatRange(0, 1))
+def run(
+    artifacts: tuple[str, ...],
+    suite: str,
+    prompt_tokens: tuple[int, ...],
+    decode_tokens: int,
+    repetitions: int | None,
+    until_stable: bool,
+    cold: bool,
+    threads: int | None,
+    dialogues: Path | None,
+    max_new_tokens: int,
+    json_file: Path | None,
+    jsonl_file: Path | None,
+    markdown_file: Path | None,
+    baseline: Path | None,
+    tolerance: float,
+) -> int:
+    """Measure load time, first token, prefill and decode speed, and memory of ARTIFACTS on this machine.
+
+    Exit code 1 if --baseline is given and something is slower or larger than --tolerance allows, 4 if the samples are
+    too few or too noisy to tell.
+    """
+    from empathy_edge.bench import chat_suite, latency
+    from empathy_edge.bench.differences import read_result
+    from empathy_edge.bench.outputs import llama_bench_jsonl, markdown
+    from empathy_edge.recipe import BenchSettings
+    from empathy_edge.run import write_atomically, write_json
+
+    _none_exists(json_file, jsonl_file, markdown_file)
+    if suite == "chat":
+        if jsonl_file or markdown_file or baseline:
+            raise click.UsageError("--llama-bench, --markdown and --baseline belong to --suite standard.")
+        result = chat_suite.bench_chat(
+            list(artifacts),
+            conversations=chat_suite.read_conversations(dialogues),
+            rounds=repetitions or 1,
+            threads=threads,
+            max_new_tokens=max_new_tokens,
+        )
+        if json_file:
+            write_json(json_file, result)
+        chat_suite.show(result)
+        return 0
+    old = read_result(baseline) if baseline else None
+    result = latency.bench(
+        list(artifacts),
+        BenchSettings(repetitions=max(repetitions or 5, 5), decode_tokens=decode_tokens, threads=threads),
+        prompts=sorted(set(prompt_tokens)) or [128],
+        until_stable=until_stable,
+        cold=cold,
+    )
+    if json_file:
+        write_json(json_file, result)
+    if jsonl_file:
+        write_atomically(jsonl_file, llama_bench_jsonl(result))
+    if markdown_file:
+        write_atomically(markdown_file, markdown(result))
+    latency.show(latency.summaries(result), result["settings"])
+    return _against(result, old, tolerance) if old else 0
+
+
+def _against(result: dict[str, Any], old: dict[str, Any], tolerance: float) -> int:
+    from empathy_edge.bench import differences
+    from empathy_edge.console import say
+
+    found = differences.differences(result, old)
+    if not found:
+        raise click.UsageError("--baseline holds none of these artifacts at these prompt lengths.")
+    differences.show(found, differences.check_comparable(result, old))
+    verdicts = differences.gate(found, tolerance)
+    colours = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
+    for name, figure, verdict in verdicts:
+        say(f"[{colours[verdict]}]{verdict}[/] {name} {figure}")
+    said = {verdict for _, _, verdict in verdicts}
+    return 1 if "FAIL" in said else 4 if "INCONCLUSIVE" in said else 0
+
+
+def _none_exists(*files: Path | None) -> None:
+    from empathy_edge.errors import EmpathyEdgeError
+
+    for file in files:
+        if file is not None and file.exists():
+            raise EmpathyEdgeError(f"{file}: exists already; choose another name. Nothing was measured.")
+
+
+@bench.command(epilog=EXAMPLES + "  empathy-edge bench compare after.json before.json")
+@click.argument("new", type=path_type())
+@click.argument("old", type=path_type())
+def compare(new: Path, old: Path) -> None:
+    """Which differences between two results of `bench --json` are real: ratios with exact intervals."""
+    from empathy_edge.bench import differences
+
+    first, second = differences.read_result(new), differences.read_result(old)
+    found = differences.differences(first, second)
+    if not found:
+        raise click.UsageError("The two have no artifact at the same prompt length in common.")
+    differences.show(found, differences.check_comparable(first, second))
+
+
+@bench.command(epilog=EXAMPLES + "  empathy-edge bench sustained exported/gguf-q4_0 --minutes 10")
+@click.argument("artifact")
+@click.option("--minutes", default=5.0, show_default=True, type=click.FloatRange(0.1, 240))
+@threads_option()
+@_json_option()
+def sustained(artifact: str, minutes: float, threads: int | None, json_file: Path | None) -> None:
+    """Decode without a pause: the first minute beside the last. (Says nothing of a phone's heat.)"""
+    from empathy_edge.bench.chat_suite import bench_sustained, show_sustained
+    from empathy_edge.run import write_json
+
+    _none_exists(json_file)
+    result = bench_sustained(artifact, minutes=minutes, threads=threads)
+    if json_file:
+        write_json(json_file, result)
+    show_sustained(result)
+
+
+@bench.command(epilog=EXAMPLES + "  sudo empathy-edge bench memory exported/gguf-q4_0 --json curve.json")
+@click.argument("artifact")
+@click.option("--prompt-tokens", default=128, show_default=True, type=click.IntRange(8, 4096))
+@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 1024))
+@threads_option()
+@_json_option()
+def memory(
+    artifact: str, prompt_tokens: int, decode_tokens: int, threads: int | None, json_file: Path | None
+) -> None:
+    """The curve of speed against a memory limit, down to where ARTIFACT thrashes. Needs control groups (Linux, root)."""
+    from empathy_edge.bench import memory_curve
+    from empathy_edge.run import write_json
+
+    _none_exists(json_file)
+    result = memory_curve.memory_curve(
+        artifact, threads=threads, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens
+    )
+    if json_file:
+        write_json(json_file, result)
+    memory_curve.show(result)
+
+
+@bench.command(
+    epilog=EXAMPLES + "  empathy-edge bench predict --device galaxy-s23 --artifact exported/gguf-q4_0\n"
+    "  empathy-edge bench predict --device all --artifact model.gguf --prompt-tokens 512 --depth 1024\n"
+    "  empathy-edge bench predict --validate phone_cpu_cells.csv"
+)
+@click.option("--device", "devices", multiple=True, help="An id from `devices`, a profile's .yaml, or all.")
+@click.option("--artifact", help="A GGUF: a file, an artifact folder, or a shipped model.")
+@click.option("--prompt-tokens", default=256, show_default=True, type=click.IntRange(1), help="For the first token.")
+@click.option("--depth", default=0, show_default=True, type=click.IntRange(0), help="Tokens in the cache at decode.")
+@click.option("--context", default=2048, show_default=True, type=click.IntRange(1), help="The window, for memory.")
+@click.option(
+    "--validate",
+    "cells",
+    type=path_type(),
+    help="Leave each model of this table of measurements out, predict it from the others, and report the errors.",
+)
+@click.option(
+    "--unseen",
+    type=path_type(),
+    help="With --validate: predict the models of this table instead, all from the first.",
+)
+@_json_option()
+def predict(
+    devices: tuple[str, ...],
+    artifact: str | None,
+    prompt_tokens: int,
+    depth: int,
+    context: int,
+    cells: Path | None,
+    unseen: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Decode, prefill, first token and memory on a phone's CPU, with intervals; every figure is `predicted`.
+
+    Rests on measurements of llama.cpp on phones; types and devices that nobody measured are refused.
+    """
+    from empathy_edge.bench import predict as predictions
+    from empathy_edge.run import write_json
+
+    _none_exists(json_file)
+    if cells is not None:
+        result: Any = predictions.validate_table(cells, unseen)
+        predictions.show_errors(result)
+    else:
+        if not devices or artifact is None:
+            raise click.UsageError("Give --device and --artifact, or --validate.")
+        result = predictions.predict_for(
+            artifact, list(devices), prompt_tokens=prompt_tokens, depth=depth, context=context
+        )
+        predictions.show(result)
+    if json_file:
+        write_json(json_file, result)
+
+
+@bench.command(
+    epilog=EXAMPLES
+    + "  empathy-edge bench device android exported/gguf-q4_0 --llama-bench build-android/bin/llama-bench --out phone\n"
+    "  empathy-edge bench device termux exported/gguf-q4_0 --out phone"
+)
+@click.argument("kind", type=click.Choice(["android", "termux"]))
+@click.argument("artifact")
+@click.option("--llama-bench", "binary", type=path_type(), help="Of android: llama-bench built for arm64 (NDK).")
+@click.option("--prompt-tokens", default=256, show_default=True, type=click.IntRange(8))
+@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8))
+@click.option("--threads", default=4, show_default=True, type=click.IntRange(1), help="CPU threads on the phone.")
+@click.option("--out", type=path_type(), required=True, help="The folder to write into; it must be new or empty.")
+def device(
+    kind: str,
+    artifact: str,
+    binary: Path | None,
+    prompt_tokens: int,
+    decode_tokens: int,
+    threads: int,
+    out: Path,
+) -> None:
+    """Write a folder that measures ARTIFACT on a real phone: by adb from this machine, or in Termux on the phone."""
+    from empathy_edge.bench.device_folder import write_folder
+
+    write_folder(
+        kind, artifact, out, binary=binary, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens, threads=threads
+    )
+
+
+@bench.command(
+    epilog=EXAMPLES
+    + "  empathy-edge bench ingest phone/results.jsonl --artifact exported/gguf-q4_0 --device pixel-8 --out pixel-8.yaml\n"
+    "  empathy-edge bench predict --device pixel-8.yaml --artifact exported/gguf-q8_0"
+)
+@click.argument("file", type=path_type())
+@click.option("--artifact", required=True, help="The GGUF that was run.")
+@click.option("--device", "device_id", required=True, help="An id from `devices`, or a profile's .yaml.")
+@click.option("--out", type=path_type(), required=True, help="The recalibrated profile, a new .yaml file.")
+def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
+    """Read results from a phone (llama-bench's JSON or JSONL, PocketPal's JSON, CSV), and recalibrate its profile."""
+    from empathy_edge.bench.ingest import ingest as read_in
+
+    _none_exists(out)
+    read_in(file, artifact, device_id, out)
+
+
+COMMANDS = (bench,)
+"""In the order of the road."""
