@@ -72,7 +72,8 @@ def _raw_genai(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
     parameters.set_search_options(max_length=total, min_length=total, do_sample=False)
     generator = runtime._og.Generator(runtime._model, parameters)
     generator.append_tokens(np.asarray(ids, dtype=np.int32))
-    tokens, times = [], []
+    tokens: list[int] = []
+    times: list[float] = []
     while len(tokens) < DECODE_TOKENS:
         generator.generate_next_token()
         times.append(time.perf_counter())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ from empathy_edge.dialogue import read_dialogues, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import open_stage, read_json, write_atomically
 
+from .predict import predict
 from .report_markdown import markdown
 from .winrate import BASE, FULL, KNOWN_BAD, describe_judge
 
 SAMPLES = 8
 """How many test prompts are shown with every arm's response, spread evenly over the split."""
+
+PHONES = ("poco-myron", "poco-x7-klee", "galaxy-s23")
+"""The phones with a fitted profile: what is predicted for them is drawn."""
 
 PARTS = {
     "distill": "distill",
@@ -102,6 +107,7 @@ def _page(folder: Path, manifests: dict[str, Any], samples: list[dict[str, Any]]
         samples=samples,
         curves=_curves(folder, [step for step in ("sft", "dpo") if step in manifests]),
         trade_offs=_trade_offs(bench, rates, verify),
+        phones=_on_phones(folder, bench, verify),
         BASE=BASE,
         FULL=FULL,
         machine=manifests["bench"]["machine"],
@@ -180,6 +186,38 @@ def _trade_offs(bench: list[dict[str, Any]], rates: dict[Any, Any], verify: dict
     axes[1].set(xlabel="decode, tokens/s (measured-host)", ylabel="mean KL to the checkpoint, nats")
     axes[0].margins(x=0.25)
     axes[1].margins(x=0.25, y=0.2)
+    return _svg(figure)
+
+
+def _on_phones(folder: Path, bench: list[dict[str, Any]], verify: dict[str, Any]) -> str:
+    """Mean KL against the decode speed that is predicted for each phone with a profile, and against memory; empty if
+    nothing can be predicted."""
+    points: dict[str, list[tuple[str, float, dict[str, float]]]] = {}
+    for row in bench:
+        for device in PHONES:
+            with contextlib.suppress(EmpathyEdgeError):
+                guess = predict(str(folder / "export" / row["artifact"]), device)["decode_tps"]
+                points.setdefault(device, []).append((row["artifact"], verify[row["artifact"]]["mean_kl"], guess))
+    if not points:
+        return ""
+    figure, axes = _figure(1, len(points) + 1, (3.4 * (len(points) + 1), 3.2))
+    for axis, (device, rows) in zip(axes, points.items(), strict=False):
+        for place, (name, kl, guess) in enumerate(rows):
+            error = [[guess["value"] - guess["low"]], [guess["high"] - guess["value"]]]
+            axis.errorbar(guess["value"], kl, xerr=error, fmt="o", color="#2a7f9e", ecolor="#999", linewidth=1)
+            axis.annotate(
+                name, (guess["value"], kl), xytext=(6, 8 if place % 2 == 0 else -14), textcoords="offset points", fontsize=7
+            )
+        axis.set(title=device, xlabel="decode, tokens/s (predicted)", ylabel="mean KL, nats")
+        axis.margins(y=0.2)
+    for row in bench:
+        memory = row["memory_mb"].get("after_decode")
+        if memory:
+            kl, used = verify[row["artifact"]]["mean_kl"], memory["anonymous"] + memory["file_backed"]
+            axes[-1].scatter(used, kl, color="#b4436c")
+            axes[-1].annotate(row["artifact"], (used, kl), xytext=(6, 6), textcoords="offset points", fontsize=7)
+    axes[-1].set(title="memory", xlabel="anonymous + file-backed, MB (host)", ylabel="mean KL, nats")
+    axes[-1].margins(x=0.3, y=0.2)
     return _svg(figure)
 
 

@@ -92,7 +92,7 @@ class Chat:
 
     def _ask(self) -> str | None:
         """One message; None at the end of the input."""
-        lines = []
+        lines: list[str] = []
         while True:
             try:
                 line = console.input("[bold]› [/]" if not lines else "[dim]… [/]") if self.interactive else input()

@@ -112,7 +112,7 @@ class LlamaCppRuntime(Runtime):
     def _last_logits(self) -> np.ndarray:
         """llama.cpp's own memory, not a copy: the logits after what was read last, float32 [vocabulary]."""
         pointer = self._llama_cpp.llama_get_logits_ith(self._llama.ctx, -1)
-        return np.frombuffer(self._row.from_address(ctypes.addressof(pointer.contents)), np.float32)
+        return np.frombuffer(memoryview(self._row.from_address(ctypes.addressof(pointer.contents))), np.float32)
 
     def _decode(self, ids: Sequence[int]) -> None:
         """Read tokens after those that were read before."""
