@@ -31,8 +31,8 @@ PEOPLE_PREFER_LONGER = 0.51
 FEWEST_FOR_LENGTH = 40
 WORST = 10
 
-_BACK = {"first": "second", "second": "first", "tie": "tie", "unparsed": "unparsed"}
-_POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}
+BACK = {"first": "second", "second": "first", "tie": "tie", "unparsed": "unparsed"}
+POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}
 
 
 def run(
@@ -140,7 +140,7 @@ def ask(
     rows = []
     for place in range(0, len(pairs), 2):
         forth, back = (known[pair.key(question)] for pair in pairs[place : place + 2])
-        rows.append({"id": pairs[place].id, "verdicts": [forth.verdict, _BACK[back.verdict]]})
+        rows.append({"id": pairs[place].id, "verdicts": [forth.verdict, BACK[back.verdict]]})
     return rows, len(missing)
 
 
@@ -190,7 +190,7 @@ def statistics(
 
 
 def _mean(verdicts: list[str], unparsed: float) -> float:
-    return sum(_POINTS.get(verdict, unparsed) for verdict in verdicts) / len(verdicts)
+    return sum(POINTS.get(verdict, unparsed) for verdict in verdicts) / len(verdicts)
 
 
 def _p_against_half(points: list[float]) -> float:

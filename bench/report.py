@@ -206,7 +206,11 @@ def _on_phones(folder: Path, bench: list[dict[str, Any]], verify: dict[str, Any]
             error = [[guess["value"] - guess["low"]], [guess["high"] - guess["value"]]]
             axis.errorbar(guess["value"], kl, xerr=error, fmt="o", color="#2a7f9e", ecolor="#999", linewidth=1)
             axis.annotate(
-                name, (guess["value"], kl), xytext=(6, 8 if place % 2 == 0 else -14), textcoords="offset points", fontsize=7
+                name,
+                (guess["value"], kl),
+                xytext=(6, 8 if place % 2 == 0 else -14),
+                textcoords="offset points",
+                fontsize=7,
             )
         axis.set(title=device, xlabel="decode, tokens/s (predicted)", ylabel="mean KL, nats")
         axis.margins(y=0.2)

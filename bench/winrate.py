@@ -15,8 +15,11 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.recipe import WinrateSettings
 from empathy_edge.run import open_stage, write_json
 
+from .certify import THRESHOLDS
+from .compare import BACK, POINTS, ask
 from .format_checks import check_format, summarize
 from .judge import PairwiseScorer, certify, pairs_from_rows, verdict
+from .judges import Judge
 from .known_bad import write_known_bad
 from .responses import respond
 from .stats import bootstrap_mean
@@ -35,6 +38,8 @@ def run(
     out: Path,
     settings: WinrateSettings,
     minimum_accuracy: float,
+    judge: Judge | None = None,
+    standing: dict[str, Any] | None = None,
     update: bool = False,
 ) -> dict[str, Any]:
     """Let each arm answer the test split, judge them pairwise; writes `responses/`, `verdicts.jsonl`, `winrate.json`.
@@ -48,6 +53,8 @@ def run(
         out: the stage's folder.
         settings: how many prompts, how long the responses, the bootstrap.
         minimum_accuracy: what the judge's held-out accuracy must reach to be certified.
+        judge: who compares, instead of the scorer that learns from `pairs`.
+        standing: whether that judge is certified (`certify.standing`, for the question `overall`); without it, it is not.
         update: do it again where inputs or settings changed.
     """
     stage = open_stage(
@@ -58,6 +65,7 @@ def run(
             "minimum_accuracy": minimum_accuracy,
             "prompt_sha256": load_prompts("chat").sha256,
             "arms": list(arms),
+            **({"judge": judge.name, "certified": bool(standing and standing["certified"])} if judge else {}),
         },
         inputs={"test": test, "pairs": pairs, "control": control, **arms},
         update=update,
@@ -68,7 +76,6 @@ def run(
         shared = {pair.id for pair in training} & {dialogue.id for dialogue in dialogues}
         if shared:
             raise EmpathyEdgeError(f"{pairs}: {len(shared)} test dialogues are in it (first: {min(shared)}).")
-        certificate = certify(training, pairs_from_rows(read_jsonl(control)), minimum_accuracy, settings.seed)
         responses = {
             arm: respond(
                 model,
@@ -81,15 +88,20 @@ def run(
         }
         responses[KNOWN_BAD] = _known_bad(arms[FULL], dialogues, out)
         compared = _comparisons(list(arms))
-        judge = PairwiseScorer(training, settings.seed)
-        verdicts = [
-            row
-            for first, second in compared
-            for row in _judge(judge, dialogues, first, second, responses[first], responses[second])
-        ]
+        if judge is None:
+            described = certify(training, pairs_from_rows(read_jsonl(control)), minimum_accuracy, settings.seed)
+            scorer = PairwiseScorer(training, settings.seed)
+            verdicts = [
+                row
+                for first, second in compared
+                for row in _judge(scorer, dialogues, first, second, responses[first], responses[second])
+            ]
+        else:
+            verdicts = [row for pair in compared for row in _asked(judge, dialogues, *pair, responses, out)]
+            described = _described(judge, standing, verdicts)
         write_jsonl(out / "verdicts.jsonl", verdicts)
         result: dict[str, Any] = {
-            "judge": certificate,
+            "judge": described,
             "prompts": len(dialogues),
             "format": {arm: summarize(rows) for arm, rows in responses.items()},
             "win_rates": [_win_rate(first, second, verdicts, responses, settings) for first, second in compared],
@@ -140,6 +152,14 @@ def show(result: dict[str, Any]) -> None:
 
 def describe_judge(judge: dict[str, Any]) -> str:
     """The judge's accuracy and standing, in one line; stands beside every win rate."""
+    if "held_out" not in judge:
+        agreement = judge.get("agreement")
+        known = (
+            f"agrees with people in {agreement['mean']:.1%} [{agreement['low']:.1%}, {agreement['high']:.1%}] of pairs"
+            if agreement
+            else "never tested"
+        )
+        return f"{known}; {judge['unparsed']:.1%} unread answers; {'certified' if judge['certified'] else 'NOT certified'}"
 
     def figure(name: str) -> str:
         low, high = judge[name]["interval"]
@@ -191,6 +211,48 @@ def _judge(
             }
         )
     return rows
+
+
+def _asked(
+    judge: Judge,
+    dialogues: list[Dialogue],
+    first: str,
+    second: str,
+    responses: dict[str, list[dict[str, Any]]],
+    out: Path,
+) -> list[dict[str, Any]]:
+    """As `_judge`, by any judge that `compare` knows; every verdict is kept in `judged/`, and asked for once."""
+    (out / "judged").mkdir(exist_ok=True)
+    ours, theirs = ({row["id"]: row for row in responses[arm]} for arm in (first, second))
+    rows, _ = ask(judge, "overall", dialogues, ours, theirs, out / "judged")
+    emotions = {dialogue.id: dialogue.emotion for dialogue in dialogues}
+    return [
+        {
+            "id": row["id"],
+            "emotion": emotions[row["id"]],
+            "first": first,
+            "second": second,
+            "verdicts": [row["verdicts"][0], BACK[row["verdicts"][1]]],
+            "points": sum(POINTS.get(verdict, 0.5) for verdict in row["verdicts"]) / 2,
+        }
+        for row in rows
+    ]
+
+
+def _described(judge: Judge, standing: dict[str, Any] | None, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    """A judge's certificate, and what of this run's own verdicts speaks against it."""
+    unparsed = sum(verdict == "unparsed" for row in verdicts for verdict in row["verdicts"]) / (2 * len(verdicts))
+    doubts = list(standing["doubts"] if standing else ["no certificate was given"])
+    if unparsed > THRESHOLDS["unparsed"]:
+        doubts.append(f"{unparsed:.0%} of its answers cannot be read")
+    return {
+        "judge": judge.name,
+        "certified": not doubts,
+        "doubts": doubts,
+        "agreement": (standing or {}).get("win_rate"),
+        "unparsed": round(unparsed, 4),
+        "longer_wins_by_judge": None,
+    }
 
 
 def _win_rate(

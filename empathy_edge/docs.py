@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from empathy_edge.commands import cli
@@ -16,9 +18,15 @@ the traceback of an error. Exit codes: 0 done, 1 a verdict of FAIL, 2 usage or i
 
 def commands_markdown() -> str:
     """The help of the program and of every command."""
-    parts = [HEAD, _section("empathy-edge", cli)]
-    parts += [_section(f"empathy-edge {name}", command) for name, command in sorted(cli.commands.items())]
-    return "\n".join(parts)
+    return "\n".join([HEAD, *_sections("empathy-edge", cli)])
+
+
+def _sections(name: str, command: click.Command) -> Iterator[str]:
+    """A command, and below it the commands that it holds."""
+    yield _section(name, command)
+    if isinstance(command, click.Group):
+        for below, item in sorted(command.commands.items()):
+            yield from _sections(f"{name} {below}", item)
 
 
 def _section(name: str, command: click.Command) -> str:

@@ -302,7 +302,9 @@ def power(margin: float, ties: float, chance: float) -> None:
 
 @click.command(
     epilog=EXAMPLES + "  empathy-edge winrate --rows rows --base smollm2-135m --checkpoint exported/merged "
-    "exported/gguf-q4_0 --out compared"
+    "exported/gguf-q4_0 --out compared\n"
+    "  empathy-edge winrate --rows rows --base smollm2-135m --checkpoint exported/merged exported/gguf-q4_0 \\\n"
+    "      --judge openai:gpt-4o --certificate certified/certificate.json --max-cost 5 --out compared"
 )
 @click.argument("artifacts", nargs=-1, type=path_type())
 @click.option(
@@ -314,6 +316,12 @@ def power(margin: float, ties: float, chance: float) -> None:
 @click.option("--base", required=True, help="The model before fine-tuning.")
 @click.option("--checkpoint", required=True, type=path_type(), help="The merged checkpoint.")
 @click.option("--max-prompts", type=click.IntRange(1), help="Use only the first prompts of the test split.")
+@click.option(
+    "--judge",
+    help="local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl. [default: a scorer that learns the run's pairs]",
+)
+@_api_options
+@click.option("--certificate", type=path_type(), help="What `certify` wrote for this judge.")
 @out_option()
 @update_option()
 def winrate(
@@ -322,10 +330,17 @@ def winrate(
     base: str,
     checkpoint: Path,
     max_prompts: int | None,
+    judge: str | None,
+    certificate: Path | None,
     out: Path,
     update: bool,
+    **limits: Any,
 ) -> None:
     """Let base, fine-tuned model and ARTIFACTS answer the test split, and compare the responses pairwise."""
+    from contextlib import nullcontext
+
+    from empathy_edge.bench.certify import standing
+    from empathy_edge.bench.judges import judged_by
     from empathy_edge.bench.winrate import run as run_stage
     from empathy_edge.models import checkpoint_of
     from empathy_edge.recipe import GateSettings, WinrateSettings
@@ -335,16 +350,19 @@ def winrate(
         "fine-tuned": checkpoint,
         **{item.name: item for item in artifacts},
     }
-    run_stage(
-        arms=arms,
-        test=rows / "test.jsonl",
-        pairs=rows / "preference.jsonl",
-        control=rows / "control.jsonl",
-        out=out,
-        settings=WinrateSettings(max_prompts=max_prompts),
-        minimum_accuracy=GateSettings().min_judge_accuracy,
-        update=update,
-    )
+    with judged_by(judge, **limits) if judge else nullcontext() as opened:
+        run_stage(
+            arms=arms,
+            test=rows / "test.jsonl",
+            pairs=rows / "preference.jsonl",
+            control=rows / "control.jsonl",
+            out=out,
+            settings=WinrateSettings(max_prompts=max_prompts),
+            minimum_accuracy=GateSettings().min_judge_accuracy,
+            judge=opened,
+            standing=standing(certificate, opened, ["overall"])["overall"] if opened else None,
+            update=update,
+        )
 
 
 @click.command(

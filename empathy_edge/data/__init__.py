@@ -10,5 +10,5 @@ def sample_dialogues() -> Path:
 
 
 def conversations_file() -> Path:
-    """The path of the shipped conversations: what four people say in eight turns each."""
+    """The path of the shipped conversations: what four people say in ten turns each."""
     return Path(str(resources.files("empathy_edge.data") / "conversations.jsonl"))

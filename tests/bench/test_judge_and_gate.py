@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -9,10 +10,13 @@ from xml.etree import ElementTree
 import pytest
 from empathy_edge.bench import gate_simulation
 from empathy_edge.bench.gate import Points, check_controls, decide
+from empathy_edge.bench.gate import run as run_gate
 from empathy_edge.bench.judge import PairwiseScorer, TrainingPair, certify, pairs_from_rows, verdict
+from empathy_edge.bench.judges import Pair, Verdict
 from empathy_edge.bench.known_bad import write_known_bad
 from empathy_edge.bench.responses import respond
 from empathy_edge.bench.winrate import _comparisons, _judge, _win_rate
+from empathy_edge.bench.winrate import run as winrate
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, write_jsonl
@@ -260,3 +264,50 @@ def test_responses_resume_after_a_cut_off_line(exported: Path, tmp_path: Path) -
         row["text"] for row in again if row["text"].startswith("KEPT")
     }
     assert len(read_jsonl(file)) == 4
+
+
+class Longer:
+    """An artificial judge whose verdicts are known: the longer text is better, and every tenth answer cannot be read."""
+
+    name = "artificial:longer"
+
+    def __init__(self, unread: int = 0) -> None:
+        self.asked, self._unread = 0, unread
+
+    def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        for pair in pairs:
+            self.asked += 1
+            ahead = len(pair.first) - len(pair.second)
+            unread = self._unread and self.asked % self._unread == 0
+            yield Verdict("unparsed" if unread else "tie" if not ahead else "first" if ahead > 0 else "second")
+
+
+@pytest.mark.parametrize("unread", [0, 10])
+def test_winrate_and_gate_by_another_judge(tiny_model: Path, exported: Path, tmp_path: Path, unread: int) -> None:
+    (tmp_path / "pairs.jsonl").write_text("")
+    arms = {"base": tiny_model, "fine-tuned": tiny_model, "gguf-q8_0": exported / "gguf-q8_0"}
+    judge = Longer(unread)
+    done = winrate(
+        arms=arms,
+        test=sample_dialogues(),
+        pairs=tmp_path / "pairs.jsonl",
+        control=tmp_path / "pairs.jsonl",
+        out=tmp_path / "compared",
+        settings=WinrateSettings(max_prompts=4, max_new_tokens=12, bootstrap=200),
+        minimum_accuracy=0.75,
+        judge=judge,
+        standing={"certified": True, "doubts": [], "win_rate": {"mean": 0.7, "low": 0.65, "high": 0.75}},
+    )
+    result = done["results"]
+    assert result["judge"]["judge"] == "artificial:longer"
+    assert result["judge"]["certified"] == (not unread) and bool(result["judge"]["unparsed"]) == bool(unread)
+    kept = (tmp_path / "compared" / "judged" / "verdicts.jsonl").read_text().splitlines()
+    assert len(kept) == judge.asked
+    if not unread:
+        same = next(
+            row for row in result["win_rates"] if (row["first"], row["second"]) == ("fine-tuned", "fine-tuned")
+        )
+        assert same["win_rate"]["mean"] == 0.5 and same["order_flips"] == 0
+        gated = run_gate(winrate=tmp_path / "compared", verify=None, out=tmp_path / "gate", settings=GateSettings())
+        reasons = " ".join(gated["results"]["verdicts"]["gguf-q8_0"]["reasons"])
+        assert "not certified" not in reasons
