@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.artifact_names import FLOAT_TYPES, ArtifactName, parse_artifact
+from empathy_edge.chat_format import read_template
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.gguf_header import tensors_of
 from empathy_edge.models import ModelRef, gguf_of
 from empathy_edge.recipe import ExportSettings
-from empathy_edge.run import open_stage, require_space, sha256_file
+from empathy_edge.run import open_stage, read_json, require_space, sha256_file, write_json
 from empathy_edge.runtimes import default_threads
 
 from . import merged, verify
@@ -264,6 +265,9 @@ def _make_portable(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[
     write = write_optimum if kitchen.settings.exporter == "optimum" else write_portable
     write(kitchen.checkpoint, folder, name.quantization)
     shutil.copyfile(kitchen.checkpoint / "config.json", folder / "config.json")
+    # transformers.js reads the template there, and not from chat_template.jinja.
+    config = read_json(kitchen.checkpoint / "tokenizer_config.json")
+    write_json(folder / "tokenizer_config.json", {**config, "chat_template": read_template(kitchen.checkpoint)})
     return {}
 
 

@@ -75,6 +75,12 @@ def test_artifacts_verify(tiny_model: Path, exported: Path, tmp_path: Path) -> N
     assert all(row["golden_ids_equal"] for row in rows.values())
 
 
+def test_the_portable_folder_has_its_template_where_transformers_js_looks(exported: Path) -> None:
+    folder = exported / "onnx-portable-fp32"
+    written = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+    assert written == (folder / "chat_template.jinja").read_text()
+
+
 def _f16_again(tiny_model: Path, exported: Path, folder: Path) -> Path:
     """A fresh F16 artifact from `tiny_model` with the code as it is now."""
     shutil.copytree(exported / "gguf-f16", folder)
