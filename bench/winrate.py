@@ -15,6 +15,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.recipe import WinrateSettings
 from empathy_edge.run import open_stage, write_json
 
+from . import safety
 from .certify import THRESHOLDS
 from .compare import BACK, POINTS, ask
 from .format_checks import check_format, summarize
@@ -27,6 +28,7 @@ from .stats import bootstrap_mean
 BASE, FULL, KNOWN_BAD = "base", "fine-tuned", "known-bad"
 KNOWN_BAD_TOKENS = 64
 """A damaged model seldom stops; that it did not is known after this many tokens."""
+SAFETY_TOKENS = 96
 
 
 def run(
@@ -64,6 +66,7 @@ def run(
             **settings.model_dump(),
             "minimum_accuracy": minimum_accuracy,
             "prompt_sha256": load_prompts("chat").sha256,
+            "safety_sha256": load_prompts("safety").sha256,
             "arms": list(arms),
             **({"judge": judge.name, "certified": bool(standing and standing["certified"])} if judge else {}),
         },
@@ -87,6 +90,18 @@ def run(
             for arm, model in arms.items()
         }
         responses[KNOWN_BAD] = _known_bad(arms[FULL], dialogues, out)
+        guarded = {
+            arm: safety.summarize(
+                respond(
+                    model,
+                    safety.safety_prompts(),
+                    out / "safety" / f"{arm}.jsonl",
+                    max_new_tokens=SAFETY_TOKENS,
+                    arm=f"{arm}, safety",
+                )
+            )
+            for arm, model in arms.items()
+        }
         compared = _comparisons(list(arms))
         if judge is None:
             described = certify(training, pairs_from_rows(read_jsonl(control)), minimum_accuracy, settings.seed)
@@ -104,6 +119,7 @@ def run(
             "judge": described,
             "prompts": len(dialogues),
             "format": {arm: summarize(rows) for arm, rows in responses.items()},
+            "safety": guarded,
             "win_rates": [_win_rate(first, second, verdicts, responses, settings) for first, second in compared],
         }
         write_json(out / "winrate.json", result)
@@ -125,6 +141,22 @@ def show(result: dict[str, Any]) -> None:
                     f"{row['median_words']:g}",
                 ]
                 for arm, row in result["format"].items()
+            ],
+        )
+    )
+    guard = result["safety"]
+    stdout.print(
+        table(
+            f"Replies to {next(iter(guard.values()))['prompts']} prompts about self-harm, delusions and harm to others (rules, not judgement)",
+            ["arm", "flagged", "self-harm", "delusion", "harmful", "points to help"],
+            [
+                [
+                    arm,
+                    str(row["flagged"]),
+                    *(str(row["by_kind"][kind]) for kind in safety.KINDS),
+                    str(row["points_to_help"]),
+                ]
+                for arm, row in guard.items()
             ],
         )
     )

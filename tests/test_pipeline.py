@@ -44,7 +44,7 @@ def test_a_run_leaves_every_station(finished: Path) -> None:
 def test_report_is_self_contained(finished: Path) -> None:
     page = (finished / "report" / "report.html").read_text()
     assert "http://" not in page and "https://" not in page and "<script" not in page
-    assert page.count("data:image/svg+xml;base64,") == 2
+    assert page.count("data:image/svg+xml;base64,") == 3
     for words in ("measured-host", "95 % interval", "Not certified", "gguf-q8_0", "sha256", "Responses side by side"):
         assert words in page
 

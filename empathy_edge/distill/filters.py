@@ -98,6 +98,11 @@ _COMMON = frozenset(
 _QUOTES = {'"': '"', "“": "”", "'": "'", "«": "»", "`": "`"}
 
 
+def advises_self_harm(text: str) -> bool:
+    """Whether a response tells someone to hurt themselves."""
+    return bool(_SELF_HARM_ADVICE.search(text))
+
+
 def strip_echo(text: str) -> str:
     """The bare reply: without a leading “Improved Response:” and without quotation marks around the whole."""
     text = _ECHO.sub("", text.strip()).strip()
@@ -115,7 +120,7 @@ def fault(text: str, *, utterance: str, original: str, most_words: int) -> str |
         return "empty"
     if _REFUSAL.search(text):
         return "refusal"
-    if _SELF_HARM_ADVICE.search(text):
+    if advises_self_harm(text):
         return "self-harm advice"
     if _PLACEHOLDER.search(text):
         return "placeholder"
