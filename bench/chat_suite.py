@@ -159,7 +159,7 @@ def show(result: dict[str, Any]) -> None:
         )
     stdout.print(table(title, columns, lines))
     turns = [entry["turn"] for entry in rows[0]["by_turn"]]
-    columns = ["first token s", *(f"turn {turn}" for turn in turns)]
+    columns = ["at turn", *map(str, turns)]
     lines = []
     for row in rows:
         for key, words in (("cache_kept", "cache kept"), ("cache_dropped", "dropped")):
@@ -169,7 +169,7 @@ def show(result: dict[str, Any]) -> None:
             )
         depth = [entry["cache_kept"]["prompt_tokens"] for entry in row["by_turn"] if "cache_kept" in entry]
         lines.append([f"{row['artifact']}, tokens in the prompt", *(f"{tokens:.0f}" for tokens in depth)])
-    stdout.print(table("Time to first token by turn (median)", columns, lines))
+    stdout.print(table("Time to first token, s, by turn (median)", columns, lines))
     shares = {row["artifact"]: row["stopped"] for row in rows if row["stopped"] < 0.9}
     for name, share in shares.items():
         say(f"[yellow]{name}: only {share:.0%} of its responses stopped by themselves; the rest were cut.[/]")

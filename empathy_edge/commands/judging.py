@@ -36,7 +36,10 @@ def score() -> None:
 
 def _embedding_option() -> Any:
     return click.option(
-        "--embedding", default="all-MiniLM-L6-v2", show_default=True, help="A sentence-transformers model."
+        "--embedding",
+        default="all-MiniLM-L6-v2",
+        show_default=True,
+        help="A sentence-transformers model, or openai:MODEL.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import open_stage, read_json, write_atomically, write_json
 from empathy_edge.scoring.classifiers import RATINGS, classifiers, with_selection
 from empathy_edge.scoring.features import Embedded, blocks_for
+from empathy_edge.scoring.importance import COLUMNS as IMPORTANCE
+from empathy_edge.scoring.importance import cells, importances
 from empathy_edge.scoring.rated import balanced, faults, is_the_papers, read_rated
 
 if TYPE_CHECKING:
@@ -71,12 +73,21 @@ def run(
             "the_papers_set": is_the_papers(chosen),
             "faults": [*faults(rated), *_leak(chosen)],
             "rows": _evaluate(chosen, embedding, scores),
+            "importances": {
+                name: importances(chosen, name, grouped_folds(chosen, SEED), SEED)
+                for name in ("form", "miti")
+                if name != "miti" or "miti" in chosen.columns
+            },
         }
         write_json(out / "study.json", result)
         write_atomically(out / "study.md", "\n".join(markdown(result)) + "\n")
         stage.finish(**result)
     result = stage.manifest["results"]
     stdout.print(table(f"{result['responses']} responses, accuracy in %", COLUMNS, _cells(result)))
+    for name, rows in result["importances"].items():
+        stdout.print(
+            table(f"What carries a rating: {name}, points of accuracy on held-out dialogues", IMPORTANCE, cells(rows))
+        )
     for text in result["faults"]:
         stdout.print(f"Upstream: {text}")
     return stage.manifest
@@ -94,9 +105,15 @@ COLUMNS = [
 
 
 def markdown(result: dict[str, Any]) -> list[str]:
-    """The study's table."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
-    return lines + [f"| {' | '.join(cells)} |" for cells in _cells(result)]
+    """The study's table, and below it what carries a rating."""
+    lines = [*_markdown(COLUMNS, _cells(result))]
+    for name, rows in result["importances"].items():
+        lines += ["", f"What carries a rating: {name}", "", *_markdown(IMPORTANCE, cells(rows))]
+    return lines
+
+
+def _markdown(columns: Sequence[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def _cells(result: dict[str, Any]) -> list[list[str]]:

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import random
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.scoring import asked, scorer, study, tagger
 from empathy_edge.scoring.classifiers import Ordinal, classifiers, with_selection
+from empathy_edge.scoring.embeddings import embed
 from empathy_edge.scoring.features import Miti
 from empathy_edge.scoring.rated import PAPER_SHA256, balanced, codes_of, faults, is_the_papers, read_rated
 from tests.conftest import SHARED_DATA, assert_one_clear_error, run_command, write_rows
@@ -240,3 +243,49 @@ def test_the_tagger_finds_the_copy_and_measures_itself(papers: Path, tmp_path: P
     quality = tagger.measure(tagger._without_copies(read_rated(papers)))
     assert tagger.mean_auc(quality) > 0.8 and quality["Open Question"]["auc"] > 0.9
     assert all(item["f1"] > item["f1_of_always"] for item in quality.values())
+
+
+class _Embeddings(BaseHTTPRequestHandler):
+    """An OpenAI-compatible endpoint: vectors of three numbers that tell the text's length, in reverse order."""
+
+    short = False
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        data = [
+            {"object": "embedding", "index": place, "embedding": [len(text), 1.0, 0.0]}
+            for place, text in enumerate(body["input"])
+        ][::-1]
+        if type(self).short:
+            data = data[1:]
+        answer = json.dumps(
+            {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+        )
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_embeddings_of_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Embeddings)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("OPENAI_API_KEY", "local")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    try:
+        texts = ["x" * (length % 7 + 1) for length in range(300)]
+        found = embed(texts, "openai:small")
+        assert found.shape == (300, 3)
+        assert np.allclose(np.linalg.norm(found, axis=1), 1)
+        assert np.allclose(found[:, 0] / found[:, 1], [len(text) for text in texts], rtol=1e-5)
+        monkeypatch.setattr(_Embeddings, "short", True)
+        with pytest.raises(EmpathyEdgeError, match="127 embeddings for 128"):
+            embed(texts, "openai:small")
+        monkeypatch.delenv("OPENAI_API_KEY")
+        with pytest.raises(EmpathyEdgeError, match="key"):
+            embed(texts, "openai:small")
+    finally:
+        server.shutdown()
