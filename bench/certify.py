@@ -16,9 +16,10 @@ from empathy_edge.console import out as stdout
 from empathy_edge.console import table
 from empathy_edge.dialogue import Dialogue, read_dialogues
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.run import read_json, sha256_file, write_json
+from empathy_edge.run import read_json, sha256_file, sha256_json, write_json
 
 from .compare import PEOPLE_PREFER_LONGER, ask, claim, statistics
+from .experts import DIMENSIONS, experts_own, pairs_of, read_experts
 from .judges import Judge
 
 THRESHOLDS = {
@@ -63,19 +64,73 @@ def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed:
         item["doubts"] = doubts(item)
         item["certified"] = not item["doubts"]
         found[question] = {key: value for key, value in item.items() if key not in ("by_emotion", "worst")}
+    certificate = _certificate(judge, data, sha256_file(data), better, worse, seed, found)
+    write_json(out / "certificate.json", certificate)
+    show(certificate)
+    return certificate
+
+
+def run_beside_experts(
+    *, judge: Judge, folder: Path, questions: Sequence[str], pairs: int, seed: int, out: Path
+) -> dict[str, Any]:
+    """As `run`, on exchanges that experts rated (`experts.read_experts`); their own agreement stands beside the judge's.
+
+    Raises:
+        EmpathyEdgeError: a question that the experts were not asked, or too few pairs that they told apart.
+    """
+    exchanges = read_experts(folder)
+    unknown = [question for question in questions if question not in DIMENSIONS]
+    if unknown:
+        raise EmpathyEdgeError(
+            f"the experts were asked about {', '.join(DIMENSIONS)}, not about {', '.join(unknown)}."
+        )
+    claim(out)
+    found = {}
+    for question in questions:
+        dialogues, better, worse = pairs_of(exchanges, question, pairs, seed)
+        if len(dialogues) < FEWEST:
+            raise EmpathyEdgeError(
+                f"{folder}: the experts told {len(dialogues)} pairs apart on {question}; needed: {FEWEST}."
+            )
+        start = time.perf_counter()
+        rows, asked = ask(judge, question, dialogues, better, worse, out)
+        seconds = time.perf_counter() - start
+        item = statistics(rows, better, worse, dict.fromkeys(better, ""))
+        item["seconds_per_verdict"] = round(seconds / asked, 3) if asked else None
+        item["experts_own"] = experts_own(exchanges, question)
+        item["longer_wins"] = {
+            **item["longer_wins"],
+            "share": None,
+        }  # the texts quote what was said: no length of a reply
+        item["doubts"] = doubts(item)
+        item["certified"] = not item["doubts"]
+        found[question] = {key: value for key, value in item.items() if key not in ("by_emotion", "worst")}
+    digest = sha256_json([[item.id, item.said, item.reply, item.levels] for item in exchanges])
+    certificate = _certificate(judge, folder, digest, better, worse, seed, found)
+    write_json(out / "certificate.json", certificate)
+    show(certificate)
+    return certificate
+
+
+def _certificate(
+    judge: Judge,
+    data: Path,
+    digest: str,
+    better: dict[str, Any],
+    worse: dict[str, Any],
+    seed: int,
+    found: dict[str, Any],
+) -> dict[str, Any]:
     longer = [len(better[name]["text"].split()) - len(worse[name]["text"].split()) for name in better]
-    certificate = {
+    return {
         "judge": judge.name,
-        "data": {"file": data.name, "sha256": sha256_file(data)},
+        "data": {"file": data.name, "sha256": digest},
         "pairs": len(better),
         "seed": seed,
         "thresholds": THRESHOLDS,
         "longer_is_better_by_people": round(sum(x > 0 for x in longer) / max(1, sum(x != 0 for x in longer)), 4),
         "questions": found,
     }
-    write_json(out / "certificate.json", certificate)
-    show(certificate)
-    return certificate
 
 
 def _drawn(dialogues: list[Dialogue], pairs: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -154,10 +209,11 @@ def show(certificate: dict[str, Any]) -> None:
             ]
         )
     columns = ["question", "agrees with people", "flips", "shown first wins", "longer wins", "unparsed", "s/verdict"]
-    stdout.print(
-        table(f"{certificate['judge']}, {certificate['pairs']} pairs rated 3 and 1", [*columns, "certified"], rows)
-    )
+    stdout.print(table(f"{certificate['judge']}, {certificate['pairs']} pairs", [*columns, "certified"], rows))
     for question, item in certificate["questions"].items():
+        if own := item.get("experts_own"):
+            words = ", ".join(f"{name} {share:.0%}" for name, share in own.items())
+            stdout.print(f"  {question}: each expert agrees with the others' mean in: {words}.")
         for doubt in item["doubts"]:
             stdout.print(f"  {question}: {doubt}.")
     stdout.print(

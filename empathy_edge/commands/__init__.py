@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from empathy_edge import __version__
-from empathy_edge.commands import benching, judging, making, measuring
+from empathy_edge.commands import benching, judging, making, measuring, scoring
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -17,5 +17,5 @@ def cli() -> None:
     """
 
 
-for command in (*making.COMMANDS, *benching.COMMANDS, *measuring.COMMANDS, *judging.COMMANDS):
+for command in (*making.COMMANDS, *benching.COMMANDS, *measuring.COMMANDS, *scoring.COMMANDS, *judging.COMMANDS):
     cli.add_command(command)

@@ -7,149 +7,12 @@ from typing import Any
 
 import click
 
-from empathy_edge.commands.options import EXAMPLES, out_option, path_type, update_option
+from empathy_edge.commands.options import EXAMPLES, api_options, out_option, path_type, update_option
 
 QUESTIONS = (
     "overall", "cognitive", "affective", "compassionate", "emotional-reactions", "interpretations", "explorations",
 )  # fmt: skip
 """What can be asked about two replies: the keys of prompts/judge.yaml."""
-
-
-def _api_options(command: Any) -> Any:
-    for option in (
-        click.option("--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent."),
-        click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this."),
-        click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256)),
-        click.option("--base-url", help="Of openai: the endpoint; the key comes from OPENAI_API_KEY."),
-    ):
-        command = option(command)
-    return command
-
-
-@click.group(
-    epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json\n"
-    "  empathy-edge score rate responses/tuned.jsonl --dialogues rows/test.jsonl --scorer scorer.json"
-)
-def score() -> None:
-    """Absolute empathy scores, 1 to 3: study what predicts them, train a scorer, rate responses."""
-
-
-def _embedding_option() -> Any:
-    return click.option(
-        "--embedding",
-        default="all-MiniLM-L6-v2",
-        show_default=True,
-        help="A sentence-transformers model, or openai:MODEL.",
-    )
-
-
-@score.command(epilog=EXAMPLES + "  empathy-edge score study rated_responses_miti.csv --out study")
-@click.argument("data", type=path_type())
-@_embedding_option()
-@click.option("--subfactors", type=path_type(), help="What `score subfactors` wrote, for more lines.")
-@out_option()
-@update_option()
-def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update: bool) -> None:
-    """Which features and classifiers tell how people rated the responses in DATA, beside the paper's figures.
-
-    Each accuracy is given on the paper's split and on folds in which no dialogue is in both training and test.
-    """
-    from empathy_edge.scoring.study import run as run_study
-
-    run_study(data=data, out=out, embedding=embedding, subfactors=subfactors, update=update)
-
-
-@score.command("train", epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json")
-@click.argument("data", type=path_type())
-@_embedding_option()
-@click.option("--out", required=True, type=path_type(), help="The file to write, JSON.")
-@click.option("--update", is_flag=True, help="Replace the file if there is one.")
-def train_scorer(data: Path, embedding: str, out: Path, update: bool) -> None:
-    """Train a scorer on the rated responses in DATA and measure it on dialogues that it did not see."""
-    from empathy_edge.scoring.scorer import train
-
-    train(data=data, file=out, embedding=embedding, update=update)
-
-
-@score.command(
-    epilog=EXAMPLES + "  empathy-edge score rate responses/base.jsonl responses/tuned.jsonl \\\n"
-    "      --dialogues rows/test.jsonl --scorer scorer.json --out scores.jsonl"
-)
-@click.argument("responses", nargs=-1, required=True, type=path_type())
-@click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
-@click.option("--scorer", required=True, type=path_type(), help="What `score train` wrote.")
-@click.option("--out", type=path_type(), help="Also write every score with its reasons to this new file.")
-def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path | None) -> None:
-    """Score RESPONSES (files that `respond` wrote), each with the features that moved its score most."""
-    from empathy_edge.scoring.command import rate as rate_all
-
-    rate_all(responses, dialogues, scorer, out)
-
-
-def _asking_options(command: Any) -> Any:
-    """What is needed to ask a large model about rated responses."""
-    for option in (
-        click.option("--out", required=True, type=path_type(), help="The new file to write, JSON."),
-        _api_options,
-        click.option("--seed", default=0, show_default=True, help="For the draw."),
-        click.option("--max-responses", type=click.IntRange(1), help="Draw so many of the balanced set."),
-        click.option("--teacher", required=True, help="openai:MODEL or local:MODEL."),
-        click.argument("data", type=path_type()),
-    ):
-        command = option(command)
-    return command
-
-
-@score.command(
-    epilog=EXAMPLES
-    + "  empathy-edge score ask rated_responses_miti.csv --teacher openai:gpt-4o-mini --prompt dimensions \\\n"
-    "      --max-responses 200 --out asked.json"
-)
-@_asking_options
-@click.option(
-    "--prompt", type=click.Choice(["naive", "dimensions", "subfactors"]), default="naive", show_default=True
-)
-def ask(
-    data: Path, teacher: str, prompt: str, max_responses: int | None, seed: int, out: Path, **limits: Any
-) -> None:
-    """Let a large model rate the responses in DATA, 1 to 3: the paper's baseline, beside the people's ratings."""
-    from empathy_edge.llm.teachers import asker_for
-    from empathy_edge.scoring.asked import rate as rate_asked
-
-    with asker_for(teacher, run="score ask", **limits) as asker:
-        rate_asked(data=data, prompt=prompt, asker=asker, most=max_responses, seed=seed, out=out)
-
-
-@score.command(
-    epilog=EXAMPLES
-    + "  empathy-edge score subfactors rated_responses_miti.csv --teacher openai:gpt-4o-mini --out factors.json\n"
-    "  empathy-edge score study rated_responses_miti.csv --subfactors factors.json --out study"
-)
-@_asking_options
-@click.option("--version", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Of the paper's list.")
-def subfactors(
-    data: Path, teacher: str, version: str, max_responses: int | None, seed: int, out: Path, **limits: Any
-) -> None:
-    """Let a large model score fifteen explicit subfactors of each response in DATA, 1 to 10."""
-    from empathy_edge.llm.teachers import asker_for
-    from empathy_edge.scoring.asked import subfactors as ask_subfactors
-
-    with asker_for(teacher, run="score subfactors", **limits) as asker:
-        ask_subfactors(data=data, version=int(version), asker=asker, most=max_responses, seed=seed, out=out)
-
-
-@score.command(
-    epilog=EXAMPLES
-    + "  empathy-edge score tag responses/tuned.jsonl --data rated_responses_miti.csv --out tagged.jsonl"
-)
-@click.argument("responses", nargs=-1, type=path_type())
-@click.option("--data", required=True, type=path_type(), help="Responses with MITI codes, CSV.")
-@click.option("--out", type=path_type(), help="Also write each response's codes to this new file.")
-def tag(responses: tuple[Path, ...], data: Path, out: Path | None) -> None:
-    """Give RESPONSES MITI codes by a tagger trained on DATA, and show how good it is at each code."""
-    from empathy_edge.scoring.tagger import run as run_tagger
-
-    run_tagger(data=data, responses=list(responses), out=out)
 
 
 def _question_option(**more: Any) -> Any:
@@ -163,18 +26,25 @@ def _question_option(**more: Any) -> Any:
 
 @click.command(
     epilog=EXAMPLES + "  empathy-edge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
+    "  empathy-edge certify local:judge.gguf --experts expert_annotations --out beside-experts\n"
     "  empathy-edge certify openai:gpt-4o --data rated_responses_5way.csv --pairs 100 --max-cost 2 --out certificate"
 )
 @click.argument("judge")
-@click.option("--data", required=True, type=path_type(), help="Dialogues with rated responses, CSV or JSONL.")
+@click.option("--data", type=path_type(), help="Dialogues with rated responses, CSV or JSONL.")
+@click.option(
+    "--experts",
+    type=path_type(),
+    help="Instead of --data: a folder of experts' annotations (EPITOME's mechanisms, arXiv 2506.10150's layout).",
+)
 @_question_option(multiple=True, default=("overall",), show_default=True)
 @click.option("--pairs", default=200, show_default=True, type=click.IntRange(40), help="At most so many pairs.")
 @click.option("--seed", default=0, show_default=True)
-@_api_options
+@api_options
 @out_option()
 def certify(
     judge: str,
-    data: Path,
+    data: Path | None,
+    experts: Path | None,
     question: tuple[str, ...],
     pairs: int,
     seed: int,
@@ -184,12 +54,26 @@ def certify(
     max_cost: float | None,
     out: Path,
 ) -> None:
-    """Test JUDGE (local:MODEL, openai:MODEL, scorer:FILE) on pairs that people rated 3 and 1; writes its certificate."""
+    """Test JUDGE (local:MODEL, openai:MODEL, scorer:FILE) on pairs that people rated 3 and 1, or that experts told apart.
+
+    Writes its certificate; with --experts the experts' own agreement stands beside the judge's.
+    """
     from empathy_edge.bench.certify import run as run_certify
+    from empathy_edge.bench.certify import run_beside_experts
     from empathy_edge.bench.judges import judged_by
 
+    if (data is None) == (experts is None):
+        raise click.UsageError("Give --data or --experts.")
     with judged_by(judge, base_url, parallel, max_calls, max_cost) as opened:
-        run_certify(judge=opened, data=data, questions=list(question), pairs=pairs, seed=seed, out=out)
+        if experts is not None:
+            asked = (
+                list(question)
+                if question != ("overall",)
+                else ["emotional-reactions", "interpretations", "explorations"]
+            )
+            run_beside_experts(judge=opened, folder=experts, questions=asked, pairs=pairs, seed=seed, out=out)
+        elif data is not None:
+            run_certify(judge=opened, data=data, questions=list(question), pairs=pairs, seed=seed, out=out)
 
 
 @click.command(
@@ -203,7 +87,7 @@ def certify(
 @click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
 @click.option("--judge", required=True, help="local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl.")
 @_question_option(multiple=True, default=("overall",), show_default=True)
-@_api_options
+@api_options
 @click.option("--certificate", type=path_type(), help="What `certify` wrote for this judge.")
 @out_option()
 def compare(
@@ -323,7 +207,7 @@ def power(margin: float, ties: float, chance: float) -> None:
     "--judge",
     help="local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl. [default: a scorer that learns the run's pairs]",
 )
-@_api_options
+@api_options
 @click.option("--certificate", type=path_type(), help="What `certify` wrote for this judge.")
 @out_option()
 @update_option()
@@ -399,5 +283,5 @@ def gate(compared: Path, verify: Path | None, out: Path, update: bool, **bounds:
     return 0 if verdict == "PASS" else 4
 
 
-COMMANDS = (score, certify, compare, sheet, power, winrate, gate)
+COMMANDS = (certify, compare, sheet, power, winrate, gate)
 """In the order of the road."""

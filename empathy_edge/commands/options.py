@@ -41,3 +41,15 @@ def pairs(option: str, items: tuple[str, ...]) -> dict[str, str]:
         if "=" not in item:
             raise click.BadParameter(f"{item!r} is not KEY=VALUE.", param_hint=option)
     return dict(item.partition("=")[::2] for item in items)
+
+
+def api_options(command: Any) -> Any:
+    """What a model behind an API may cost, and where it is."""
+    for option in (
+        click.option("--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent."),
+        click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this."),
+        click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256)),
+        click.option("--base-url", help="Of openai: the endpoint; the key comes from OPENAI_API_KEY."),
+    ):
+        command = option(command)
+    return command

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from empathy_edge.bench import certify, compare, sheet
+from empathy_edge.bench.certify import run_beside_experts
+from empathy_edge.bench.experts import read_experts
 from empathy_edge.bench.judges import FileJudge, LocalJudge, Pair, Verdict, judged_by, parse
 from empathy_edge.bench.stats import holm, prompts_needed
 from empathy_edge.prompts import load_prompts
@@ -320,3 +322,70 @@ def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Pa
     found = json.loads((tmp_path / "out/compared.json").read_text())["questions"]["overall"]
     assert found["unparsed"] == 1.0 and found["win_rate"]["mean"] == 0.5
     assert (found["win_rate_if_unparsed_lost"], found["win_rate_if_unparsed_won"]) == (0.0, 1.0)
+
+
+def write_experts(folder: Path, noise: float) -> None:
+    """Thirty artificial exchanges; the reply's number of words is the level, which each expert misses with a chance."""
+    chance = random.Random(3)
+    (folder / "original_data").mkdir(parents=True)
+    (folder / "annotations" / "epitome").mkdir(parents=True)
+    levels = {f"s{place}": place % 3 for place in range(30)}
+    lines = [
+        "sp_id,seeker_post,response_post",
+        *(f'{name},"I am sad.",{" ".join(["warm"] * (level + 1))}' for name, level in levels.items()),
+    ]
+    (folder / "original_data" / "sample_epitome.csv").write_text("\n".join(lines) + "\n")
+    for expert in (1, 2, 3):
+        rows = ["sp_id,level_emotional_reactions,level_interpretations,level_explorations"]
+        for name, level in levels.items():
+            seen = [chance.randint(0, 2) if chance.random() < noise else level for _ in range(3)]
+            rows.append(f"{name},{','.join(map(str, seen))}")
+        (folder / "annotations" / "epitome" / f"expert{expert}_ratings.csv").write_text("\n".join(rows) + "\n")
+
+
+class CountsWords:
+    """An artificial judge that goes by the number of words, which is what these experts go by."""
+
+    name = "artificial:words"
+
+    def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        for pair in pairs:
+            ahead = len(pair.first.split()) - len(pair.second.split())
+            yield Verdict("tie" if not ahead else "first" if ahead > 0 else "second")
+
+
+def test_a_judge_beside_experts(tmp_path: Path) -> None:
+    write_experts(tmp_path / "clear", 0.0)
+    found = run_beside_experts(
+        judge=CountsWords(),
+        folder=tmp_path / "clear",
+        questions=["explorations"],
+        pairs=60,
+        seed=0,
+        out=tmp_path / "a",
+    )
+    item = found["questions"]["explorations"]
+    assert item["win_rate"]["mean"] == 1 and item["experts_own"] == {"expert1": 1.0, "expert2": 1.0, "expert3": 1.0}
+    assert item["certified"]
+    write_experts(tmp_path / "noisy", 0.6)
+    item = run_beside_experts(
+        judge=CountsWords(),
+        folder=tmp_path / "noisy",
+        questions=["explorations"],
+        pairs=60,
+        seed=0,
+        out=tmp_path / "b",
+    )["questions"]["explorations"]
+    assert all(0.2 < share < 0.95 for share in item["experts_own"].values())
+    with pytest.raises(EmpathyEdgeError, match="not about overall"):
+        run_beside_experts(
+            judge=CountsWords(),
+            folder=tmp_path / "noisy",
+            questions=["overall"],
+            pairs=60,
+            seed=0,
+            out=tmp_path / "c",
+        )
+    (tmp_path / "noisy" / "annotations" / "epitome" / "expert2_ratings.csv").write_text("sp_id\ns1\n")
+    with pytest.raises(EmpathyEdgeError, match="level_emotional_reactions"):
+        read_experts(tmp_path / "noisy")
