@@ -21,14 +21,14 @@ PROMPT_TOKENS = 128
 DECODE_TOKENS = 128
 
 
-def compare(model: str) -> dict[str, Any]:
+def compare(model: str, rounds: int = ROUNDS) -> dict[str, Any]:
     """Decode tokens/s of both loops in alternating rounds; the ratio is ours over raw."""
     runtime = open_runtime(model, context=PROMPT_TOKENS + DECODE_TOKENS + 64)
     raw_loop = _raw_genai if type(runtime).__name__ == "GenAIRuntime" else _raw
     ids = runtime.tokenize(FILLER * 20)[:PROMPT_TOKENS]
     ours, raw = [], []
     same = True
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         pair = [_ours, raw_loop] if turn % 2 else [raw_loop, _ours]
         results = {loop: loop(runtime, ids) for loop in pair}
         same = same and results[_ours][1] == results[raw_loop][1]

@@ -12,9 +12,9 @@ import sys
 
 from empathy_edge.runtimes import default_threads
 
-from .device_folder import gguf_file
 from .intervals import ratio_interval
 from .latency import measure
+from .phones.device_folder import gguf_file
 
 PROMPT, DECODE = 128, 64
 

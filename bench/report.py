@@ -13,7 +13,7 @@ from empathy_edge.dialogue import read_dialogues, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import open_stage, read_json, write_atomically
 
-from .predict import predict
+from .phones.predict import predict
 from .report_markdown import markdown
 from .winrate import BASE, FULL, KNOWN_BAD, describe_judge
 

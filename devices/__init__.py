@@ -37,7 +37,7 @@ class Fact(_Strict):
 class Run(_Strict):
     """One measured run of llama.cpp on the CPU, from which the device's speed can be told.
 
-    `decode_gb` and `prefill_gflop` are the run model's work for a token, by ggml type (see `bench/workload.py`).
+    `decode_gb` and `prefill_gflop` are the run model's work for a token, by ggml type (see `bench/phones/workload.py`).
     """
 
     model: str

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 from tests.conftest import ROOT, assert_one_clear_error, run_command
@@ -89,3 +90,18 @@ def test_devices_show_sources() -> None:
     shown = run_command("devices", "raspberry-pi-5").stdout
     assert "datasheet" in shown and "geerlingguy" in shown
     assert_one_clear_error(run_command("devices", "nokia-3310"), 2, "raspberry-pi-5")
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    """setuptools packs what pyproject.toml lists; a folder that is forgotten there works from a clone and nowhere else."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {
+        file.parent.relative_to(ROOT)
+        for top in ("empathy_edge", "export", "bench", "prompts", "devices")
+        for file in (ROOT / top).rglob("__init__.py")
+    }
+    names = {
+        ".".join(folder.parts if folder.parts[0] == "empathy_edge" else ("empathy_edge", *folder.parts))
+        for folder in folders
+    }
+    assert names == set(settings["packages"])

@@ -250,7 +250,7 @@ def predict(
 
     Rests on measurements of llama.cpp on phones; types and devices that nobody measured are refused.
     """
-    from empathy_edge.bench import predict as predictions
+    from empathy_edge.bench.phones import predict as predictions
     from empathy_edge.run import write_json
 
     _none_exists(json_file)
@@ -290,7 +290,7 @@ def device(
     out: Path,
 ) -> None:
     """Write a folder that measures ARTIFACT on a real phone: by adb from this machine, or in Termux on the phone."""
-    from empathy_edge.bench.device_folder import write_folder
+    from empathy_edge.bench.phones.device_folder import write_folder
 
     write_folder(
         kind, artifact, out, binary=binary, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens, threads=threads
@@ -308,7 +308,7 @@ def device(
 @click.option("--out", type=path_type(), required=True, help="The recalibrated profile, a new .yaml file.")
 def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
     """Read results from a phone (llama-bench's JSON or JSONL, PocketPal's JSON, CSV), and recalibrate its profile."""
-    from empathy_edge.bench.ingest import ingest as read_in
+    from empathy_edge.bench.phones.ingest import ingest as read_in
 
     _none_exists(out)
     read_in(file, artifact, device_id, out)

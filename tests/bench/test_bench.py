@@ -177,7 +177,8 @@ def test_memory_tells_anonymous_from_file_backed(tmp_path: Path) -> None:
 
 
 def test_our_loop_makes_the_raw_loops_tokens(exported: Path) -> None:
-    assert compare(str(exported / "gguf-f16"))["same_tokens"]
+    for artifact in ("gguf-f16", "onnx-int4"):
+        assert compare(str(exported / artifact), rounds=2)["same_tokens"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What an artifact would do on a phone: decode, prefill, first token and memory, each with an interval, `predicted`.
 
-Rests on measurements of llama.cpp on phones' CPUs (bench/phone_cpu.yaml, devices/*.yaml); how wrong it is with
+Rests on measurements of llama.cpp on phones' CPUs (bench/phones/phone_cpu.yaml, devices/*.yaml); how wrong it is with
 models it has not seen: `bench predict --validate`, docs/phones.md.
 """
 
@@ -18,7 +18,7 @@ from empathy_edge.console import out as stdout
 from empathy_edge.console import say, table
 from empathy_edge.errors import EmpathyEdgeError
 
-from .phone_model import Phase, Rates, calibrate
+from .model import Phase, Rates, calibrate
 from .profile import common_pattern, common_rates, rates_of
 from .validate import read_cells, validate
 from .workload import Workload, workload_of

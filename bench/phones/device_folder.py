@@ -44,7 +44,7 @@ def write_folder(
     require_space(out, model.stat().st_size / 1e6 + 50, "the model")
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(model, out / "model.gguf")
-    texts = resources.files("empathy_edge.bench") / "device"
+    texts = resources.files("empathy_edge.bench.phones") / "device"
     script = (texts / f"{kind}.sh").read_text(encoding="utf-8")
     for name, value in (("@PROMPT@", prompt_tokens), ("@DECODE@", decode_tokens), ("@THREADS@", threads)):
         script = script.replace(name, str(value))

@@ -1,6 +1,6 @@
 """Fitted rates as figures of device profiles, and the common pattern of all phones, from a table of measurements.
 
-Run as `python -m empathy_edge.bench.profile CELLS.csv`: prints `bench/phone_cpu.yaml`, and each phone's figures.
+Run as `python -m empathy_edge.bench.phones.profile CELLS.csv`: prints `bench/phones/phone_cpu.yaml`, and each phone's figures.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, cast
 import yaml
 from empathy_edge.devices import Device
 
-from .phone_model import Phase, Rates, fit
+from .model import Phase, Rates, fit
 from .validate import COVERAGE, read_cells, validate
 
 _UNIT = {"decode": "decode_gb_per_s", "prefill": "prefill_gflop_per_s"}
 
 
 def common_pattern() -> dict[str, Any]:
-    """What `bench/phone_cpu.yaml` holds: the pattern of rates for decode and prefill, and the intervals."""
-    text = (resources.files("empathy_edge.bench") / "phone_cpu.yaml").read_text(encoding="utf-8")
+    """What `bench/phones/phone_cpu.yaml` holds: the pattern of rates for decode and prefill, and the intervals."""
+    text = (resources.files("empathy_edge.bench.phones") / "phone_cpu.yaml").read_text(encoding="utf-8")
     return cast(dict[str, Any], yaml.safe_load(text))
 
 

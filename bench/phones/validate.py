@@ -11,7 +11,7 @@ from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
 
-from .phone_model import Phase, Rates, calibrate, fit
+from .model import Phase, Rates, calibrate, fit
 from .workload import Workload, workloads_of_table
 
 SITUATIONS = {
