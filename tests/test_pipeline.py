@@ -97,7 +97,7 @@ def test_cut_off_in_every_stage_and_resumed(how: signal.Signals, tiny_recipe: Pa
         str(out),
     ]
     for name, folder in FOLDERS.items():
-        for _ in range(5):  # a stage of milliseconds may be over before the signal arrives: then it is tried again
+        for _ in range(25):  # a stage of milliseconds may be over before the signal arrives: then it is tried again
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             _wait_for(lambda folder=folder: any((out / folder).rglob("*.json")), process)
             process.send_signal(how)

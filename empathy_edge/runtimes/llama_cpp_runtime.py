@@ -90,8 +90,13 @@ class LlamaCppRuntime(Runtime):
         self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
     ) -> Iterator[int]:
         """Straight on llama.cpp's own calls: the loop of llama-cpp-python takes some 2 % longer (docs/results/bench.md)."""
-        self.reused = common = common_prefix(self._read, ids)
-        self._llama_cpp.llama_memory_seq_rm(self._llama_cpp.llama_get_memory(self._llama.ctx), 0, common, -1)
+        memory = self._llama_cpp.llama_get_memory(self._llama.ctx)
+        common = common_prefix(self._read, ids)
+        if not self._llama_cpp.llama_memory_seq_rm(memory, 0, common, -1):
+            # Recurrent states cannot be taken back a part of the way; such models read the whole prompt again.
+            self._llama_cpp.llama_memory_clear(memory, True)
+            common = 0
+        self.reused = common
         del self._read[common:]
         for start in range(common, len(ids), self._batch):
             self._decode(ids[start : start + self._batch])

@@ -374,6 +374,7 @@ def test_compensation_without_inputs_that_differ_is_plain_rounding_to_the_grid()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_compensation_keeps_more_of_the_real_model(tmp_path: Path) -> None:
     base = checkpoint_of("smollm2-135m")
     settings = ExportSettings(artifacts=("gguf-q4_0", "gguf-q4_0-gptq"), verify_prompts=6, calibration_dialogues=12)
