@@ -18,7 +18,7 @@ from empathy_edge.runtimes import default_threads
 
 from .conditions import conditions
 from .intervals import percentile
-from .latency import FORMAT, _size_mb, measure
+from .latency import FORMAT, measure, size_mb
 
 
 def read_conversations(path: Path | None) -> list[list[str]]:
@@ -91,7 +91,7 @@ def bench_chat(
         "versions": versions(),
         "conditions": {"before": before, "after": conditions()},
         "artifacts": [
-            {"artifact": ref.path.name, "size_mb": _size_mb(ref.path), "runs": runs[artifact]}
+            {"artifact": ref.path.name, "size_mb": size_mb(ref.path), "runs": runs[artifact]}
             for artifact, ref in refs.items()
         ],
     }  # fmt: skip

@@ -103,7 +103,7 @@ def bench(
         "versions": versions(),
         "conditions": {"before": before, "after": conditions()},
         "artifacts": [
-            {"artifact": ref.path.name, "size_mb": _size_mb(ref.path), **_gather(runs[artifact], lengths)}
+            {"artifact": ref.path.name, "size_mb": size_mb(ref.path), **_gather(runs[artifact], lengths)}
             for artifact, ref in refs.items()
         ],
     }
@@ -263,6 +263,7 @@ def speed_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _size_mb(path: Path) -> float:
+def size_mb(path: Path) -> float:
+    """The model files of an artifact, MB."""
     files = [path] if path.is_file() else [item for item in path.iterdir() if item.name.startswith("model")]
     return round(sum(file.stat().st_size for file in files) / 1e6, 1)

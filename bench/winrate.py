@@ -79,6 +79,11 @@ def run(
         shared = {pair.id for pair in training} & {dialogue.id for dialogue in dialogues}
         if shared:
             raise EmpathyEdgeError(f"{pairs}: {len(shared)} test dialogues are in it (first: {min(shared)}).")
+        described = (
+            certify(training, pairs_from_rows(read_jsonl(control)), minimum_accuracy, settings.seed)
+            if judge is None
+            else {}
+        )
         responses = {
             arm: respond(
                 model,
@@ -104,7 +109,6 @@ def run(
         }
         compared = _comparisons(list(arms))
         if judge is None:
-            described = certify(training, pairs_from_rows(read_jsonl(control)), minimum_accuracy, settings.seed)
             scorer = PairwiseScorer(training, settings.seed)
             verdicts = [
                 row

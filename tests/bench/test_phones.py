@@ -138,22 +138,18 @@ def test_predictions_and_refusals(exported: Path, tmp_path: Path) -> None:
     assert_one_clear_error(onnx, 2, "llama.cpp")
 
 
-def test_deeper_is_slower_and_the_shipped_pattern_is_complete() -> None:
-    shallow, deep = (predict("smollm2-135m", "galaxy-s23", depth=depth)["decode_tps"] for depth in (0, 4096)) \
-        if _predictable("smollm2-135m") else ({"value": 2}, {"value": 1})  # fmt: skip
+def test_deeper_is_slower(exported: Path) -> None:
+    shallow, deep = (
+        predict(str(exported / "gguf-q8_0"), "galaxy-s23", depth=depth)["decode_tps"] for depth in (0, 1_000_000)
+    )
     assert deep["value"] < shallow["value"]
+
+
+def test_the_shipped_pattern_is_complete() -> None:
     pattern = common_pattern()
     for phase in ("decode", "prefill"):
         assert set(common_rates(pattern, phase).per_unit_s) == set(TYPES)
         assert set(pattern[phase]["interval"]) == {"profile", "own run", "one run"}
-
-
-def _predictable(name: str) -> bool:
-    try:
-        workload_of(name)
-    except EmpathyEdgeError:
-        return False
-    return True
 
 
 LLAMA_BENCH = Path(__file__).parent / "llama-bench.jsonl"
