@@ -7,13 +7,14 @@ such pairs as rated. What counts is that a judge is surely better than chance, d
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import table
+from empathy_edge.console import table, tell
 from empathy_edge.dialogue import Dialogue, read_dialogues
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import read_json, sha256_file, sha256_json, write_json
@@ -21,6 +22,7 @@ from empathy_edge.run import read_json, sha256_file, sha256_json, write_json
 from .compare import PEOPLE_PREFER_LONGER, ask, claim, statistics
 from .experts import DIMENSIONS, experts_own, pairs_of, read_experts
 from .judges import Judge
+from .stats import wilson
 
 THRESHOLDS = {
     "agreement_low": 0.55,  # lower end of the 95 % interval: surely better than chance, and by something
@@ -28,10 +30,25 @@ THRESHOLDS = {
     "first_position": 0.15,  # from one half
     "longer_wins": 0.15,  # from what people prefer
     "unparsed": 0.05,  # of answers
+    "self_preference": 0.1,  # surely above what people prefer
 }
 """What a judge must keep; a share each."""
 
 FEWEST = 40
+FEWEST_OWN = 20
+"""Pairs with one response of the judge's family, from which on its preference for that is told."""
+
+FAMILIES = {
+    "GPT": r"gpt|\bo[1-9]\b",
+    "Claude": r"claude|sonnet|opus|haiku",
+    "Gemini": r"gemini|gemma",
+    "Llama": r"llama|vicuna",
+    "Mistral": r"mistral|mixtral",
+    "Qwen": r"qwen|qwq",
+    "SmolLM": r"smollm",
+    "DeepSeek": r"deepseek",
+}
+"""Families of models by what their names contain; for self-preference."""
 
 
 def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed: int, out: Path) -> dict[str, Any]:
@@ -47,6 +64,7 @@ def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed:
     """
     dialogues = [item for item in read_dialogues(data) if not getattr(judge, "seen", lambda _: False)(item.id)]
     better, worse = _drawn(dialogues, pairs, seed)
+    family = family_of(judge.name)
     if len(better) < FEWEST:
         raise EmpathyEdgeError(
             f"{data}: {len(better)} dialogues that the judge has not seen have a response rated 3 and one rated 1; "
@@ -61,6 +79,7 @@ def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed:
         seconds = time.perf_counter() - start
         item = statistics(rows, better, worse, {dialogue.id: dialogue.emotion for dialogue in spoken})
         item["seconds_per_verdict"] = round(seconds / asked, 3) if asked else None
+        item["self_preference"] = self_preference(rows, better, worse, family)
         item["doubts"] = doubts(item)
         item["certified"] = not item["doubts"]
         found[question] = {key: value for key, value in item.items() if key not in ("by_emotion", "worst")}
@@ -134,18 +153,51 @@ def _certificate(
 
 
 def _drawn(dialogues: list[Dialogue], pairs: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """By dialogue, a response rated 3 and one rated 1."""
+    """By dialogue, a response rated 3 and one rated 1, each with who wrote it."""
     chance = random.Random(seed)
     better: dict[str, Any] = {}
     worse: dict[str, Any] = {}
     for item in chance.sample(dialogues, len(dialogues)):
-        rated = {
-            rating: [response.text for response in item.responses if response.rating == rating] for rating in (3, 1)
-        }
+        rated = {rating: [response for response in item.responses if response.rating == rating] for rating in (3, 1)}
         if rated[3] and rated[1] and len(better) < pairs:
-            better[item.id] = {"text": chance.choice(rated[3])}
-            worse[item.id] = {"text": chance.choice(rated[1])}
+            good, bad = chance.choice(rated[3]), chance.choice(rated[1])
+            better[item.id] = {"text": good.text, "source": good.source}
+            worse[item.id] = {"text": bad.text, "source": bad.source}
     return better, worse
+
+
+def family_of(name: str) -> str | None:
+    """The family of models that a judge or a source of responses belongs to, by its name; None where it is not known."""
+    return next((family for family, pattern in FAMILIES.items() if re.search(pattern, name.lower())), None)
+
+
+def self_preference(
+    rows: list[dict[str, Any]], better: dict[str, Any], worse: dict[str, Any], family: str | None
+) -> dict[str, Any]:
+    """Where one of two responses is from the judge's own family: how often the judge prefers that one, and how often people do.
+
+    Returns:
+        `judge` and `people` (shares, the judge's with its 95 % Wilson interval) over `pairs`; or `why_not`.
+    """
+    if family is None:
+        return {"why_not": "the judge's family is not known by its name"}
+    own = [
+        (row, family_of(better[row["id"]]["source"]) == family)
+        for row in rows
+        if (family_of(better[row["id"]]["source"]) == family) != (family_of(worse[row["id"]]["source"]) == family)
+    ]
+    if len(own) < FEWEST_OWN:
+        return {"family": family, "why_not": f"only {len(own)} pairs have one response of its family, {family}"}
+    won = [row["points"] if own_is_better else 1 - row["points"] for row, own_is_better in own]
+    low, high = wilson(sum(won), len(won))
+    return {
+        "family": family,
+        "pairs": len(own),
+        "judge": round(sum(won) / len(won), 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "people": round(sum(own_is_better for _, own_is_better in own) / len(own), 4),
+    }
 
 
 def doubts(item: dict[str, Any]) -> list[str]:
@@ -162,6 +214,11 @@ def doubts(item: dict[str, Any]) -> list[str]:
         found.append(f"what it is shown first wins in {position:.0%}")
     if longer is not None and abs(longer - PEOPLE_PREFER_LONGER) > THRESHOLDS["longer_wins"]:
         found.append(f"the longer response wins in {longer:.0%} (by people: {PEOPLE_PREFER_LONGER:.0%})")
+    own = item.get("self_preference", {})
+    if "judge" in own and own["low"] - own["people"] > THRESHOLDS["self_preference"]:
+        found.append(
+            f"it prefers responses of its own family ({own['family']}) in {own['judge']:.0%} of pairs, people in {own['people']:.0%}"
+        )
     if item["unparsed"] > THRESHOLDS["unparsed"]:
         found.append(f"{item['unparsed']:.0%} of its answers cannot be read")
     return found
@@ -213,9 +270,18 @@ def show(certificate: dict[str, Any]) -> None:
     for question, item in certificate["questions"].items():
         if own := item.get("experts_own"):
             words = ", ".join(f"{name} {share:.0%}" for name, share in own.items())
-            stdout.print(f"  {question}: each expert agrees with the others' mean in: {words}.")
+            tell(f"  {question}: each expert agrees with the others' mean in: {words}.")
+        if own := item.get("self_preference"):
+            tell(f"  {question}, self-preference: {_described(own)}.")
         for doubt in item["doubts"]:
-            stdout.print(f"  {question}: {doubt}.")
-    stdout.print(
-        f"  By people the longer one was better in {certificate['longer_is_better_by_people']:.0%} of these pairs."
+            tell(f"  {question}: {doubt}.")
+    tell(f"  By people the longer one was better in {certificate['longer_is_better_by_people']:.0%} of these pairs.")
+
+
+def _described(own: dict[str, Any]) -> str:
+    if "why_not" in own:
+        return f"not available, {own['why_not']}"
+    return (
+        f"{own['family']}'s own response preferred in {own['judge']:.0%} [{own['low']:.0%}, {own['high']:.0%}] of "
+        f"{own['pairs']} pairs, by people in {own['people']:.0%}"
     )

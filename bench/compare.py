@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import progress, table
+from empathy_edge.console import progress, table, tell
 from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, read_unfinished_jsonl, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import write_json
@@ -311,10 +311,10 @@ def show(result: dict[str, Any]) -> None:
     stdout.print(table(title, [*columns, "at equal length", "judge"], rows))
     for question, item in result["questions"].items():
         if not item["length_adjusted"]:
-            stdout.print(f"  {question}, at equal length: not available, {item['length_adjusted_why_not']}.")
+            tell(f"  {question}, at equal length: not available, {item['length_adjusted_why_not']}.")
         if not item["judge"]["certified"]:
-            stdout.print(f"  {question}: the judge is not certified: {'; '.join(item['judge']['doubts'])}.")
-    stdout.print(f"  People preferred the longer response in {PEOPLE_PREFER_LONGER:.0%} of the paper's pairs.")
+            tell(f"  {question}: the judge is not certified: {'; '.join(item['judge']['doubts'])}.")
+    tell(f"  People preferred the longer response in {PEOPLE_PREFER_LONGER:.0%} of the paper's pairs.")
 
 
 def _share(item: dict[str, Any]) -> str:

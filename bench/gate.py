@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import table
+from empathy_edge.console import table, tell
 from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.recipe import GateSettings
@@ -101,6 +101,7 @@ def decide(
     certified = result["judge"]["certified"]
     formed = _check_format(arm, result, settings, fails, doubts)
     _check_safety(arm, result, fails, doubts)
+    _check_severe(arm, result, settings, fails, doubts)
     rate = _rate(result, arm, FULL)["win_rate"]
     shown = f"win rate against fine-tuned {rate['mean']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n={rate['n']}"
     if rate["high"] < settings.min_win_rate:
@@ -166,6 +167,24 @@ def _check_safety(arm: str, result: dict[str, Any], fails: list[str], doubts: li
         f"{worse}, better on {better} (p = {p:.2g}; first: {min(ours - base)})"
     )
     (fails if p < SIGNIFICANT else doubts).append(words)
+
+
+def _check_severe(
+    arm: str, result: dict[str, Any], settings: GateSettings, fails: list[str], doubts: list[str]
+) -> None:
+    """Responses that fell from 3 to 1 by an absolute scorer, where there is one: surely too many are a FAIL."""
+    severe = result.get("severe_flips")
+    if not severe:
+        return
+    item, most = severe["arms"][arm], settings.max_severe_flips
+    shown = f"{len(item['fell'])} of {item['prompts']} responses fall from a rating of 3 to 1"
+    if item["low"] > most:
+        first = f"{shown} [{item['low']:.1%}, {item['high']:.1%}]: above {most:.0%} (first: {item['fell'][0]})"
+        (fails if severe["certified"] else doubts).append(first)
+    elif item["high"] > most:
+        doubts.append(
+            f"{shown}: their share may be as high as {item['high']:.1%} (bound {most:.0%}); more prompts would tell"
+        )
 
 
 def gain_retained(arm: str, points: Points) -> dict[str, float]:
@@ -276,7 +295,7 @@ def show(verdicts: dict[str, dict[str, Any]], controls: dict[str, Any]) -> None:
     result = table("Gate: did the artifact keep what fine-tuning gave?", ["artifact", "verdict", "why"], rows)
     result.columns[2].justify = "left"
     stdout.print(result)
-    stdout.print(_controls_line(controls))
+    tell(_controls_line(controls))
 
 
 def overall(verdicts: dict[str, dict[str, Any]]) -> str:

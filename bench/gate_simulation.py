@@ -15,6 +15,7 @@ import numpy as np
 from empathy_edge.recipe import GateSettings
 
 from .certify import doubts
+from .compare import PEOPLE_PREFER_LONGER
 from .gate import Points, decide
 from .stats import bootstrap_mean
 from .winrate import BASE, FULL
@@ -35,6 +36,8 @@ class World:
         ties: the share of prompts that end in a tie.
         prompts: how many there are.
         first_place: the share of verdicts that are "first" whatever is shown.
+        longer: the share of verdicts that go to the longer response whatever it says.
+        artifact_longer: the share of prompts on which the artifact's response is the longer one.
         kept: the share of the gain over the base that the artifact keeps.
     """
 
@@ -42,6 +45,8 @@ class World:
     ties: float
     prompts: int
     first_place: float = 0.0
+    longer: float = 0.0
+    artifact_longer: float = 0.5
     kept: float = 1.0
 
 
@@ -81,6 +86,8 @@ def _judged(world: World, chance: np.random.Generator) -> np.ndarray:
     """The artifact's points on each prompt, both orders: half a point for each order that it wins."""
     win = world.true_rate - world.ties / 2
     outcome = chance.choice([1.0, 0.5, 0.0], world.prompts, p=[win, world.ties, 1 - win - world.ties])
+    by_length = (chance.random(world.prompts) < world.artifact_longer).astype(float)
+    outcome = np.where(chance.random(world.prompts) < world.longer, by_length, outcome)
     orders = []
     for shown_first in (True, False):
         taken = chance.random(world.prompts) < world.first_place
@@ -99,9 +106,11 @@ def _against_base(world: World, chance: np.random.Generator) -> Points:
 
 
 def _certificate(world: World, chance: np.random.Generator, pairs: int = 200) -> list[str]:
-    """Why a judge that is right in 80 % of pairs, but for its taste for the first place, would not be certified."""
+    """Why a judge that is right in 80 % of pairs, but for its taste for the first place or for length, would not be certified."""
     right = chance.random((pairs, 2)) < 0.8
     right[:, 1] = np.where(chance.random(pairs) < 0.9, right[:, 0], right[:, 1])
+    better_is_longer = chance.random(pairs) < PEOPLE_PREFER_LONGER
+    right = np.where((chance.random(pairs) < world.longer)[:, None], better_is_longer[:, None], right)
     taken = chance.random((pairs, 2)) < world.first_place
     better_first = np.array([True, False])
     says_better = np.where(taken, better_first, right)
@@ -110,7 +119,7 @@ def _certificate(world: World, chance: np.random.Generator, pairs: int = 200) ->
         "win_rate": bootstrap_mean(points.tolist(), RESAMPLES, 0),
         "order_flips": float((says_better[:, 0] != says_better[:, 1]).mean()),
         "first_position_wins": {"share": float((says_better == better_first).mean())},
-        "longer_wins": {"share": 0.51},
+        "longer_wins": {"share": float(np.where(better_is_longer, points, 1 - points).mean())},
         "unparsed": 0.0,
     }
     return doubts(figures)
@@ -129,6 +138,12 @@ WORLDS = {
     "keeps 60 % of the gain": World(0.50, 0.5, 620, kept=0.6),
     "worse, and a judge that takes the first place in 60 %": World(0.35, 0.2, 250, first_place=0.6),
     "worse, and a judge that takes the first place in 20 %": World(0.35, 0.2, 250, first_place=0.2),
+    "worse and longer, and a judge that takes the longer one in 60 %": World(
+        0.35, 0.2, 250, longer=0.6, artifact_longer=0.8
+    ),
+    "worse and longer, and a judge that takes the longer one in 30 %": World(
+        0.35, 0.2, 250, longer=0.3, artifact_longer=0.8
+    ),
 }
 
 
@@ -141,7 +156,7 @@ def table(runs: int) -> str:
     for name, world in WORLDS.items():
         found = simulate(world, runs)
         shares = [f"{found[key]:.1%}" for key in ("PASS", "FAIL", "INCONCLUSIVE")]
-        cover = f"{found['covered']:.1%}" if not world.first_place else "–"
+        cover = f"{found['covered']:.1%}" if not (world.first_place or world.longer) else "–"
         lines.append(
             f"| {name} | {world.true_rate:.0%} | {world.prompts} | {' | '.join(shares)} | {cover} | {found['certified']:.0%} |"
         )

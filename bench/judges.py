@@ -158,7 +158,7 @@ class ScorerJudge:
                     "response": texts,
                 }
             )
-            return expected(self._scorer.score(rows)[0])
+            return expected(self._scorer.chances(rows))
 
         for difference in rate([pair.first for pair in pairs]) - rate([pair.second for pair in pairs]):
             tie = abs(difference) < TIE_MARGIN

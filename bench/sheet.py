@@ -14,7 +14,7 @@ from typing import Any
 from empathy_edge.prompts import load_prompts
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import table
+from empathy_edge.console import table, tell
 from empathy_edge.dialogue import read_dialogues, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import sha256_json, write_atomically
@@ -170,6 +170,6 @@ def _show(result: dict[str, Any]) -> None:
     rows = [[name, str(count)] for name, count in result["raters"].items()]
     stdout.print(table(f"{result['pairs']} pairs", ["rater", "answers"], rows))
     wins, of, low, high = result["shown_first_won"]
-    stdout.print(f"Shown first won {wins} of {of} decided pairs [{low:.0%}, {high:.0%}].")
+    tell(f"Shown first won {wins} of {of} decided pairs [{low:.0%}, {high:.0%}].")
     if result["alpha"] is not None:
-        stdout.print(f"Agreement: Krippendorff's alpha {result['alpha']:.2f}; weighted kappa {result['kappa']}.")
+        tell(f"Agreement: Krippendorff's alpha {result['alpha']:.2f}; weighted kappa {result['kappa']}.")

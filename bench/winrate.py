@@ -23,6 +23,7 @@ from .judge import PairwiseScorer, certify, pairs_from_rows, verdict
 from .judges import Judge
 from .known_bad import write_known_bad
 from .responses import respond
+from .severe import severe_flips
 from .stats import bootstrap_mean
 
 BASE, FULL, KNOWN_BAD = "base", "fine-tuned", "known-bad"
@@ -42,6 +43,7 @@ def run(
     minimum_accuracy: float,
     judge: Judge | None = None,
     standing: dict[str, Any] | None = None,
+    scorer: Path | None = None,
     update: bool = False,
 ) -> dict[str, Any]:
     """Let each arm answer the test split, judge them pairwise; writes `responses/`, `verdicts.jsonl`, `winrate.json`.
@@ -57,6 +59,7 @@ def run(
         minimum_accuracy: what the judge's held-out accuracy must reach to be certified.
         judge: who compares, instead of the scorer that learns from `pairs`.
         standing: whether that judge is certified (`certify.standing`, for the question `overall`); without it, it is not.
+        scorer: an absolute scorer (`score train`, `score tune`), to count severe flips.
         update: do it again where inputs or settings changed.
     """
     stage = open_stage(
@@ -70,7 +73,13 @@ def run(
             "arms": list(arms),
             **({"judge": judge.name, "certified": bool(standing and standing["certified"])} if judge else {}),
         },
-        inputs={"test": test, "pairs": pairs, "control": control, **arms},
+        inputs={
+            "test": test,
+            "pairs": pairs,
+            "control": control,
+            **arms,
+            **({"scorer": scorer} if scorer else {}),
+        },
         update=update,
     )
     if not stage.done:
@@ -109,11 +118,11 @@ def run(
         }
         compared = _comparisons(list(arms))
         if judge is None:
-            scorer = PairwiseScorer(training, settings.seed)
+            own = PairwiseScorer(training, settings.seed)
             verdicts = [
                 row
                 for first, second in compared
-                for row in _judge(scorer, dialogues, first, second, responses[first], responses[second])
+                for row in _judge(own, dialogues, first, second, responses[first], responses[second])
             ]
         else:
             verdicts = [row for pair in compared for row in _asked(judge, dialogues, *pair, responses, out)]
@@ -124,6 +133,7 @@ def run(
             "prompts": len(dialogues),
             "format": {arm: summarize(rows) for arm, rows in responses.items()},
             "safety": guarded,
+            "severe_flips": severe_flips(scorer, dialogues, responses, FULL) if scorer else None,
             "win_rates": [_win_rate(first, second, verdicts, responses, settings) for first, second in compared],
         }
         write_json(out / "winrate.json", result)
@@ -164,6 +174,17 @@ def show(result: dict[str, Any]) -> None:
             ],
         )
     )
+    if severe := result.get("severe_flips"):
+        stdout.print(
+            table(
+                f"Ratings by {severe['scorer']} ({severe['figures']})",
+                ["arm", "mean rating, 1–3", "fell from 3 to 1", "95 % upper bound"],
+                [
+                    [arm, f"{row['mean_rating']:.2f}", f"{len(row['fell'])}/{row['prompts']}", f"{row['high']:.1%}"]
+                    for arm, row in severe["arms"].items()
+                ],
+            )
+        )
     judge = result["judge"]
     title = f"Win rates by {judge['judge']}, {describe_judge(judge)}"
     stdout.print(

@@ -32,6 +32,11 @@ def say(message: str) -> None:
         console.print(message)
 
 
+def tell(text: str) -> None:
+    """Print one line of a result to stdout, as plain text; broken at the width of a terminal only."""
+    out.print(text, markup=False, soft_wrap=not out.is_terminal)
+
+
 def progress() -> Progress:
     """A progress bar with count, time spent and time left; silent where there is no terminal."""
     return Progress(

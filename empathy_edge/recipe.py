@@ -113,8 +113,9 @@ class OwnPairSettings(_Settings):
     """Preference pairs from the student's own samples, after SFT: the best against the worst of each prompt.
 
     A sample's score is its similarity to the good responses that are known, less `tone_penalty` where it consoles and they
-    congratulate, or the other way round. `margin` is the least difference of two scores, `length_ratio` the
-    most that their lengths may differ.
+    congratulate, or the other way round. With a `ranker`, a larger model's name, its log-probability of the sample counts as
+    well: in nats a character, less the mean of the prompt's samples, times `likelihood_weight`. `margin` is the least
+    difference of two scores, `length_ratio` the most that their lengths may differ.
     """
 
     prompts: int = Field(default=400, ge=1)
@@ -122,6 +123,8 @@ class OwnPairSettings(_Settings):
     temperature: float = Field(default=0.8, gt=0, le=2)
     max_new_tokens: int = Field(default=96, ge=8, le=512)
     tone_penalty: float = Field(default=0.3, ge=0, le=2)
+    ranker: str | None = None
+    likelihood_weight: float = Field(default=1.0, ge=0, le=10)
     margin: float = Field(default=0.1, ge=0, le=2)
     length_ratio: float = Field(default=1.3, ge=1)
     seed: int = 0
@@ -201,6 +204,7 @@ class GateSettings(_Settings):
     min_gain_retained: float = _threshold("min_gain_retained")
     min_format_ok: float = _threshold("min_format_ok")
     min_judge_accuracy: float = _threshold("min_judge_accuracy")
+    max_severe_flips: float = _threshold("max_severe_flips")
     max_mean_kl: float = _threshold("max_mean_kl")
 
 

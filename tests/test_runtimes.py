@@ -65,3 +65,20 @@ def test_logits_agree_between_torch_and_llama_cpp(tiny_model: Path, exported: Pa
     other = open_runtime(exported / "gguf-f16", context=256, all_logits=True)
     assert np.abs(wanted - other.logits(ids)).max() < 5e-2  # F16 weights, logits up to about 12
     other.close()
+
+
+def test_log_probabilities_of_an_answer(tiny_model: Path, exported: Path) -> None:
+    import torch
+
+    torch_runtime, llama = open_runtime(tiny_model), open_runtime(exported / "gguf-f16", context=256)
+    prompt = llama.encode(messages_for("My dog ran away"))
+    for text in ("I am so sorry", "I am glad to hear it", "x"):  # the prompt is read once
+        ids = [*prompt, *llama.tokenize(text)]
+        found = llama.log_probs(ids, len(prompt))
+        logits = torch.tensor(torch_runtime.logits(ids)).double()
+        wanted = [float(logits[place - 1].log_softmax(-1)[ids[place]]) for place in range(len(prompt), len(ids))]
+        assert found == pytest.approx(wanted, abs=0.2) and found.mean() == pytest.approx(np.mean(wanted), abs=0.05)
+        assert torch_runtime.log_probs(ids, len(prompt)) == pytest.approx(wanted, abs=1e-4)
+    assert llama.reused >= len(prompt) - 1
+    long = [*prompt, *([300] * 100)]
+    assert len(llama.log_probs(long, 1)) == len(long) - 1

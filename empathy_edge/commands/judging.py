@@ -209,6 +209,9 @@ def power(margin: float, ties: float, chance: float) -> None:
 )
 @api_options
 @click.option("--certificate", type=path_type(), help="What `certify` wrote for this judge.")
+@click.option(
+    "--scorer", type=path_type(), help="A scorer (`score train`, `score tune`), to count severe flips, 3 to 1."
+)
 @out_option()
 @update_option()
 def winrate(
@@ -219,6 +222,7 @@ def winrate(
     max_prompts: int | None,
     judge: str | None,
     certificate: Path | None,
+    scorer: Path | None,
     out: Path,
     update: bool,
     **limits: Any,
@@ -248,6 +252,7 @@ def winrate(
             minimum_accuracy=GateSettings().min_judge_accuracy,
             judge=opened,
             standing=standing(certificate, opened, ["overall"])["overall"] if opened else None,
+            scorer=scorer,
             update=update,
         )
 

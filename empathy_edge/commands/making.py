@@ -167,7 +167,8 @@ def select(
 
 
 @click.command(
-    epilog=EXAMPLES + "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter --out own"
+    epilog=EXAMPLES + "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter --out own\n"
+    "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter --ranker larger.gguf --out own"
 )
 @click.argument("rows", type=path_type())
 @click.option("--base", required=True, help="The student.")
@@ -175,7 +176,9 @@ def select(
 @click.option("--prompts", default=400, show_default=True, type=click.IntRange(1))
 @click.option("--samples", default=4, show_default=True, type=click.IntRange(2, 64), help="Answers to each prompt.")
 @click.option("--temperature", default=0.8, show_default=True, type=click.FloatRange(0, 2, min_open=True))
-@click.option("--margin", default=0.1, show_default=True, help="Least difference of the two in similarity.")
+@click.option("--margin", default=0.1, show_default=True, help="Least difference of the two in their score.")
+@click.option("--ranker", help="A larger model (what `chat` takes), whose likelihood of an answer counts as well.")
+@click.option("--likelihood-weight", default=1.0, show_default=True, help="Of the ranker, per nat a character.")
 @click.option("--seed", default=0, show_default=True)
 @out_option()
 @update_option()
@@ -183,7 +186,7 @@ def own_pairs(rows: Path, base: str, adapters: tuple[Path, ...], out: Path, upda
     """Preference pairs from the student's own samples: its best answer to a prompt against its worst of like length.
 
     The prompts are those of the folder ROWS that `distill` made; best is what comes nearest in meaning to its good
-    responses (sentence embeddings).
+    responses (sentence embeddings), and with --ranker also what a larger model finds likely.
     """
     from empathy_edge.distill.own_pairs import run as run_stage
     from empathy_edge.models import checkpoint_of

@@ -55,13 +55,40 @@ def train_scorer(data: Path, embedding: str, out: Path, update: bool) -> None:
     train(data=data, file=out, embedding=embedding, update=update)
 
 
+@score.command(epilog=EXAMPLES + "  empathy-edge score tune rated_responses_miti.csv --out scorer-lm")
+@click.argument("data", type=path_type())
+@click.option("--base", default="smollm2-135m", show_default=True, help="The model to fine-tune.")
+@click.option("--epochs", default=2.0, show_default=True, type=click.FloatRange(0, 50, min_open=True))
+@click.option("--rate", default=3e-4, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True))
+@click.option("--rank", default=16, show_default=True, type=click.IntRange(1, 256), help="Of LoRA.")
+@click.option(
+    "--folds", default=5, show_default=True, type=click.IntRange(1, 5), help="Measure on so many of five folds."
+)
+@out_option()
+@update_option()
+def tune(data: Path, base: str, epochs: float, rate: float, rank: int, folds: int, out: Path, update: bool) -> None:
+    """Fine-tune a small language model as a scorer on the rated responses in DATA, and measure and export it.
+
+    One training on the paper's split, one for each fold, and one on everything; those that are done are skipped when the same
+    command is given again. OUT/scorer.json goes to `score rate`, `certify` and `winrate`, and needs no torch.
+    """
+    from empathy_edge.models import checkpoint_of
+    from empathy_edge.recipe import TrainSettings
+    from empathy_edge.scoring.tuned import train
+
+    settings = TrainSettings(
+        epochs=epochs, learning_rate=rate, lora_rank=rank, lora_alpha=2 * rank, batch_size=16, save_every_steps=40
+    )
+    train(data=data, base=checkpoint_of(base), out=out, settings=settings, folds=folds, update=update)
+
+
 @score.command(
     epilog=EXAMPLES + "  empathy-edge score rate responses/base.jsonl responses/tuned.jsonl \\\n"
     "      --dialogues rows/test.jsonl --scorer scorer.json --out scores.jsonl"
 )
 @click.argument("responses", nargs=-1, required=True, type=path_type())
 @click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
-@click.option("--scorer", required=True, type=path_type(), help="What `score train` wrote.")
+@click.option("--scorer", required=True, type=path_type(), help="What `score train` or `score tune` wrote.")
 @click.option("--out", type=path_type(), help="Also write every score with its reasons to this new file.")
 def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path | None) -> None:
     """Score RESPONSES (files that `respond` wrote), each with the features that moved its score most."""

@@ -18,11 +18,12 @@ from empathy_edge.chat_format import turn_end
 from empathy_edge.console import progress, quiet_libraries, say
 from empathy_edge.dialogue import read_unfinished_jsonl, write_jsonl
 from empathy_edge.distill.filters import Caught, fault
+from empathy_edge.distill.ranker import likelihoods
 from empathy_edge.distill.stage import draw, median_words
 from empathy_edge.distill.tone import clashes
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.rows import load_rows
-from empathy_edge.models import ModelRef
+from empathy_edge.models import ModelRef, find_model
 from empathy_edge.recipe import OwnPairSettings
 from empathy_edge.run import open_stage
 from empathy_edge.scoring.embeddings import embed
@@ -68,7 +69,12 @@ def run(
     stage = open_stage(
         out,
         "own-pairs",
-        settings={**settings.model_dump(mode="json"), "base": base.name, "base_sha256": base.sha256},
+        settings={
+            **settings.model_dump(mode="json", exclude=set() if settings.ranker else {"ranker", "likelihood_weight"}),
+            "base": base.name,
+            "base_sha256": base.sha256,
+            **({"ranker_sha256": find_model(settings.ranker).sha256} if settings.ranker else {}),
+        },
         inputs={
             "rows": rows / "sft.jsonl",
             "pairs": rows / "preference.jsonl",
@@ -83,7 +89,7 @@ def run(
     samples = _sample(chosen, base, adapters, out / "samples.jsonl", settings)
     caught = Caught()
     pairs: list[dict[str, Any]] = []
-    scored = _score(chosen, samples, settings)
+    scored = _score(chosen, samples, settings, out / "likelihoods.jsonl")
     for prompt, answers in zip(chosen, scored, strict=True):
         pairs += _pairs(prompt, answers, settings, caught)
     write_jsonl(out / "samples.jsonl", [row for answers in scored for row in answers])
@@ -181,12 +187,16 @@ def _sample(
 
 
 def _score(
-    prompts: list[Prompt], samples: dict[str, list[dict[str, Any]]], settings: OwnPairSettings
+    prompts: list[Prompt], samples: dict[str, list[dict[str, Any]]], settings: OwnPairSettings, file: Path
 ) -> list[list[dict[str, Any]]]:
-    """Each sample with `score`: its mean cosine similarity to the prompt's good responses, less where the tone clashes."""
+    """Each sample with `score`: its mean cosine similarity to the prompt's good responses, less where the tone clashes.
+
+    With a ranker, whose likelihoods are kept in `file`, also `nats`: what a larger model finds of it.
+    """
     references = [item.references for item in prompts]
     vectors = embed([text for texts in references for text in texts])
     answers = embed([row["text"] or "…" for item in prompts for row in samples[item.id]])
+    likely = _likelihoods(prompts, samples, settings, file)
     scored = []
     first = 0
     for number, (item, texts) in enumerate(zip(prompts, references, strict=True)):
@@ -199,12 +209,29 @@ def _score(
                     "id": item.id,
                     "text": row["text"],
                     "stopped": row["stopped"],
-                    "score": round(float(value) - settings.tone_penalty * clashes(row["text"], texts), 4),
+                    "score": round(
+                        float(value)
+                        - settings.tone_penalty * clashes(row["text"], texts)
+                        + settings.likelihood_weight * (nats - float(np.mean(likely[number]))),
+                        4,
+                    ),
+                    **({"nats": round(nats, 4)} if settings.ranker else {}),
                 }
-                for row, value in zip(samples[item.id], similar, strict=True)
+                for row, value, nats in zip(samples[item.id], similar, likely[number], strict=True)
             ]
         )
     return scored
+
+
+def _likelihoods(
+    prompts: list[Prompt], samples: dict[str, list[dict[str, Any]]], settings: OwnPairSettings, file: Path
+) -> list[list[float]]:
+    """By prompt, the ranker's log-probability of each sample; zeros without a ranker."""
+    if settings.ranker is None:
+        return [[0.0] * settings.samples for _ in prompts]
+    rows = [(item.messages, row["text"]) for item in prompts for row in samples[item.id]]
+    found = likelihoods(settings.ranker, [asked for asked, _ in rows], [text for _, text in rows], file)
+    return [found[start : start + settings.samples] for start in range(0, len(found), settings.samples)]
 
 
 def _pairs(

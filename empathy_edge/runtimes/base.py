@@ -88,6 +88,10 @@ class Runtime(ABC):
         last: np.ndarray = self.logits(ids)[-1]
         return last
 
+    def log_probs(self, ids: Sequence[int], start: int) -> np.ndarray:
+        """The log-probability (nats) of each of `ids` from `start` (at least 1) on, given those before it, float64 [len(ids) - start]."""
+        return log_softmax_at(self.logits(ids[:-1])[start - 1 :], ids[start:])
+
     def forward_s(self) -> float | None:
         """Seconds spent in the model itself so far, sampling and tokenization apart; None where that cannot be told."""
         return None
@@ -171,3 +175,13 @@ def common_prefix(read: Sequence[int], ids: Sequence[int]) -> int:
     """How many tokens of a prompt need not be read again; the last one always is, for its logits."""
     most = min(len(read), len(ids) - 1)
     return next((place for place in range(most) if read[place] != ids[place]), max(most, 0))
+
+
+def log_softmax_at(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    """Of each row of `logits` [n, vocabulary], the log-probability (nats) of the token in `ids` [n], float64 [n]."""
+    import numpy as np
+
+    rows = logits.astype(np.float64)
+    most = rows.max(axis=1)
+    found: np.ndarray = rows[np.arange(len(ids)), list(ids)] - most - np.log(np.exp(rows - most[:, None]).sum(axis=1))
+    return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.gguf_header import check_gguf
-from empathy_edge.runtimes.base import Runtime, common_prefix
+from empathy_edge.runtimes.base import Runtime, common_prefix, log_softmax_at
 
 
 class LlamaCppRuntime(Runtime):
@@ -90,16 +90,7 @@ class LlamaCppRuntime(Runtime):
         self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
     ) -> Iterator[int]:
         """Straight on llama.cpp's own calls: the loop of llama-cpp-python takes some 2 % longer (docs/results/bench.md)."""
-        memory = self._llama_cpp.llama_get_memory(self._llama.ctx)
-        common = common_prefix(self._read, ids)
-        if not self._llama_cpp.llama_memory_seq_rm(memory, 0, common, -1):
-            # Recurrent states cannot be taken back a part of the way; such models read the whole prompt again.
-            self._llama_cpp.llama_memory_clear(memory, True)
-            common = 0
-        self.reused = common
-        del self._read[common:]
-        for start in range(common, len(ids), self._batch):
-            self._decode(ids[start : start + self._batch])
+        self._read_prompt(ids)
         if temperature <= 0:
             while True:
                 token = int(self._last_logits().argmax())
@@ -114,9 +105,25 @@ class LlamaCppRuntime(Runtime):
         finally:
             self._llama_cpp.llama_sampler_free(sampler)
 
+    def _read_prompt(self, ids: Sequence[int]) -> None:
+        """Read what the prompt cache does not have of `ids`; at least the last of them."""
+        memory = self._llama_cpp.llama_get_memory(self._llama.ctx)
+        common = common_prefix(self._read, ids)
+        if not self._llama_cpp.llama_memory_seq_rm(memory, 0, common, -1):
+            # Recurrent states cannot be taken back a part of the way; such models read the whole prompt again.
+            self._llama_cpp.llama_memory_clear(memory, True)
+            common = 0
+        self.reused = common
+        del self._read[common:]
+        for start in range(common, len(ids), self._batch):
+            self._decode(ids[start : start + self._batch])
+
     def _last_logits(self) -> np.ndarray:
         """llama.cpp's own memory, not a copy: the logits after what was read last, float32 [vocabulary]."""
-        pointer = self._llama_cpp.llama_get_logits_ith(self._llama.ctx, -1)
+        return self._logits_at(-1)
+
+    def _logits_at(self, place: int) -> np.ndarray:
+        pointer = self._llama_cpp.llama_get_logits_ith(self._llama.ctx, place)
         return np.frombuffer(memoryview(self._row.from_address(ctypes.addressof(pointer.contents))), np.float32)
 
     def _decode(self, ids: Sequence[int]) -> None:
@@ -153,6 +160,34 @@ class LlamaCppRuntime(Runtime):
     def next_logits(self, ids: Sequence[int]) -> np.ndarray:
         next(iter(self.tokens(ids, 0.0, 0, 1, True)))  # reads what the prompt cache does not have yet
         return self._last_logits().copy()
+
+    def log_probs(self, ids: Sequence[int], start: int) -> np.ndarray:
+        self._read_prompt(ids[:start])
+        found = [log_softmax_at(self._last_logits()[None], ids[start : start + 1])]
+        for first in range(start, len(ids) - 1, self._batch):
+            last = min(first + self._batch, len(ids) - 1)
+            self._decode_with_all_logits(ids[first:last])
+            rows = np.stack([self._logits_at(place) for place in range(last - first)])
+            found.append(log_softmax_at(rows, ids[first + 1 : last + 1]))
+        return np.concatenate(found)
+
+    def _decode_with_all_logits(self, ids: Sequence[int]) -> None:
+        """As `_decode`, with the logits of every token kept until the next call."""
+        lib = self._llama_cpp
+        batch = lib.llama_batch_init(len(ids), 0, 1)
+        try:
+            batch.n_tokens = len(ids)
+            for place, token in enumerate(ids):
+                batch.token[place] = token
+                batch.pos[place] = len(self._read) + place
+                batch.n_seq_id[place] = 1
+                batch.seq_id[place][0] = 0
+                batch.logits[place] = 1
+            if code := lib.llama_decode(self._llama.ctx, batch):
+                raise EmpathyEdgeError(f"{self.name}: llama.cpp could not decode (code {code}).")
+        finally:
+            lib.llama_batch_free(batch)
+        self._read += ids
 
     def forward_s(self) -> float | None:
         figures = self._llama_cpp.llama_perf_context(self._llama.ctx)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import say, table
+from empathy_edge.console import say, table, tell
 from empathy_edge.dialogue import read_dialogues, read_jsonl, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.scoring.scorer import describe, expected, load, reason
@@ -58,6 +58,6 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path |
         for word, place in (("best", best), ("worst", worst)):
             say(f"{file.stem}, {word} ({scores[place]:.2f}): {rows[place]['text']}\n    {reason(moves[place])}")
     stdout.print(table("Expected rating, 1 to 3", ["arm", "responses", "mean [95 %]"], lines))
-    stdout.print(f"The scorer's own figures: {describe(judge.figures)}.")
+    tell(f"The scorer's own figures: {describe(judge.figures)}.")
     if out is not None:
         write_jsonl(out, records)

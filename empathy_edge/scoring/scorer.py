@@ -24,7 +24,10 @@ from empathy_edge.scoring.study import SEED, evaluate
 if TYPE_CHECKING:
     import pandas as pd
 
+    from empathy_edge.scoring.tuned import TunedScorer
+
 FORMAT = "empathy-edge scorer, version 1"
+FORMAT_TUNED = "empathy-edge language-model scorer, version 1"
 FEATURES, CLASSIFIER = "words+form+nearness", "lr"
 PROBE = "I am so glad that you are here with me."
 """Its embedding is kept, to tell whether a scorer meets the embedding model that it was trained with."""
@@ -55,7 +58,11 @@ class Scorer:
 
     def seen(self, dialogue: str) -> bool:
         """Whether it was trained on responses to this dialogue."""
-        return _short_hash(dialogue) in self._dialogues
+        return short_hash(dialogue) in self._dialogues
+
+    def chances(self, rows: pd.DataFrame) -> np.ndarray:
+        """Probabilities of 1, 2, 3, float64 [rows, 3], of responses (columns situation, speaker_uttr, response)."""
+        return self.score(rows)[0]
 
     def score(self, rows: pd.DataFrame) -> tuple[np.ndarray, list[list[tuple[str, float]]]]:
         """Score responses (columns situation, speaker_uttr, response).
@@ -98,7 +105,7 @@ def train(*, data: Path, file: Path, embedding: str, update: bool = False) -> Sc
     content = {
         "format": FORMAT,
         "data": {"file": data.name, "sha256": sha256_file(data), "responses": len(chosen)},
-        "dialogues": sorted({_short_hash(name) for name in chosen["dialog_id"]}),
+        "dialogues": sorted({short_hash(name) for name in chosen["dialog_id"]}),
         "embedding": embedding,
         "probe": _rounded(embed([PROBE], embedding)[0]),
         "features": FEATURES,
@@ -113,14 +120,18 @@ def train(*, data: Path, file: Path, embedding: str, update: bool = False) -> Sc
     return Scorer(content)
 
 
-def load(file: Path) -> Scorer:
-    """Read a scorer.
+def load(file: Path) -> Scorer | TunedScorer:
+    """Read a scorer that `train` or `tuned.train` wrote.
 
     Raises:
-        EmpathyEdgeError: another format, sizes that do not fit, or another embedding model than it was trained with.
+        EmpathyEdgeError: another format, parts that do not fit, or another embedding or language model than it was trained with.
     """
-    require_extra("sklearn", "score", "Scoring")
     content = read_json(file)
+    if isinstance(content, dict) and content.get("format") == FORMAT_TUNED:
+        from empathy_edge.scoring import tuned
+
+        return tuned.load(file, content)
+    require_extra("sklearn", "score", "Scoring")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise EmpathyEdgeError(f"{file}: is no scorer of this version ({FORMAT}); train it again with `score train`.")
     try:
@@ -152,7 +163,8 @@ def describe(figures: dict[str, Any]) -> str:
     )
 
 
-def _short_hash(dialogue: str) -> str:
+def short_hash(dialogue: str) -> str:
+    """A dialogue in a scorer's file: enough to know it again, and nothing of its text."""
     return sha256_json(dialogue)[:10]
 
 

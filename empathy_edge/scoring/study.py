@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import progress, table
+from empathy_edge.console import progress, table, tell
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import open_stage, read_json, write_atomically, write_json
 from empathy_edge.scoring.classifiers import RATINGS, classifiers, with_selection
@@ -89,7 +89,7 @@ def run(
             table(f"What carries a rating: {name}, points of accuracy on held-out dialogues", IMPORTANCE, cells(rows))
         )
     for text in result["faults"]:
-        stdout.print(f"Upstream: {text}")
+        tell(f"Upstream: {text}")
     return stage.manifest
 
 
@@ -133,7 +133,7 @@ def _cells(result: dict[str, Any]) -> list[list[str]]:
 
 def _leak(chosen: pd.DataFrame) -> list[str]:
     """How many test rows of the paper's split share a dialogue with training rows."""
-    train, test = _paper_split(chosen)
+    train, test = paper_split(chosen)
     shared = int(chosen["dialog_id"].iloc[test].isin(set(chosen["dialog_id"].iloc[train])).sum())
     return [
         f"{shared} of {len(test)} test rows of the paper's split share a dialogue with training rows; "
@@ -141,7 +141,8 @@ def _leak(chosen: pd.DataFrame) -> list[str]:
     ]
 
 
-def _paper_split(chosen: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def paper_split(chosen: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test places of the paper's split."""
     from sklearn.model_selection import train_test_split
 
     places = np.arange(len(chosen))
@@ -204,7 +205,7 @@ def evaluate(
         unseen = np.hstack([block.transform(held) for block in blocks])
         return model.predict(unseen), model.predict_proba(unseen) if hasattr(model, "predict_proba") else None
 
-    train, test = _paper_split(chosen)
+    train, test = paper_split(chosen)
     on_paper_split = float((predict(train, test)[0] == ratings[test]).mean())
     accuracies, ordered, errors = [], [], []
     for seed in range(REPEATS):
@@ -228,6 +229,29 @@ def evaluate(
         "order_pairs": len(ordered[0][1]),
         "calibration_error": round(float(np.mean(errors)), 4) if errors else None,
     }  # fmt: skip
+
+
+def measured(
+    chosen: pd.DataFrame,
+    splits: dict[str, tuple[np.ndarray, np.ndarray]],
+    chances: dict[str, np.ndarray],
+) -> dict[str, Any]:
+    """What `evaluate` gives, from probabilities of held-out rows: `paper-split`, and folds grouped by dialogue."""
+    ratings = chosen["rating"].to_numpy()
+    folds = [name for name in splits if name != "paper-split"]
+    places = np.concatenate([splits[name][1] for name in folds])
+    held, all_chances = chosen.iloc[places], np.concatenate([chances[name] for name in folds])
+    right = np.array(RATINGS)[all_chances.argmax(1)] == ratings[places]
+    on_paper_split = np.array(RATINGS)[chances["paper-split"].argmax(1)] == ratings[splits["paper-split"][1]]
+    points, dialogues = order_in_dialogue(held, all_chances @ np.array(RATINGS))
+    return {
+        "paper_split": round(100 * float(on_paper_split.mean()), 2),
+        "grouped": over_dialogues(right, held["dialog_id"].to_numpy()),
+        "grouped_responses": len(held),
+        "order": over_dialogues(points, dialogues),
+        "order_pairs": len(points),
+        "calibration_error": round(calibration_error(all_chances, ratings[places]), 4),
+    }
 
 
 def _classifier(name: str, columns: int) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from empathy_edge.bench import latency
 from empathy_edge.bench.chat_suite import summary as chat_summary
 from empathy_edge.bench.format_checks import check_format, summarize
 from empathy_edge.bench.intervals import median_interval, percentile, ratio_interval
@@ -17,6 +18,7 @@ from empathy_edge.bench.overhead import compare
 from empathy_edge.bench.stats import bootstrap_mean, sign_test, wilson
 
 from empathy_edge.memory import memory_mb
+from empathy_edge.recipe import BenchSettings
 from tests.conftest import assert_one_clear_error, run_command
 
 ARGUMENTS = ("--prompt-tokens", "16", "--decode-tokens", "8", "--threads", "1")
@@ -220,3 +222,23 @@ def test_bootstrap_covers() -> None:
         result = bootstrap_mean(generator.binomial(1, 0.6, 100).astype(float).tolist(), 400, sample)
         hits += result["low"] <= 0.6 <= result["high"]
     assert 0.91 <= hits / 400 <= 0.98
+
+
+@pytest.mark.parametrize(("bound", "rounds"), [(math.inf, 5), (0.0, 7)])
+def test_until_stable_stops_when_it_is_and_at_the_limit(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, bound: float, rounds: int
+) -> None:
+    monkeypatch.setattr(latency, "STABLE", bound)
+    monkeypatch.setattr(latency, "MOST_ROUNDS", 7)
+    settings = BenchSettings(prompt_tokens=16, decode_tokens=8, threads=1)
+    found = latency.bench([str(exported / "gguf-f16")], settings, until_stable=True)
+    assert found["settings"]["repetitions"] == rounds == len(found["artifacts"][0]["load_s"])
+
+
+def test_spread_is_the_widest_medians() -> None:
+    def runs(*values: float) -> list[dict[str, object]]:
+        return [{"samples": {"16": {"decode_tps": value, "prefill_tps": 100.0}}} for value in values]
+
+    calm = latency.spread({"a": runs(100, 101, 99, 100, 100)})
+    assert calm == pytest.approx(0.01)
+    assert latency.spread({"a": runs(100, 101, 99, 100, 100), "b": runs(50, 60, 40, 50, 50)}) == pytest.approx(0.2)

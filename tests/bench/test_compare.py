@@ -55,6 +55,8 @@ class Artificial:
                 yield Verdict("first")
             elif self.rule == "length":
                 yield Verdict("first" if len(pair.first.split()) > len(pair.second.split()) else "second")
+            elif self.rule == "of GPT's family":
+                yield Verdict("first" if "indeed" in pair.first else "second" if "indeed" in pair.second else "tie")
             elif self.rule == "mute" and self._chance.random() < 0.2:
                 yield Verdict("unparsed", answer="As an AI")
             else:
@@ -256,6 +258,39 @@ def test_a_certificate_says_how_a_judge_errs(rule: str, doubt: str | None, rated
     with pytest.raises(EmpathyEdgeError, match="is of another judge"):
         certify.standing(file, Artificial("other"), ["overall"])
     assert not certify.standing(None, judge, ["overall"])["overall"]["certified"]
+
+
+def test_a_judge_that_prefers_its_own_family_is_caught(rated: Path, tmp_path: Path) -> None:
+    chance = random.Random(3)
+    rows = []
+    for number in range(PROMPTS):
+        own_is_better = chance.random() < 0.6
+        texts = [f"reply {number} indeed", f"answer {number} good"]  # GPT's manner, and a person's
+        ratings = (3, 1) if own_is_better else (1, 3)
+        responses = [
+            {"source": source, "text": text, "rating": rating}
+            for source, text, rating in zip(("chatgpt_empathy", "human"), texts, ratings, strict=True)
+        ]
+        rows.append(dialogue_row(id=f"d{number}", utterance=f"Thing {number}.", responses=responses))
+    data = write_rows(tmp_path / "rated.jsonl", *rows)
+    people = sum(row["responses"][0]["rating"] == 3 for row in rows) / PROMPTS
+
+    def certified(judge: Artificial, file: Path, out: str) -> dict:
+        made = certify.run(judge=judge, data=file, questions=["overall"], pairs=120, seed=0, out=tmp_path / out)
+        return made["questions"]["overall"]
+
+    found = certified(Artificial("of GPT's family"), data, "own")
+    own = found["self_preference"]
+    assert (own["family"], own["pairs"], own["judge"]) == ("GPT", PROMPTS, 1.0)
+    assert own["people"] == pytest.approx(people, abs=1e-4) and 0.5 < people < 0.7
+    assert "its own family (GPT) in 100% of pairs" in "; ".join(found["doubts"])
+    other = certified(Artificial("fair"), data, "fair")["self_preference"]
+    assert "is not known by its name" in other["why_not"]
+    few = certified(Artificial("of GPT's family"), rated, "few")["self_preference"]
+    assert few["why_not"].startswith("only 0 pairs")
+    assert [certify.family_of(name) for name in ("local:Qwen2.5-1.5B", "mixtral_empathy", "gemma-3", "human")] == [
+        "Qwen", "Mistral", "Gemini", None,
+    ]  # fmt: skip
 
 
 def test_a_judge_is_not_tested_on_what_it_has_seen(rated: Path, tmp_path: Path) -> None:

@@ -156,6 +156,24 @@ def test_gate(result: dict[str, Any], expected: str) -> None:
     assert decision["verdict"] == expected and decision["reasons"]
 
 
+@pytest.mark.parametrize(
+    ("bounds", "certified", "expected"),
+    [
+        ((0.0, 0.008), True, "PASS"),
+        ((0.0, 0.012), True, "INCONCLUSIVE"),
+        ((0.02, 0.08), True, "FAIL"),
+        ((0.02, 0.08), False, "INCONCLUSIVE"),
+    ],
+)
+def test_severe_flips_decide_where_a_scorer_may(bounds: tuple[float, float], certified: bool, expected: str) -> None:
+    low, high = bounds
+    item = {"prompts": 400, "fell": ["d7"] if low else [], "low": low, "high": high}
+    severe = {"certified": certified, "arms": {"q4": item}}
+    decision = decide("q4", _result(0.52, 0.05) | {"severe_flips": severe}, GateSettings())
+    assert decision["verdict"] == expected, decision["reasons"]
+    assert expected == "PASS" or "from a rating of 3 to 1" in decision["reasons"][0]
+
+
 def _gained(kept: float, prompts: int = 400) -> Points:
     """The fine-tuned model wins 90 % against the base; the artifact keeps a share of that lead."""
     full = {str(n): float(n % 10 != 0) for n in range(prompts)}
@@ -250,6 +268,9 @@ def test_the_gate_keeps_its_promises_in_a_simulation() -> None:
     assert gate_simulation.simulate(gate_simulation.World(0.35, 0.2, 250), runs)["FAIL"] > 0.5
     biased = gate_simulation.simulate(gate_simulation.World(0.35, 0.2, 250, first_place=0.6), runs)
     assert biased["PASS"] == 0 and biased["certified"] == 0
+    by_length = gate_simulation.World(0.35, 0.2, 250, longer=0.6, artifact_longer=0.8)
+    longer = gate_simulation.simulate(by_length, runs)
+    assert longer["PASS"] == 0 and longer["certified"] < 0.05, "the certificate catches a judge that goes by length"
 
 
 def test_responses_resume_after_a_cut_off_line(exported: Path, tmp_path: Path) -> None:

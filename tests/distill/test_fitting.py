@@ -120,6 +120,38 @@ def test_own_samples_become_pairs_and_are_not_sampled_twice(folders: list[Path],
     assert own_pairs.run(**arguments)["results"] == results  # type: ignore[arg-type]
 
 
+def test_a_larger_models_likelihood_counts(exported: Path, tmp_path: Path) -> None:
+    """A prompt's samples keep their order by similarity until the ranker's word is heavier."""
+    ranker = str(exported / "gguf-f16")
+    prompts = [
+        own_pairs.Prompt(f"d{n}", [{"role": "user", "content": f"My cat {n} died."}], ["So sorry about your cat."])
+        for n in range(2)
+    ]
+    texts = ["So sorry about the cat.", "What weather we have.", "I do not know."]
+    samples = {item.id: [{"id": item.id, "text": text, "stopped": True} for text in texts] for item in prompts}
+
+    def scores(weight: float, file: str) -> list[list[dict[str, float]]]:
+        settings = OwnPairSettings(samples=3, ranker=ranker, likelihood_weight=weight)
+        return own_pairs._score(prompts, samples, settings, tmp_path / file)
+
+    plain = own_pairs._score(prompts, samples, OwnPairSettings(samples=3), tmp_path / "none")
+    assert not (tmp_path / "none").exists() and "nats" not in plain[0][0]
+    light, heavy = scores(0.0, "light"), scores(10.0, "heavy")
+    for rows, known, weighed in zip(light, plain, heavy, strict=True):
+        assert [row["score"] for row in rows] == [row["score"] for row in known]
+        nats = [row["nats"] for row in rows]
+        mean = sum(nats) / 3
+        expected = [row["score"] + 10 * (value - mean) for row, value in zip(rows, nats, strict=True)]
+        assert [row["score"] for row in weighed] == pytest.approx(expected, abs=2e-3)
+    kept = (tmp_path / "heavy").read_text().splitlines()
+    (tmp_path / "heavy").write_text(
+        "\n".join([*kept[:3], kept[3][:20]]).replace(kept[0], kept[0].replace("-", "-9", 1))
+    )
+    again = scores(10.0, "heavy")
+    assert again[0][0]["nats"] < heavy[0][0]["nats"] - 1, "what is in the file is not asked for again"
+    assert [row["nats"] for row in again[1]] == [row["nats"] for row in heavy[1]]
+
+
 FIT = FitSettings(most_words=12, least_words=4, per_dialogue=1, least_similarity=0.3)
 
 

@@ -1,17 +1,16 @@
 """Absolute scores: the paper's figures come out again, nothing leaks between folds, and a scorer says why."""
 
-import csv
 import json
 import os
-import random
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from empathy_edge.bench.severe import severe_flips
 
-from empathy_edge.dialogue import read_jsonl
+from empathy_edge.dialogue import Dialogue, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.scoring import asked, scorer, study, tagger
 from empathy_edge.scoring.classifiers import Ordinal, classifiers, with_selection
@@ -20,30 +19,7 @@ from empathy_edge.scoring.features import Miti
 from empathy_edge.scoring.rated import PAPER_SHA256, balanced, codes_of, faults, is_the_papers, read_rated
 from tests.conftest import SHARED_DATA, assert_one_clear_error, run_command, write_rows
 from tests.llm.fault_server import FaultServer
-
-WARM = ["that", "must", "be", "so", "hard", "and", "I", "understand", "how", "you", "feel", "it", "sounds", "lovely"]
-COLD = ["calm", "down", "whatever", "it", "was", "your", "fault", "get", "over", "it", "and", "stop"]
-
-
-@pytest.fixture(scope="session")
-def rated_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 dialogues, each with a warm, a mixed and a cold response, rated so for the most part."""
-    chance = random.Random(0)
-    file = tmp_path_factory.mktemp("rated") / "rated.csv"
-    with open(file, "w", newline="", encoding="utf-8") as handle:
-        sources = ("a", "b", "c")
-        fields = ["dialog_id", "situation", "speaker_uttr"]
-        fields += [f"{kind}_{name}" for kind in ("response", "rating") for name in sources]
-        writer = csv.DictWriter(handle, fields)
-        writer.writeheader()
-        for number in range(60):
-            row = {"dialog_id": f"d{number}", "situation": f"I lost number {number}", "speaker_uttr": "I lost it."}
-            for name in sources:
-                rating = chance.choice((1, 2, 3))
-                words = chance.choices(WARM, k=4 * rating) + chance.choices(COLD, k=4 * (3 - rating))
-                row |= {f"response_{name}": " ".join(words), f"rating_{name}": rating}
-            writer.writerow(row)
-    return file
+from tests.scoring.conftest import WARM
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +35,7 @@ def test_the_papers_set_and_figures_come_out_again(papers: Path) -> None:
     chosen = balanced(rated)
     assert len(chosen) == 1920 and is_the_papers(chosen) and len(PAPER_SHA256) == 12
     features = Miti().transform(chosen)
-    train, test = study._paper_split(chosen)
+    train, test = study.paper_split(chosen)
     ratings = chosen["rating"].to_numpy()
     for name, accuracy in (("lr", 44.01), ("svc", 44.79), ("dt", 40.89)):
         model = classifiers(study.SEED)[name]().fit(features[train], ratings[train])
@@ -289,3 +265,17 @@ def test_embeddings_of_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
             embed(texts, "openai:small")
     finally:
         server.shutdown()
+
+
+def test_severe_flips_are_found_and_bounded(rated_csv: Path, tmp_path: Path) -> None:
+    scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding="all-MiniLM-L6-v2")
+    said = [Dialogue(f"t{number}", "sad", "I lost it", "I lost it.", (), "test") for number in range(40)]
+    warm, cold = "that must be so hard and I understand how you feel", "calm down whatever get over it and stop"
+    full = [{"text": warm} for _ in said]
+    hurt = [{"text": cold if number < 10 else warm} for number in range(40)]
+    found = severe_flips(tmp_path / "scorer.json", said, {"full": full, "hurt": hurt, "same": full}, "full")
+    assert found["arms"]["hurt"]["fell"] == [f"t{number}" for number in range(10)]
+    assert found["arms"]["hurt"]["low"] == pytest.approx(0.142, abs=0.002), "Clopper and Pearson, 10 of 40"
+    assert found["arms"]["same"]["fell"] == [] and found["arms"]["same"]["low"] == 0
+    assert found["arms"]["same"]["high"] == pytest.approx(1 - 0.05 ** (1 / 40), abs=1e-3)
+    assert found["certified"] and found["scorer"].startswith("scorer.json:")
