@@ -27,6 +27,12 @@ def _embedding_option() -> Any:
     )
 
 
+def _certifiable_option() -> Any:
+    return click.option(
+        "--certifiable", is_flag=True, help="Leave out a fifth of the dialogues, on which `certify` can test it."
+    )
+
+
 @score.command(epilog=EXAMPLES + "  empathy-edge score study rated_responses_miti.csv --out study")
 @click.argument("data", type=path_type())
 @_embedding_option()
@@ -47,12 +53,13 @@ def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update
 @click.argument("data", type=path_type())
 @_embedding_option()
 @click.option("--out", required=True, type=path_type(), help="The file to write, JSON.")
+@_certifiable_option()
 @click.option("--update", is_flag=True, help="Replace the file if there is one.")
-def train_scorer(data: Path, embedding: str, out: Path, update: bool) -> None:
+def train_scorer(data: Path, embedding: str, out: Path, certifiable: bool, update: bool) -> None:
     """Train a scorer on the rated responses in DATA and measure it on dialogues that it did not see."""
     from empathy_edge.scoring.scorer import train
 
-    train(data=data, file=out, embedding=embedding, update=update)
+    train(data=data, file=out, embedding=embedding, certifiable=certifiable, update=update)
 
 
 @score.command(epilog=EXAMPLES + "  empathy-edge score tune rated_responses_miti.csv --out scorer-lm")
@@ -64,22 +71,44 @@ def train_scorer(data: Path, embedding: str, out: Path, update: bool) -> None:
 @click.option(
     "--folds", default=5, show_default=True, type=click.IntRange(1, 5), help="Measure on so many of five folds."
 )
+@click.option("--paper-split", is_flag=True, help="Measure on the paper's own split as well: one more training.")
+@_certifiable_option()
 @out_option()
 @update_option()
-def tune(data: Path, base: str, epochs: float, rate: float, rank: int, folds: int, out: Path, update: bool) -> None:
+def tune(
+    data: Path,
+    base: str,
+    epochs: float,
+    rate: float,
+    rank: int,
+    folds: int,
+    paper_split: bool,
+    certifiable: bool,
+    out: Path,
+    update: bool,
+) -> None:
     """Fine-tune a small language model as a scorer on the rated responses in DATA, and measure and export it.
 
-    One training on the paper's split, one for each fold, and one on everything; those that are done are skipped when the same
-    command is given again. OUT/scorer.json goes to `score rate`, `certify` and `winrate`, and needs no torch.
+    One training for each fold, and one on everything (with --certifiable none: the first fold's model is served); those that are done are
+    skipped when the same command is given again. OUT/scorer.json goes to `score rate`, `certify` and `winrate`, and needs no torch.
     """
     from empathy_edge.models import checkpoint_of
     from empathy_edge.recipe import TrainSettings
     from empathy_edge.scoring.tuned import train
 
     settings = TrainSettings(
-        epochs=epochs, learning_rate=rate, lora_rank=rank, lora_alpha=2 * rank, batch_size=16, save_every_steps=40
+        epochs=epochs, learning_rate=rate, lora_rank=rank, lora_alpha=2 * rank, save_every_steps=40
     )
-    train(data=data, base=checkpoint_of(base), out=out, settings=settings, folds=folds, update=update)
+    train(
+        data=data,
+        base=checkpoint_of(base),
+        out=out,
+        settings=settings,
+        folds=folds,
+        certifiable=certifiable,
+        on_paper_split=paper_split,
+        update=update,
+    )
 
 
 @score.command(

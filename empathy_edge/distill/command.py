@@ -9,9 +9,6 @@ from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.ledger import Ledger, ledger_path
 
-CALLS = {"lacking-dimension": 2, "sequential": 3}
-"""Calls to improve one response; one for every other strategy."""
-
 
 def run(
     *, data: Path, method: str, out: Path, reference: str, models: tuple[str, ...], max_sft: int | None,
@@ -55,7 +52,7 @@ def _run_with_teacher(
     price = price_of(teacher, prices)
     wording = Wording(words=words, most_words=most_words)
     if dry_run:
-        _estimate(data, method, strategy, max_dialogues, price, wording)
+        _estimate(data, method, strategy, teacher, price, wording, max_dialogues, seed)
         return None
     budget = Budget(price, max_calls, max_cost)
     ledger = Ledger(ledger_path(), run=out.resolve().name)
@@ -91,23 +88,32 @@ def _run_with_teacher(
     return results
 
 
-def _estimate(data: Path, method: str, strategy: str, most: int | None, price: Any, wording: Any) -> None:
-    """Print calls, tokens and cost that a run would take at most, the ledger left aside."""
+def _estimate(
+    data: Path, method: Any, strategy: str, teacher: str, price: Any, wording: Any, most: int | None, seed: int
+) -> None:
+    """Print the calls that a run would make, what the ledger has already, tokens and cost."""
     from empathy_edge.dialogue import read_dialogues
-    from empathy_edge.llm.budget import CHARACTERS_PER_TOKEN, cost_usd
-    from empathy_edge.prompts import load_prompts
+    from empathy_edge.distill.estimate import estimate
+    from empathy_edge.distill.teacher_stage import drawn
+    from empathy_edge.llm.local_teachers import FileTeacher
+    from empathy_edge.llm.teachers import open_teacher
 
-    train = [item for item in read_dialogues(data) if item.split == "train"]
-    share = min(1.0, (most or len(train)) / max(1, len(train)))
-    improving = 0 if method == "direct" else CALLS.get(strategy, 1)
-    per_dialogue = improving + (method != "improve-human")
-    unrated = sum(all(response.rating is None for response in item.responses) for item in train)
-    calls = round(share * (per_dialogue * len(train) + unrated))
-    fixed = len(load_prompts("distill").text("dimensions")) + 400
-    spoken = sum(len(item.situation) + len(item.utterance) + 150 for item in train)
-    prompt = round(share * per_dialogue * (spoken + fixed * len(train)) / CHARACTERS_PER_TOKEN)
-    completion = calls * round(wording.words * 2)
-    cost = cost_usd(price, prompt, completion)
-    shown = "unknown: the model is not in the price table (--prices)" if cost is None else f"about {cost:.2f} USD"
-    say(f"Estimate for {round(share * len(train))} dialogues (predicted; answers in the ledger cost nothing):")
-    say(f"  {calls} calls, about {prompt} prompt tokens and {completion} completion tokens, {shown}")
+    kind, _, name = teacher.partition(":")
+    ledger = Ledger(ledger_path())
+    try:
+        opened = None if kind in ("openai", "batch") else open_teacher(teacher, ledger, price=price)
+        only = opened.ids if isinstance(opened, FileTeacher) else None
+        chosen = drawn(data, read_dialogues(data), most, only, seed)
+        found = estimate(chosen, method, strategy, opened.model if opened else name, ledger, wording)
+    finally:
+        ledger.close()
+    cost = found.cost_usd(price)
+    shown = (
+        "unknown: the model is not in the price table (--prices)" if cost is None else f"at most about {cost:.2f} USD"
+    )
+    say(f"Estimate for {len(chosen)} dialogues (predicted):")
+    say(
+        f"  {found.calls} calls, about {found.prompt_tokens} prompt tokens and {found.completion_tokens} completion tokens, {shown}"
+        + (", half of it in a batch" if kind == "batch" and cost else "")
+    )
+    say(f"  {found.in_ledger} answers are in the ledger and cost nothing.")

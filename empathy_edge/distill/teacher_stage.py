@@ -74,10 +74,7 @@ def run(
         BudgetReached: a limit would be passed; every answer is in the ledger, and the same command goes on from there.
     """
     everything = read_dialogues(data)
-    chosen = [item for item in everything if item.split == "train" and (only is None or item.id in only)]
-    chosen = draw(chosen, max_dialogues, seed)
-    if not chosen:
-        raise EmpathyEdgeError(f"{data}: no training dialogue that the teacher could answer.")
+    chosen = drawn(data, everything, max_dialogues, only, seed)
     settings = {
         "method": method,
         "strategy": strategy if method != "direct" else None,
@@ -125,6 +122,21 @@ def run(
     )
 
 
+def drawn(
+    data: Path, dialogues: list[Dialogue], most: int | None, only: set[str] | None, seed: int
+) -> list[Dialogue]:
+    """The dialogues of the training split that go to the teacher.
+
+    Raises:
+        EmpathyEdgeError: there is none.
+    """
+    chosen = [item for item in dialogues if item.split == "train" and (only is None or item.id in only)]
+    chosen = draw(chosen, most, seed)
+    if not chosen:
+        raise EmpathyEdgeError(f"{data}: no training dialogue that the teacher could answer.")
+    return chosen
+
+
 async def _distil_all(
     dialogues: list[Dialogue], method: Method, strategy: str, asker: Asker, wording: Wording
 ) -> tuple[list[Distilled], list[tuple[str, str]]]:
@@ -141,7 +153,7 @@ async def _distil_all(
             if stopped:
                 return
             try:
-                results[dialogue.id] = await _distil(dialogue, method, strategy, asker.ask, wording)
+                results[dialogue.id] = await distil(dialogue, method, strategy, asker.ask, wording)
             except TeacherError as error:
                 failed.append((str(error), dialogue.id))
             except EmpathyEdgeError as error:  # a limit, or a key that is refused: no use in going on
@@ -168,7 +180,8 @@ async def _distil_all(
     return [results[item.id] for item in dialogues if item.id in results], failed
 
 
-async def _distil(dialogue: Dialogue, method: Method, strategy: str, ask: Any, wording: Wording) -> Distilled:
+async def distil(dialogue: Dialogue, method: Method, strategy: str, ask: Any, wording: Wording) -> Distilled:
+    """One dialogue's result, by as many calls of `ask` as method and strategy need."""
     human = dialogue.response("human") or (dialogue.responses[0] if dialogue.responses else None)
     if human is None:
         raise TeacherError("the dialogue has no human response")

@@ -13,7 +13,7 @@ from empathy_edge.chat_format import Message, read_template
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
 from empathy_edge.lora import add_adapters
-from empathy_edge.runtimes.base import Reply, Runtime
+from empathy_edge.runtimes.base import Reply, Runtime, common_prefix
 from empathy_edge.runtimes.pieces import piece_bytes
 from empathy_edge.runtimes.torch_batch import generate
 
@@ -33,6 +33,8 @@ class TorchRuntime(Runtime):
         torch.set_num_threads(threads)
         self.name, self.threads = folder.name, threads
         self._forward_s = 0.0
+        self._read: list[int] = []
+        self._cache: Any = None
         self.model = (
             model
             if model is not None
@@ -65,20 +67,36 @@ class TorchRuntime(Runtime):
     ) -> Iterator[int]:
         torch = self._torch
         noise = torch.Generator().manual_seed(seed)
-        cache = None
-        step = torch.tensor([list(ids)])
+        self.reused = self._rewind(ids)
+        step = list(ids)[self.reused :]
         with torch.inference_mode():
             for _ in range(most + 1):
                 start = time.perf_counter()
-                output = self.model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                output = self.model(
+                    input_ids=torch.tensor([step]), past_key_values=self._cache, use_cache=True, logits_to_keep=1
+                )
                 self._forward_s += time.perf_counter() - start
-                cache, scores = output.past_key_values, output.logits[0, -1].float()
+                self._read += step
+                self._cache, scores = output.past_key_values, output.logits[0, -1].float()
                 if temperature > 0:
                     token = int(torch.multinomial(torch.softmax(scores / temperature, -1), 1, generator=noise))
                 else:
                     token = int(scores.argmax())
                 yield token
-                step = torch.tensor([[token]])
+                step = [token]
+
+    def _rewind(self, ids: Sequence[int]) -> int:
+        """Take the prompt cache back to what it has in common with `ids`; returns how many tokens that is."""
+        common = common_prefix(self._read, ids)
+        if common and hasattr(self._cache, "crop") and not any(getattr(self._cache, "is_sliding", [])):
+            self._cache.crop(common)
+        else:
+            common, self._cache = 0, None
+        del self._read[common:]
+        return common
+
+    def forget(self) -> None:
+        self._read, self._cache = [], None
 
     def forward_s(self) -> float | None:
         return self._forward_s

@@ -19,7 +19,7 @@ from empathy_edge.scoring.classifiers import RATINGS, classifiers
 from empathy_edge.scoring.embeddings import embed
 from empathy_edge.scoring.features import Block, Embedded, Form, Nearness, Words
 from empathy_edge.scoring.rated import balanced, read_rated
-from empathy_edge.scoring.study import SEED, evaluate
+from empathy_edge.scoring.study import SEED, evaluate, grouped_folds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,8 +85,10 @@ class Scorer:
         return chances / chances.sum(1, keepdims=True), reasons
 
 
-def train(*, data: Path, file: Path, embedding: str, update: bool = False) -> Scorer:
+def train(*, data: Path, file: Path, embedding: str, certifiable: bool = False, update: bool = False) -> Scorer:
     """Train a scorer on a CSV of rated responses, measure it on folds grouped by dialogue, and write it to `file`.
+
+    A `certifiable` one has not seen a fifth of the dialogues, on which `certify` can test it.
 
     Raises:
         EmpathyEdgeError: `file` exists and is not to be replaced.
@@ -97,6 +99,8 @@ def train(*, data: Path, file: Path, embedding: str, update: bool = False) -> Sc
     chosen = balanced(read_rated(data))
     texts = cache(lambda: Embedded(chosen, embedding))
     figures = evaluate(chosen, FEATURES, CLASSIFIER, texts, {})
+    if certifiable:
+        chosen = chosen.iloc[next(grouped_folds(chosen, 0))[0]].reset_index(drop=True)
     words = Words()
     blocks: list[Block] = [words, Form(), Nearness(texts())]
     words.fit(chosen)

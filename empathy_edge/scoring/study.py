@@ -236,16 +236,19 @@ def measured(
     splits: dict[str, tuple[np.ndarray, np.ndarray]],
     chances: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    """What `evaluate` gives, from probabilities of held-out rows: `paper-split`, and folds grouped by dialogue."""
+    """What `evaluate` gives, from probabilities of held-out rows: folds grouped by dialogue, and perhaps the `paper-split`."""
     ratings = chosen["rating"].to_numpy()
     folds = [name for name in splits if name != "paper-split"]
     places = np.concatenate([splits[name][1] for name in folds])
     held, all_chances = chosen.iloc[places], np.concatenate([chances[name] for name in folds])
     right = np.array(RATINGS)[all_chances.argmax(1)] == ratings[places]
-    on_paper_split = np.array(RATINGS)[chances["paper-split"].argmax(1)] == ratings[splits["paper-split"][1]]
+    on_paper_split = None
+    if "paper-split" in splits:
+        guesses = np.array(RATINGS)[chances["paper-split"].argmax(1)]
+        on_paper_split = round(100 * float((guesses == ratings[splits["paper-split"][1]]).mean()), 2)
     points, dialogues = order_in_dialogue(held, all_chances @ np.array(RATINGS))
     return {
-        "paper_split": round(100 * float(on_paper_split.mean()), 2),
+        "paper_split": on_paper_split,
         "grouped": over_dialogues(right, held["dialog_id"].to_numpy()),
         "grouped_responses": len(held),
         "order": over_dialogues(points, dialogues),

@@ -124,7 +124,15 @@ def load(file: Path, content: dict[str, Any]) -> TunedScorer:
 
 
 def train(
-    *, data: Path, base: ModelRef, out: Path, settings: TrainSettings, folds: int, update: bool = False
+    *,
+    data: Path,
+    base: ModelRef,
+    out: Path,
+    settings: TrainSettings,
+    folds: int,
+    certifiable: bool = False,
+    on_paper_split: bool = False,
+    update: bool = False,
 ) -> TunedScorer:
     """Fine-tune a scorer on a CSV of rated responses, measure it on dialogues that it did not see, export it.
 
@@ -134,12 +142,15 @@ def train(
         out: a folder; each training in it is skipped where it is done, and taken up again where it was cut off.
         settings: of each training.
         folds: on how many of the five folds grouped by dialogue it is measured, each a training of its own.
+        certifiable: serve the first fold's model, which has not seen a fifth of the dialogues, on which `certify` can test it;
+            else one that is trained on everything.
+        on_paper_split: measure it on the paper's own split as well, with one more training.
         update: train again where data or settings changed.
     """
     require_extra("trl", "train", "Fine-tuning a scorer")
     chosen = balanced(read_rated(data))
     splits = {
-        "paper-split": paper_split(chosen),
+        **({"paper-split": paper_split(chosen)} if on_paper_split else {}),
         **{f"fold-{number}": fold for number, fold in enumerate(grouped_folds(chosen, 0), 1) if number <= folds},
     }
     found = {}
@@ -148,13 +159,14 @@ def train(
         found[name] = _held_out_chances(chosen.iloc[outside], base, adapter, out / name / "held-out.json", name)
     figures = measured(chosen, splits, found)
     say(f"On dialogues not seen ({folds} of 5 folds): {describe(figures)}.")
-    adapter = _tune(chosen, base, out / "all", settings, update)
-    model = _export(base, adapter, out / "all", update)
+    folder = out / ("fold-1" if certifiable else "all")
+    rows = chosen.iloc[splits["fold-1"][0]] if certifiable else chosen
+    model = _export(base, _tune(rows, base, folder, settings, update), folder, update)
     artifact = read_json(model / "manifest.json")["artifact"]
     content = {
         "format": FORMAT_TUNED,
         "base": {"name": base.name, "sha256": base.sha256},
-        "data": {"file": data.name, "sha256": sha256_file(data), "responses": len(chosen)},
+        "data": {"file": data.name, "sha256": sha256_file(data), "responses": len(rows)},
         "settings": settings.model_dump(mode="json"),
         "prompt": PROMPT,
         "prompts_sha256": load_prompts("score").sha256,
@@ -163,11 +175,11 @@ def train(
             "file": artifact["file"],
             "sha256": sha256_file(model / artifact["file"]),
         },
-        "dialogues": sorted({short_hash(name) for name in chosen["dialog_id"]}),
+        "dialogues": sorted({short_hash(name) for name in rows["dialog_id"]}),
         "figures": figures,
     }
     write_json(out / FILE, content)
-    say(f"{out / FILE}: trained on {len(chosen)} responses, served from {model}.")
+    say(f"{out / FILE}: trained on {len(rows)} responses, served from {model}.")
     return TunedScorer(content, out)
 
 

@@ -108,12 +108,26 @@ def test_limits_stop_before_they_are_passed(tmp_path: Path, environment: dict[st
     assert len(read_jsonl(tmp_path / "all.jsonl")) == 30
 
 
-def test_dry_run_asks_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("method", "strategy", "calls"),
+    [("direct", "naive", 10), ("improve-human", "sequential", 30), ("improve-llm", "all-dimensions", 20)],
+)
+def test_dry_run_knows_calls_and_ledger(
+    method: str, strategy: str, calls: int, tmp_path: Path, environment: dict[str, str]
+) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 10)
-    with FaultServer() as server:
-        result = run_command(*_command(data, server, tmp_path / "out", "--dry-run"), env=environment)
-        assert result.returncode == 0 and "10 calls" in result.stderr and server.requests == 0
-    assert not (tmp_path / "out").exists()
+    more = ("--method", method, "--strategy", strategy)
+    with FaultServer(fault_rate=0) as server:
+        command = [*_command(data, server, tmp_path / "out"), *more]
+        result = run_command(*command, "--dry-run", env=environment)
+        assert result.returncode == 0 and f"{calls} calls" in result.stderr and server.requests == 0
+        assert "0 answers are in the ledger" in result.stderr and not (tmp_path / "out").exists()
+        run_command(*command, "--max-calls", "7", env=environment)
+        result = run_command(*command, "--dry-run", env=environment)
+        assert f"{calls - 7} calls" in result.stderr and "7 answers are in the ledger" in result.stderr
+        assert run_command(*command, env=environment).returncode == 0 and len(server.paid) == calls
+        result = run_command(*command, "--dry-run", env=environment)
+        assert "0 calls" in result.stderr and f"{calls} answers are in the ledger" in result.stderr
 
 
 def test_an_endpoint_with_another_model_is_noticed(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -279,3 +279,11 @@ def test_severe_flips_are_found_and_bounded(rated_csv: Path, tmp_path: Path) -> 
     assert found["arms"]["same"]["fell"] == [] and found["arms"]["same"]["low"] == 0
     assert found["arms"]["same"]["high"] == pytest.approx(1 - 0.05 ** (1 / 40), abs=1e-3)
     assert found["certified"] and found["scorer"].startswith("scorer.json:")
+
+
+def test_a_certifiable_scorer_leaves_out_a_fifth_of_the_dialogues(rated_csv: Path, tmp_path: Path) -> None:
+    made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding="all-MiniLM-L6-v2", certifiable=True)
+    names = set(balanced(read_rated(rated_csv))["dialog_id"])
+    unseen = [name for name in names if not made.seen(name)]
+    assert 0.15 < len(unseen) / len(names) < 0.25
+    assert made.content["data"]["responses"] < len(balanced(read_rated(rated_csv)))

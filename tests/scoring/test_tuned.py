@@ -22,6 +22,7 @@ def folder(rated_csv: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathF
     """A scorer from the tiny model."""
     out = tmp_path_factory.mktemp("scorer") / "lm"
     command = ["score", "tune", rated_csv, "--base", tiny_model, "--folds", "1", "--epochs", "6", "--rate", "0.01"]
+    command += ["--paper-split"]
     result = run_command(*command, "--out", out)
     assert result.returncode == 0, result.stderr
     assert "On dialogues not seen (1 of 5 folds): accuracy" in result.stderr
@@ -77,6 +78,23 @@ def test_it_rates_with_reasons_and_judges(folder: Path, tmp_path: Path) -> None:
     pair = Pair("a", "I lost number 70", "I lost it.", good, bad)
     with judged_by(f"scorer:{folder / 'scorer.json'}", None, 1, None, None) as judge:
         assert next(iter(judge.compare([pair], "overall"))).verdict == "first"
+
+
+def test_a_certifiable_scorer_has_not_seen_a_fifth(
+    folder: Path, rated_csv: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    command = ["score", "tune", rated_csv, "--base", tiny_model, "--folds", "1", "--epochs", "6", "--rate", "0.01"]
+    command += ["--paper-split"]
+    result = run_command(*command, "--certifiable", "--out", copy)
+    assert result.returncode == 0 and "step" not in result.stderr, "the fold's model is there already"
+    served = scorer.load(copy / "scorer.json")
+    names = set(balanced(read_rated(rated_csv))["dialog_id"])
+    unseen = {name for name in names if not served.seen(name)}
+    trained = {row["id"].partition("_type:")[0] for row in read_jsonl(copy / "fold-1" / "rows" / "sft.jsonl")}
+    assert unseen == names - trained and 0.1 < len(unseen) / len(names) < 0.3
+    assert not any(scorer.load(folder / "scorer.json").seen(name) is False for name in names)
 
 
 def test_another_model_beside_it_is_refused(folder: Path, tmp_path: Path) -> None:
