@@ -89,7 +89,7 @@ class TorchRuntime(Runtime):
         """Take the prompt cache back to what it has in common with `ids`; returns how many tokens that is."""
         common = common_prefix(self._read, ids)
         if common and hasattr(self._cache, "crop") and not any(getattr(self._cache, "is_sliding", [])):
-            self._cache.crop(common)
+            self._cache.crop(common - len(self._read))  # negative: so many tokens less
         else:
             common, self._cache = 0, None
         del self._read[common:]
