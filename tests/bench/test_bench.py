@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from empathy_edge.bench import latency
+from empathy_edge.bench import latency, memory_curve
 from empathy_edge.bench.chat_suite import summary as chat_summary
 from empathy_edge.bench.format_checks import check_format, summarize
 from empathy_edge.bench.intervals import median_interval, percentile, ratio_interval
@@ -17,6 +17,7 @@ from empathy_edge.bench.latency import summary
 from empathy_edge.bench.overhead import compare
 from empathy_edge.bench.stats import bootstrap_mean, sign_test, wilson
 
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.memory import memory_mb
 from empathy_edge.recipe import BenchSettings
 from tests.conftest import assert_one_clear_error, run_command
@@ -242,3 +243,20 @@ def test_spread_is_the_widest_medians() -> None:
     calm = latency.spread({"a": runs(100, 101, 99, 100, 100)})
     assert calm == pytest.approx(0.01)
     assert latency.spread({"a": runs(100, 101, 99, 100, 100), "b": runs(50, 60, 40, 50, 50)}) == pytest.approx(0.2)
+
+
+def test_the_group_speaks_cgroup_v2_where_there_is_no_v1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files' names and words only (Linux, Documentation/admin-guide/cgroup-v2.rst); what the kernel does with them is not seen here."""
+    monkeypatch.setattr(memory_curve, "_V1", tmp_path / "none")
+    monkeypatch.setattr(memory_curve, "_V2", tmp_path)
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    group = memory_curve.Group()
+    group.limit(200)
+    assert group.version == 2 and (group.folder / "memory.high").read_text() == "200000000"
+    group.limit(None)
+    assert (group.folder / "memory.high").read_text() == "max"
+    done = subprocess.run([*group.prefix(), "echo", "in"], capture_output=True, text=True)
+    assert done.stdout == "in\n" and (group.folder / "cgroup.procs").read_text().strip().isdigit()
+    (tmp_path / "cgroup.controllers").write_text("cpu pids\n")
+    with pytest.raises(EmpathyEdgeError, match="No memory control groups"):
+        memory_curve.Group()
