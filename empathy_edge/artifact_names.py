@@ -43,6 +43,15 @@ class ArtifactName:
     budget_mb: int | None = None
 
 
+def is_artifact(name: str) -> bool:
+    """Whether there is an artifact of this name."""
+    try:
+        parse_artifact(name)
+    except EmpathyEdgeError:
+        return False
+    return True
+
+
 def parse_artifact(name: str) -> ArtifactName:
     """Read a name such as gguf-q4_0, gguf-q4_0-gptq, gguf-iq2_xs-imatrix, gguf-lora-f16, gguf-95mb, onnx-int4.
 

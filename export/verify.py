@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from empathy_edge.artifact_names import is_artifact
 from empathy_edge.chat_format import GOLDEN_CONVERSATION, messages_for, turn_end
 from empathy_edge.console import out as stdout
-from empathy_edge.console import progress, table
+from empathy_edge.console import progress, say, table
 from empathy_edge.data import sample_dialogues
 from empathy_edge.dialogue import read_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.recipe import GateSettings
 from empathy_edge.run import open_stage, read_json, write_json
 from empathy_edge.runtimes import Runtime, default_threads, open_runtime
 
@@ -64,10 +66,29 @@ def run(*, checkpoint: Path, artifacts: list[Path], out: Path, prompts: int, upd
             [_line(row, prompts) for row in rows],
         )
     )
+    for text in advice(rows):
+        say(text)
     failed = [f"{row['artifact']} ({'; '.join(row['failed'])})" for row in rows if row["verdict"] == "FAIL"]
     if failed:
         raise VerdictFailed(f"{', '.join(failed)}: not the model that was exported; see {out / 'verify.json'}.")
     return stage.manifest
+
+
+def advice(rows: list[dict[str, Any]]) -> list[str]:
+    """For artifacts that rounding took far from the checkpoint, what loses less at the same size."""
+    bound, found = GateSettings().max_mean_kl, []
+    for row in rows:
+        better = f"{row['artifact']}-gptq"
+        if (
+            row.get("mean_kl", 0) > bound
+            and is_artifact(better)
+            and better not in [item["artifact"] for item in rows]
+        ):
+            found.append(
+                f"  {row['artifact']}: rounding alone took it to a mean KL of {row['mean_kl']:.2f} (look closer above {bound}); "
+                f"--to {better} compensates the errors at about the same size."
+            )
+    return found
 
 
 def _line(row: dict[str, Any], prompts: int) -> list[str]:

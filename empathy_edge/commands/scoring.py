@@ -65,8 +65,8 @@ def train_scorer(data: Path, embedding: str, out: Path, certifiable: bool, updat
 @score.command(epilog=EXAMPLES + "  empathy-edge score tune rated_responses_miti.csv --out scorer-lm")
 @click.argument("data", type=path_type())
 @click.option("--base", default="smollm2-135m", show_default=True, help="The model to fine-tune.")
-@click.option("--epochs", default=2.0, show_default=True, type=click.FloatRange(0, 50, min_open=True))
-@click.option("--rate", default=3e-4, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True))
+@click.option("--epochs", default=3.0, show_default=True, type=click.FloatRange(0, 50, min_open=True))
+@click.option("--rate", default=5e-4, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True))
 @click.option("--rank", default=16, show_default=True, type=click.IntRange(1, 256), help="Of LoRA.")
 @click.option(
     "--folds", default=5, show_default=True, type=click.IntRange(1, 5), help="Measure on so many of five folds."

@@ -212,3 +212,16 @@ def test_a_missing_library_is_told_before_the_merge(
     with pytest.raises(PrerequisiteError, match="executorch"):
         stage.run(base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "out", settings=settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_advice_where_rounding_took_too_much() -> None:
+    rows = [
+        {"artifact": "gguf-q4_0", "mean_kl": 0.24},
+        {"artifact": "onnx-int4", "mean_kl": 0.31},
+        {"artifact": "gguf-q8_0", "mean_kl": 0.003},
+        {"artifact": "gguf-q4_k_m", "mean_kl": 0.2},
+        {"artifact": "does-not-load"},
+    ]
+    (first, second) = verify.advice(rows)
+    assert "--to gguf-q4_0-gptq" in first and "0.24" in first and "--to onnx-int4-gptq" in second
+    assert verify.advice([*rows[:1], {"artifact": "gguf-q4_0-gptq", "mean_kl": 0.04}]) == []
