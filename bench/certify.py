@@ -208,7 +208,9 @@ def doubts(item: dict[str, Any]) -> list[str]:
         found.append(
             f"its agreement with people may be as low as {rate['low']:.0%} (needed: {THRESHOLDS['agreement_low']:.0%})"
         )
-    if item["order_flips"] > THRESHOLDS["order_flips"]:
+    if item["order_flips"] is None:
+        found.append("it was asked in one order only")
+    elif item["order_flips"] > THRESHOLDS["order_flips"]:
         found.append(f"its verdict turns with the order in {item['order_flips']:.0%} of pairs")
     if position is not None and abs(position - 0.5) > THRESHOLDS["first_position"]:
         found.append(f"what it is shown first wins in {position:.0%}")
@@ -257,7 +259,7 @@ def show(certificate: dict[str, Any]) -> None:
             [
                 question,
                 f"{rate['mean']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]",
-                f"{item['order_flips']:.0%}",
+                "–" if item["order_flips"] is None else f"{item['order_flips']:.0%}",
                 "–" if position is None else f"{position:.0%}",
                 "–" if longer is None else f"{longer:.0%}",
                 f"{item['unparsed']:.0%}",

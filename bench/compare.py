@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import progress, table, tell
+from empathy_edge.console import progress, say, table, tell
 from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, read_unfinished_jsonl, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import write_json
@@ -57,7 +57,7 @@ def run(
     spoken = {item.id: item for item in read_dialogues(dialogues)}
     _same_dialogues(first, second, ours, theirs, spoken, dialogues)
     claim(out)
-    ids = [name for name in ours if name in theirs]
+    ids = _covered(judge, [name for name in ours if name in theirs])
     verdicts = {
         question: ask(judge, question, [spoken[name] for name in ids], ours, theirs, out)[0] for question in questions
     }
@@ -79,6 +79,17 @@ def run(
     write_json(out / "compared.json", result)
     show(result)
     return result
+
+
+def _covered(judge: Judge, ids: list[str]) -> list[str]:
+    """The dialogues that a file of verdicts is about, which may be a part of them; all, for every other judge."""
+    known = getattr(judge, "ids", None)
+    kept = ids if known is None else [name for name in ids if name in known]
+    if not kept:
+        return ids  # and the judge says what it lacks
+    if len(kept) < len(ids):
+        say(f"{judge.name} is about {len(kept)} of {len(ids)} dialogues; these are compared.")
+    return kept
 
 
 def claim(out: Path) -> None:
@@ -121,7 +132,9 @@ def ask(
     kept = read_unfinished_jsonl(file)
     write_jsonl(file, kept)  # without a line that was cut off, to which the next one would be glued
     known = {
-        row["key"]: Verdict(row["verdict"], row["first"], row["answer"]) for row in kept if row["judge"] == judge.name
+        row["key"]: Verdict(row["verdict"], row["first"], row["answer"], row.get("mirrored", False))
+        for row in kept
+        if row["judge"] == judge.name
     }
     pairs = []
     for item in dialogues:
@@ -140,7 +153,13 @@ def ask(
     rows = []
     for place in range(0, len(pairs), 2):
         forth, back = (known[pair.key(question)] for pair in pairs[place : place + 2])
-        rows.append({"id": pairs[place].id, "verdicts": [forth.verdict, BACK[back.verdict]]})
+        rows.append(
+            {
+                "id": pairs[place].id,
+                "verdicts": [forth.verdict, BACK[back.verdict]],
+                "mirrored": [forth.mirrored, back.mirrored],
+            }
+        )
     return rows, len(missing)
 
 
@@ -203,14 +222,15 @@ def _p_against_half(points: list[float]) -> float:
 
 
 def _order(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """How often what was shown first won (both orders were shown), and how often the verdict turned with the order."""
+    """How often what was shown first won, and how often the verdict turned with the order; mirrored verdicts tell neither."""
     decided = [
         (verdict == "first") == (place == 0)
         for row in rows
-        for place, verdict in enumerate(row["verdicts"])
-        if verdict in ("first", "second")
+        for place, (verdict, mirrored) in enumerate(zip(row["verdicts"], row["mirrored"], strict=True))
+        if verdict in ("first", "second") and not mirrored
     ]
-    both = [row["verdicts"] for row in rows if set(row["verdicts"]) <= {"first", "second"}]
+    asked = [row for row in rows if not any(row["mirrored"])]
+    both = [row["verdicts"] for row in asked if set(row["verdicts"]) <= {"first", "second"}]
     low, high = wilson(sum(decided), len(decided))
     return {
         "first_position_wins": {
@@ -219,7 +239,7 @@ def _order(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "high": round(high, 4),
             "n": len(decided),
         },
-        "order_flips": round(sum(a != b for a, b in both) / len(rows), 4),
+        "order_flips": round(sum(a != b for a, b in both) / len(asked), 4) if asked else None,
     }
 
 
@@ -300,7 +320,7 @@ def show(result: dict[str, Any]) -> None:
                 f"{item['ties']}/{result['prompts']}",
                 f"{item['unparsed']:.1%}",
                 _share(item["first_position_wins"]),
-                f"{item['order_flips']:.1%}",
+                "–" if item["order_flips"] is None else f"{item['order_flips']:.1%}",
                 _share(item["longer_wins"]),
                 f"{adjusted['mean']:.1%}" if adjusted else "not available",
                 "certified" if item["judge"]["certified"] else "UNCERTIFIED",

@@ -61,11 +61,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`verdict` is first, second, tie or unparsed; `first` the probability that the first is better, where the judge gives one."""
+    """`verdict` is first, second, tie or unparsed; `first` the probability that the first is better, where the judge gives one.
+
+    `mirrored`: nobody was asked in this order; the verdict of the other one stands for it.
+    """
 
     verdict: str
     first: float | None = None
     answer: str = ""
+    mirrored: bool = False
 
 
 class Judge(Protocol):
@@ -205,14 +209,16 @@ class FileJudge:
 
     def __init__(self, file: Path) -> None:
         self.name = f"file:{file.name}:{sha256_file(file)[:16]}" if file.is_file() else f"file:{file.name}"
-        self._verdicts: dict[str, str] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self.ids: set[str] = set()
         for number, row in enumerate(read_jsonl(file), 1):
             verdict = row.get("verdict") if isinstance(row, dict) else None
             if verdict not in ("first", "second", "tie", "unparsed") or not isinstance(row.get("key"), str):
                 raise EmpathyEdgeError(
                     f"{file}: row {number}: needs 'key' and 'verdict' (first, second, tie or unparsed)."
                 )
-            self._verdicts[row["key"]] = verdict
+            self.ids.add(str(row.get("id")))
+            self._verdicts[row["key"]] = Verdict(verdict, mirrored=bool(row.get("mirrored")))
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
         missing = [pair for pair in pairs if pair.key(question) not in self._verdicts]
@@ -222,7 +228,7 @@ class FileJudge:
                 f"key {missing[0].key(question)}); texts or question are others than those that were judged."
             )
         for pair in pairs:
-            yield Verdict(self._verdicts[pair.key(question)])
+            yield self._verdicts[pair.key(question)]
 
 
 def record(judge: Judge, question: str, pair: Pair, verdict: Verdict) -> dict[str, Any]:
