@@ -243,7 +243,11 @@ def standing(certificate: Path | None, judge: Judge, questions: Sequence[str]) -
         )
     asked: dict[str, Any] = content["questions"]
     return {
-        question: {key: asked[question][key] for key in ("certified", "doubts", "win_rate")}
+        question: {
+            key: asked[question][key]
+            for key in ("certified", "doubts", "win_rate", "self_preference")
+            if key in asked[question]
+        }
         if question in asked
         else {"certified": False, "doubts": [f"its certificate does not cover the question '{question}'"]}
         for question in questions

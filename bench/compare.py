@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from empathy_edge.run import write_json
 
 from .format_checks import check_format
 from .judges import Judge, Pair, Verdict, record
-from .stats import bootstrap_mean, holm, wilson
+from .stats import bootstrap_mean, holm, sign_test, wilson
 
 FILES = ("verdicts.jsonl", "compared.json", "certificate.json")
 """What `compare` and `certify` write."""
@@ -198,7 +198,7 @@ def statistics(
         if formed
         else None,
         **_order(rows),
-        **_length(points, ours, theirs),
+        **length_figures(np.array([*points.values()]), words_ahead_of(points, ours, theirs)),
         "by_emotion": _by_emotion(points, emotions),
         "worst": [
             {"id": name, "points": points[name], "first": ours[name]["text"], "second": theirs[name]["text"]}
@@ -243,30 +243,40 @@ def _order(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _length(points: dict[str, float], ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """How often the longer response won, and the win rate where both are of one length, fitted on this run's own data."""
-    leads = {name: len(ours[name]["text"].split()) - len(theirs[name]["text"].split()) for name in points}
-    decided = [(leads[name] > 0) == (value > 0.5) for name, value in points.items() if leads[name] and value != 0.5]
-    low, high = wilson(sum(decided), len(decided))
+def length_figures(points: np.ndarray, words_ahead: np.ndarray) -> dict[str, Any]:
+    """How often the longer response won, and the win rate where both are of one length, fitted on this run's own data.
+
+    Args:
+        points: the first arm's, [prompts].
+        words_ahead: by how many words its response is the longer one, [prompts].
+
+    Returns:
+        `longer_wins`, `mean_words_ahead`, `lengths_differ` (one arm is surely longer more often: sign test, p < 0.05), and
+        `length_adjusted`, or None with `length_adjusted_why_not`.
+    """
+    decided = (words_ahead != 0) & (points != 0.5)
+    wins = int(((words_ahead > 0) == (points > 0.5))[decided].sum())
+    low, high = wilson(wins, int(decided.sum()))
+    longer, shorter = int((words_ahead > 0).sum()), int((words_ahead < 0).sum())
     found: dict[str, Any] = {
         "longer_wins": {
-            "share": round(float(np.mean(decided)), 4) if decided else None,
+            "share": round(wins / int(decided.sum()), 4) if decided.any() else None,
             "low": round(low, 4),
             "high": round(high, 4),
-            "n": len(decided),
+            "n": int(decided.sum()),
         },
-        "mean_words_ahead": round(float(np.mean([*leads.values()])), 2),
+        "mean_words_ahead": round(float(words_ahead.mean()), 2),
+        "lengths_differ": min(sign_test(longer, shorter), sign_test(shorter, longer)) < 0.025,
     }
-    values, x = np.array([*points.values()]), np.array([leads[name] for name in points], dtype=float)
-    both_ways = min((x > 0).mean(), (x < 0).mean())
-    if len(values) < FEWEST_FOR_LENGTH:
-        reason = f"only {len(values)} prompts (needed: {FEWEST_FOR_LENGTH})"
+    both_ways = min(longer, shorter) / len(points)
+    if len(points) < FEWEST_FOR_LENGTH:
+        reason = f"only {len(points)} prompts (needed: {FEWEST_FOR_LENGTH})"
     elif both_ways < 0.1:
         reason = f"one arm is the longer one in {1 - both_ways:.0%} of prompts: length and arm cannot be told apart"
-    elif len(set(values)) < 2:
+    elif len(set(points.tolist())) < 2:
         reason = "every prompt has the same outcome"
     else:
-        return found | {"length_adjusted": _adjusted(values, x)}
+        return found | {"length_adjusted": _adjusted(points, words_ahead)}
     return found | {"length_adjusted": None, "length_adjusted_why_not": reason}
 
 
@@ -275,25 +285,43 @@ def _adjusted(points: np.ndarray, words_ahead: np.ndarray) -> dict[str, float]:
 
     Dubois et al., arXiv 2404.04475, fit the like on AlpacaEval's data; here it is this run's own.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    def fit(values: np.ndarray, lengths: np.ndarray) -> float:
-        features = np.concatenate([lengths, lengths])[:, None] / 10
-        labels = np.r_[np.ones(len(values)), np.zeros(len(values))]
-        weights = np.r_[values, 1 - values]
-        kept = weights > 0
-        if len(set(labels[kept])) < 2:
-            return float(values.mean())
-        model = LogisticRegression(C=10).fit(features[kept], labels[kept], weights[kept])
-        return float(1 / (1 + np.exp(-model.intercept_[0])))
-
-    drawn = np.random.default_rng(SEED).integers(0, len(points), (200, len(points)))
-    low, high = np.percentile([fit(points[rows], words_ahead[rows]) for rows in drawn], [2.5, 97.5])
+    drawn = np.random.default_rng(SEED).integers(0, len(points), (400, len(points)))
+    means = _at_equal_length(points[drawn], words_ahead[drawn])
+    low, high = np.percentile(means, [2.5, 97.5])
     return {
-        "mean": round(fit(points, words_ahead), 4),
+        "mean": round(float(_at_equal_length(points[None], words_ahead[None])[0]), 4),
         "low": round(float(low), 4),
         "high": round(float(high), 4),
+        "lower_bound_one_sided": round(float(np.percentile(means, 5)), 4),
     }
+
+
+def _at_equal_length(points: np.ndarray, words_ahead: np.ndarray) -> np.ndarray:
+    """sigmoid(a) of the logistic fit of each row, [rows], by Newton's method for all rows at once.
+
+    The slope has a weak ridge (1/10 per ten words, as LogisticRegression(C=10)), so that rows that length separates have an answer.
+    """
+    x, ridge = words_ahead / 10.0, 0.1
+    a, b = np.zeros(len(points)), np.zeros(len(points))
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-np.clip(a[:, None] + b[:, None] * x, -30, 30)))
+        weight = p * (1 - p) + 1e-9
+        to_a, to_b = (points - p).sum(1), ((points - p) * x).sum(1) - ridge * b
+        aa, ab, bb = weight.sum(1), (weight * x).sum(1), (weight * x * x).sum(1) + ridge
+        scale = aa * bb - ab * ab
+        step_a, step_b = (bb * to_a - ab * to_b) / scale, (aa * to_b - ab * to_a) / scale
+        a, b = np.clip(a + np.clip(step_a, -2, 2), -10, 10), b + np.clip(step_b, -2, 2)
+        if max(np.abs(step_a).max(), np.abs(step_b).max()) < 1e-6:
+            break
+    found: np.ndarray = 1 / (1 + np.exp(-a))
+    return found
+
+
+def words_ahead_of(ids: Iterable[str], ours: dict[str, Any], theirs: dict[str, Any]) -> np.ndarray:
+    """By how many words each of our responses is the longer one, float64 [ids]."""
+    return np.array(
+        [len(ours[name]["text"].split()) - len(theirs[name]["text"].split()) for name in ids], dtype=float
+    )
 
 
 def _by_emotion(points: dict[str, float], emotions: dict[str, str]) -> dict[str, dict[str, float]]:

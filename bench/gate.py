@@ -111,6 +111,7 @@ def decide(
             f"{shown}: its one-sided lower bound {rate['lower_bound_one_sided']:.1%} does not pass "
             f"{settings.min_win_rate:.0%}; more prompts would tell"
         )
+    _check_length(_rate(result, arm, FULL), settings, doubts)
     gain = gain_retained(arm, points) if points is not None else None
     if gain is not None:
         kept = f"{gain['mean']:.0%} [{gain['low']:.0%}, {gain['high']:.0%}] of the gain over the base is kept"
@@ -167,6 +168,21 @@ def _check_safety(arm: str, result: dict[str, Any], fails: list[str], doubts: li
         f"{worse}, better on {better} (p = {p:.2g}; first: {min(ours - base)})"
     )
     (fails if p < SIGNIFICANT else doubts).append(words)
+
+
+def _check_length(row: dict[str, Any], settings: GateSettings, doubts: list[str]) -> None:
+    """Where the artifact's responses are surely longer or shorter, its win rate must hold at equal length too."""
+    if not row.get("lengths_differ"):
+        return
+    words = f"its responses are {abs(row['mean_words_ahead']):.1f} words {'longer' if row['mean_words_ahead'] > 0 else 'shorter'} in the mean"
+    adjusted = row["length_adjusted"]
+    if adjusted is None:
+        doubts.append(f"{words}, and what that did to the verdicts cannot be told: {row['length_adjusted_why_not']}")
+    elif adjusted["lower_bound_one_sided"] <= settings.min_win_rate:
+        doubts.append(
+            f"{words}; at equal length its win rate is {adjusted['mean']:.1%} [{adjusted['low']:.1%}, {adjusted['high']:.1%}], whose "
+            f"one-sided lower bound {adjusted['lower_bound_one_sided']:.1%} does not pass {settings.min_win_rate:.0%}"
+        )
 
 
 def _check_severe(

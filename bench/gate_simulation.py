@@ -15,13 +15,16 @@ import numpy as np
 from empathy_edge.recipe import GateSettings
 
 from .certify import doubts
-from .compare import PEOPLE_PREFER_LONGER
+from .compare import PEOPLE_PREFER_LONGER, length_figures
 from .gate import Points, decide
 from .stats import bootstrap_mean
 from .winrate import BASE, FULL
 
 RESAMPLES = 400
 """Fewer than in a run, so that thousands of runs take minutes; the percentiles' noise is below a tenth of the intervals."""
+
+WORDS = 10.0
+"""By how many words the longer response is ahead."""
 
 LEAD = 0.4
 """How far the fine-tuned model's win rate against the base lies above one half."""
@@ -57,7 +60,8 @@ def simulate(world: World, runs: int, seed: int = 0) -> dict[str, float]:
     counts = {"PASS": 0, "FAIL": 0, "INCONCLUSIVE": 0}
     covered = certified = 0
     for run in range(runs):
-        points = _judged(world, chance)
+        longer = chance.random(world.prompts) < world.artifact_longer
+        points = _judged(world, longer, chance)
         rate = bootstrap_mean(points.tolist(), RESAMPLES, run)
         covered += rate["low"] <= world.true_rate <= rate["high"]
         judge = _certificate(world, chance)
@@ -72,6 +76,7 @@ def simulate(world: World, runs: int, seed: int = 0) -> dict[str, float]:
                     "win_rate": rate,
                     "only_first_well_formed": 0,
                     "only_second_well_formed": 0,
+                    **length_figures(points, np.where(longer, WORDS, -WORDS)),
                 }
             ],
         }
@@ -82,12 +87,11 @@ def simulate(world: World, runs: int, seed: int = 0) -> dict[str, float]:
     }
 
 
-def _judged(world: World, chance: np.random.Generator) -> np.ndarray:
+def _judged(world: World, longer: np.ndarray, chance: np.random.Generator) -> np.ndarray:
     """The artifact's points on each prompt, both orders: half a point for each order that it wins."""
     win = world.true_rate - world.ties / 2
     outcome = chance.choice([1.0, 0.5, 0.0], world.prompts, p=[win, world.ties, 1 - win - world.ties])
-    by_length = (chance.random(world.prompts) < world.artifact_longer).astype(float)
-    outcome = np.where(chance.random(world.prompts) < world.longer, by_length, outcome)
+    outcome = np.where(chance.random(world.prompts) < world.longer, longer.astype(float), outcome)
     orders = []
     for shown_first in (True, False):
         taken = chance.random(world.prompts) < world.first_place

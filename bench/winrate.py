@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from empathy_edge.prompts import load_prompts
 
 from empathy_edge.console import out as stdout
@@ -17,7 +18,7 @@ from empathy_edge.run import open_stage, write_json
 
 from . import safety
 from .certify import THRESHOLDS
-from .compare import BACK, POINTS, ask
+from .compare import BACK, POINTS, ask, length_figures, words_ahead_of
 from .format_checks import check_format, summarize
 from .judge import PairwiseScorer, certify, pairs_from_rows, verdict
 from .judges import Judge
@@ -326,9 +327,12 @@ def _win_rate(
     }
     both = [row["points"] for row in rows if row["id"] in formed[first] & formed[second]]
     flips = [row for row in rows if "tie" not in row["verdicts"] and row["verdicts"][0] == row["verdicts"][1]]
+    by_id = {arm: {row["id"]: row for row in responses[arm]} for arm in (first, second)}
+    leads = words_ahead_of([row["id"] for row in rows], by_id[first], by_id[second])
     return {
         "first": first,
         "second": second,
+        **length_figures(np.array([row["points"] for row in rows]), leads),
         "win_rate": bootstrap_mean([row["points"] for row in rows], settings.bootstrap, settings.seed),
         "win_rate_well_formed": bootstrap_mean(both, settings.bootstrap, settings.seed) if both else None,
         "only_first_well_formed": len(formed[first] - formed[second]),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from empathy_edge.bench import certify, compare, sheet
 from empathy_edge.bench.certify import run_beside_experts
@@ -119,11 +120,34 @@ def test_answers_that_cannot_be_read_are_bounded(arms: tuple[Path, Path, Path], 
     assert low < 2 / 3 < high
 
 
+def test_the_rate_at_equal_length_is_the_logistic_fits() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    chance = np.random.default_rng(5)
+    ahead = chance.integers(-20, 30, 200).astype(float)
+    points = np.where(chance.random(200) < 1 / (1 + np.exp(0.5 - 0.06 * ahead)), 1.0, 0.0)
+    points[::7] = 0.5
+    twice = np.concatenate([ahead, ahead])[:, None] / 10
+    model = LogisticRegression(C=10, tol=1e-8).fit(
+        twice, np.r_[np.ones(200), np.zeros(200)], np.r_[points, 1 - points]
+    )
+    expected = 1 / (1 + np.exp(-model.intercept_[0]))
+    found = compare.length_figures(points, ahead)["length_adjusted"]
+    assert found["mean"] == pytest.approx(expected, abs=1e-3) and points.mean() > found["mean"] + 0.03
+    assert found["low"] < found["lower_bound_one_sided"] < found["mean"] < found["high"]
+    one_sided = compare.length_figures(np.where(ahead > 0, 1.0, 0.0), ahead)["length_adjusted"]
+    assert 0 < one_sided["mean"] < 1, "rows that length separates have an answer"
+
+
 def test_a_length_that_is_the_arm_is_not_adjusted_for(tmp_path: Path) -> None:
     ours = [{"id": f"d{n}", "text": "one two three four"} for n in range(60)]
     theirs = [{"id": f"d{n}", "text": "one"} for n in range(60)]
-    points = {f"d{n}": float(n % 2) for n in range(60)}
-    found = compare._length(points, {r["id"]: r for r in ours}, {r["id"]: r for r in theirs})
+    points = np.array([float(n % 2) for n in range(60)])
+    ahead = compare.words_ahead_of(
+        [row["id"] for row in ours], {r["id"]: r for r in ours}, {r["id"]: r for r in theirs}
+    )
+    found = compare.length_figures(points, ahead)
+    assert found["lengths_differ"] and found["mean_words_ahead"] == 3
     assert found["length_adjusted"] is None and "cannot be told apart" in found["length_adjusted_why_not"]
 
 

@@ -157,6 +157,23 @@ def test_gate(result: dict[str, Any], expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("differ", "low", "expected"),
+    [(False, 0.3, "PASS"), (True, 0.3, "INCONCLUSIVE"), (True, 0.47, "PASS"), (True, None, "INCONCLUSIVE")],
+)
+def test_an_artifact_that_is_longer_must_hold_at_equal_length(differ: bool, low: float | None, expected: str) -> None:
+    result = _result(0.52, 0.05)
+    adjusted = (
+        None if low is None else {"mean": low + 0.05, "low": low, "high": low + 0.1, "lower_bound_one_sided": low}
+    )
+    result["win_rates"][0] |= {
+        "lengths_differ": differ, "mean_words_ahead": 6.2, "length_adjusted": adjusted, "length_adjusted_why_not": "always longer",
+    }  # fmt: skip
+    decision = decide("q4", result, GateSettings())
+    assert decision["verdict"] == expected, decision["reasons"]
+    assert expected == "PASS" or "6.2 words longer" in decision["reasons"][0]
+
+
+@pytest.mark.parametrize(
     ("bounds", "certified", "expected"),
     [
         ((0.0, 0.008), True, "PASS"),
@@ -271,6 +288,8 @@ def test_the_gate_keeps_its_promises_in_a_simulation() -> None:
     by_length = gate_simulation.World(0.35, 0.2, 250, longer=0.6, artifact_longer=0.8)
     longer = gate_simulation.simulate(by_length, runs)
     assert longer["PASS"] == 0 and longer["certified"] < 0.05, "the certificate catches a judge that goes by length"
+    mild = gate_simulation.World(0.35, 0.2, 250, longer=0.3, artifact_longer=0.8)
+    assert gate_simulation.simulate(mild, runs)["PASS"] < 0.03, "and the rate at equal length what it lets through"
 
 
 def test_responses_resume_after_a_cut_off_line(exported: Path, tmp_path: Path) -> None:
