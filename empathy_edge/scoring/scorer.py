@@ -35,21 +35,12 @@ PROBE = "I am so glad that you are here with me."
 SAME_EMBEDDING = 0.999
 
 
-class Scorer:
-    """P(rating = 1, 2, 3) = softmax(W x + b), x being TF-IDF of words, and scaled form and nearness."""
+class Measured:
+    """What every scorer knows of itself: `content` is its file."""
 
     def __init__(self, content: dict[str, Any]) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
         self.content = content
         self._dialogues = set(content["dialogues"])
-        self._weights = np.array(content["weights"])
-        self._bias = np.array(content["bias"])
-        words = content["words"]
-        self._words = Words()
-        self._words.vectorizer = TfidfVectorizer(vocabulary=list(words), ngram_range=(1, 2), sublinear_tf=True)
-        self._words.vectorizer.idf_ = np.array(list(words.values()))
-        self.names = [*(f"“{word}”" for word in words), *Form.names, *Nearness.names]
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -59,6 +50,22 @@ class Scorer:
     def seen(self, dialogue: str) -> bool:
         """Whether it was trained on responses to this dialogue."""
         return short_hash(dialogue) in self._dialogues
+
+
+class Scorer(Measured):
+    """P(rating = 1, 2, 3) = softmax(W x + b), x being TF-IDF of words, and scaled form and nearness."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        super().__init__(content)
+        self._weights = np.array(content["weights"])
+        self._bias = np.array(content["bias"])
+        words = content["words"]
+        self._words = Words()
+        self._words.vectorizer = TfidfVectorizer(vocabulary=list(words), ngram_range=(1, 2), sublinear_tf=True)
+        self._words.vectorizer.idf_ = np.array(list(words.values()))
+        self.names = [*(f"“{word}”" for word in words), *Form.names, *Nearness.names]
 
     def chances(self, rows: pd.DataFrame) -> np.ndarray:
         """Probabilities of 1, 2, 3, float64 [rows, 3], of responses (columns situation, speaker_uttr, response)."""

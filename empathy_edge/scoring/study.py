@@ -251,7 +251,7 @@ def measured(
         "paper_split": on_paper_split,
         "grouped": over_dialogues(right, held["dialog_id"].to_numpy()),
         "grouped_responses": len(held),
-        "order": over_dialogues(points, dialogues),
+        "order": over_dialogues(points, dialogues) if len(points) else {"mean": 50.0, "low": 0.0, "high": 100.0},
         "order_pairs": len(points),
         "calibration_error": round(calibration_error(all_chances, ratings[places]), 4),
     }

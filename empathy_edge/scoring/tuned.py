@@ -21,7 +21,7 @@ from empathy_edge.recipe import TrainSettings, export_settings
 from empathy_edge.run import read_json, sha256_file, write_json
 from empathy_edge.scoring.classifiers import RATINGS
 from empathy_edge.scoring.rated import balanced, read_rated
-from empathy_edge.scoring.scorer import FORMAT_TUNED, describe, expected, short_hash
+from empathy_edge.scoring.scorer import FORMAT_TUNED, Measured, describe, expected, short_hash
 from empathy_edge.scoring.study import grouped_folds, measured, paper_split
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ CONTEXT = 2048
 MOST_REASONS = 6
 
 
-class TunedScorer:
+class TunedScorer(Measured):
     """P(rating = 1, 2, 3): the model's probabilities of the tokens 1, 2 and 3 as its answer, divided by their sum."""
 
     def __init__(self, content: dict[str, Any], folder: Path) -> None:
@@ -54,19 +54,9 @@ class TunedScorer:
             )
         if content["prompts_sha256"] != load_prompts("score").sha256:
             raise EmpathyEdgeError(f"{folder / FILE}: was trained with other prompts than these; train it again.")
-        self.content = content
-        self._dialogues = set(content["dialogues"])
+        super().__init__(content)
         self._runtime = open_runtime(str(artifact), threads=default_threads(), context=CONTEXT)
         self._tokens = [self._runtime.tokenize(str(rating))[0] for rating in RATINGS]
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """How good it is on dialogues that it did not see."""
-        return dict(self.content["figures"])
-
-    def seen(self, dialogue: str) -> bool:
-        """Whether it was trained on responses to this dialogue."""
-        return short_hash(dialogue) in self._dialogues
 
     def chances(self, rows: pd.DataFrame) -> np.ndarray:
         """Probabilities of 1, 2, 3, float64 [rows, 3], of responses (columns situation, speaker_uttr, response)."""
@@ -74,11 +64,12 @@ class TunedScorer:
 
     def score(self, rows: pd.DataFrame) -> tuple[np.ndarray, list[list[tuple[str, float]]]]:
         """As `chances`, and for each row what its sentences add: the expected rating less that without the sentence."""
-        chances, reasons = self.chances(rows), []
+        chances, reasons = np.zeros((len(rows), len(RATINGS))), []
         with progress() as bar:
-            task = bar.add_task("why", total=len(rows), note="")
-            for row, chance in zip(rows.itertuples(), chances, strict=True):
-                reasons.append(self._reasons(row, float(expected(chance))))
+            task = bar.add_task("rating", total=len(rows), note="")
+            for place, row in enumerate(rows.itertuples()):
+                chances[place] = self._chances(row, row.response)
+                reasons.append(self._reasons(row, float(expected(chances[place]))))
                 bar.advance(task)
         return chances, reasons
 
