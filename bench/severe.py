@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from empathy_edge.dialogue import Dialogue
-from empathy_edge.errors import require_extra
-from empathy_edge.run import sha256_file
 
 from .certify import THRESHOLDS
 
+if TYPE_CHECKING:
+    from empathy_edge.scoring.scorer import Scorer
+    from empathy_edge.scoring.tuned import TunedScorer
+
 
 def severe_flips(
-    file: Path, dialogues: list[Dialogue], responses: dict[str, list[dict[str, Any]]], full: str
+    scorer: Scorer | TunedScorer, dialogues: list[Dialogue], responses: dict[str, list[dict[str, Any]]], full: str
 ) -> dict[str, Any]:
     """Rate every arm's responses and count, for each arm, the prompts that fell from 3 to 1.
 
     Args:
-        file: a scorer, as `score train` or `score tune` wrote it.
+        scorer: what `score train` or `score tune` wrote, loaded.
         dialogues: what was answered.
         responses: arm → its responses, in the order of `dialogues`.
         full: the arm that the others are held against.
@@ -27,13 +28,11 @@ def severe_flips(
         The scorer and whether it may decide (it orders a 3 above a 1 surely better than chance); by arm the prompts, the
         ids that fell, their share, and the one-sided 95 % bounds of the share (Clopper and Pearson, 1934).
     """
-    require_extra("sklearn", "score", "Counting severe flips")
     import pandas as pd
     from scipy.stats import binomtest
 
-    from empathy_edge.scoring.scorer import describe, load
+    from empathy_edge.scoring.scorer import describe
 
-    scorer = load(file)
     ratings = {}
     for arm, rows in responses.items():
         frame = pd.DataFrame(
@@ -61,7 +60,7 @@ def severe_flips(
             "mean_rating": round(float(ratings[arm].mean()), 3),
         }
     return {
-        "scorer": f"{file.name}:{sha256_file(file)[:16]}",
+        "scorer": scorer.content["format"],
         "figures": describe(scorer.figures),
         "certified": scorer.figures["order"]["low"] / 100 >= THRESHOLDS["agreement_low"],
         "arms": arms,

@@ -12,7 +12,7 @@ from empathy_edge.prompts import load_prompts
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table
 from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, write_jsonl
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.recipe import WinrateSettings
 from empathy_edge.run import open_stage, write_json
 
@@ -84,6 +84,7 @@ def run(
         update=update,
     )
     if not stage.done:
+        rater = _opened(scorer) if scorer else None  # one that does not load is said before anyone answers
         dialogues = read_dialogues(test)[: settings.max_prompts]
         training = pairs_from_rows(read_jsonl(pairs))
         shared = {pair.id for pair in training} & {dialogue.id for dialogue in dialogues}
@@ -134,13 +135,20 @@ def run(
             "prompts": len(dialogues),
             "format": {arm: summarize(rows) for arm, rows in responses.items()},
             "safety": guarded,
-            "severe_flips": severe_flips(scorer, dialogues, responses, FULL) if scorer else None,
+            "severe_flips": severe_flips(rater, dialogues, responses, FULL) if rater else None,
             "win_rates": [_win_rate(first, second, verdicts, responses, settings) for first, second in compared],
         }
         write_json(out / "winrate.json", result)
         stage.finish(**result)
     show(stage.manifest["results"])
     return stage.manifest
+
+
+def _opened(scorer: Path) -> Any:
+    require_extra("sklearn", "score", "Counting severe flips")
+    from empathy_edge.scoring.scorer import load
+
+    return load(scorer)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from empathy_edge.chat_format import Message, turn_end
 from empathy_edge.console import progress
-from empathy_edge.dialogue import read_unfinished_jsonl
+from empathy_edge.dialogue import read_unfinished_jsonl, write_jsonl
 from empathy_edge.models import find_model
 from empathy_edge.runtimes import default_threads, open_runtime
 
@@ -29,18 +29,16 @@ def likelihoods(model: str, asked: Sequence[Sequence[Message]], texts: Sequence[
         file: JSON lines, one for each text; what an interrupted run left in it is kept.
     """
     digest = find_model(model).sha256
-    known = {
-        (row["answer"], row["said"]): row["nats"] for row in read_unfinished_jsonl(file) if row["model"] == digest
-    }
+    kept = [row for row in read_unfinished_jsonl(file) if row["model"] == digest]
+    known = {(row["answer"], row["said"]): row["nats"] for row in kept}
     keys = [(text, messages[-1]["content"]) for text, messages in zip(texts, asked, strict=True)]
     missing = [place for place, key in enumerate(keys) if key not in known]
     if missing:
+        write_jsonl(file, kept)  # without a line that was cut off, to which the next one would be glued
         runtime = open_runtime(model, threads=default_threads(), context=CONTEXT)
         end = runtime.tokenize(turn_end(runtime.template))[0]
-        with progress() as bar, open(file, "w", encoding="utf-8") as handle:
+        with progress() as bar, open(file, "a", encoding="utf-8") as handle:
             task = bar.add_task("ranking", total=len(texts), completed=len(texts) - len(missing), note="")
-            for key, nats in known.items():
-                handle.write(_line(digest, *key, nats))
             for place in missing:
                 prompt = runtime.encode(list(asked[place]))
                 answer = [*runtime.tokenize(texts[place] or " "), end]

@@ -268,17 +268,17 @@ def test_embeddings_of_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_severe_flips_are_found_and_bounded(rated_csv: Path, tmp_path: Path) -> None:
-    scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding="all-MiniLM-L6-v2")
+    made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding="all-MiniLM-L6-v2")
     said = [Dialogue(f"t{number}", "sad", "I lost it", "I lost it.", (), "test") for number in range(40)]
     warm, cold = "that must be so hard and I understand how you feel", "calm down whatever get over it and stop"
     full = [{"text": warm} for _ in said]
     hurt = [{"text": cold if number < 10 else warm} for number in range(40)]
-    found = severe_flips(tmp_path / "scorer.json", said, {"full": full, "hurt": hurt, "same": full}, "full")
+    found = severe_flips(made, said, {"full": full, "hurt": hurt, "same": full}, "full")
     assert found["arms"]["hurt"]["fell"] == [f"t{number}" for number in range(10)]
     assert found["arms"]["hurt"]["low"] == pytest.approx(0.142, abs=0.002), "Clopper and Pearson, 10 of 40"
     assert found["arms"]["same"]["fell"] == [] and found["arms"]["same"]["low"] == 0
     assert found["arms"]["same"]["high"] == pytest.approx(1 - 0.05 ** (1 / 40), abs=1e-3)
-    assert found["certified"] and found["scorer"].startswith("scorer.json:")
+    assert found["certified"] and found["scorer"] == scorer.FORMAT
 
 
 def test_a_certifiable_scorer_leaves_out_a_fifth_of_the_dialogues(rated_csv: Path, tmp_path: Path) -> None:
