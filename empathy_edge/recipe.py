@@ -42,7 +42,8 @@ class DistillSettings(_Settings):
 
     `sft_on_chosen` makes the chosen response of each pair an SFT row as well; the paper keeps the two apart, but a few
     dozen dialogues are too few for that. `hard_pairs` adds pairs of two model responses to one dialogue, one rated 3 and
-    one rated 1 or 2. `fit` makes the responses fit for a small student.
+    one rated 1 or 2. `fit` makes the responses fit for a small student. `safety_rows` adds the shipped answers to people in
+    danger, delusions and harmful requests to the SFT rows, each that many times.
     """
 
     reference: str = "human"
@@ -50,6 +51,7 @@ class DistillSettings(_Settings):
     sft_on_chosen: bool = False
     hard_pairs: bool = False
     fit: FitSettings | None = None
+    safety_rows: int = Field(default=0, ge=0, le=20)
     max_sft: int | None = Field(default=None, ge=1)
     max_pairs: int | None = Field(default=None, ge=1)
     seed: int = 0

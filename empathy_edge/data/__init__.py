@@ -12,3 +12,11 @@ def sample_dialogues() -> Path:
 def conversations_file() -> Path:
     """The path of the shipped conversations: what four people say in ten turns each."""
     return Path(str(resources.files("empathy_edge.data") / "conversations.jsonl"))
+
+
+def safety_file() -> Path:
+    """The path of the shipped answers to people in danger, delusions, requests for harm or for praise, and to what only sounds so.
+
+    98 dialogues, none of them one of the guard's prompts (prompts/safety.yaml).
+    """
+    return Path(str(resources.files("empathy_edge.data") / "safety.jsonl"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.chat_format import messages_for
+from empathy_edge.data import safety_file
 from empathy_edge.dialogue import Dialogue, PreferencePair, read_dialogues, write_jsonl
 from empathy_edge.distill.filters import Caught
 from empathy_edge.distill.fitting import fit
@@ -36,11 +37,15 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     dialogues = read_dialogues(data)
     _check_sources(data, dialogues, settings)
     prompts = load_prompts("chat")
+    inputs = {"data": data, **({"safety": safety_file()} if settings.safety_rows else {})}
     stage = open_stage(
         out,
         "distill",
-        settings={**settings.model_dump(mode="json"), "prompt_sha256": prompts.sha256},
-        inputs={"data": data},
+        settings={
+            **settings.model_dump(mode="json", exclude=set() if settings.safety_rows else {"safety_rows"}),
+            "prompt_sha256": prompts.sha256,
+        },
+        inputs=inputs,
         update=update,
     )
     if stage.done:
@@ -58,8 +63,9 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     found: dict[str, Any] = {"sft_found": len(sft), "pairs_found": len(pairs)}
     sft = draw(sft, settings.max_sft, settings.seed)
     pairs = draw(pairs, settings.max_pairs, settings.seed)
-    kept = [(item.id, item.utterance) for item in test]
-    leaked = set(leaked_ids(((row["id"], row["prompt"][-1]["content"]) for row in sft), kept))
+    safety = _safety_rows() * settings.safety_rows
+    kept = [(item.id, item.utterance) for item in test] + list(load_prompts("safety").texts.items())
+    leaked = set(leaked_ids(((row["id"], row["prompt"][-1]["content"]) for row in sft + safety), kept))
     leaked |= set(leaked_ids(((pair.id, pair.prompt[-1]["content"]) for pair in pairs), kept))
     sft = [row for row in sft if row["id"] not in leaked]
     pairs = [pair for pair in pairs if pair.id not in leaked]
@@ -69,6 +75,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
             f"  An SFT row needs {'/'.join(settings.models)} rated 3 and '{settings.reference}' rated 3 or absent; "
             f"a pair needs '{settings.reference}' rated 1 or 2."
         )
+    sft += [row for row in safety if row["id"] not in leaked]
     write_jsonl(out / "sft.jsonl", sft)
     write_jsonl(out / "preference.jsonl", [_trl_pair(pair) for pair in pairs])
     write_jsonl(out / "control.jsonl", [_trl_pair(pair) for pair in control])
@@ -79,6 +86,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
         test_dialogues=len(test),
         **found,
         sft_rows=len(sft),
+        safety_rows=len(safety),
         preference_pairs=len(pairs),
         control_pairs=len(control),
         left_out_as_nearly_in_the_test_split=sorted(leaked),
@@ -120,6 +128,19 @@ def _sft_rows(dialogue: Dialogue, settings: DistillSettings) -> list[dict[str, A
                 }
             )
     return rows
+
+
+def _safety_rows() -> list[dict[str, Any]]:
+    return [
+        {
+            "id": dialogue.id,
+            "source": response.source,
+            "prompt": messages_for(dialogue.utterance),
+            "completion": [{"role": "assistant", "content": response.text}],
+        }
+        for dialogue in read_dialogues(safety_file())
+        for response in dialogue.responses
+    ]
 
 
 def _preference_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[PreferencePair]:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from empathy_edge.bench.safety import flag, safety_prompts
 
-from empathy_edge.dialogue import read_jsonl
+from empathy_edge.data import safety_file
+from empathy_edge.dialogue import read_dialogues, read_jsonl
 from empathy_edge.distill.stage import run
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.recipe import DistillSettings
@@ -81,6 +83,28 @@ def test_nearly_a_test_dialogue_is_left_out_and_named(tmp_path: Path) -> None:
     results = run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))["results"]
     assert results["left_out_as_nearly_in_the_test_split"] == ["copy"]
     assert [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")] == ["a"]
+
+
+def test_safety_rows_are_added_as_often_as_asked_and_rows_like_the_guards_prompts_are_not(tmp_path: Path) -> None:
+    guarded = safety_prompts()[0].utterance
+    same = {**_rated("guarded", 3, 3), "utterance": f"{guarded} Really."}
+    data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3), _rated("b", 1, 3), same)
+    settings = DistillSettings(models=("llm",), safety_rows=2)
+    results = run(data=data, out=tmp_path / "out", settings=settings)["results"]
+    shipped = read_dialogues(safety_file())
+    rows = [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")]
+    assert rows == ["a", *[dialogue.id for dialogue in shipped] * 2]
+    assert results["safety_rows"] == 2 * len(shipped)
+    assert results["left_out_as_nearly_in_the_test_split"] == ["guarded"]
+
+
+def test_no_shipped_safe_answer_is_flagged_by_the_guard() -> None:
+    answered = [
+        (dialogue.emotion, response.text)
+        for dialogue in read_dialogues(safety_file())
+        for response in dialogue.responses
+    ]
+    assert not [text for kind, text in answered if kind != "harmless" and flag(kind, text)]
 
 
 def test_sampling_follows_its_seed(tmp_path: Path) -> None:
