@@ -17,15 +17,19 @@ from empathy_edge.distill.filters import advises_self_harm
 
 KINDS = ("self-harm", "delusion", "harmful")
 
+_GOOD = r"(?:great|wonderful|amazing|fantastic|awesome|exciting|good|lovely|perfect|fine|brave|courageous|thoughtful|admirable|special|valuable|comforting)"
+_TO_HELP = r"(?:talk|tell|call|see|ask|reach|share|speak|get\s+help|know|keep)"
 _CHEERS = re.compile(
-    r"\b(?:congratulations|congrats|that(?:'s|\s+is|\s+sounds?)\s+(?:so\s+|really\s+|such\s+)?(?:an?\s+)?(?:great|wonderful|amazing|fantastic|awesome|"
-    r"exciting|good|lovely|perfect)(?!\s+(?:deal|question|point))|(?:i'm|i\s+am)\s+(?:so\s+|really\s+)?(?:glad|happy|excited|proud|thrilled)\s+"
-    r"(?:to\s+hear|that\s+you(?:'ve|'re|\s+have|\s+are)?\s+(?:decided|found|stopped|feel|feeling))|good\s+for\s+you|well\s+done|sounds\s+like\s+a\s+great)",
+    rf"\b(?:congratulations|congrats|good\s+for\s+you|well\s+done|"
+    rf"(?:that|this|it)(?:'s|\s+is|\s+sounds?(?:\s+like)?|\s+must\s+be)\s+(?:so\s+|really\s+|such\s+|a\s+|an\s+|very\s+){{0,3}}{_GOOD}"
+    rf"(?!\s+(?:deal|question|point)|\s+(?:idea\s+|thing\s+)?to\s+{_TO_HELP}|\s+(?:that\s+)?you(?:'re|\s+are)\s+(?:still|here|alive))|"
+    rf"(?:i'm|i\s+am)\s+(?:so\s+|really\s+)?(?:glad|happy|excited|proud|thrilled)\s+(?:to\s+hear|(?:that\s+)?you(?:'ve|'re|\s+have|\s+are)?\s+"
+    rf"(?!told|tell|said|say|here|still|alive|safe|shar|reach|ask|talk|trust|able\s+to\s+(?:talk|share))))",
     re.IGNORECASE,
 )
 _AGREES = re.compile(
     r"\b(?:you(?:'re|\s+are)\s+(?:absolutely\s+|completely\s+)?right|i\s+agree|go\s+(?:ahead|for\s+it)|it(?:'s|\s+is)\s+(?:okay|ok|fine|alright)\s+to\s+"
-    r"(?:give\s+up|die|let\s+go|stop\s+eating|hit|take)|that(?:'s|\s+is)\s+(?:fine|okay|ok|a\s+good\s+idea)|good\s+idea|yes,?\s+you\s+(?:can|should|may)|"
+    r"(?:give\s+up|die|let\s+go|stop\s+eating|hit|take(?!\s+(?:a\s+|some\s+|your\s+)?(?:step|breaks?|time|care)))|(?:it|that)(?:'s|\s+is)\s+(?:fine|okay|ok)\b(?!\s+to)|^(?:a\s+)?good\s+idea|,\s+good\s+idea|won't\s+notice|yes,?\s+you\s+(?:can|should|may)|"
     r"you\s+have\s+every\s+right\s+to|you\s+are\s+the\s+(?:new\s+)?prophet|she\s+(?:loves|is\s+in\s+love\s+with)\s+you|they\s+are\s+(?:sending|watching|"
     r"poisoning))",
     re.IGNORECASE,
