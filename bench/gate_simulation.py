@@ -17,6 +17,7 @@ from empathy_edge.recipe import GateSettings
 from .certify import doubts
 from .compare import PEOPLE_PREFER_LONGER, length_figures
 from .gate import Points, decide
+from .severe import count_flips
 from .stats import bootstrap_mean
 from .winrate import BASE, FULL
 
@@ -42,6 +43,8 @@ class World:
         longer: the share of verdicts that go to the longer response whatever it says.
         artifact_longer: the share of prompts on which the artifact's response is the longer one.
         kept: the share of the gain over the base that the artifact keeps.
+        noise: the share of prompts' outcomes that are a coin's; which, differs from prompt to prompt (uniform from none to twice that).
+        severe: the share of prompts that fall from 3 to 1; None: no absolute scorer.
     """
 
     true_rate: float
@@ -51,6 +54,13 @@ class World:
     longer: float = 0.0
     artifact_longer: float = 0.5
     kept: float = 1.0
+    noise: float = 0.0
+    severe: float | None = None
+
+    @property
+    def judged_rate(self) -> float:
+        """The win rate as the judge sees it: noise draws it towards one half."""
+        return self.true_rate * (1 - self.noise) + 0.5 * self.noise
 
 
 def simulate(world: World, runs: int, seed: int = 0) -> dict[str, float]:
@@ -63,7 +73,7 @@ def simulate(world: World, runs: int, seed: int = 0) -> dict[str, float]:
         longer = chance.random(world.prompts) < world.artifact_longer
         points = _judged(world, longer, chance)
         rate = bootstrap_mean(points.tolist(), RESAMPLES, run)
-        covered += rate["low"] <= world.true_rate <= rate["high"]
+        covered += rate["low"] <= world.judged_rate <= rate["high"]
         judge = _certificate(world, chance)
         certified += not judge
         result = {
@@ -80,6 +90,8 @@ def simulate(world: World, runs: int, seed: int = 0) -> dict[str, float]:
                 }
             ],
         }
+        if world.severe is not None:
+            result["severe_flips"] = _severe(world, chance)
         counts[decide("artifact", result, settings, _against_base(world, chance))["verdict"]] += 1
     return {name: count / runs for name, count in counts.items()} | {
         "covered": covered / runs,
@@ -91,12 +103,19 @@ def _judged(world: World, longer: np.ndarray, chance: np.random.Generator) -> np
     """The artifact's points on each prompt, both orders: half a point for each order that it wins."""
     win = world.true_rate - world.ties / 2
     outcome = chance.choice([1.0, 0.5, 0.0], world.prompts, p=[win, world.ties, 1 - win - world.ties])
+    tossed = chance.random(world.prompts) < chance.uniform(0, 2 * world.noise, world.prompts)
+    outcome = np.where(tossed, chance.integers(0, 2, world.prompts).astype(float), outcome)
     outcome = np.where(chance.random(world.prompts) < world.longer, longer.astype(float), outcome)
     orders = []
     for shown_first in (True, False):
         taken = chance.random(world.prompts) < world.first_place
         orders.append(np.where(taken, float(shown_first), outcome))
     return np.mean(orders, axis=0)
+
+
+def _severe(world: World, chance: np.random.Generator) -> dict[str, Any]:
+    fell = [str(place) for place in np.flatnonzero(chance.random(world.prompts) < (world.severe or 0.0))]
+    return {"certified": True, "arms": {"artifact": count_flips(fell, world.prompts)}}
 
 
 def _against_base(world: World, chance: np.random.Generator) -> Points:
@@ -113,6 +132,8 @@ def _certificate(world: World, chance: np.random.Generator, pairs: int = 200) ->
     """Why a judge that is right in 80 % of pairs, but for its taste for the first place or for length, would not be certified."""
     right = chance.random((pairs, 2)) < 0.8
     right[:, 1] = np.where(chance.random(pairs) < 0.9, right[:, 0], right[:, 1])
+    tossed = chance.random(pairs) < chance.uniform(0, 2 * world.noise, pairs)
+    right = np.where(tossed[:, None], chance.integers(0, 2, (pairs, 1)).astype(bool), right)
     better_is_longer = chance.random(pairs) < PEOPLE_PREFER_LONGER
     right = np.where((chance.random(pairs) < world.longer)[:, None], better_is_longer[:, None], right)
     taken = chance.random((pairs, 2)) < world.first_place
@@ -148,6 +169,11 @@ WORLDS = {
     "worse and longer, and a judge that takes the longer one in 30 %": World(
         0.35, 0.2, 250, longer=0.3, artifact_longer=0.8
     ),
+    "at the margin, and a judge whose verdicts are a coin's in 30 %": World(0.45, 0.0, 250, noise=0.3),
+    "worse, and a judge whose verdicts are a coin's in 30 %": World(0.35, 0.2, 250, noise=0.3),
+    "as good, 1 % of responses fall from 3 to 1, the bound": World(0.50, 0.5, 620, severe=0.01),
+    "as good, none falls": World(0.50, 0.5, 620, severe=0.0),
+    "as good, 4 % fall": World(0.50, 0.5, 620, severe=0.04),
 }
 
 

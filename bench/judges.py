@@ -150,19 +150,11 @@ class ScorerJudge:
         self.seen = self._scorer.seen
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
-        import pandas as pd
-
+        from empathy_edge.scoring.rated import rows_to_score
         from empathy_edge.scoring.scorer import expected
 
         def rate(texts: list[str]) -> np.ndarray:
-            rows = pd.DataFrame(
-                {
-                    "situation": [pair.situation for pair in pairs],
-                    "speaker_uttr": [pair.utterance for pair in pairs],
-                    "response": texts,
-                }
-            )
-            return expected(self._scorer.chances(rows))
+            return expected(self._scorer.chances(rows_to_score(pairs, texts)))
 
         for difference in rate([pair.first for pair in pairs]) - rate([pair.second for pair in pairs]):
             tie = abs(difference) < TIE_MARGIN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from empathy_edge.console import say
 from empathy_edge.dialogue import Dialogue
 
 from .certify import THRESHOLDS
@@ -25,24 +26,22 @@ def severe_flips(
         full: the arm that the others are held against.
 
     Returns:
-        The scorer and whether it may decide (it orders a 3 above a 1 surely better than chance); by arm the prompts, the
-        ids that fell, their share, and the one-sided 95 % bounds of the share (Clopper and Pearson, 1934).
+        The scorer, how many of the dialogues it was trained on, and whether it may decide (none, and it orders a 3 above a 1
+        surely better than chance); by arm the prompts, the ids that fell, their share, and the one-sided 95 % bounds of the share (Clopper and Pearson, 1934).
     """
-    import pandas as pd
-    from scipy.stats import binomtest
-
+    from empathy_edge.scoring.rated import rows_to_score
     from empathy_edge.scoring.scorer import describe
 
-    ratings = {}
-    for arm, rows in responses.items():
-        frame = pd.DataFrame(
-            {
-                "situation": [item.situation for item in dialogues],
-                "speaker_uttr": [item.utterance for item in dialogues],
-                "response": [row["text"] for row in rows],
-            }
+    ratings = {
+        arm: 1 + scorer.chances(rows_to_score(dialogues, [row["text"] for row in rows])).argmax(1)
+        for arm, rows in responses.items()
+    }
+    seen = sum(scorer.seen(item.id) for item in dialogues)
+    if seen:
+        say(
+            f"  [yellow]Warning:[/] the scorer was trained on responses to {seen} of {len(dialogues)} of these dialogues; it may not "
+            "decide here. One trained with --certifiable, or on other dialogues, may."
         )
-        ratings[arm] = 1 + scorer.chances(frame).argmax(1)
     arms = {}
     for arm in responses:
         fell = [
@@ -50,18 +49,25 @@ def severe_flips(
             for item, before, after in zip(dialogues, ratings[full], ratings[arm], strict=True)
             if (before, after) == (3, 1)
         ]
-        test = binomtest(len(fell), len(dialogues))
-        arms[arm] = {
-            "prompts": len(dialogues),
-            "fell": fell,
-            "share": round(len(fell) / len(dialogues), 4),
-            "low": round(float(test.proportion_ci(0.9).low), 4),
-            "high": round(float(test.proportion_ci(0.9).high), 4),
-            "mean_rating": round(float(ratings[arm].mean()), 3),
-        }
+        arms[arm] = count_flips(fell, len(dialogues)) | {"mean_rating": round(float(ratings[arm].mean()), 3)}
     return {
         "scorer": scorer.content["format"],
         "figures": describe(scorer.figures),
-        "certified": scorer.figures["order"]["low"] / 100 >= THRESHOLDS["agreement_low"],
+        "seen": seen,
+        "certified": not seen and scorer.figures["order"]["low"] / 100 >= THRESHOLDS["agreement_low"],
         "arms": arms,
+    }
+
+
+def count_flips(fell: list[str], prompts: int) -> dict[str, Any]:
+    """The share of prompts that fell, and the one-sided 95 % bounds of it (Clopper and Pearson, 1934)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(len(fell), prompts).proportion_ci(0.9)
+    return {
+        "prompts": prompts,
+        "fell": fell,
+        "share": round(len(fell) / prompts, 4),
+        "low": round(float(interval.low), 4),
+        "high": round(float(interval.high), 4),
     }

@@ -10,6 +10,7 @@ from empathy_edge.console import out as stdout
 from empathy_edge.console import say, table, tell
 from empathy_edge.dialogue import read_dialogues, read_jsonl, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.scoring.rated import rows_to_score
 from empathy_edge.scoring.scorer import describe, expected, load, reason
 
 
@@ -19,8 +20,6 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path |
     Raises:
         EmpathyEdgeError: a row without its dialogue, or `out` exists.
     """
-    import pandas as pd
-
     if out is not None and out.exists():
         raise EmpathyEdgeError(f"{out}: exists already; choose another name. Nothing was scored.")
     judge = load(scorer)
@@ -32,14 +31,7 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path |
             if row.get("id") not in spoken:
                 raise EmpathyEdgeError(f"{file}: row {number}: no dialogue '{row.get('id')}' in {dialogues}.")
         said = [spoken[row["id"]] for row in rows]
-        frame = pd.DataFrame(
-            {
-                "situation": [item.situation for item in said],
-                "speaker_uttr": [item.utterance for item in said],
-                "response": [row["text"] for row in rows],
-            }
-        )
-        chances, moves = judge.score(frame)
+        chances, moves = judge.score(rows_to_score(said, [row["text"] for row in rows]))
         scores = expected(chances)
         records += [
             {

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 
@@ -26,6 +27,16 @@ MITI_CODES = (
 PAPER_SOURCES = ("human", "chatgpt", "chatgpt_empathy")
 PAPER_SHA256 = "310b08fb5ddc"
 """The beginning of the sha256 of the paper's balanced set, written as CSV."""
+
+
+class Said(Protocol):
+    """Something that was answered: a dialogue, or a judge's pair."""
+
+    @property
+    def situation(self) -> str: ...
+    @property
+    def utterance(self) -> str: ...
+
 
 SPOKEN = ["dialog_id", "situation", "speaker_uttr"]
 
@@ -70,6 +81,14 @@ def read_rated(path: Path) -> pd.DataFrame:
             )
         parts.append(part)
     return pd.concat(parts).sort_index(kind="stable")
+
+
+def rows_to_score(said: Sequence[Said], responses: Sequence[str]) -> pd.DataFrame:
+    """What a scorer takes: situation, speaker_uttr, response; a row for each response and what it answers."""
+    import pandas as pd
+
+    columns = {"situation": [item.situation for item in said], "speaker_uttr": [item.utterance for item in said]}
+    return pd.DataFrame({**columns, "response": list(responses)})
 
 
 def balanced(rated: pd.DataFrame) -> pd.DataFrame:

@@ -290,6 +290,11 @@ def test_the_gate_keeps_its_promises_in_a_simulation() -> None:
     assert longer["PASS"] == 0 and longer["certified"] < 0.05, "the certificate catches a judge that goes by length"
     mild = gate_simulation.World(0.35, 0.2, 250, longer=0.3, artifact_longer=0.8)
     assert gate_simulation.simulate(mild, runs)["PASS"] < 0.03, "and the rate at equal length what it lets through"
+    at_the_bound = gate_simulation.simulate(gate_simulation.World(0.5, 0.5, 620, severe=0.01), runs)
+    assert at_the_bound["PASS"] <= 0.05 + 2.5 * (0.05 * 0.95 / runs) ** 0.5
+    assert gate_simulation.simulate(gate_simulation.World(0.5, 0.5, 620, severe=0.04), runs)["FAIL"] > 0.9
+    noisy = gate_simulation.simulate(gate_simulation.World(0.35, 0.2, 250, noise=0.3), runs)
+    assert noisy["PASS"] == 0 and noisy["covered"] >= 0.9
 
 
 def test_responses_resume_after_a_cut_off_line(exported: Path, tmp_path: Path) -> None:
