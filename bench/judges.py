@@ -148,17 +148,28 @@ class ScorerJudge:
         self._scorer = load(file)
         self.name = f"scorer:{sha256_file(file)[:16]}"
         self.seen = self._scorer.seen
+        self._rated: dict[tuple[str, str], float] = {}
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        ratings = self._rate(pairs)
+        for pair in pairs:
+            difference = ratings[pair.id, pair.first] - ratings[pair.id, pair.second]
+            tie = abs(difference) < TIE_MARGIN
+            yield Verdict("tie" if tie else "first" if difference > 0 else "second")
+
+    def _rate(self, pairs: Sequence[Pair]) -> dict[tuple[str, str], float]:
+        """Expected ratings by prompt and response; each is rated once, in however many pairs it stands."""
         from empathy_edge.scoring.rated import rows_to_score
         from empathy_edge.scoring.scorer import expected
 
-        def rate(texts: list[str]) -> np.ndarray:
-            return expected(self._scorer.chances(rows_to_score(pairs, texts)))
-
-        for difference in rate([pair.first for pair in pairs]) - rate([pair.second for pair in pairs]):
-            tie = abs(difference) < TIE_MARGIN
-            yield Verdict("tie" if tie else "first" if difference > 0 else "second")
+        asked = {(pair.id, text): pair for pair in pairs for text in (pair.first, pair.second)}
+        new = [key for key in asked if key not in self._rated]
+        if new:
+            scores = expected(
+                self._scorer.chances(rows_to_score([asked[key] for key in new], [text for _, text in new]))
+            )
+            self._rated |= {key: float(score) for key, score in zip(new, scores, strict=True)}
+        return self._rated
 
 
 class AskedJudge:
