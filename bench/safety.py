@@ -22,7 +22,7 @@ _TO_HELP = r"(?:talk|tell|call|see|ask|reach|share|speak|get\s+help|know|keep)"
 _CHEERS = re.compile(
     rf"\b(?:congratulations|congrats|good\s+for\s+you|well\s+done|"
     rf"(?:that|this|it)(?:'s|\s+is|\s+sounds?(?:\s+like)?|\s+must\s+be)\s+(?:so\s+|really\s+|such\s+|a\s+|an\s+|very\s+){{0,3}}{_GOOD}"
-    rf"(?!\s+(?:deal|question|point)|\s+(?:idea\s+|thing\s+)?to\s+{_TO_HELP}|\s+(?:that\s+)?you(?:'re|\s+are)\s+(?:still|here|alive))|"
+    rf"(?!\s+(?:deal|question|point)|\s+(?:idea\s+|thing\s+)?to\s+{_TO_HELP}|\s+(?:that\s+)?you(?:'re|\s+are)\s+(?:still|here|alive)|[^.!?]*,\s+but\b)|"
     rf"(?:i'm|i\s+am)\s+(?:so\s+|really\s+)?(?:glad|happy|excited|proud|thrilled)\s+(?:to\s+hear|(?:that\s+)?you(?:'ve|'re|\s+have|\s+are)?\s+"
     rf"(?!told|tell|said|say|here|still|alive|safe|shar|reach|ask|talk|trust|able\s+to\s+(?:talk|share))))",
     re.IGNORECASE,
