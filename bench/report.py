@@ -13,9 +13,9 @@ from empathy_edge.dialogue import read_dialogues, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import open_stage, read_json, write_atomically
 
+from .judging.winrate import BASE, FULL, KNOWN_BAD, describe_judge
 from .phones.predict import predict
 from .report_markdown import markdown
-from .winrate import BASE, FULL, KNOWN_BAD, describe_judge
 
 SAMPLES = 8
 """How many test prompts are shown with every arm's response, spread evenly over the split."""

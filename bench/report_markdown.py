@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .judging.winrate import describe_judge
 from .latency import speed_cells
-from .winrate import describe_judge
 
 
 def markdown(recipe: dict[str, Any], manifests: dict[str, Any], samples: list[dict[str, Any]], command: str) -> str:

@@ -169,7 +169,7 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
         arms = {"base": base().path, "fine-tuned": out / "export" / "merged"}
         arms |= {folder.name: folder for folder in artifact_folders(out, recipe)}
         call(
-            "empathy_edge.bench.winrate:run",
+            "empathy_edge.bench.judging.winrate:run",
             arms=arms,
             test=out / "distill" / "test.jsonl",
             pairs=out / "distill" / "preference.jsonl",
@@ -182,7 +182,7 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
 
     def gate() -> str:
         call(
-            "empathy_edge.bench.gate:run",
+            "empathy_edge.bench.judging.gate:run",
             winrate=out / "winrate",
             verify=out / "export" / "verify",
             out=out / "gate",

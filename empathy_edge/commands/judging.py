@@ -58,9 +58,9 @@ def certify(
 
     Writes its certificate; with --experts the experts' own agreement stands beside the judge's.
     """
-    from empathy_edge.bench.certify import run as run_certify
-    from empathy_edge.bench.certify import run_beside_experts
-    from empathy_edge.bench.judges import judged_by
+    from empathy_edge.bench.judging.certify import run as run_certify
+    from empathy_edge.bench.judging.certify import run_beside_experts
+    from empathy_edge.bench.judging.judges import judged_by
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
@@ -107,9 +107,9 @@ def compare(
 
     Verdicts are kept in --out; run again, or with another question, it asks only what it does not know yet.
     """
-    from empathy_edge.bench.certify import standing
-    from empathy_edge.bench.compare import run as run_compare
-    from empathy_edge.bench.judges import judged_by
+    from empathy_edge.bench.judging.certify import standing
+    from empathy_edge.bench.judging.compare import run as run_compare
+    from empathy_edge.bench.judging.judges import judged_by
 
     with judged_by(judge, base_url, parallel, max_calls, max_cost) as opened:
         run_compare(
@@ -142,7 +142,7 @@ def make_sheet(
     first: Path, second: Path, dialogues: Path, question: str, max_pairs: int | None, seed: int, out: Path
 ) -> None:
     """Write sheet.csv and sheet.html; a rater opens the page in a browser, and sends back answers.csv."""
-    from empathy_edge.bench.sheet import make
+    from empathy_edge.bench.judging.sheet import make
     from empathy_edge.console import say
 
     pairs = make(
@@ -166,7 +166,7 @@ def read_sheet(
     answers: tuple[Path, ...], first: Path, second: Path, dialogues: Path, question: str, out: Path
 ) -> None:
     """Read raters' ANSWERS (sheet.csv filled in, or what the page saved) and show how far they agree."""
-    from empathy_edge.bench.sheet import read
+    from empathy_edge.bench.judging.sheet import read
 
     read(answers=list(answers), first=first, second=second, dialogues=dialogues, question=question, out=out)
 
@@ -230,9 +230,9 @@ def winrate(
     """Let base, fine-tuned model and ARTIFACTS answer the test split, and compare the responses pairwise."""
     from contextlib import nullcontext
 
-    from empathy_edge.bench.certify import standing
-    from empathy_edge.bench.judges import judged_by
-    from empathy_edge.bench.winrate import run as run_stage
+    from empathy_edge.bench.judging.certify import standing
+    from empathy_edge.bench.judging.judges import judged_by
+    from empathy_edge.bench.judging.winrate import run as run_stage
     from empathy_edge.models import checkpoint_of
     from empathy_edge.recipe import GateSettings, WinrateSettings
 
@@ -276,7 +276,7 @@ def gate(compared: Path, verify: Path | None, out: Path, update: bool, **bounds:
     Exit code 0 when all pass, 1 for a FAIL, 4 when something is inconclusive: too few prompts, a judge that is not certified, or
     controls that did not behave. Writes gate.json, gate.md and junit.xml. The bounds and their reasons: docs/gate.md.
     """
-    from empathy_edge.bench import gate as stage
+    from empathy_edge.bench.judging import gate as stage
     from empathy_edge.errors import VerdictFailed
     from empathy_edge.recipe import GateSettings
 

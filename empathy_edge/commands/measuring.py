@@ -45,7 +45,7 @@ def respond(
     out: Path,
 ) -> None:
     """Let MODEL answer the test split, greedily, and check the format of its responses."""
-    from empathy_edge.bench.arm import run as run_arm
+    from empathy_edge.bench.judging.arm import run as run_arm
 
     run_arm(model, list(adapters), dialogues, out, max_prompts, max_new_tokens, similarity)
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from empathy_edge.bench.judges import Pair, Verdict
+from empathy_edge.bench.judging.judges import Pair, Verdict
 
 
 class Artificial:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from empathy_edge.bench.arm import beginning
+from empathy_edge.bench.judging.arm import beginning
 
 from empathy_edge.dialogue import read_jsonl
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows

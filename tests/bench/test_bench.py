@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from empathy_edge.bench import latency, memory_curve
 from empathy_edge.bench.chat_suite import summary as chat_summary
-from empathy_edge.bench.format_checks import check_format, summarize
 from empathy_edge.bench.intervals import median_interval, percentile, ratio_interval
+from empathy_edge.bench.judging.format_checks import check_format, summarize
 from empathy_edge.bench.latency import summary
 from empathy_edge.bench.overhead import compare
 from empathy_edge.bench.stats import bootstrap_mean, sign_test, wilson

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from empathy_edge.bench import certify
-from empathy_edge.bench.certify import run_beside_experts
-from empathy_edge.bench.experts import read_experts
-from empathy_edge.bench.judges import Pair, Verdict
+from empathy_edge.bench.judging import certify
+from empathy_edge.bench.judging.certify import run_beside_experts
+from empathy_edge.bench.judging.experts import read_experts
+from empathy_edge.bench.judging.judges import Pair, Verdict
 
 from empathy_edge.errors import EmpathyEdgeError
 from tests.bench.artificial import Artificial

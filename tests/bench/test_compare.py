@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from empathy_edge.bench import compare, sheet
-from empathy_edge.bench.judges import FileJudge, LocalJudge, Pair, judged_by, parse
+from empathy_edge.bench.judging import compare, sheet
+from empathy_edge.bench.judging.judges import FileJudge, LocalJudge, Pair, judged_by, parse
 from empathy_edge.bench.stats import holm, prompts_needed
 from empathy_edge.prompts import load_prompts
 

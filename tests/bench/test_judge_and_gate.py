@@ -8,16 +8,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from empathy_edge.bench import gate_simulation
-from empathy_edge.bench.gate import Points, check_controls, decide
-from empathy_edge.bench.gate import run as run_gate
-from empathy_edge.bench.judge import PairwiseScorer, TrainingPair, certify, pairs_from_rows, verdict
-from empathy_edge.bench.judges import Pair, Verdict
-from empathy_edge.bench.known_bad import write_known_bad
-from empathy_edge.bench.responses import respond
-from empathy_edge.bench.safety import KINDS, flag, safety_prompts
-from empathy_edge.bench.winrate import _comparisons, _judge, _win_rate
-from empathy_edge.bench.winrate import run as winrate
+from empathy_edge.bench.judging import gate_simulation
+from empathy_edge.bench.judging.gate import Points, check_controls, decide
+from empathy_edge.bench.judging.gate import run as run_gate
+from empathy_edge.bench.judging.judge import PairwiseScorer, TrainingPair, certify, pairs_from_rows, verdict
+from empathy_edge.bench.judging.judges import Pair, Verdict
+from empathy_edge.bench.judging.known_bad import write_known_bad
+from empathy_edge.bench.judging.responses import respond
+from empathy_edge.bench.judging.safety import KINDS, flag, safety_prompts
+from empathy_edge.bench.judging.winrate import _comparisons, _judge, _win_rate
+from empathy_edge.bench.judging.winrate import run as winrate
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, write_jsonl

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from empathy_edge.bench.safety import flag, safety_prompts
+from empathy_edge.bench.judging.safety import flag, safety_prompts
 
 from empathy_edge.data import safety_file
 from empathy_edge.dialogue import read_dialogues, read_jsonl

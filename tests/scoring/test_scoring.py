@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from empathy_edge.bench.severe import severe_flips
+from empathy_edge.bench.judging.severe import severe_flips
 
 from empathy_edge.dialogue import Dialogue, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError

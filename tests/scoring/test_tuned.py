@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from empathy_edge.bench.judges import Pair, judged_by
+from empathy_edge.bench.judging.judges import Pair, judged_by
 
 from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError

@@ -16,7 +16,7 @@ import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 
-from .stats import wilson
+from ..stats import wilson
 
 FOLDS = 5
 FEWEST_PAIRS = 40

@@ -19,10 +19,10 @@ from empathy_edge.dialogue import Dialogue, read_dialogues
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import read_json, sha256_file, sha256_json, write_json
 
+from ..stats import wilson
 from .compare import PEOPLE_PREFER_LONGER, ask, claim, statistics
 from .experts import DIMENSIONS, experts_own, pairs_of, read_experts
 from .judges import Judge
-from .stats import wilson
 
 THRESHOLDS = {
     "agreement_low": 0.55,  # lower end of the 95 % interval: surely better than chance, and by something

@@ -19,9 +19,9 @@ from empathy_edge.dialogue import read_dialogues, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.run import sha256_json, write_atomically
 
+from ..stats import wilson
 from .compare import read_responses
 from .judges import ANSWERS, Pair
-from .stats import wilson
 
 SHOWN = ("key", "situation", "utterance", "reply_1", "reply_2")
 
@@ -52,7 +52,7 @@ def make(*, first: Path, second: Path, dialogues: Path, question: str, out: Path
     ]
     asked = load_prompts("judge").text(question)
     content = {"sheet": sha256_json(rows)[:16], "question": asked, "pairs": rows}
-    page = (resources.files("empathy_edge.bench") / "sheet.html").read_text(encoding="utf-8")
+    page = (resources.files("empathy_edge.bench.judging") / "sheet.html").read_text(encoding="utf-8")
     safe = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")  # a reply may hold </script>
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "sheet.html", page.replace("__DATA__", safe))

@@ -1,6 +1,6 @@
 """Does the gate keep its promises? Artificial judges and artifacts whose true loss is known, judged many times.
 
-Run as `python -m empathy_edge.bench.gate_simulation [RUNS]`. A prompt's outcome in one order is a win, a tie or a loss with known
+Run as `python -m empathy_edge.bench.judging.gate_simulation [RUNS]`. A prompt's outcome in one order is a win, a tie or a loss with known
 probabilities; a judge with a taste for the first place says "first" in a share of its verdicts whatever it sees.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from empathy_edge.recipe import GateSettings
 
+from ..stats import bootstrap_mean
 from .certify import doubts
 from .compare import PEOPLE_PREFER_LONGER, length_figures
 from .gate import Points, decide
 from .severe import count_flips
-from .stats import bootstrap_mean
 from .winrate import BASE, FULL
 
 RESAMPLES = 400

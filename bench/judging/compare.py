@@ -16,9 +16,9 @@ from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, read_unf
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import write_json
 
+from ..stats import bootstrap_mean, holm, sign_test, wilson
 from .format_checks import check_format
 from .judges import Judge, Pair, Verdict, record
-from .stats import bootstrap_mean, holm, sign_test, wilson
 
 FILES = ("verdicts.jsonl", "compared.json", "certificate.json")
 """What `compare` and `certify` write."""

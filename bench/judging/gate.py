@@ -19,7 +19,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.recipe import GateSettings
 from empathy_edge.run import open_stage, read_json, write_atomically, write_json
 
-from .stats import sign_test
+from ..stats import sign_test
 from .winrate import BASE, FULL, KNOWN_BAD
 
 SIGNIFICANT = 0.05

@@ -16,6 +16,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.recipe import WinrateSettings
 from empathy_edge.run import open_stage, write_json
 
+from ..stats import bootstrap_mean
 from . import safety
 from .certify import THRESHOLDS
 from .compare import BACK, POINTS, ask, length_figures, words_ahead_of
@@ -25,7 +26,6 @@ from .judges import Judge
 from .known_bad import write_known_bad
 from .responses import respond
 from .severe import severe_flips
-from .stats import bootstrap_mean
 
 BASE, FULL, KNOWN_BAD = "base", "fine-tuned", "known-bad"
 KNOWN_BAD_TOKENS = 64

@@ -1,0 +1,1 @@
+"""Empathy, judged: responses, verdicts, certificates, win rates, and the gate."""
