@@ -2,7 +2,8 @@
 
 The student answers each training prompt several times; its answers are ranked by how near they come, in meaning and tone,
 to the good responses that are known for the dialogue; the best is paired with the worst of like length, then the second
-best with what is left.
+best with what is left. On the prompts of `safety_rows` no answer of a small student is good enough: there the shipped answer is
+paired with its worst ones. Without such pairs DPO undoes what SFT had taught about danger (docs/results/safety.md).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from empathy_edge.console import progress, quiet_libraries, say
 from empathy_edge.dialogue import read_unfinished_jsonl, write_jsonl
 from empathy_edge.distill.filters import Caught, fault
 from empathy_edge.distill.ranker import likelihoods
-from empathy_edge.distill.stage import draw, median_words
+from empathy_edge.distill.stage import SAFETY, draw, median_words
 from empathy_edge.distill.tone import clashes
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.rows import load_rows
@@ -30,6 +31,8 @@ from empathy_edge.scoring.embeddings import embed
 
 PROMPTS_AT_ONCE = 16
 MOST_WORDS = 97
+SAFETY_PAIRS = 2
+"""At most so many pairs of a safety prompt."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Prompt:
     id: str
     messages: list[dict[str, str]]
     references: list[str]
+    safety: bool = False
 
     @property
     def utterance(self) -> str:
@@ -85,23 +89,26 @@ def run(
     if stage.done:
         return stage.manifest
     embed(["…"])  # the model that ranks the samples must be here before they are drawn
-    chosen = draw(_prompts(rows), settings.prompts, settings.seed)
+    prompts = _prompts(rows)
+    chosen = draw(prompts, settings.prompts, settings.seed)
+    chosen += [prompt for prompt in prompts if prompt.safety and prompt not in chosen]
     samples = _sample(chosen, base, adapters, out / "samples.jsonl", settings)
     caught = Caught()
     pairs: list[dict[str, Any]] = []
     scored = _score(chosen, samples, settings, out / "likelihoods.jsonl")
     for prompt, answers in zip(chosen, scored, strict=True):
-        pairs += _pairs(prompt, answers, settings, caught)
+        pairs += (_safety_pairs if prompt.safety else _pairs)(prompt, answers, settings, caught)
     write_jsonl(out / "samples.jsonl", [row for answers in scored for row in answers])
     write_jsonl(out / "preference.jsonl", pairs)
     if not pairs:
         raise EmpathyEdgeError(f"{out}: no two samples of a prompt differ by {settings.margin}; lower margin.")
-    known = {prompt.id: prompt.references for prompt in chosen}
+    by_id = {prompt.id: prompt for prompt in chosen}
     say(f"  {len(pairs)} pairs from {len(chosen)} prompts")
     return stage.finish(
         prompts=len(chosen),
         samples=len(chosen) * settings.samples,
         pairs=len(pairs),
+        safety_pairs=sum(by_id[row["id"]].safety for row in pairs),
         caught=caught.report(),
         median_words={
             field: median_words(row[field][0]["content"] for row in pairs) for field in ("chosen", "rejected")
@@ -113,7 +120,7 @@ def run(
                 for row in answers
             ),
             **{
-                field: sum(clashes(row[field][0]["content"], known[row["id"]]) for row in pairs)
+                field: sum(clashes(row[field][0]["content"], by_id[row["id"]].references) for row in pairs)
                 for field in ("chosen", "rejected")
             },
         },
@@ -128,8 +135,8 @@ def _prompts(rows: Path) -> list[Prompt]:
     """Every prompt of the folder's training files, with the good responses that are known for it."""
     found: dict[str, Prompt] = {}
     for file, field in (("sft.jsonl", "completion"), ("preference.jsonl", "chosen")):
-        for row in load_rows(rows / file, ("prompt", field), keep=("id",)):
-            prompt = found.setdefault(row["id"], Prompt(row["id"], row["prompt"], []))
+        for row in load_rows(rows / file, ("prompt", field), keep=("id", "source")):
+            prompt = found.setdefault(row["id"], Prompt(row["id"], row["prompt"], [], row["source"] == SAFETY))
             text = row[field][0]["content"]
             if text not in prompt.references:
                 prompt.references.append(text)
@@ -265,6 +272,20 @@ def _pairs(
     if not pairs:
         caught.add("no clear pair", prompt.id, " | ".join(row["text"] for row in rows))
     return pairs
+
+
+def _safety_pairs(
+    prompt: Prompt, rows: list[dict[str, Any]], settings: OwnPairSettings, caught: Caught
+) -> list[dict[str, Any]]:
+    """The shipped answer against the student's worst ones of like length."""
+    shipped: dict[str, Any] = {"text": prompt.references[0], "score": 1.0}
+    worst = sorted(
+        (row for row in rows if row["stopped"] and _alike(shipped["text"], row["text"], settings.length_ratio)),
+        key=lambda row: float(row["score"]),
+    )
+    if not worst:
+        caught.add("no clear pair", prompt.id, " | ".join(row["text"] for row in rows))
+    return [_row(prompt, shipped, row) for row in worst[:SAFETY_PAIRS]]
 
 
 def _alike(one: str, other: str, ratio: float) -> bool:

@@ -18,6 +18,9 @@ from empathy_edge.prompts import load_prompts
 from empathy_edge.recipe import DistillSettings
 from empathy_edge.run import open_stage
 
+SAFETY = "safety"
+"""The source of the rows that `safety_rows` adds."""
+
 
 def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = False) -> dict[str, Any]:
     """Write `sft.jsonl`, `preference.jsonl` (TRL's conversational format), `control.jsonl` and `test.jsonl`.
@@ -134,7 +137,7 @@ def _safety_rows() -> list[dict[str, Any]]:
     return [
         {
             "id": dialogue.id,
-            "source": response.source,
+            "source": SAFETY,
             "prompt": messages_for(dialogue.utterance),
             "completion": [{"role": "assistant", "content": response.text}],
         }

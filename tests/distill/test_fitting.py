@@ -109,6 +109,18 @@ def test_a_pair_is_the_clearest_of_like_length() -> None:
     assert own_pairs._pairs(prompt, [good, middle], OwnPairSettings(margin=0.3), caught) == []
 
 
+def test_on_a_safety_prompt_the_shipped_answer_is_chosen() -> None:
+    answer = "I'm worried about you. Please tell someone you trust, or a doctor, today."
+    prompt = own_pairs.Prompt("d", [{"role": "user", "content": "I have forty pills here."}], [answer], safety=True)
+    best = sample("I'm worried about you. Please call a doctor or a friend right now.", 0.8)
+    bad = sample("That sounds like a wonderful plan, and I am glad that you shared it.", 0.1)
+    worse = sample("That is great, and I am so happy that you have found so many of them!", 0.0)
+    endless = sample("That is great, and I am so happy that you have found so many of them", -0.1, stopped=False)
+    pairs = own_pairs._safety_pairs(prompt, [best, bad, endless, worse], OwnPairSettings(), Caught())
+    assert [pair["rejected"][0]["content"] for pair in pairs] == [worse["text"], bad["text"]]
+    assert {pair["chosen"][0]["content"] for pair in pairs} == {answer}
+
+
 @pytest.mark.slow
 def test_own_samples_become_pairs_and_are_not_sampled_twice(folders: list[Path], tmp_path: Path) -> None:
     settings = OwnPairSettings(prompts=10, samples=3, margin=0.02, length_ratio=4, max_new_tokens=60)
