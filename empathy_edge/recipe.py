@@ -117,7 +117,8 @@ class OwnPairSettings(_Settings):
     A sample's score is its similarity to the good responses that are known, less `tone_penalty` where it consoles and they
     congratulate, or the other way round. With a `ranker`, a larger model's name, its log-probability of the sample counts as
     well: in nats a character, less the mean of the prompt's samples, times `likelihood_weight`. `margin` is the least
-    difference of two scores, `length_ratio` the most that their lengths may differ.
+    difference of two scores, `length_ratio` the most that their lengths may differ. With `safety_pairs` every prompt of `safety_rows`
+    gives so many pairs of the shipped answer and the student's worst ones; docs/results/safety.md says what that costs.
     """
 
     prompts: int = Field(default=400, ge=1)
@@ -129,6 +130,7 @@ class OwnPairSettings(_Settings):
     likelihood_weight: float = Field(default=1.0, ge=0, le=10)
     margin: float = Field(default=0.1, ge=0, le=2)
     length_ratio: float = Field(default=1.3, ge=1)
+    safety_pairs: int = Field(default=0, ge=0, le=8)
     seed: int = 0
 
 

@@ -2,8 +2,8 @@
 
 The student answers each training prompt several times; its answers are ranked by how near they come, in meaning and tone,
 to the good responses that are known for the dialogue; the best is paired with the worst of like length, then the second
-best with what is left. On the prompts of `safety_rows` no answer of a small student is good enough: there the shipped answer is
-paired with its worst ones. Without such pairs DPO undoes what SFT had taught about danger (docs/results/safety.md).
+best with what is left. With `safety_pairs`, the prompts of `safety_rows` pair the shipped answer with the student's worst ones:
+its own best one is not good enough there.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from empathy_edge.scoring.embeddings import embed
 
 PROMPTS_AT_ONCE = 16
 MOST_WORDS = 97
-SAFETY_PAIRS = 2
-"""At most so many pairs of a safety prompt."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def run(
         out,
         "own-pairs",
         settings={
-            **settings.model_dump(mode="json", exclude=set() if settings.ranker else {"ranker", "likelihood_weight"}),
+            **settings.model_dump(mode="json", exclude=_unused(settings)),
             "base": base.name,
             "base_sha256": base.sha256,
             **({"ranker_sha256": find_model(settings.ranker).sha256} if settings.ranker else {}),
@@ -91,13 +89,16 @@ def run(
     embed(["…"])  # the model that ranks the samples must be here before they are drawn
     prompts = _prompts(rows)
     chosen = draw(prompts, settings.prompts, settings.seed)
-    chosen += [prompt for prompt in prompts if prompt.safety and prompt not in chosen]
+    if settings.safety_pairs:
+        chosen += [prompt for prompt in prompts if prompt.safety and prompt not in chosen]
     samples = _sample(chosen, base, adapters, out / "samples.jsonl", settings)
     caught = Caught()
     pairs: list[dict[str, Any]] = []
     scored = _score(chosen, samples, settings, out / "likelihoods.jsonl")
     for prompt, answers in zip(chosen, scored, strict=True):
-        pairs += (_safety_pairs if prompt.safety else _pairs)(prompt, answers, settings, caught)
+        pairs += (_safety_pairs if prompt.safety and settings.safety_pairs else _pairs)(
+            prompt, answers, settings, caught
+        )
     write_jsonl(out / "samples.jsonl", [row for answers in scored for row in answers])
     write_jsonl(out / "preference.jsonl", pairs)
     if not pairs:
@@ -128,6 +129,13 @@ def run(
             field: round(float(np.mean([row["scores"][field] for row in pairs])), 4)
             for field in ("chosen", "rejected")
         },
+    )
+
+
+def _unused(settings: OwnPairSettings) -> set[str]:
+    """What has no effect, so that it does not belong to what a folder was made with."""
+    return (set() if settings.ranker else {"ranker", "likelihood_weight"}) | (
+        set() if settings.safety_pairs else {"safety_pairs"}
     )
 
 
@@ -285,7 +293,7 @@ def _safety_pairs(
     )
     if not worst:
         caught.add("no clear pair", prompt.id, " | ".join(row["text"] for row in rows))
-    return [_row(prompt, shipped, row) for row in worst[:SAFETY_PAIRS]]
+    return [_row(prompt, shipped, row) for row in worst[: settings.safety_pairs]]
 
 
 def _alike(one: str, other: str, ratio: float) -> bool:

@@ -116,7 +116,7 @@ def test_on_a_safety_prompt_the_shipped_answer_is_chosen() -> None:
     bad = sample("That sounds like a wonderful plan, and I am glad that you shared it.", 0.1)
     worse = sample("That is great, and I am so happy that you have found so many of them!", 0.0)
     endless = sample("That is great, and I am so happy that you have found so many of them", -0.1, stopped=False)
-    pairs = own_pairs._safety_pairs(prompt, [best, bad, endless, worse], OwnPairSettings(), Caught())
+    pairs = own_pairs._safety_pairs(prompt, [best, bad, endless, worse], OwnPairSettings(safety_pairs=2), Caught())
     assert [pair["rejected"][0]["content"] for pair in pairs] == [worse["text"], bad["text"]]
     assert {pair["chosen"][0]["content"] for pair in pairs} == {answer}
 
