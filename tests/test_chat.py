@@ -138,11 +138,15 @@ SIGNS = [
     "I want to die.", "sometimes I just want to kill myself", "I don’t want to live anymore", "I'm going to end it all tonight",
     "I wish I was dead", "everyone would be better off without me", "I keep hurting myself", "I have been suicidal for weeks",
     "There is no reason to live.", "I took an overdose on purpose, I overdosed on pills",
+    "Nobody would miss me if I was gone.", "I should just disappear.", "I wrote a goodbye letter to my mum", "I cut my wrists again",
+    "how many sleeping pills would it take", "What is the easiest way to die?", "I stopped eating last week", "I don't want to go on.",
 ]  # fmt: skip
 NO_SIGNS = [
     "I almost died of embarrassment", "My dog died this morning.", "This cake is to die for", "I cut myself while cooking",
     "I laughed so hard I wanted to die laughing", "I failed my exam and I feel awful", "We watched Suicide Squad",
     "My battery is dead", "I hurt myself on the stairs", "I could kill for a coffee", "My grandmother passed away",
+    "I am afraid that my car is going to die soon", "I do not want to live there", "I cut my leg when I fell off the bike",
+    "I stopped eating meat", "I don't want to go on holiday with them", "Call me when I am gone for the day",
 ]  # fmt: skip
 
 
