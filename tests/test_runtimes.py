@@ -8,6 +8,7 @@ import pytest
 from empathy_edge.chat_format import messages_for
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
+from empathy_edge.scoring.asked import read_factors, schema_of
 
 
 @pytest.fixture(params=["torch", "gguf-f16", "onnx-int4", "onnx-portable-int8"])
@@ -82,3 +83,14 @@ def test_log_probabilities_of_an_answer(tiny_model: Path, exported: Path) -> Non
     assert llama.reused >= len(prompt) - 1
     long = [*prompt, *([300] * 100)]
     assert len(llama.log_probs(long, 1)) == len(long) - 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_llama_cpp_holds_even_an_untaught_model_to_a_schema(exported: Path, temperature: float) -> None:
+    factors = ("warmth in tone", "clarity")
+    opened = open_runtime(exported / "gguf-f16", context=256)
+    said = {"max_new_tokens": 80, "temperature": temperature, "seed": 3}
+    assert read_factors(opened.reply(messages_for("Rate this"), **said).text, factors) is None
+    held = opened.reply(messages_for("Rate this"), schema=schema_of(factors), **said)
+    assert read_factors(held.text, factors) is not None, held.text
+    opened.close()

@@ -112,6 +112,7 @@ class BatchTeacher:
                         "temperature": self._waiting[key][0].temperature,
                         "max_tokens": self._waiting[key][0].max_tokens,
                         "seed": self._waiting[key][0].sample,
+                        **self._waiting[key][0].structured_output,
                     },
                 }
             )

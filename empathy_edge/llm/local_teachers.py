@@ -34,6 +34,7 @@ class LocalTeacher:
                 max_new_tokens=request.max_tokens,
                 temperature=request.temperature,
                 seed=request.sample,
+                schema=request.schema,
             )
             return Answer(reply.text, reply.prompt_tokens, len(reply.token_ids), 0.0)
 

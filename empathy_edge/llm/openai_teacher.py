@@ -9,6 +9,7 @@ import random
 import re
 from typing import TYPE_CHECKING
 
+from empathy_edge.console import say
 from empathy_edge.errors import PrerequisiteError, require_extra
 from empathy_edge.llm.budget import Price, cost_usd
 from empathy_edge.llm.records import Answer, Request, TeacherError
@@ -60,6 +61,7 @@ class OpenAITeacher:
         self.model, self.parallel, self.tries, self._price = model, parallel, tries, price
         # The client's own retries are off: ours also cover answers that are broken, and count every try.
         self._client = open_client(base_url, timeout_s=timeout_s, max_retries=0)
+        self._structured = True
         import openai
 
         self._openai = openai
@@ -87,6 +89,7 @@ class OpenAITeacher:
                 temperature=request.temperature,
                 max_tokens=request.max_tokens,
                 seed=request.sample,
+                **(request.structured_output if self._structured else {}),
                 extra_headers={"Idempotency-Key": key},
             )
         except (openai.RateLimitError, openai.InternalServerError, openai.ConflictError) as error:
@@ -97,6 +100,12 @@ class OpenAITeacher:
             raise PrerequisiteError(
                 f"The endpoint refused the key in {KEY_VARIABLE}.", "Set a valid key in the environment."
             ) from None
+        except openai.BadRequestError as error:
+            if not request.schema or not self._structured:
+                raise TeacherError(f"HTTP 400: {_short(error.message)}") from None
+            self._structured = False  # the reader of the answer checks it all the same
+            say(f"  The endpoint refuses structured output ({_short(error.message)}); asked without.")
+            raise _Again("HTTP 400", 0.0) from None
         except openai.APIStatusError as error:
             raise TeacherError(f"HTTP {error.status_code}: {_short(error.message)}") from None
         served = getattr(completion, "model", None)

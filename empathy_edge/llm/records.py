@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from empathy_edge.chat_format import Message
 from empathy_edge.run import sha256_json
@@ -14,7 +15,8 @@ class Request:
     """One call: the messages and everything else that decides the answer.
 
     `purpose` says what it is for (dialogue, method, strategy, step); the file teacher finds answers by it, and it is not
-    part of the key.
+    part of the key. `schema` is the JSON schema that the answer must have, as text; empty for free text. Not every teacher can hold an
+    answer to it: who reads the answer checks it.
     """
 
     messages: tuple[Message, ...]
@@ -22,11 +24,22 @@ class Request:
     max_tokens: int = 256
     sample: int = 0
     purpose: str = ""
+    schema: str = ""
 
     def key(self, model: str) -> str:
         """The ledger's key: the hash of model, messages, parameters and sample index."""
-        parameters = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        parameters: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        if self.schema:
+            parameters["schema"] = self.schema
         return sha256_json([model, list(self.messages), parameters, self.sample])
+
+    @property
+    def structured_output(self) -> dict[str, Any]:
+        """What `chat/completions` is given besides, so that the answer has the schema; empty for free text."""
+        if not self.schema:
+            return {}
+        answer = {"name": "answer", "strict": True, "schema": json.loads(self.schema)}
+        return {"response_format": {"type": "json_schema", "json_schema": answer}}
 
 
 @dataclass(frozen=True)

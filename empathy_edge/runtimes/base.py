@@ -79,6 +79,12 @@ class Runtime(ABC):
     ) -> Iterator[int]:
         """New tokens after `ids`, one at a time."""
 
+    def tokens_of_schema(
+        self, ids: Sequence[int], schema: str, temperature: float, seed: int, most: int
+    ) -> Iterator[int]:
+        """As `tokens`, held to a JSON schema where the runtime can do that; this one cannot."""
+        return self.tokens(ids, temperature, seed, most, False)
+
     @abstractmethod
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """The logits after each of `ids`, float32 [len(ids), vocabulary]."""
@@ -114,6 +120,7 @@ class Runtime(ABC):
         temperature: float = 0.0,
         seed: int = 0,
         ignore_stop: bool = False,
+        schema: str = "",
     ) -> Iterator[str | Reply]:
         """Speak: yields pieces of text as they come, and last the Reply.
 
@@ -123,6 +130,7 @@ class Runtime(ABC):
             temperature: 0 takes the likeliest token each time.
             seed: for sampling.
             ignore_stop: go on past stop tokens, for benchmarks of a fixed length.
+            schema: a JSON schema that the text must have; only llama.cpp holds a model to it.
 
         Raises:
             EmpathyEdgeError: the prompt does not fit into the context window.
@@ -141,7 +149,12 @@ class Runtime(ABC):
         new: list[int] = []
         times: list[float] = []
         finish: Literal["stop", "length"] = "length"
-        for token in self.tokens(ids, temperature, seed, most, ignore_stop):
+        tokens = (
+            self.tokens_of_schema(ids, schema, temperature, seed, most)
+            if schema
+            else self.tokens(ids, temperature, seed, most, ignore_stop)
+        )
+        for token in tokens:
             times.append(time.perf_counter() - start)
             if token in self.stop_ids and not ignore_stop:
                 finish = "stop"

@@ -96,7 +96,25 @@ class LlamaCppRuntime(Runtime):
                 token = int(self._last_logits().argmax())
                 yield token
                 self._decode([token])
-        sampler = self._sampler(temperature, seed)
+        yield from self._sample(self._sampler(temperature, seed))
+
+    def tokens_of_schema(
+        self, ids: Sequence[int], schema: str, temperature: float, seed: int, most: int
+    ) -> Iterator[int]:
+        from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+        lib = self._llama_cpp
+        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        vocabulary = lib.llama_model_get_vocab(self._llama.model)
+        grammar = json_schema_to_gbnf(schema).encode()
+        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_grammar(vocabulary, grammar, b"root"))
+        last = self._sampler(temperature, seed) if temperature > 0 else lib.llama_sampler_init_greedy()
+        lib.llama_sampler_chain_add(chain, last)
+        self._read_prompt(ids)
+        yield from self._sample(chain)
+
+    def _sample(self, sampler: ctypes.c_void_p) -> Iterator[int]:
+        """Tokens from a sampler, which is freed at the end."""
         try:
             while True:
                 token = self._llama_cpp.llama_sampler_sample(sampler, self._llama.ctx, -1)

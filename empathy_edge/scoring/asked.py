@@ -102,6 +102,7 @@ def subfactors(
             lambda row: _messages(row, "explicit", factors=", ".join(factors)),
             256,
             lambda text: read_factors(text, factors),
+            schema_of(factors),
         )
     )
     rows = [
@@ -130,7 +131,9 @@ def _messages(row: Any, prompt: str, **slots: str) -> tuple[Message, ...]:
     )
 
 
-async def _ask_all(chosen: pd.DataFrame, asker: Asker, messages: Any, tokens: int, read: Any) -> list[Any]:
+async def _ask_all(
+    chosen: pd.DataFrame, asker: Asker, messages: Any, tokens: int, read: Any, schema: str = ""
+) -> list[Any]:
     """Each row's answer as `read` reads it, None where it cannot after some tries."""
     with progress() as bar:
         task = bar.add_task("asking", total=len(chosen), note="")
@@ -138,7 +141,8 @@ async def _ask_all(chosen: pd.DataFrame, asker: Asker, messages: Any, tokens: in
         async def one(row: Any) -> Any:
             found = None
             for sample in range(TRIES):
-                request = Request(messages(row), 0.0 if sample == 0 else 0.7, tokens, sample, row.unified_dialog_id)
+                temperature = 0.0 if sample == 0 else 0.7
+                request = Request(messages(row), temperature, tokens, sample, row.unified_dialog_id, schema)
                 try:
                     found = read((await asker.ask(request)).text)
                 except TeacherError:
@@ -162,6 +166,15 @@ def read_rating(text: str) -> int | None:
     """1, 2 or 3 from an answer that is one digit, and nothing that needs interpretation."""
     match = re.fullmatch(r"[\s\"'*(]*([123])[\s\"'*).]*", text)
     return int(match[1]) if match else None
+
+
+def schema_of(factors: tuple[str, ...]) -> str:
+    """The JSON schema of an answer that `read_factors` reads: structured output, for teachers that can."""
+    scores = {"type": "integer", "enum": list(range(1, 11))}
+    properties = dict.fromkeys(factors, scores)
+    return json.dumps(
+        {"type": "object", "properties": properties, "required": list(factors), "additionalProperties": False}
+    )
 
 
 def read_factors(text: str, factors: tuple[str, ...]) -> dict[str, float] | None:

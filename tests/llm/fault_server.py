@@ -27,13 +27,16 @@ class FaultServer:
         served_model: str | None = None,
         seed: int = 0,
         answer: Callable[[str], str] | None = None,
+        structured: bool = True,
     ) -> None:
         self.paid: dict[str, dict[str, int]] = {}
         self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
         self.requests = 0
         self.too_early = 0
         self.keys_seen: set[str] = set()
+        self.formats: list[dict[str, Any] | None] = []
         self._fault_rate, self._served_model, self._answer = fault_rate, served_model, answer
+        self._structured = structured
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._not_before: dict[str, float] = {}
@@ -66,6 +69,7 @@ class FaultServer:
         key = handler.headers["Idempotency-Key"]
         with self._lock:
             self.requests += 1
+            self.formats.append(body.get("response_format"))
             self.keys_seen.add(handler.headers.get("Authorization", ""))
             if time.monotonic() < self._not_before.pop(key, 0.0):
                 self.too_early += 1
@@ -96,6 +100,8 @@ class FaultServer:
             return _send(handler, 200, json.dumps({"id": "x", "object": "chat.completion", "choices": []}).encode())
         if fault == "timeout":
             time.sleep(2.5)
+        if body.get("response_format") and not self._structured:
+            return _send(handler, 400, b'{"error": {"message": "response_format is not known here"}}')
         said = body["messages"][-1]["content"]
         words = hashlib.sha256(said.encode()).hexdigest()
         text = (
