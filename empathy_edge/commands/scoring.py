@@ -27,10 +27,20 @@ def _embedding_option() -> Any:
     )
 
 
-def _certifiable_option() -> Any:
-    return click.option(
-        "--certifiable", is_flag=True, help="Leave out a fifth of the dialogues, on which `certify` can test it."
-    )
+def _unseen_options(command: Any) -> Any:
+    """What the scorer must not see."""
+    for option in (
+        click.option(
+            "--leave-out",
+            type=path_type(),
+            help="Leave out the dialogues of this file, a run's test split: there the scorer may judge, and `certify` test it.",
+        ),
+        click.option(
+            "--certifiable", is_flag=True, help="Leave out a fifth of the dialogues, on which `certify` can test it."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @score.command(epilog=EXAMPLES + "  empathy-edge score study rated_responses_miti.csv --out study")
@@ -53,16 +63,21 @@ def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update
 @click.argument("data", type=path_type())
 @_embedding_option()
 @click.option("--out", required=True, type=path_type(), help="The file to write, JSON.")
-@_certifiable_option()
+@_unseen_options
 @click.option("--update", is_flag=True, help="Replace the file if there is one.")
-def train_scorer(data: Path, embedding: str, out: Path, certifiable: bool, update: bool) -> None:
+def train_scorer(
+    data: Path, embedding: str, out: Path, leave_out: Path | None, certifiable: bool, update: bool
+) -> None:
     """Train a scorer on the rated responses in DATA and measure it on dialogues that it did not see."""
     from empathy_edge.scoring.scorer import train
 
-    train(data=data, file=out, embedding=embedding, certifiable=certifiable, update=update)
+    train(data=data, file=out, embedding=embedding, certifiable=certifiable, unseen=leave_out, update=update)
 
 
-@score.command(epilog=EXAMPLES + "  empathy-edge score tune rated_responses_miti.csv --out scorer-lm")
+@score.command(
+    epilog=EXAMPLES + "  empathy-edge score tune rated_responses_miti.csv --out scorer-lm\n"
+    "  empathy-edge score tune rated_responses_miti.csv --leave-out rows/test.jsonl --out scorer-for-this-run"
+)
 @click.argument("data", type=path_type())
 @click.option("--base", default="smollm2-135m", show_default=True, help="The model to fine-tune.")
 @click.option("--epochs", default=3.0, show_default=True, type=click.FloatRange(0, 50, min_open=True))
@@ -72,7 +87,7 @@ def train_scorer(data: Path, embedding: str, out: Path, certifiable: bool, updat
     "--folds", default=5, show_default=True, type=click.IntRange(1, 5), help="Measure on so many of five folds."
 )
 @click.option("--paper-split", is_flag=True, help="Measure on the paper's own split as well: one more training.")
-@_certifiable_option()
+@_unseen_options
 @out_option()
 @update_option()
 def tune(
@@ -83,19 +98,22 @@ def tune(
     rank: int,
     folds: int,
     paper_split: bool,
+    leave_out: Path | None,
     certifiable: bool,
     out: Path,
     update: bool,
 ) -> None:
     """Fine-tune a small language model as a scorer on the rated responses in DATA, and measure and export it.
 
-    One training for each fold, and one on everything (with --certifiable none: the first fold's model is served); those that are done are
-    skipped when the same command is given again. OUT/scorer.json goes to `score rate`, `certify` and `winrate`, and needs no torch.
+    One training for each fold, and one on everything (with --certifiable none: the first fold's model is served; with --leave-out one training
+    in all, measured on what was left out); those that are done are skipped when the same command is given again. OUT/scorer.json goes to `score rate`, `certify` and `winrate`, and needs no torch.
     """
     from empathy_edge.models import checkpoint_of
     from empathy_edge.recipe import TrainSettings
     from empathy_edge.scoring.tuned import train
 
+    if leave_out and certifiable:
+        raise click.UsageError("--certifiable and --leave-out are two ways to the same; give one of them.")
     settings = TrainSettings(
         epochs=epochs, learning_rate=rate, lora_rank=rank, lora_alpha=2 * rank, save_every_steps=40
     )
@@ -106,6 +124,7 @@ def tune(
         settings=settings,
         folds=folds,
         certifiable=certifiable,
+        unseen=leave_out,
         on_paper_split=paper_split,
         update=update,
     )

@@ -12,7 +12,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
+from empathy_edge.dialogue import read_dialogues
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.leakage import leaked_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,6 +111,27 @@ def balanced(rated: pd.DataFrame) -> pd.DataFrame:
     chosen = pd.concat(drawn).sample(frac=1, random_state=42).reset_index(drop=True)
     chosen["unified_dialog_id"] = chosen["dialog_id"] + "_type:" + chosen["type"]
     return chosen
+
+
+def leave_out(chosen: pd.DataFrame, dialogues: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the rows to train on, and of those whose dialogue, or nearly the same words, is in the file `dialogues`.
+
+    Raises:
+        EmpathyEdgeError: nothing would be left out, or nothing left.
+    """
+    test = [(item.id, item.utterance) for item in read_dialogues(dialogues)]
+    out = chosen["dialog_id"].isin(
+        set(leaked_ids(zip(chosen["dialog_id"], chosen["speaker_uttr"], strict=True), test))
+    )
+    if not out.any():
+        raise EmpathyEdgeError(
+            f"{dialogues}: none of the rated responses is to one of its {len(test)} dialogues; leave --leave-out away."
+        )
+    if out.all():
+        raise EmpathyEdgeError(
+            f"{dialogues}: has the dialogues of all {len(chosen)} rated responses; none is left to train on."
+        )
+    return np.flatnonzero(~out), np.flatnonzero(out)
 
 
 def is_the_papers(chosen: pd.DataFrame) -> bool:

@@ -18,7 +18,7 @@ from empathy_edge.run import read_json, sha256_file, sha256_json, write_json
 from empathy_edge.scoring.classifiers import RATINGS, classifiers
 from empathy_edge.scoring.embeddings import embed
 from empathy_edge.scoring.features import Block, Embedded, Form, Nearness, Words
-from empathy_edge.scoring.rated import balanced, read_rated
+from empathy_edge.scoring.rated import balanced, leave_out, read_rated
 from empathy_edge.scoring.study import SEED, evaluate, grouped_folds
 
 if TYPE_CHECKING:
@@ -92,10 +92,18 @@ class Scorer(Measured):
         return chances / chances.sum(1, keepdims=True), reasons
 
 
-def train(*, data: Path, file: Path, embedding: str, certifiable: bool = False, update: bool = False) -> Scorer:
+def train(
+    *,
+    data: Path,
+    file: Path,
+    embedding: str,
+    certifiable: bool = False,
+    unseen: Path | None = None,
+    update: bool = False,
+) -> Scorer:
     """Train a scorer on a CSV of rated responses, measure it on folds grouped by dialogue, and write it to `file`.
 
-    A `certifiable` one has not seen a fifth of the dialogues, on which `certify` can test it.
+    A `certifiable` one has not seen a fifth of the dialogues, on which `certify` can test it; nor any of the file `unseen`.
 
     Raises:
         EmpathyEdgeError: `file` exists and is not to be replaced.
@@ -106,6 +114,8 @@ def train(*, data: Path, file: Path, embedding: str, certifiable: bool = False, 
     chosen = balanced(read_rated(data))
     texts = cache(lambda: Embedded(chosen, embedding))
     figures = evaluate(chosen, FEATURES, CLASSIFIER, texts, {})
+    if unseen:
+        chosen = chosen.iloc[leave_out(chosen, unseen)[0]].reset_index(drop=True)
     if certifiable:
         chosen = chosen.iloc[next(grouped_folds(chosen, 0))[0]].reset_index(drop=True)
     words = Words()

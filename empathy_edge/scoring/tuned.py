@@ -20,7 +20,7 @@ from empathy_edge.prompts import load_prompts
 from empathy_edge.recipe import TrainSettings, export_settings
 from empathy_edge.run import read_json, sha256_file, write_json
 from empathy_edge.scoring.classifiers import RATINGS
-from empathy_edge.scoring.rated import balanced, read_rated
+from empathy_edge.scoring.rated import balanced, leave_out, read_rated
 from empathy_edge.scoring.scorer import FORMAT_TUNED, Measured, describe, expected, short_hash
 from empathy_edge.scoring.study import grouped_folds, measured, paper_split
 
@@ -36,6 +36,7 @@ ARTIFACT = "gguf-q8_0"
 
 CONTEXT = 2048
 MOST_REASONS = 6
+UNSEEN = "left-out"
 
 
 class TunedScorer(Measured):
@@ -57,6 +58,7 @@ class TunedScorer(Measured):
         super().__init__(content)
         self._runtime = open_runtime(str(artifact), threads=default_threads(), context=CONTEXT)
         self._tokens = [self._runtime.tokenize(str(rating))[0] for rating in RATINGS]
+        self._rated: dict[tuple[str, str, str], np.ndarray] = {}
 
     def chances(self, rows: pd.DataFrame) -> np.ndarray:
         """Probabilities of 1, 2, 3, float64 [rows, 3], of responses (columns situation, speaker_uttr, response)."""
@@ -74,7 +76,13 @@ class TunedScorer(Measured):
         return chances, reasons
 
     def _chances(self, row: Any, response: str) -> np.ndarray:
-        ids = self._runtime.encode(messages(row.situation, row.speaker_uttr, response))
+        asked = (row.situation, row.speaker_uttr, response)
+        if asked not in self._rated:
+            self._rated[asked] = self._rate(*asked)
+        return self._rated[asked]
+
+    def _rate(self, situation: str, utterance: str, response: str) -> np.ndarray:
+        ids = self._runtime.encode(messages(situation, utterance, response))
         if len(ids) >= CONTEXT:
             raise EmpathyEdgeError(f"A response of {len(response.split())} words is too long for the scorer.")
         logits = self._runtime.next_logits(ids)[self._tokens].astype(float)
@@ -122,6 +130,7 @@ def train(
     settings: TrainSettings,
     folds: int,
     certifiable: bool = False,
+    unseen: Path | None = None,
     on_paper_split: bool = False,
     update: bool = False,
 ) -> TunedScorer:
@@ -135,6 +144,7 @@ def train(
         folds: on how many of the five folds grouped by dialogue it is measured, each a training of its own.
         certifiable: serve the first fold's model, which has not seen a fifth of the dialogues, on which `certify` can test it;
             else one that is trained on everything.
+        unseen: dialogues that it must not see, a run's test split: it is measured on the responses to them instead of on folds.
         on_paper_split: measure it on the paper's own split as well, with one more training.
         update: train again where data or settings changed.
     """
@@ -142,16 +152,23 @@ def train(
     chosen = balanced(read_rated(data))
     splits = {
         **({"paper-split": paper_split(chosen)} if on_paper_split else {}),
-        **{f"fold-{number}": fold for number, fold in enumerate(grouped_folds(chosen, 0), 1) if number <= folds},
+        **(
+            {UNSEEN: leave_out(chosen, unseen)}
+            if unseen
+            else {
+                f"fold-{number}": fold for number, fold in enumerate(grouped_folds(chosen, 0), 1) if number <= folds
+            }
+        ),
     }
     found = {}
     for name, (inside, outside) in splits.items():
         adapter = _tune(chosen.iloc[inside], base, out / name, settings, update)
         found[name] = _held_out_chances(chosen.iloc[outside], base, adapter, out / name / "held-out.json", name)
     figures = measured(chosen, splits, found)
-    say(f"On dialogues not seen ({folds} of 5 folds): {describe(figures)}.")
-    folder = out / ("fold-1" if certifiable else "all")
-    rows = chosen.iloc[splits["fold-1"][0]] if certifiable else chosen
+    measured_on = f"those of {unseen.name}" if unseen else f"{folds} of 5 folds"
+    say(f"On dialogues not seen ({measured_on}): {describe(figures)}.")
+    name = UNSEEN if unseen else "fold-1" if certifiable else "all"
+    folder, rows = out / name, chosen.iloc[splits[name][0]] if name in splits else chosen
     model = _export(base, _tune(rows, base, folder, settings, update), folder, update)
     artifact = read_json(model / "manifest.json")["artifact"]
     content = {

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from empathy_edge.bench.judging.judges import ScorerJudge
 from empathy_edge.bench.judging.severe import severe_flips
+from empathy_edge.bench.judging.winrate import opened
 
 from empathy_edge.dialogue import Dialogue, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
@@ -17,9 +19,11 @@ from empathy_edge.scoring.classifiers import Ordinal, classifiers, with_selectio
 from empathy_edge.scoring.embeddings import embed
 from empathy_edge.scoring.features import Miti
 from empathy_edge.scoring.rated import PAPER_SHA256, balanced, codes_of, faults, is_the_papers, read_rated
-from tests.conftest import SHARED_DATA, assert_one_clear_error, run_command, write_rows
+from tests.conftest import SHARED_DATA, assert_one_clear_error, dialogue_row, run_command, write_rows
 from tests.llm.fault_server import FaultServer
 from tests.scoring.conftest import WARM
+
+EMBEDDING = "all-MiniLM-L6-v2"
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +99,7 @@ def test_features_are_selected_inside_the_training_rows(by: str) -> None:
 
 def test_a_scorer_is_the_same_after_its_file(rated_csv: Path, tmp_path: Path) -> None:
     file = tmp_path / "scorer.json"
-    made = scorer.train(data=rated_csv, file=file, embedding="all-MiniLM-L6-v2")
+    made = scorer.train(data=rated_csv, file=file, embedding=EMBEDDING)
     assert made.figures["grouped"]["mean"] > 70 and made.figures["order"]["mean"] > 90
     rows = read_rated(rated_csv).iloc[:12]
     chances, reasons = made.score(rows)
@@ -107,7 +111,7 @@ def test_a_scorer_is_the_same_after_its_file(rated_csv: Path, tmp_path: Path) ->
     values = [scorer.expected(made.score(row)[0])[0] for row in (cold, warm)]
     assert values[0] < 1.6 < 2.4 < values[1]
     with pytest.raises(EmpathyEdgeError, match="exists already"):
-        scorer.train(data=rated_csv, file=file, embedding="all-MiniLM-L6-v2")
+        scorer.train(data=rated_csv, file=file, embedding=EMBEDDING)
     content = json.loads(file.read_text())
     for change, message in (
         ({"format": "x"}, "no scorer of this version"),
@@ -188,6 +192,8 @@ def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -
         result = run_command("score", "subfactors", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url,
                              "--out", tmp_path / "factors.json", env=environment)  # fmt: skip
     assert result.returncode == 0, result.stderr
+    schemas = [given["json_schema"]["schema"] for given in server.formats if given]
+    assert len(schemas) == server.requests and all(set(one["required"]) == {*asked.SUBFACTORS[2]} for one in schemas)
     out = tmp_path / "study"
     result = run_command("score", "study", rated_csv, "--subfactors", tmp_path / "factors.json", "--out", out)
     assert result.returncode == 0, result.stderr
@@ -195,6 +201,17 @@ def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -
     assert rows["subfactors", "lr"]["grouped"]["mean"] > 60 > rows["source", "majority"]["grouped"]["mean"]
     assert rows["words", "lr"]["responses"] == rows["subfactors", "lr"]["responses"] and ("miti", "lr") not in rows
     assert "| words | lr |" in (out / "study.md").read_text()
+
+
+def test_an_endpoint_without_structured_output_is_asked_without(rated_csv: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+    answer = json.dumps(dict.fromkeys(asked.SUBFACTORS[1], 7))
+    with FaultServer(fault_rate=0.0, answer=lambda said: answer, structured=False) as server:
+        result = run_command("score", "subfactors", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url, "--version", "1",
+                             "--max-responses", "20", "--parallel", "1", "--out", tmp_path / "factors.json", env=environment)  # fmt: skip
+    assert result.returncode == 0 and "20 of 20 responses" in result.stderr, result.stderr
+    assert "refuses structured output" in result.stderr
+    assert server.requests == 21 and [given is not None for given in server.formats] == [True] + 20 * [False]
 
 
 @pytest.mark.parametrize(
@@ -268,21 +285,49 @@ def test_embeddings_of_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_severe_flips_are_found_and_bounded(rated_csv: Path, tmp_path: Path) -> None:
-    made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding="all-MiniLM-L6-v2")
+    made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding=EMBEDDING)
     said = [Dialogue(f"t{number}", "sad", "I lost it", "I lost it.", (), "test") for number in range(40)]
     warm, cold = "that must be so hard and I understand how you feel", "calm down whatever get over it and stop"
     full = [{"text": warm} for _ in said]
-    hurt = [{"text": cold if number < 10 else warm} for number in range(40)]
+    full[0] = {"text": cold}
+    hurt = [{"text": warm}] + [{"text": cold if number < 11 else warm} for number in range(1, 40)]
     found = severe_flips(made, said, {"full": full, "hurt": hurt, "same": full}, "full")
-    assert found["arms"]["hurt"]["fell"] == [f"t{number}" for number in range(10)]
+    assert found["arms"]["hurt"]["fell"] == [f"t{number}" for number in range(1, 11)]
+    assert found["arms"]["hurt"]["rose"] == 1 and found["arms"]["same"]["rose"] == 0
     assert found["arms"]["hurt"]["low"] == pytest.approx(0.142, abs=0.002), "Clopper and Pearson, 10 of 40"
     assert found["arms"]["same"]["fell"] == [] and found["arms"]["same"]["low"] == 0
     assert found["arms"]["same"]["high"] == pytest.approx(1 - 0.05 ** (1 / 40), abs=1e-3)
-    assert found["certified"] and found["scorer"] == scorer.FORMAT
+    assert found["scorer"] == scorer.FORMAT and not found["certified"]
+    assert found["doubts"] == ["only 23 pairs tell whether it orders a 3 above a 1 (needed: 40)"], (
+        "60 dialogues are few"
+    )
+
+
+def test_a_scorer_that_judges_and_counts_severe_flips_is_loaded_once(rated_csv: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "scorer.json", tmp_path / "other.json"
+    scorer.train(data=rated_csv, file=file, embedding=EMBEDDING)
+    other.write_bytes(file.read_bytes())
+    judge = ScorerJudge(file)
+    assert opened(tmp_path / "." / "scorer.json", judge) is judge.scorer
+    assert opened(other, judge) is not judge.scorer and opened(file, None) is not judge.scorer
+
+
+def test_a_scorer_leaves_out_a_runs_test_split(rated_csv: Path, tmp_path: Path) -> None:
+    def train(name: str, *test: dict[str, str]) -> scorer.Scorer:
+        left = write_rows(tmp_path / f"{name}.jsonl", *test)
+        return scorer.train(data=rated_csv, file=tmp_path / f"{name}-scorer.json", embedding=EMBEDDING, unseen=left)
+
+    otherwise = "Xylophones quarrel at noon in the old harbour."
+    made = train("one", dialogue_row(id="d1", utterance=otherwise))
+    assert not made.seen("d1") and made.seen("d2")
+    with pytest.raises(EmpathyEdgeError, match=r"nobody.jsonl: none of the rated responses"):
+        train("nobody", dialogue_row(id="nobody", utterance=otherwise))
+    with pytest.raises(EmpathyEdgeError, match="none is left to train on"):
+        train("same-words", dialogue_row(id="nobody", utterance="I lost it."))
 
 
 def test_a_certifiable_scorer_leaves_out_a_fifth_of_the_dialogues(rated_csv: Path, tmp_path: Path) -> None:
-    made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding="all-MiniLM-L6-v2", certifiable=True)
+    made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding=EMBEDDING, certifiable=True)
     names = set(balanced(read_rated(rated_csv))["dialog_id"])
     unseen = [name for name in names if not made.seen(name)]
     assert 0.15 < len(unseen) / len(names) < 0.25

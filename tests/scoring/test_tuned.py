@@ -16,6 +16,8 @@ from empathy_edge.scoring.rated import balanced, read_rated
 from empathy_edge.scoring.study import paper_split
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 
+OTHERWISE = "Where the rated responses say that it was lost, this says quite another thing."
+
 
 @pytest.fixture(scope="module")
 def folder(rated_csv: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -95,6 +97,27 @@ def test_a_certifiable_scorer_has_not_seen_a_fifth(
     trained = {row["id"].partition("_type:")[0] for row in read_jsonl(copy / "fold-1" / "rows" / "sft.jsonl")}
     assert unseen == names - trained and 0.1 < len(unseen) / len(names) < 0.3
     assert not any(scorer.load(folder / "scorer.json").seen(name) is False for name in names)
+
+
+def test_what_is_left_out_is_not_seen_and_measured(rated_csv: Path, tiny_model: Path, tmp_path: Path) -> None:
+    chosen = balanced(read_rated(rated_csv))
+    names = list(dict.fromkeys(chosen["dialog_id"]))[:20]
+    left = write_rows(tmp_path / "test.jsonl", *(dialogue_row(id=name, utterance=OTHERWISE) for name in names))
+    command = ["score", "tune", rated_csv, "--base", tiny_model, "--epochs", "1", "--leave-out", left]
+    result = run_command(*command, "--out", tmp_path / "lm")
+    assert result.returncode == 0, result.stderr
+    assert "On dialogues not seen (those of test.jsonl): accuracy" in result.stderr
+    served = scorer.load(tmp_path / "lm" / "scorer.json")
+    assert not any(served.seen(name) for name in names)
+    trained = {
+        row["id"].partition("_type:")[0] for row in read_jsonl(tmp_path / "lm" / "left-out" / "rows" / "sft.jsonl")
+    }
+    assert all(served.seen(name) for name in trained) and not trained & set(names)
+    held = json.loads((tmp_path / "lm" / "left-out" / "held-out.json").read_text())["probabilities"]
+    assert served.figures["grouped_responses"] == len(held) >= chosen["dialog_id"].isin(names).sum()
+    assert sorted(item.name for item in (tmp_path / "lm").iterdir()) == ["left-out", "scorer.json"], "one training"
+    wrong = run_command(*command, "--certifiable", "--out", tmp_path / "two")
+    assert_one_clear_error(wrong, 2, "--certifiable", "--leave-out")
 
 
 def test_another_model_beside_it_is_refused(folder: Path, tmp_path: Path) -> None:
