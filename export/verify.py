@@ -15,7 +15,7 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.dialogue import read_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.recipe import GateSettings
-from empathy_edge.run import open_stage, read_json, write_json
+from empathy_edge.run import MANIFEST, open_stage, read_json, write_json
 from empathy_edge.runtimes import Runtime, default_threads, open_runtime
 
 BOUNDS = {
@@ -57,7 +57,7 @@ def run(*, checkpoint: Path, artifacts: list[Path], out: Path, prompts: int, upd
     if not stage.done:
         rows = _compare(checkpoint, artifacts, prompts)
         write_json(out / "verify.json", rows)
-        stage.finish(artifacts=rows)
+        stage.finish(artifacts=rows, merge=_merge(checkpoint))
     rows = stage.manifest["results"]["artifacts"]
     stdout.print(
         table(
@@ -72,6 +72,14 @@ def run(*, checkpoint: Path, artifacts: list[Path], out: Path, prompts: int, upd
     if failed:
         raise VerdictFailed(f"{', '.join(failed)}: not the model that was exported; see {out / 'verify.json'}.")
     return stage.manifest
+
+
+def _merge(checkpoint: Path) -> dict[str, Any] | None:
+    """What the merge that made the checkpoint proved of itself; None for a checkpoint from elsewhere."""
+    file = checkpoint / MANIFEST
+    results = read_json(file).get("results", {}) if file.is_file() else {}
+    kept = ("merge_max_abs_logit_difference", "merge_positions")
+    return {key: results[key] for key in kept} if all(key in results for key in kept) else None
 
 
 def advice(rows: list[dict[str, Any]]) -> list[str]:

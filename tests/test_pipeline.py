@@ -45,6 +45,8 @@ def test_a_run_leaves_every_station(finished: Path) -> None:
     gate = json.loads((finished / "gate" / "gate.json").read_text())
     assert set(gate) == {"gguf-f16", "gguf-q8_0", "onnx-int4"}
     assert all(item["verdict"] != "PASS" for item in gate.values())  # its judge is not certified
+    assert set(gate["gguf-q8_0"]["points_lost"]) == {"conversion", "quantization"}
+    assert "Merge: logits differ from the adapter model's by at most" in (finished / "gate" / "gate.md").read_text()
     assert not list(finished.rglob("*.tmp")) and not list(finished.rglob(".unfinished.json"))
 
 

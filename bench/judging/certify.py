@@ -74,11 +74,7 @@ def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed:
     claim(out)
     found = {}
     for question in questions:
-        start = time.perf_counter()
-        rows, asked = ask(judge, question, spoken, better, worse, out)
-        seconds = time.perf_counter() - start
-        item = statistics(rows, better, worse, {dialogue.id: dialogue.emotion for dialogue in spoken})
-        item["seconds_per_verdict"] = round(seconds / asked, 3) if asked else None
+        rows, item = _asked(judge, question, spoken, better, worse, out)
         item["self_preference"] = self_preference(rows, better, worse, family)
         item["doubts"] = doubts(item)
         item["certified"] = not item["doubts"]
@@ -111,11 +107,7 @@ def run_beside_experts(
             raise EmpathyEdgeError(
                 f"{folder}: the experts told {len(dialogues)} pairs apart on {question}; needed: {FEWEST}."
             )
-        start = time.perf_counter()
-        rows, asked = ask(judge, question, dialogues, better, worse, out)
-        seconds = time.perf_counter() - start
-        item = statistics(rows, better, worse, dict.fromkeys(better, ""))
-        item["seconds_per_verdict"] = round(seconds / asked, 3) if asked else None
+        _, item = _asked(judge, question, dialogues, better, worse, out)
         item["experts_own"] = experts_own(exchanges, question)
         item["longer_wins"] = {
             **item["longer_wins"],
@@ -129,6 +121,21 @@ def run_beside_experts(
     write_json(out / "certificate.json", certificate)
     show(certificate)
     return certificate
+
+
+def _asked(
+    judge: Judge, question: str, dialogues: list[Dialogue], better: dict[str, Any], worse: dict[str, Any], out: Path
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The verdicts on one question; and their statistics with what they took: seconds a verdict, and USD, where calls were paid for."""
+    spent = getattr(judge, "spent", lambda: (0, 0.0))
+    start, (calls, usd) = time.perf_counter(), spent()
+    rows, asked = ask(judge, question, dialogues, better, worse, out)
+    seconds, (calls_after, usd_after) = time.perf_counter() - start, spent()
+    item = statistics(rows, better, worse, {dialogue.id: dialogue.emotion for dialogue in dialogues})
+    item["seconds_per_verdict"] = round(seconds / asked, 3) if asked else None
+    known = usd is not None and usd_after is not None and calls_after > calls
+    item["usd_per_1000_calls"] = round(1000 * (usd_after - usd) / (calls_after - calls), 4) if known else None
+    return rows, item
 
 
 def _certificate(
@@ -226,6 +233,15 @@ def doubts(item: dict[str, Any]) -> list[str]:
     return found
 
 
+def certificate_of(judge: Judge, certificates: Sequence[Path]) -> Path | None:
+    """The certificate that is this judge's, of several; None where none is."""
+    for file in certificates:
+        content = read_json(file)
+        if isinstance(content, dict) and content.get("judge") == judge.name:
+            return file
+    return None
+
+
 def standing(certificate: Path | None, judge: Judge, questions: Sequence[str]) -> dict[str, dict[str, Any]]:
     """For each question whether this judge is certified for it, and why not.
 
@@ -268,10 +284,20 @@ def show(certificate: dict[str, Any]) -> None:
                 "–" if longer is None else f"{longer:.0%}",
                 f"{item['unparsed']:.0%}",
                 "–" if item["seconds_per_verdict"] is None else f"{item['seconds_per_verdict']:.2f}",
+                "–" if item["usd_per_1000_calls"] is None else f"{item['usd_per_1000_calls']:.2f}",
                 "yes" if item["certified"] else "no",
             ]
         )
-    columns = ["question", "agrees with people", "flips", "shown first wins", "longer wins", "unparsed", "s/verdict"]
+    columns = [
+        "question",
+        "agrees with people",
+        "flips",
+        "shown first wins",
+        "longer wins",
+        "unparsed",
+        "s/verdict",
+        "USD/1000 calls",
+    ]
     stdout.print(table(f"{certificate['judge']}, {certificate['pairs']} pairs", [*columns, "certified"], rows))
     for question, item in certificate["questions"].items():
         if own := item.get("experts_own"):

@@ -17,6 +17,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import write_json
 
 from ..stats import bootstrap_mean, holm, sign_test, wilson
+from .agreement import agreement, describe
 from .format_checks import check_format
 from .judges import Judge, Pair, Verdict, record
 
@@ -33,6 +34,8 @@ WORST = 10
 
 BACK = {"first": "second", "second": "first", "tie": "tie", "unparsed": "unparsed"}
 POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""The points that a dialogue can have from two orders."""
 
 
 def run(
@@ -40,15 +43,14 @@ def run(
     first: Path,
     second: Path,
     dialogues: Path,
-    judge: Judge,
+    judges: Iterable[tuple[Judge, dict[str, dict[str, Any]] | None]],
     questions: Sequence[str],
     out: Path,
-    standing: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Compare the responses of two files (`respond` wrote them); writes `verdicts.jsonl` and `compared.json` into `out`.
 
-    Verdicts that are in `out` already are not asked for again, whichever run made them. `standing` says for each question whether
-    the judge is certified for it (`certify.standing`); without it, it is not.
+    Verdicts that are in `out` already are not asked for again, whichever run made them. With each of the `judges`, who are asked one after
+    the other, comes whether it is certified for each question (`certify.standing`); without that, it is not.
 
     Raises:
         EmpathyEdgeError: the files do not answer the same dialogues.
@@ -57,7 +59,34 @@ def run(
     spoken = {item.id: item for item in read_dialogues(dialogues)}
     _same_dialogues(first, second, ours, theirs, spoken, dialogues)
     claim(out)
-    ids = _covered(judge, [name for name in ours if name in theirs])
+    both = [name for name in ours if name in theirs]
+    found = [_by_one(judge, standing, questions, both, spoken, ours, theirs, out) for judge, standing in judges]
+    result: dict[str, Any] = {
+        "first": first.stem,
+        "second": second.stem,
+        "judges": [item for item, _ in found],
+        "agreement": {
+            question: agreement({item["judge"]: points[question] for item, points in found}, LEVELS)
+            for question in questions
+        },
+    }
+    write_json(out / "compared.json", result)
+    show(result)
+    return result
+
+
+def _by_one(
+    judge: Judge,
+    standing: dict[str, dict[str, Any]] | None,
+    questions: Sequence[str],
+    ids: list[str],
+    spoken: dict[str, Dialogue],
+    ours: dict[str, Any],
+    theirs: dict[str, Any],
+    out: Path,
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """What one judge says: its part of `compared.json`; and by question each dialogue's points where both answers could be read."""
+    ids = _covered(judge, ids)
     verdicts = {
         question: ask(judge, question, [spoken[name] for name in ids], ours, theirs, out)[0] for question in questions
     }
@@ -69,16 +98,11 @@ def run(
         item["p_holm"] = p
     for question, item in found.items():
         item["judge"] = (standing or {}).get(question) or {"certified": False, "doubts": ["no certificate was given"]}
-    result: dict[str, Any] = {
-        "first": first.stem,
-        "second": second.stem,
-        "judge": judge.name,
-        "prompts": len(ids),
-        "questions": found,
+    points = {
+        question: {row["id"]: row["points"] for row in rows if "unparsed" not in row["verdicts"]}
+        for question, rows in verdicts.items()
     }
-    write_json(out / "compared.json", result)
-    show(result)
-    return result
+    return {"judge": judge.name, "prompts": len(ids), "questions": found}, points
 
 
 def _covered(judge: Judge, ids: list[str]) -> list[str]:
@@ -336,7 +360,16 @@ def _by_emotion(points: dict[str, float], emotions: dict[str, str]) -> dict[str,
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print the win rates, and beside each what could have faked it."""
+    """Print each judge's win rates, beside each what could have faked it, and how far the judges agree."""
+    for item in result["judges"]:
+        _show_judge(f"{result['first']} against {result['second']}", item)
+    if len(result["judges"]) > 1:
+        for question, found in result["agreement"].items():
+            tell(f"  {question}, agreement of the judges: {describe(found)}.")
+    tell(f"  People preferred the longer response in {PEOPLE_PREFER_LONGER:.0%} of the paper's pairs.")
+
+
+def _show_judge(arms: str, result: dict[str, Any]) -> None:
     rows = []
     for question, item in result["questions"].items():
         rate, adjusted = item["win_rate"], item["length_adjusted"]
@@ -355,14 +388,13 @@ def show(result: dict[str, Any]) -> None:
             ]
         )
     columns = ["question", "win rate", "p (Holm)", "ties", "unparsed", "shown first wins", "flips", "longer wins"]
-    title = f"{result['first']} against {result['second']}, {result['prompts']} prompts, by {result['judge']}"
+    title = f"{arms}, {result['prompts']} prompts, by {result['judge']}"
     stdout.print(table(title, [*columns, "at equal length", "judge"], rows))
     for question, item in result["questions"].items():
         if not item["length_adjusted"]:
             tell(f"  {question}, at equal length: not available, {item['length_adjusted_why_not']}.")
         if not item["judge"]["certified"]:
             tell(f"  {question}: the judge is not certified: {'; '.join(item['judge']['doubts'])}.")
-    tell(f"  People preferred the longer response in {PEOPLE_PREFER_LONGER:.0%} of the paper's pairs.")
 
 
 def _share(item: dict[str, Any]) -> str:

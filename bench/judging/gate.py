@@ -20,15 +20,22 @@ from empathy_edge.recipe import GateSettings
 from empathy_edge.run import open_stage, read_json, write_atomically, write_json
 
 from ..stats import sign_test
+from .attribution import (
+    Points,
+    describe_steps,
+    diagnose,
+    lost_by_step,
+    merge_line,
+    worse_dialogues,
+    worse_line,
+    worse_page,
+)
 from .winrate import BASE, FULL, KNOWN_BAD
 
 SIGNIFICANT = 0.05
 RESAMPLES, SEED = 2000, 0
 LEAST_GAIN = 0.05
 """A model whose win rate against the base is not surely this far above one half has no gain that could be kept or lost."""
-
-Points = dict[tuple[str, str], dict[str, float]]
-"""(first arm, second arm) → dialogue → the first arm's points."""
 
 
 def run(
@@ -39,7 +46,7 @@ def run(
     verify: Path | None = None,
     update: bool = False,
 ) -> dict[str, Any]:
-    """Judge every artifact of a `winrate` folder; writes `gate.json`, `gate.md` and `junit.xml`, and shows the verdicts.
+    """Judge every artifact of a `winrate` folder; writes `gate.json`, `gate.md`, `worse.md` and `junit.xml`, and shows the verdicts.
 
     Args:
         winrate: the folder that `winrate` made.
@@ -60,11 +67,17 @@ def run(
         verdicts = {arm: decide(arm, result, settings, points, controls["doubts"]) for arm in arms}
         rows = {row["artifact"]: row for row in read_json(verify / "verify.json")} if verify else {}
         for arm, item in verdicts.items():
-            item["diagnosis"] = diagnose(arm, rows, settings)
+            item["points_lost"] = lost_by_step(arm, points)
+            item["diagnosis"] = [*diagnose(arm, rows, settings), *describe_steps(item["points_lost"])]
+            item["worse"] = worse_dialogues(arm, winrate, result, points)
+        controls["merge"] = merge_line(verify)
         write_json(out / "gate.json", verdicts)
-        write_atomically(out / "gate.md", "\n".join(markdown(verdicts, controls)) + "\n")
+        write_atomically(out / "gate.md", "\n".join(markdown(verdicts, controls, result["prompts"])) + "\n")
+        if worse := {arm: item["worse"] for arm, item in verdicts.items() if item["worse"]}:
+            write_atomically(out / "worse.md", "\n".join(worse_page(worse)) + "\n")
         write_atomically(out / "junit.xml", junit(verdicts))
-        stage.finish(verdicts=verdicts, controls=controls)
+        counted = {arm: item | {"worse": len(item["worse"])} for arm, item in verdicts.items()}
+        stage.finish(verdicts=counted, controls=controls)
     show(stage.manifest["results"]["verdicts"], stage.manifest["results"]["controls"])
     return stage.manifest
 
@@ -188,15 +201,19 @@ def _check_length(row: dict[str, Any], settings: GateSettings, doubts: list[str]
 def _check_severe(
     arm: str, result: dict[str, Any], settings: GateSettings, fails: list[str], doubts: list[str]
 ) -> None:
-    """Responses that fell from 3 to 1 by an absolute scorer, where there is one: surely too many are a FAIL."""
+    """Responses that fell from 3 to 1 by an absolute scorer, where there is one: surely too many, and surely more than rose, are a FAIL."""
     severe = result.get("severe_flips")
     if not severe:
         return
     item, most = severe["arms"][arm], settings.max_severe_flips
-    shown = f"{len(item['fell'])} of {item['prompts']} responses fall from a rating of 3 to 1"
-    if item["low"] > most:
+    p = sign_test(len(item["fell"]), item["rose"])
+    shown = f"{len(item['fell'])} of {item['prompts']} responses fall from a rating of 3 to 1, {item['rose']} rise (p = {p:.2g})"
+    if item["low"] > most and p < SIGNIFICANT:
         first = f"{shown} [{item['low']:.1%}, {item['high']:.1%}]: above {most:.0%} (first: {item['fell'][0]})"
-        (fails if severe["certified"] else doubts).append(first)
+        if severe["certified"]:
+            fails.append(first)
+        else:
+            doubts.append(f"{first}; but that scorer may not decide: {'; '.join(severe['doubts'])}")
     elif item["high"] > most:
         doubts.append(
             f"{shown}: their share may be as high as {item['high']:.1%} (bound {most:.0%}); more prompts would tell"
@@ -244,42 +261,25 @@ def check_controls(result: dict[str, Any], points: Points, settings: GateSetting
     return found | {"known-bad": bad["verdict"], "known_bad_reasons": bad["reasons"], "doubts": doubts}
 
 
-def diagnose(arm: str, verified: dict[str, dict[str, Any]], settings: GateSettings) -> list[str]:
-    """Where a loss comes from, as `verify` measured it: conversion, tokenizer and template, or quantization. Never a verdict."""
-    row = verified.get(arm)
-    if row is None or "mean_kl" not in row:
-        return []
-    found = []
-    if not row["golden_ids_equal"]:
-        found.append("tokenizer or template: other token ids than the checkpoint's")
-    if not row["stop_ids_equal"]:
-        found.append("tokenizer or template: other stop tokens than the checkpoint's")
-    conversion = verified.get("gguf-f16", {}).get("mean_kl") if arm.startswith("gguf") else None
-    if conversion is not None and conversion > settings.max_mean_kl:
-        found.append(f"conversion: GGUF F16 is already at a mean KL of {conversion:.3f}")
-    if row["mean_kl"] > settings.max_mean_kl:
-        of = f", of which conversion {conversion:.4f}" if conversion is not None and arm != "gguf-f16" else ""
-        found.append(
-            f"quantization: mean KL {row['mean_kl']:.3f} nats a token{of}; top-1 agreement {row['top1_agreement']:.0%}"
-        )
-    return found
-
-
-def markdown(verdicts: dict[str, dict[str, Any]], controls: dict[str, Any]) -> list[str]:
-    """The verdicts as a table for a pull request."""
+def markdown(verdicts: dict[str, dict[str, Any]], controls: dict[str, Any], prompts: int) -> list[str]:
+    """The verdicts as a table for a pull request, and below it the dialogues that got worse, by id."""
     lines = ["| artifact | verdict | why | diagnosis |", "|---|---|---|---|"]
     for arm, item in verdicts.items():
         lines.append(
             f"| {arm} | **{item['verdict']}** | {'; '.join(item['reasons'])} | {'; '.join(item['diagnosis'])} |"
         )
-    return [*lines, "", _controls_line(controls)]
+    lines += ["", _controls_line(controls)]
+    if any(item["worse"] for item in verdicts.values()):
+        lines += ["", *(f"- {worse_line(arm, item['worse'], prompts)}" for arm, item in verdicts.items())]
+    return lines
 
 
 def _controls_line(controls: dict[str, Any]) -> str:
     itself = controls["fine-tuned against itself"]
+    merge = f" {controls['merge']}" if controls.get("merge") else ""
     return (
         f"Controls: fine-tuned against itself {'not compared' if itself is None else f'{itself:.1%}'}; "
-        f"known-bad {controls['known-bad'] or 'not compared'}."
+        f"known-bad {controls['known-bad'] or 'not compared'}.{merge}"
     )
 
 
@@ -312,6 +312,8 @@ def show(verdicts: dict[str, dict[str, Any]], controls: dict[str, Any]) -> None:
     result.columns[2].justify = "left"
     stdout.print(result)
     tell(_controls_line(controls))
+    if worse := [f"{arm} {item['worse']}" for arm, item in verdicts.items() if item["worse"]]:
+        tell(f"Dialogues that got worse, with their texts in worse.md: {', '.join(worse)}.")
 
 
 def overall(verdicts: dict[str, dict[str, Any]]) -> str:

@@ -145,9 +145,10 @@ class ScorerJudge:
     def __init__(self, file: Path) -> None:
         from empathy_edge.scoring.scorer import load
 
-        self._scorer = load(file)
+        self.file = file
+        self.scorer = load(file)
         self.name = f"scorer:{sha256_file(file)[:16]}"
-        self.seen = self._scorer.seen
+        self.seen = self.scorer.seen
         self._rated: dict[tuple[str, str], float] = {}
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
@@ -166,7 +167,7 @@ class ScorerJudge:
         new = [key for key in asked if key not in self._rated]
         if new:
             scores = expected(
-                self._scorer.chances(rows_to_score([asked[key] for key in new], [text for _, text in new]))
+                self.scorer.chances(rows_to_score([asked[key] for key in new], [text for _, text in new]))
             )
             self._rated |= {key: float(score) for key, score in zip(new, scores, strict=True)}
         return self._rated
@@ -182,6 +183,11 @@ class AskedJudge:
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
         return iter(self._loop.run(self._all(pairs, question)))
+
+    def spent(self) -> tuple[int, float | None]:
+        """Calls that were made, and their cost in USD; None where the model's price is not known."""
+        budget = self._asker.budget
+        return self._asker.calls, None if budget.price is None else budget.cost
 
     async def _all(self, pairs: Sequence[Pair], question: str) -> list[Verdict]:
         return list(await asyncio.gather(*(self._ask(pair, question) for pair in pairs)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from empathy_edge.console import say
 from empathy_edge.dialogue import Dialogue
 
-from .certify import THRESHOLDS
+from .certify import FEWEST, THRESHOLDS
 
 if TYPE_CHECKING:
     from empathy_edge.scoring.scorer import Scorer
@@ -26,8 +26,8 @@ def severe_flips(
         full: the arm that the others are held against.
 
     Returns:
-        The scorer, how many of the dialogues it was trained on, and whether it may decide (none, and it orders a 3 above a 1
-        surely better than chance); by arm the prompts, the ids that fell, their share, and the one-sided 95 % bounds of the share (Clopper and Pearson, 1934).
+        The scorer, how many of the dialogues it was trained on, `doubts` why it may not decide, and whether it may (`certified`); by arm what
+        `count_flips` gives, and the mean rating.
     """
     from empathy_edge.scoring.rated import rows_to_score
     from empathy_edge.scoring.scorer import describe
@@ -40,7 +40,7 @@ def severe_flips(
     if seen:
         say(
             f"  [yellow]Warning:[/] the scorer was trained on responses to {seen} of {len(dialogues)} of these dialogues; it may not "
-            "decide here. One trained with --certifiable, or on other dialogues, may."
+            "decide here. One trained with --leave-out may."
         )
     arms = {}
     for arm in responses:
@@ -49,24 +49,42 @@ def severe_flips(
             for item, before, after in zip(dialogues, ratings[full], ratings[arm], strict=True)
             if (before, after) == (3, 1)
         ]
-        arms[arm] = count_flips(fell, len(dialogues)) | {"mean_rating": round(float(ratings[arm].mean()), 3)}
+        rose = int(((ratings[full] == 1) & (ratings[arm] == 3)).sum())
+        arms[arm] = count_flips(fell, len(dialogues), rose) | {"mean_rating": round(float(ratings[arm].mean()), 3)}
+    doubts = doubts_of(scorer.figures, seen)
     return {
         "scorer": scorer.content["format"],
         "figures": describe(scorer.figures),
         "seen": seen,
-        "certified": not seen and scorer.figures["order"]["low"] / 100 >= THRESHOLDS["agreement_low"],
+        "doubts": doubts,
+        "certified": not doubts,
         "arms": arms,
     }
 
 
-def count_flips(fell: list[str], prompts: int) -> dict[str, Any]:
-    """The share of prompts that fell, and the one-sided 95 % bounds of it (Clopper and Pearson, 1934)."""
+def doubts_of(figures: dict[str, Any], seen: int) -> list[str]:
+    """Why a scorer may not decide here, from its own figures and how many of the dialogues it has seen; nothing where it may."""
+    found = [f"it was trained on responses to {seen} of these dialogues"] if seen else []
+    low, pairs, least = figures["order"]["low"], figures["order_pairs"], 100 * THRESHOLDS["agreement_low"]
+    if pairs < FEWEST:
+        found.append(f"only {pairs} pairs tell whether it orders a 3 above a 1 (needed: {FEWEST})")
+    elif low < least:
+        found.append(f"it orders a 3 above a 1 in as few as {low:.0f} % of pairs (needed: {least:.0f} %)")
+    return found
+
+
+def count_flips(fell: list[str], prompts: int, rose: int = 0) -> dict[str, Any]:
+    """The prompts that fell, their share with its one-sided 95 % bounds (Clopper and Pearson, 1934), and how many rose from 1 to 3.
+
+    A scorer's noise moves as many up as down; only what falls beyond that is the artifact's doing.
+    """
     from scipy.stats import binomtest
 
     interval = binomtest(len(fell), prompts).proportion_ci(0.9)
     return {
         "prompts": prompts,
         "fell": fell,
+        "rose": rose,
         "share": round(len(fell) / prompts, 4),
         "low": round(float(interval.low), 4),
         "high": round(float(interval.high), 4),

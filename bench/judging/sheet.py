@@ -7,7 +7,6 @@ import json
 import random
 from collections import Counter
 from importlib import resources
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,17 @@ from empathy_edge.prompts import load_prompts
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
 from empathy_edge.dialogue import read_dialogues, write_jsonl
-from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.run import sha256_json, write_atomically
 
 from ..stats import wilson
+from .agreement import agreement, describe
 from .compare import read_responses
 from .judges import ANSWERS, Pair
 
 SHOWN = ("key", "situation", "utterance", "reply_1", "reply_2")
+LEADS = {"1": 1, "0": 0, "2": -1}
+"""A rater's answer as the first reply's lead."""
 
 
 def make(*, first: Path, second: Path, dialogues: Path, question: str, out: Path, most: int | None, seed: int) -> int:
@@ -81,8 +83,6 @@ def read(
     """
     if out.exists():
         raise EmpathyEdgeError(f"{out}: exists already; choose another name.")
-    if len(answers) > 1:
-        require_extra("krippendorff", "score", "The agreement of raters")
     ours, theirs = read_responses(first), read_responses(second)
     spoken = {item.id: item for item in read_dialogues(dialogues)}
     known: dict[str, Pair] = {}
@@ -113,7 +113,10 @@ def read(
         "pairs": len(verdicts) // 2,
         "raters": {name: len(given) for name, given in raters.items()},
         "shown_first_won": [sum(firsts), len(firsts), round(low, 4), round(high, 4)],
-        **agreement(list(raters.values())),
+        **agreement(
+            {name: {key: LEADS[answer] for key, answer in given.items()} for name, given in raters.items()},
+            (-1, 0, 1),
+        ),
     }
     _show(result)
     return result
@@ -141,35 +144,10 @@ def _answers(file: Path, known: dict[str, Pair]) -> dict[str, str]:
     return given
 
 
-def agreement(raters: list[dict[str, str]]) -> dict[str, Any]:
-    """Kappa (Cohen 1968, quadratic weights, 2 < 0 < 1 in order) for each two raters, and Krippendorff's alpha (ordinal) of all."""
-    if len(raters) < 2:
-        return {"kappa": [], "alpha": None}
-    import krippendorff
-    import numpy as np
-    from sklearn.metrics import cohen_kappa_score
-
-    place = {"2": -1, "0": 0, "1": 1}
-    kappas = []
-    for one, other in combinations(raters, 2):
-        both = sorted(set(one) & set(other))
-        if both:
-            values = [[place[rater[key]] for key in both] for rater in (one, other)]
-            kappas.append(round(float(cohen_kappa_score(*values, weights="quadratic", labels=[-1, 0, 1])), 4))
-    keys = sorted({key for rater in raters for key in rater})
-    table_ = np.array([[place[rater[key]] if key in rater else np.nan for key in keys] for rater in raters])
-    alpha = (
-        krippendorff.alpha(reliability_data=table_, level_of_measurement="ordinal")
-        if len(np.unique(table_[~np.isnan(table_)])) > 1
-        else None
-    )
-    return {"kappa": kappas, "alpha": round(float(alpha), 4) if alpha is not None else None}
-
-
 def _show(result: dict[str, Any]) -> None:
     rows = [[name, str(count)] for name, count in result["raters"].items()]
     stdout.print(table(f"{result['pairs']} pairs", ["rater", "answers"], rows))
     wins, of, low, high = result["shown_first_won"]
     tell(f"Shown first won {wins} of {of} decided pairs [{low:.0%}, {high:.0%}].")
-    if result["alpha"] is not None:
-        tell(f"Agreement: Krippendorff's alpha {result['alpha']:.2f}; weighted kappa {result['kappa']}.")
+    if len(result["raters"]) > 1:
+        tell(f"Agreement: {describe(result)}.")

@@ -10,7 +10,7 @@ import numpy as np
 from empathy_edge.prompts import load_prompts
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import table
+from empathy_edge.console import table, tell
 from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.recipe import WinrateSettings
@@ -22,7 +22,7 @@ from .certify import THRESHOLDS
 from .compare import BACK, POINTS, ask, length_figures, words_ahead_of
 from .format_checks import check_format, summarize
 from .judge import PairwiseScorer, certify, pairs_from_rows, verdict
-from .judges import Judge
+from .judges import Judge, ScorerJudge
 from .known_bad import write_known_bad
 from .responses import respond
 from .severe import severe_flips
@@ -84,7 +84,7 @@ def run(
         update=update,
     )
     if not stage.done:
-        rater = _opened(scorer) if scorer else None  # one that does not load is said before anyone answers
+        rater = opened(scorer, judge) if scorer else None  # one that does not load is said before anyone answers
         dialogues = read_dialogues(test)[: settings.max_prompts]
         training = pairs_from_rows(read_jsonl(pairs))
         shared = {pair.id for pair in training} & {dialogue.id for dialogue in dialogues}
@@ -95,29 +95,8 @@ def run(
             if judge is None
             else {}
         )
-        responses = {
-            arm: respond(
-                model,
-                dialogues,
-                out / "responses" / f"{arm}.jsonl",
-                max_new_tokens=settings.max_new_tokens,
-                arm=arm,
-            )
-            for arm, model in arms.items()
-        }
-        responses[KNOWN_BAD] = _known_bad(arms[FULL], dialogues, out)
-        guarded = {
-            arm: safety.summarize(
-                respond(
-                    model,
-                    safety.safety_prompts(),
-                    out / "safety" / f"{arm}.jsonl",
-                    max_new_tokens=SAFETY_TOKENS,
-                    arm=f"{arm}, safety",
-                )
-            )
-            for arm, model in arms.items()
-        }
+        responses = _responses(arms, test, dialogues, out / "responses", settings, update)
+        guarded = {arm: safety.summarize(rows) for arm, rows in _guarded(arms, out / "safety", update).items()}
         compared = _comparisons(list(arms))
         if judge is None:
             own = PairwiseScorer(training, settings.seed)
@@ -133,6 +112,7 @@ def run(
         result: dict[str, Any] = {
             "judge": described,
             "prompts": len(dialogues),
+            "said": {dialogue.id: dialogue.utterance for dialogue in dialogues},
             "format": {arm: summarize(rows) for arm, rows in responses.items()},
             "safety": guarded,
             "severe_flips": severe_flips(rater, dialogues, responses, FULL) if rater else None,
@@ -144,7 +124,10 @@ def run(
     return stage.manifest
 
 
-def _opened(scorer: Path) -> Any:
+def opened(scorer: Path, judge: Judge | None) -> Any:
+    """The scorer; the judge's own where it is the same file, so that no model is loaded and no response rated twice."""
+    if isinstance(judge, ScorerJudge) and judge.file.samefile(scorer):
+        return judge.scorer
     require_extra("sklearn", "score", "Counting severe flips")
     from empathy_edge.scoring.scorer import load
 
@@ -187,13 +170,21 @@ def show(result: dict[str, Any]) -> None:
         stdout.print(
             table(
                 f"Ratings by {severe['scorer']} ({severe['figures']})",
-                ["arm", "mean rating, 1–3", "fell from 3 to 1", "95 % upper bound"],
+                ["arm", "mean rating, 1–3", "fell from 3 to 1", "95 % upper bound", "rose from 1 to 3"],
                 [
-                    [arm, f"{row['mean_rating']:.2f}", f"{len(row['fell'])}/{row['prompts']}", f"{row['high']:.1%}"]
+                    [
+                        arm,
+                        f"{row['mean_rating']:.2f}",
+                        f"{len(row['fell'])}/{row['prompts']}",
+                        f"{row['high']:.1%}",
+                        str(row["rose"]),
+                    ]
                     for arm, row in severe["arms"].items()
                 ],
             )
         )
+        if severe["doubts"]:
+            tell(f"  This scorer may not decide: {'; '.join(severe['doubts'])}.")
     judge = result["judge"]
     title = f"Win rates by {judge['judge']}, {describe_judge(judge)}"
     stdout.print(
@@ -236,11 +227,67 @@ def describe_judge(judge: dict[str, Any]) -> str:
     return f"accuracy {figure('held_out')}{control}; {'certified' if judge['certified'] else 'NOT certified'}"
 
 
-def _known_bad(checkpoint: Path, dialogues: list[Dialogue], out: Path) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix=".known-bad-", dir=out) as scratch:
-        write_known_bad(checkpoint, Path(scratch))
-        file = out / "responses" / f"{KNOWN_BAD}.jsonl"
-        return respond(Path(scratch), dialogues, file, max_new_tokens=KNOWN_BAD_TOKENS, arm=KNOWN_BAD)
+def _responses(
+    arms: dict[str, Path],
+    test: Path,
+    dialogues: list[Dialogue],
+    folder: Path,
+    settings: WinrateSettings,
+    update: bool,
+) -> dict[str, list[dict[str, Any]]]:
+    """Every arm's responses, and those of the known-bad control: a stage of its own, so that another judge asks no model again."""
+    stage = open_stage(
+        folder,
+        "responses",
+        settings={
+            **settings.model_dump(include={"max_prompts", "max_new_tokens"}),
+            "known_bad_tokens": KNOWN_BAD_TOKENS,
+            "prompt_sha256": load_prompts("chat").sha256,
+            "arms": list(arms),
+        },
+        inputs={"test": test, **arms},
+        update=update,
+    )
+    files = {arm: folder / f"{arm}.jsonl" for arm in (*arms, KNOWN_BAD)}
+    if stage.done:
+        return _kept(files, dialogues)
+    found = {
+        arm: respond(model, dialogues, files[arm], max_new_tokens=settings.max_new_tokens, arm=arm)
+        for arm, model in arms.items()
+    }
+    with tempfile.TemporaryDirectory(prefix=".known-bad-", dir=folder) as scratch:
+        write_known_bad(arms[FULL], Path(scratch))
+        found[KNOWN_BAD] = respond(
+            Path(scratch), dialogues, files[KNOWN_BAD], max_new_tokens=KNOWN_BAD_TOKENS, arm=KNOWN_BAD
+        )
+    stage.finish()
+    return found
+
+
+def _guarded(arms: dict[str, Path], folder: Path, update: bool) -> dict[str, list[dict[str, Any]]]:
+    """Every arm's replies to the guard's prompts; a stage of its own, too."""
+    settings = {
+        "max_new_tokens": SAFETY_TOKENS,
+        "prompt_sha256": load_prompts("chat").sha256,
+        "safety_sha256": load_prompts("safety").sha256,
+        "arms": list(arms),
+    }
+    stage = open_stage(folder, "safety", settings=settings, inputs={**arms}, update=update)
+    prompts, files = safety.safety_prompts(), {arm: folder / f"{arm}.jsonl" for arm in arms}
+    if stage.done:
+        return _kept(files, prompts)
+    found = {
+        arm: respond(model, prompts, files[arm], max_new_tokens=SAFETY_TOKENS, arm=f"{arm}, safety")
+        for arm, model in arms.items()
+    }
+    stage.finish()
+    return found
+
+
+def _kept(files: dict[str, Path], dialogues: list[Dialogue]) -> dict[str, list[dict[str, Any]]]:
+    """The responses of a finished stage, in the order of the dialogues."""
+    rows = {arm: {row["id"]: row for row in read_jsonl(file)} for arm, file in files.items()}
+    return {arm: [by_id[dialogue.id] for dialogue in dialogues] for arm, by_id in rows.items()}
 
 
 def _comparisons(arms: list[str]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,47 +81,55 @@ def certify(
     epilog=EXAMPLES
     + "  empathy-edge compare responses/tuned.jsonl responses/base.jsonl --dialogues rows/test.jsonl \\\n"
     "      --judge local:judge.gguf --question affective --question cognitive --out compared\n"
+    "  empathy-edge compare a.jsonl b.jsonl --dialogues rows/test.jsonl --judge local:judge.gguf --judge scorer:scorer.json --out compared\n"
     "  empathy-edge compare a.jsonl b.jsonl --dialogues rows/test.jsonl --judge file:verdicts.jsonl --out compared"
 )
 @click.argument("first", type=path_type())
 @click.argument("second", type=path_type())
 @click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
-@click.option("--judge", required=True, help="local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl.")
+@click.option(
+    "--judge",
+    required=True,
+    multiple=True,
+    help="local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl; several, to see how far they agree.",
+)
 @_question_option(multiple=True, default=("overall",), show_default=True)
 @api_options
-@click.option("--certificate", type=path_type(), help="What `certify` wrote for this judge.")
+@click.option("--certificate", type=path_type(), multiple=True, help="What `certify` wrote for a judge.")
 @out_option()
 def compare(
     first: Path,
     second: Path,
     dialogues: Path,
-    judge: str,
+    judge: tuple[str, ...],
     question: tuple[str, ...],
-    base_url: str | None,
-    parallel: int,
-    max_calls: int | None,
-    max_cost: float | None,
-    certificate: Path | None,
+    certificate: tuple[Path, ...],
     out: Path,
+    **limits: Any,
 ) -> None:
     """Compare the responses of two files that `respond` wrote: both orders, ties, intervals, and what could have faked it.
 
-    Verdicts are kept in --out; run again, or with another question, it asks only what it does not know yet.
+    Several judges are asked one after the other, and their agreement is shown (weighted kappa, Krippendorff's alpha). Verdicts are kept in --out; run again, or with another question, it asks only what it does not know yet.
     """
-    from empathy_edge.bench.judging.certify import standing
+    from empathy_edge.bench.judging.certify import certificate_of, standing
     from empathy_edge.bench.judging.compare import run as run_compare
-    from empathy_edge.bench.judging.judges import judged_by
+    from empathy_edge.bench.judging.judges import Judge, judged_by
+    from empathy_edge.console import say
 
-    with judged_by(judge, base_url, parallel, max_calls, max_cost) as opened:
-        run_compare(
-            first=first,
-            second=second,
-            dialogues=dialogues,
-            judge=opened,
-            questions=list(question),
-            out=out,
-            standing=standing(certificate, opened, question),
-        )
+    if len(certificate) > len(judge):
+        raise click.UsageError("More certificates than judges; give each judge its own.")
+
+    def opened() -> Iterator[tuple[Judge, dict[str, dict[str, Any]]]]:
+        unused = list(certificate)
+        for spec in judge:  # one after the other: two large models need not be in memory together
+            with judged_by(spec, **limits) as one:
+                given = certificate_of(one, unused) if len(judge) > 1 else next(iter(unused), None)
+                yield one, standing(given, one, question)
+                unused = [file for file in unused if file != given]
+        for file in unused:
+            say(f"  [yellow]Warning:[/] {file}: is of none of these judges, as they are now; it was not used.")
+
+    run_compare(first=first, second=second, dialogues=dialogues, judges=opened(), questions=list(question), out=out)
 
 
 @click.group(epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet")
@@ -274,7 +283,7 @@ def gate(compared: Path, verify: Path | None, out: Path, update: bool, **bounds:
     """PASS, FAIL or INCONCLUSIVE for each artifact in the folder COMPARED that `winrate` made.
 
     Exit code 0 when all pass, 1 for a FAIL, 4 when something is inconclusive: too few prompts, a judge that is not certified, or
-    controls that did not behave. Writes gate.json, gate.md and junit.xml. The bounds and their reasons: docs/gate.md.
+    controls that did not behave. Writes gate.json, gate.md, junit.xml and worse.md (the dialogues that got worse). The bounds and their reasons: docs/gate.md.
     """
     from empathy_edge.bench.judging import gate as stage
     from empathy_edge.errors import VerdictFailed

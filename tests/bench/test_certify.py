@@ -1,5 +1,7 @@
 """Certificates: a judge's agreement with people, and how it errs."""
 
+import json
+import os
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +14,8 @@ from empathy_edge.bench.judging.judges import Pair, Verdict
 
 from empathy_edge.errors import EmpathyEdgeError
 from tests.bench.artificial import Artificial
-from tests.conftest import dialogue_row, write_rows
+from tests.conftest import dialogue_row, run_command, write_rows
+from tests.llm.fault_server import FaultServer
 
 PROMPTS = 120
 
@@ -161,3 +164,24 @@ def test_a_judge_beside_experts(tmp_path: Path) -> None:
     (tmp_path / "noisy" / "annotations" / "epitome" / "expert2_ratings.csv").write_text("sp_id\ns1\n")
     with pytest.raises(EmpathyEdgeError, match="level_emotional_reactions"):
         read_experts(tmp_path / "noisy")
+
+
+def test_a_certificate_says_what_a_judge_costs(rated: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+
+    def answer(said: str) -> str:
+        return "1" if "good" in said.partition("Reply 2")[0] else "2"
+
+    found = []
+    for model, name in (("gpt-4o-mini", "priced"), ("some-model", "unpriced"), ("gpt-4o-mini", "from-the-ledger")):
+        with FaultServer(fault_rate=0.0, answer=answer) as server:
+            result = run_command("certify", f"openai:{model}", "--base-url", server.url, "--data", rated, "--pairs", "40",
+                                 "--out", tmp_path / name, env=environment)  # fmt: skip
+            assert result.returncode == 0, result.stderr
+            found.append(json.loads((tmp_path / name / "certificate.json").read_text())["questions"]["overall"])
+            if name == "priced":
+                usage = server.paid.values()
+                usd = sum(0.15 * one["prompt_tokens"] + 0.6 * one["completion_tokens"] for one in usage) / 1e6
+                assert found[0]["usd_per_1000_calls"] == pytest.approx(1000 * usd / len(usage), rel=1e-3)
+                assert f"{found[0]['usd_per_1000_calls']:.2f}" in result.stdout
+    assert [item["usd_per_1000_calls"] is None for item in found] == [False, True, True]

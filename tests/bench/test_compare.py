@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from empathy_edge.bench.judging import compare, sheet
+from empathy_edge.bench.judging.agreement import agreement
 from empathy_edge.bench.judging.judges import FileJudge, LocalJudge, Pair, judged_by, parse
 from empathy_edge.bench.stats import holm, prompts_needed
 from empathy_edge.prompts import load_prompts
@@ -44,9 +45,81 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 def judged(arms: tuple[Path, Path, Path], rule: str, out: Path) -> dict:
     first, second, dialogues = arms
     result = compare.run(
-        first=first, second=second, dialogues=dialogues, judge=Artificial(rule), questions=["overall"], out=out
+        first=first,
+        second=second,
+        dialogues=dialogues,
+        judges=[(Artificial(rule), None)],
+        questions=["overall"],
+        out=out,
     )
-    return result["questions"]["overall"]
+    return result["judges"][0]["questions"]["overall"]
+
+
+def test_several_judges_stand_beside_each_other_with_their_agreement(
+    arms: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    first, second, dialogues = arms
+    rules = ("fair", "of GPT's family", "mute")
+    done = compare.run(
+        first=first, second=second, dialogues=dialogues, judges=[(Artificial(rule), None) for rule in rules],
+        questions=["overall"], out=tmp_path,
+    )  # fmt: skip
+    assert [item["judge"] for item in done["judges"]] == [f"artificial {rule}" for rule in rules]
+    found = done["agreement"]["overall"]
+    kappas = {tuple(name.split()[-1] for name in row["between"]): row for row in found["kappa"]}
+    assert kappas["fair", "mute"]["kappa"] == 1.0, "where both could be read they say the same"
+    assert 60 < kappas["fair", "mute"]["pairs"] < PROMPTS == kappas["fair", "family"]["pairs"]
+    assert kappas["fair", "family"]["kappa"] == pytest.approx(0, abs=0.2) and found["alpha"] < 0.9
+    assert judged(arms, "fair", tmp_path / "alone") == done["judges"][0]["questions"]["overall"]
+
+
+def test_agreement_is_what_the_libraries_say_and_none_where_nothing_varies() -> None:
+    anna = {str(number): float(number % 3 - 1) for number in range(30)}
+    ben = anna | {"0": 1.0, "3": 0.0}
+    found = agreement({"anna": anna, "ben": ben, "cleo": {"7": 1.0}}, (-1.0, 0.0, 1.0))
+    assert [(row["between"], row["pairs"]) for row in found["kappa"]] == [
+        (["anna", "ben"], 30), (["anna", "cleo"], 1), (["ben", "cleo"], 1),
+    ]  # fmt: skip
+    observed, expected = (4 + 1) / 30, 1.0  # mean squared differences, as they are and by chance
+    assert found["kappa"][0]["kappa"] == pytest.approx(1 - observed / (4 / 3 * expected), abs=0.05)
+    same = dict.fromkeys("abc", 0.0)
+    assert agreement({"anna": same, "ben": same}, (-1.0, 0.0, 1.0)) == {
+        "kappa": [{"between": ["anna", "ben"], "kappa": None, "pairs": 3}], "alpha": None,
+    }  # fmt: skip
+
+
+def test_each_of_several_judges_has_its_own_certificate(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, second, dialogues = arms
+    files = []
+    for name in ("anna", "ben"):
+        made = compare.run(
+            first=first, second=second, dialogues=dialogues, judges=[(Artificial("fair"), None)],
+            questions=["overall"], out=tmp_path / name,
+        )  # fmt: skip
+        assert made["agreement"]["overall"]["alpha"] is None
+        rows = [row | {"judge": name} for row in read_jsonl(tmp_path / name / "verdicts.jsonl")]
+        files.append(write_rows(tmp_path / f"{name}.jsonl", *rows))
+    names = [FileJudge(file).name for file in files]
+    good = {"certified": True, "doubts": [], "win_rate": {"mean": 0.8, "low": 0.7, "high": 0.9}}
+    for place, name in enumerate((names[1], "someone else")):
+        (tmp_path / f"{place}.json").write_text(json.dumps({"judge": name, "questions": {"overall": good}}))
+    command = ["compare", first, second, "--dialogues", dialogues]
+    command += [part for file in files for part in ("--judge", f"file:{file}")]
+    command += [
+        "--certificate",
+        tmp_path / "0.json",
+        "--certificate",
+        tmp_path / "1.json",
+        "--out",
+        tmp_path / "both",
+    ]
+    result = run_command(*command)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "both" / "compared.json").read_text())
+    assert [item["questions"]["overall"]["judge"]["certified"] for item in content["judges"]] == [False, True]
+    assert content["agreement"]["overall"]["alpha"] == 1.0 and "agreement of the judges" in result.stdout
+    assert "1.json: is of none of these judges" in " ".join(result.stderr.split())
+    assert_one_clear_error(run_command(*command, "--certificate", tmp_path / "0.json"), 2, "More certificates")
 
 
 def test_a_fair_judge(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -131,7 +204,7 @@ def test_a_length_that_is_the_arm_is_not_adjusted_for(tmp_path: Path) -> None:
 def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     first, second, dialogues = arms
     judge = Artificial("fair")
-    common = {"first": first, "second": second, "dialogues": dialogues, "judge": judge, "out": tmp_path}
+    common = {"first": first, "second": second, "dialogues": dialogues, "judges": [(judge, None)], "out": tmp_path}
     whole = compare.run(**common, questions=["overall"])
     assert judge.asked == 2 * PROMPTS
     lines = (tmp_path / "verdicts.jsonl").read_text().splitlines()
@@ -141,7 +214,8 @@ def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_pat
     again = compare.run(**common, questions=["overall", "affective"])
     assert judge.asked == 2 * PROMPTS + (2 * PROMPTS - 100) + 2 * PROMPTS
     assert len(read_jsonl(tmp_path / "verdicts.jsonl")) == 4 * PROMPTS  # whole again, nothing glued to the cut line
-    assert again["questions"]["overall"]["win_rate"] == whole["questions"]["overall"]["win_rate"]
+    rates = [done["judges"][0]["questions"]["overall"]["win_rate"] for done in (again, whole)]
+    assert rates[0] == rates[1]
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -178,7 +252,7 @@ def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path:
     judge = f"file:{tmp_path / 'verdicts.jsonl'}"
     result = run_command("compare", first, second, *common, "--judge", judge, "--out", tmp_path / "c")
     assert result.returncode == 0 and "is about 60 of 120 dialogues" in result.stderr, result.stderr
-    found = json.loads((tmp_path / "c/compared.json").read_text())["questions"]["cognitive"]
+    found = json.loads((tmp_path / "c/compared.json").read_text())["judges"][0]["questions"]["cognitive"]
     assert found["ties"] == 6 and found["win_rate"]["n"] == 60
     assert found["order_flips"] is None, "nobody saw a pair in both orders"
     assert found["first_position_wins"]["n"] == 54, "verdicts that are mirrored tell nothing of the order"
@@ -271,6 +345,6 @@ def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Pa
         assert len(server.paid) == 40 * 2 * 3
         run_command(*command, "--out", tmp_path / "again", env=environment)
         assert server.requests == 40 * 2 * 3  # the ledger had them all
-    found = json.loads((tmp_path / "out/compared.json").read_text())["questions"]["overall"]
+    found = json.loads((tmp_path / "out/compared.json").read_text())["judges"][0]["questions"]["overall"]
     assert found["unparsed"] == 1.0 and found["win_rate"]["mean"] == 0.5
     assert (found["win_rate_if_unparsed_lost"], found["win_rate_if_unparsed_won"]) == (0.0, 1.0)

@@ -16,6 +16,7 @@ from empathy_edge.bench.judging.judges import Pair, Verdict
 from empathy_edge.bench.judging.known_bad import write_known_bad
 from empathy_edge.bench.judging.responses import respond
 from empathy_edge.bench.judging.safety import KINDS, flag, safety_prompts
+from empathy_edge.bench.judging.severe import count_flips, doubts_of
 from empathy_edge.bench.judging.winrate import _comparisons, _judge, _win_rate
 from empathy_edge.bench.judging.winrate import run as winrate
 
@@ -124,6 +125,7 @@ def _result(
     }
     worse, better = (20, 0) if ok < full_ok else (1, 1)
     return {
+        "prompts": 4,
         "format": {"base": {"ok": 0.5}, "fine-tuned": {"ok": full_ok}, "q4": {"ok": ok}},
         "judge": {"certified": certified, "doubts": [] if certified else ["it knows only style"]},
         "win_rates": [
@@ -174,21 +176,31 @@ def test_an_artifact_that_is_longer_must_hold_at_equal_length(differ: bool, low:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "certified", "expected"),
+    ("fell", "rose", "doubts", "expected"),
     [
-        ((0.0, 0.008), True, "PASS"),
-        ((0.0, 0.012), True, "INCONCLUSIVE"),
-        ((0.02, 0.08), True, "FAIL"),
-        ((0.02, 0.08), False, "INCONCLUSIVE"),
+        (0, 0, [], "PASS"),
+        (2, 0, [], "INCONCLUSIVE"),
+        (14, 0, [], "FAIL"),
+        (14, 3, [], "FAIL"),
+        (14, 11, [], "INCONCLUSIVE"),  # a scorer's noise moves as many up as down
+        (14, 0, ["it has seen them"], "INCONCLUSIVE"),
     ],
 )
-def test_severe_flips_decide_where_a_scorer_may(bounds: tuple[float, float], certified: bool, expected: str) -> None:
-    low, high = bounds
-    item = {"prompts": 400, "fell": ["d7"] if low else [], "low": low, "high": high}
-    severe = {"certified": certified, "arms": {"q4": item}}
+def test_severe_flips_decide_where_a_scorer_may(fell: int, rose: int, doubts: list[str], expected: str) -> None:
+    item = count_flips([f"d{number}" for number in range(fell)], 400, rose)
+    severe = {"certified": not doubts, "doubts": doubts, "arms": {"q4": item}}
     decision = decide("q4", _result(0.52, 0.05) | {"severe_flips": severe}, GateSettings())
     assert decision["verdict"] == expected, decision["reasons"]
     assert expected == "PASS" or "from a rating of 3 to 1" in decision["reasons"][0]
+    assert not doubts or doubts[0] in decision["reasons"][0]
+
+
+def test_a_scorer_may_decide_only_where_its_own_figures_carry_it() -> None:
+    good = {"order": {"low": 58.0}, "order_pairs": 121}
+    assert doubts_of(good, 0) == []
+    assert "17 pairs" in doubts_of(good | {"order_pairs": 17}, 0)[0]
+    assert "54 %" in doubts_of(good | {"order": {"low": 54.0}}, 0)[0]
+    assert "trained on responses to 3" in doubts_of(good, 3)[0]
 
 
 def _gained(kept: float, prompts: int = 400) -> Points:
@@ -329,26 +341,34 @@ class Longer:
 
 
 @pytest.mark.parametrize("unread", [0, 10])
-def test_winrate_and_gate_by_another_judge(tiny_model: Path, exported: Path, tmp_path: Path, unread: int) -> None:
+def test_winrate_and_gate_by_another_judge(
+    tiny_model: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unread: int
+) -> None:
     (tmp_path / "pairs.jsonl").write_text("")
     arms = {"base": tiny_model, "fine-tuned": tiny_model, "gguf-q8_0": exported / "gguf-q8_0"}
     judge = Longer(unread)
-    done = winrate(
-        arms=arms,
-        test=sample_dialogues(),
-        pairs=tmp_path / "pairs.jsonl",
-        control=tmp_path / "pairs.jsonl",
-        out=tmp_path / "compared",
-        settings=WinrateSettings(max_prompts=4, max_new_tokens=12, bootstrap=200),
-        minimum_accuracy=0.75,
-        judge=judge,
-        standing={"certified": True, "doubts": [], "win_rate": {"mean": 0.7, "low": 0.65, "high": 0.75}},
-    )
+    run: dict[str, Any] = {
+        "arms": arms,
+        "test": sample_dialogues(),
+        "pairs": tmp_path / "pairs.jsonl",
+        "control": tmp_path / "pairs.jsonl",
+        "out": tmp_path / "compared",
+        "settings": WinrateSettings(max_prompts=4, max_new_tokens=12, bootstrap=200),
+        "minimum_accuracy": 0.75,
+    }
+    standing = {"certified": True, "doubts": [], "win_rate": {"mean": 0.7, "low": 0.65, "high": 0.75}}
+    done = winrate(**run, judge=judge, standing=standing)
     result = done["results"]
     assert result["judge"]["judge"] == "artificial:longer"
     assert result["judge"]["certified"] == (not unread) and bool(result["judge"]["unparsed"]) == bool(unread)
     kept = (tmp_path / "compared" / "judged" / "verdicts.jsonl").read_text().splitlines()
     assert len(kept) == judge.asked
+    before = {
+        file: file.stat().st_mtime_ns
+        for part in ("responses", "safety")
+        for file in (tmp_path / "compared" / part).iterdir()
+    }
+    assert len(before) == 4 + 3 + 2, "three arms and the known-bad one, the guard's, and a manifest each"
     if not unread:
         same = next(
             row for row in result["win_rates"] if (row["first"], row["second"]) == ("fine-tuned", "fine-tuned")
@@ -357,6 +377,11 @@ def test_winrate_and_gate_by_another_judge(tiny_model: Path, exported: Path, tmp
         gated = run_gate(winrate=tmp_path / "compared", verify=None, out=tmp_path / "gate", settings=GateSettings())
         reasons = " ".join(gated["results"]["verdicts"]["gguf-q8_0"]["reasons"])
         assert "not certified" not in reasons
+        with monkeypatch.context() as patched:
+            patched.setattr("empathy_edge.bench.judging.winrate.respond", None)  # another judge asks no model again
+            again = winrate(**run, judge=Longer(5), standing=None, update=True)
+        assert not again["results"]["judge"]["certified"] and again["results"]["format"] == result["format"]
+        assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
 @pytest.mark.parametrize(
