@@ -45,9 +45,9 @@ def markdown(recipe: dict[str, Any], manifests: dict[str, Any], samples: list[di
         "## Responses",
         "",
         *_table(
-            ["arm", "well-formed", "stopped", "1–97 words", "no loop", "median words"],
+            ["arm", "well-formed", "stopped", "1–97 words", "no loop", "same language", "median words"],
             [
-                [arm, *(_percent(row[key]) for key in ("ok", "stopped", "length", "no_loop")), f"{row['median_words']:g}"]
+                [arm, *(_percent(row[key]) for key in ("ok", "stopped", "length", "no_loop", "language")), f"{row['median_words']:g}"]
                 for arm, row in winrate["format"].items()
             ],
         ),

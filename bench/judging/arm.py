@@ -27,11 +27,13 @@ def run(
     """Answer the test dialogues of a file with `model`, or with a checkpoint and its adapters; shows the figures."""
     test = [item for item in read_dialogues(dialogues) if item.split == "test"][:max_prompts]
     rows = respond(model, test, out, max_new_tokens=max_new_tokens, arm=out.stem, adapters=adapters)
-    summary: dict[str, Any] = summarize(rows) | {"most_common_beginning": beginning(rows)}
-    head = ["responses", "well-formed", "stopped", "no loop", "median words", "same beginning"]
+    summary: dict[str, Any] = summarize(rows, {item.id: item.utterance for item in test}) | {
+        "most_common_beginning": beginning(rows)
+    }
+    head = ["responses", "well-formed", "stopped", "no loop", "same language", "median words", "same beginning"]
     cells = [
         str(len(rows)),
-        *(f"{summary[key]:.1%}" for key in ("ok", "stopped", "no_loop")),
+        *(f"{summary[key]:.1%}" for key in ("ok", "stopped", "no_loop", "language")),
         f"{summary['median_words']:g}",
         f"{summary['most_common_beginning']['share']:.0%} {summary['most_common_beginning']['words']}",
     ]

@@ -94,16 +94,18 @@ def worse_dialogues(arm: str, winrate: Path, result: dict[str, Any], points: Poi
         return []
     ours, full = ({row["id"]: row for row in read_jsonl(file)} for file in files.values())
     fell = set(((result.get("severe_flips") or {}).get("arms", {}).get(arm) or {}).get("fell", ()))
-    found = []
+    found, said = [], result.get("said", {})
     for name, point in points[(arm, FULL)].items():
-        broken, whole = (check_format(row["text"], row["finish_reason"]) for row in (ours[name], full[name]))
+        broken, whole = (
+            check_format(row["text"], row["finish_reason"], said.get(name)) for row in (ours[name], full[name])
+        )
         why = [f"not well-formed ({', '.join(key for key, holds in broken.items() if not holds)})"] * (
             all(whole.values()) and not all(broken.values())
         )
         why += ["rated 1 instead of 3"] * (name in fell) + ["loses in both orders"] * (point == 0)
         if why:
             texts = {
-                "said": result.get("said", {}).get(name),
+                "said": said.get(name),
                 "fine_tuned": full[name]["text"],
                 "artifact": ours[name]["text"],
             }

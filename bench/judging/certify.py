@@ -131,7 +131,7 @@ def _asked(
     start, (calls, usd) = time.perf_counter(), spent()
     rows, asked = ask(judge, question, dialogues, better, worse, out)
     seconds, (calls_after, usd_after) = time.perf_counter() - start, spent()
-    item = statistics(rows, better, worse, {dialogue.id: dialogue.emotion for dialogue in dialogues})
+    item = statistics(rows, better, worse, {dialogue.id: dialogue for dialogue in dialogues})
     item["seconds_per_verdict"] = round(seconds / asked, 3) if asked else None
     known = usd is not None and usd_after is not None and calls_after > calls
     item["usd_per_1000_calls"] = round(1000 * (usd_after - usd) / (calls_after - calls), 4) if known else None

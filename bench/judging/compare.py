@@ -18,7 +18,7 @@ from empathy_edge.run import write_json
 
 from ..stats import bootstrap_mean, holm, sign_test, wilson
 from .agreement import agreement, describe
-from .format_checks import check_format
+from .format_checks import well_formed
 from .judges import Judge, Pair, Verdict, record
 
 FILES = ("verdicts.jsonl", "compared.json", "certificate.json")
@@ -90,10 +90,7 @@ def _by_one(
     verdicts = {
         question: ask(judge, question, [spoken[name] for name in ids], ours, theirs, out)[0] for question in questions
     }
-    found = {
-        question: statistics(rows, ours, theirs, {name: spoken[name].emotion for name in ids})
-        for question, rows in verdicts.items()
-    }
+    found = {question: statistics(rows, ours, theirs, spoken) for question, rows in verdicts.items()}
     for item, p in zip(found.values(), holm([item["p_against_half"] for item in found.values()]), strict=True):
         item["p_holm"] = p
     for question, item in found.items():
@@ -188,7 +185,7 @@ def ask(
 
 
 def statistics(
-    rows: list[dict[str, Any]], ours: dict[str, Any], theirs: dict[str, Any], emotions: dict[str, str]
+    rows: list[dict[str, Any]], ours: dict[str, Any], theirs: dict[str, Any], spoken: dict[str, Dialogue]
 ) -> dict[str, Any]:
     """Everything about one question: win rate with its bounds, order, length, format, emotions, the worst pairs.
 
@@ -203,8 +200,8 @@ def statistics(
         row["id"]
         for row in rows
         if all(
-            "finish_reason" not in side or all(check_format(side["text"], side["finish_reason"]).values())
-            for side in (ours[row["id"]], theirs[row["id"]])
+            "finish_reason" not in arm[row["id"]] or well_formed(arm[row["id"]], spoken[row["id"]].utterance)
+            for arm in (ours, theirs)
         )
     ]
     rate = bootstrap_mean([*points.values()], RESAMPLES, SEED)
@@ -223,7 +220,7 @@ def statistics(
         else None,
         **_order(rows),
         **length_figures(np.array([*points.values()]), words_ahead_of(points, ours, theirs)),
-        "by_emotion": _by_emotion(points, emotions),
+        "by_emotion": _by_emotion(points, {name: spoken[name].emotion for name in points}),
         "worst": [
             {"id": name, "points": points[name], "first": ours[name]["text"], "second": theirs[name]["text"]}
             for name in sorted(points, key=lambda name: points[name])[:WORST]

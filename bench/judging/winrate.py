@@ -20,7 +20,7 @@ from ..stats import bootstrap_mean
 from . import safety
 from .certify import THRESHOLDS
 from .compare import BACK, POINTS, ask, length_figures, words_ahead_of
-from .format_checks import check_format, summarize
+from .format_checks import CHECKS, summarize, well_formed
 from .judge import PairwiseScorer, certify, pairs_from_rows, verdict
 from .judges import Judge, ScorerJudge
 from .known_bad import write_known_bad
@@ -109,14 +109,17 @@ def run(
             verdicts = [row for pair in compared for row in _asked(judge, dialogues, *pair, responses, out)]
             described = _described(judge, standing, verdicts)
         write_jsonl(out / "verdicts.jsonl", verdicts)
+        said = {dialogue.id: dialogue.utterance for dialogue in dialogues}
         result: dict[str, Any] = {
             "judge": described,
             "prompts": len(dialogues),
-            "said": {dialogue.id: dialogue.utterance for dialogue in dialogues},
-            "format": {arm: summarize(rows) for arm, rows in responses.items()},
+            "said": said,
+            "format": {arm: summarize(rows, said) for arm, rows in responses.items()},
             "safety": guarded,
             "severe_flips": severe_flips(rater, dialogues, responses, FULL) if rater else None,
-            "win_rates": [_win_rate(first, second, verdicts, responses, settings) for first, second in compared],
+            "win_rates": [
+                _win_rate(first, second, verdicts, responses, said, settings) for first, second in compared
+            ],
         }
         write_json(out / "winrate.json", result)
         stage.finish(**result)
@@ -139,11 +142,11 @@ def show(result: dict[str, Any]) -> None:
     stdout.print(
         table(
             f"Responses to {result['prompts']} test prompts",
-            ["arm", "well-formed", "stopped", "1–97 words", "no loop", "median words"],
+            ["arm", "well-formed", "stopped", "1–97 words", "no loop", "same language", "median words"],
             [
                 [
                     arm,
-                    *(f"{row[key]:.1%}" for key in ("ok", "stopped", "length", "no_loop")),
+                    *(f"{row[key]:.1%}" for key in ("ok", *CHECKS)),
                     f"{row['median_words']:g}",
                 ]
                 for arm, row in result["format"].items()
@@ -373,12 +376,12 @@ def _win_rate(
     second: str,
     verdicts: list[dict[str, Any]],
     responses: dict[str, list[dict[str, Any]]],
+    said: dict[str, str],
     settings: WinrateSettings,
 ) -> dict[str, Any]:
     rows = [row for row in verdicts if (row["first"], row["second"]) == (first, second)]
     formed = {
-        arm: {row["id"] for row in responses[arm] if all(check_format(row["text"], row["finish_reason"]).values())}
-        for arm in (first, second)
+        arm: {row["id"] for row in responses[arm] if well_formed(row, said.get(row["id"]))} for arm in (first, second)
     }
     both = [row["points"] for row in rows if row["id"] in formed[first] & formed[second]]
     flips = [row for row in rows if "tie" not in row["verdicts"] and row["verdicts"][0] == row["verdicts"][1]]

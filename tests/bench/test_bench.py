@@ -187,20 +187,43 @@ def test_our_loop_makes_the_raw_loops_tokens(exported: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "finish", "expected"),
     [
-        ("I'm so sorry to hear that.", "stop", {"stopped": True, "length": True, "no_loop": True}),
-        ("", "stop", {"stopped": True, "length": False, "no_loop": True}),
-        ("word " * 98, "stop", {"stopped": True, "length": False, "no_loop": False}),
-        ("I am here for you. " * 4, "length", {"stopped": False, "length": True, "no_loop": False}),
-        ("I hear you, and I am here. I hear you, and I am glad.", "stop", {"stopped": True, "length": True, "no_loop": True}),
+        ("I'm so sorry to hear that.", "stop", {"stopped": True, "length": True, "no_loop": True, "language": True}),
+        ("", "stop", {"stopped": True, "length": False, "no_loop": True, "language": True}),
+        ("word " * 98, "stop", {"stopped": True, "length": False, "no_loop": False, "language": True}),
+        ("I am here for you. " * 4, "length", {"stopped": False, "length": True, "no_loop": False, "language": True}),
+        ("I hear you, and I am here. I hear you, and I am glad.", "stop", {"stopped": True, "length": True, "no_loop": True, "language": True}),
     ],
 )  # fmt: skip
 def test_format_checks(text: str, finish: str, expected: dict[str, bool]) -> None:
-    assert check_format(text, finish) == expected
+    assert check_format(text, finish, "I lost my job today and cannot sleep.") == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "same"),
+    [
+        ("I lost my job today.", "I'm sorry. 听到这个消息我很难过。", False),
+        ("I lost my job today.", "Das tut mir leid. Wie geht es dir?", False),
+        ("I lost my job today.", "Oh no! Arghhhhhhhhh! 😊😊😊😊", True),
+        ("Ich habe heute meine Arbeit verloren.", "Das tut mir leid. Wie geht es dir?", True),
+        ("Ich habe heute meine Arbeit verloren.", "That must be so hard for you.", False),
+        (
+            "Jeg mistet jobben min i dag, og jeg er lei meg.",
+            "Det er jeg ked af at høre. Hvordan har du det nu?",
+            True,
+        ),
+        ("Hm", "Das tut mir leid.", True),
+    ],
+)
+def test_the_language_must_be_what_was_spoken(said: str, text: str, same: bool) -> None:
+    assert check_format(text, "stop", said)["language"] == same
 
 
 def test_format_summary_is_shares() -> None:
-    rows = [{"text": "Oh no.", "finish_reason": "stop"}, {"text": "Oh no.", "finish_reason": "length"}]
-    assert summarize(rows) == {"responses": 2, "ok": 0.5, "stopped": 0.5, "length": 1.0, "no_loop": 1.0,
+    rows = [
+        {"text": "Oh no.", "finish_reason": "stop", "id": "a"},
+        {"id": "b", "text": "Oh no.", "finish_reason": "length"},
+    ]
+    assert summarize(rows, {}) == {"responses": 2, "ok": 0.5, "stopped": 0.5, "length": 1.0, "no_loop": 1.0, "language": 1.0,
                                "median_words": 2.0}  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from empathy_edge.bench.stats import holm, prompts_needed
 from empathy_edge.prompts import load_prompts
 
 from empathy_edge.commands.judging import QUESTIONS
-from empathy_edge.dialogue import read_jsonl
+from empathy_edge.dialogue import Dialogue, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from tests.bench.artificial import Artificial
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
@@ -156,7 +156,9 @@ def test_ten_thousand_verdicts_take_seconds() -> None:
         for name in names
     ]
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = compare.statistics(rows, *arms, dict.fromkeys(names, "sad"))
+    found = compare.statistics(
+        rows, *arms, {name: Dialogue(name, "sad", "s", "I lost my job today.", (), "test") for name in names}
+    )
     assert time.perf_counter() - start < 15  # 2 s alone; the test's machine may be busy
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
     assert abs(found["win_rate"]["mean"] - 0.5) < 0.03

@@ -95,7 +95,7 @@ def test_win_rate_counts_ties_half_and_looks_at_format() -> None:
     theirs = _rows(dialogues, cold)
     theirs[0]["finish_reason"] = "length"
     verdicts = _judge(judge, dialogues, "x", "y", ours, theirs)
-    rate = _win_rate("x", "y", verdicts, {"x": ours, "y": theirs}, WinrateSettings())
+    rate = _win_rate("x", "y", verdicts, {"x": ours, "y": theirs}, {}, WinrateSettings())
     assert rate["win_rate"]["mean"] == pytest.approx(5 / 6, abs=1e-3) and rate["ties"] == pytest.approx(
         1 / 3, abs=1e-3
     )
