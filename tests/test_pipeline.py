@@ -139,7 +139,8 @@ def test_killed_training_goes_on_from_its_checkpoint(tiny_recipe: Path, tmp_path
     command += ["--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     checkpoints = tmp_path / "run" / "finetune" / "sft" / "checkpoints"
-    _wait_for(lambda: len(list(checkpoints.glob("checkpoint-*/trainer_state.json"))) > 0, process)
+    states = "checkpoint-*/trainer_state.json"
+    _wait_for(lambda: any(path.stat().st_size for path in checkpoints.glob(states)), process)
     process.kill()
     process.communicate()
     before = [row["step"] for row in _curve(tmp_path / "run")]

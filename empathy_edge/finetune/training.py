@@ -155,7 +155,7 @@ def train(
     """
     make_lean(trainer.model)
     with main_first():
-        last = _last_checkpoint(stage.folder / CHECKPOINTS)
+        last = last_checkpoint(stage.folder / CHECKPOINTS)
     if last:
         say(f"[dim]{label}: going on from step {last.name.removeprefix('checkpoint-')}[/]")
     curves = Curves(stage.folder / CURVES, label)
@@ -213,15 +213,24 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_top_pad, 64 * 2**20)
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; one that a kill cut short has no trainer state yet and is dropped."""
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; one that a kill cut short is deleted."""
     whole = []
     for path in folder.glob("checkpoint-*"):
-        if (path / "trainer_state.json").is_file() and (path / "scheduler.pt").is_file():
+        if _is_whole(path):
             whole.append(path)
         else:
             shutil.rmtree(path)
     return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether transformers wrote all of it: the trainer state comes last, and a kill may have left it empty."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return (checkpoint / "scheduler.pt").is_file()
 
 
 class _BestEpoch(TrainerCallback):

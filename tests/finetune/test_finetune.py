@@ -12,6 +12,7 @@ from empathy_edge.distill import stage as distill
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.finetune import dpo, sft
 from empathy_edge.finetune.rows import check_lengths, load_rows
+from empathy_edge.finetune.training import last_checkpoint
 from empathy_edge.models import find_model
 from empathy_edge.recipe import DistillSettings, DpoSettings, TrainSettings
 
@@ -212,3 +213,15 @@ def test_same_seed_gives_the_same_adapter(rows: Path, tiny_model: Path, tmp_path
                 settings=TrainSettings(epochs=1, **FAST))  # fmt: skip
         hashes.append(sha256_file(tmp_path / name / "adapter" / "adapter_model.safetensors"))
     assert hashes[0] == hashes[1]
+
+
+def test_a_checkpoint_that_a_kill_cut_short_is_dropped(tmp_path: Path) -> None:
+    states = {5: '{"global_step": 5}', 10: "", 15: '{"global_', 20: None}
+    for step, state in states.items():
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        (checkpoint / "scheduler.pt").touch()
+        if state is not None:
+            (checkpoint / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]
