@@ -27,7 +27,7 @@ setup-optimum: ## create .venv-optimum for `export --exporter optimum` (1.3 GB; 
 	test -x .venv-optimum/bin/optimum-cli || { $(PYTHON) -m venv .venv-optimum && .venv-optimum/bin/python -m pip install --quiet --disable-pip-version-check \
 	  torch==2.13.0 'optimum[onnxruntime]==2.1.0' optimum-onnx==0.1.0 transformers==4.57.6 accelerate==1.15.0; }
 
-demo: $(READY) ## the whole road on the shipped model and dialogues, about 9 minutes
+demo: $(READY) ## the whole road on the shipped model and dialogues, 8 to 9 minutes
 	@$(VENV)/bin/empathy-edge run quickstart --out runs/quickstart || { [ $$? -eq 1 ] && echo "A verdict of FAIL is a result of the demo, not an error of it: look at the report."; }
 	@echo "Talk to it: $(VENV)/bin/empathy-edge chat runs/quickstart/export/gguf-q8_0"
 
