@@ -22,7 +22,7 @@ from empathy_edge.run import read_json, sha256_file, sha256_json, write_json
 from ..stats import wilson
 from .compare import PEOPLE_PREFER_LONGER, ask, claim, statistics
 from .experts import DIMENSIONS, experts_own, pairs_of, read_experts
-from .judges import Judge
+from .judges import Judge, identity
 
 THRESHOLDS = {
     "agreement_low": 0.55,  # lower end of the 95 % interval: surely better than chance, and by something
@@ -63,8 +63,8 @@ def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed:
         out: the folder; verdicts that are there already are not asked for again.
     """
     dialogues = [item for item in read_dialogues(data) if not getattr(judge, "seen", lambda _: False)(item.id)]
-    better, worse = _drawn(dialogues, pairs, seed)
-    family = family_of(judge.name)
+    better, worse = _drawn(dialogues, pairs, seed, getattr(judge, "ids", None))
+    family = family_of(identity(judge))
     if len(better) < FEWEST:
         raise EmpathyEdgeError(
             f"{data}: {len(better)} dialogues that the judge has not seen have a response rated 3 and one rated 1; "
@@ -103,9 +103,13 @@ def run_beside_experts(
     found = {}
     for question in questions:
         dialogues, better, worse = pairs_of(exchanges, question, pairs, seed)
+        known = getattr(judge, "ids", None)
+        dialogues = [item for item in dialogues if known is None or item.id in known]
+        better, worse = ({item.id: side[item.id] for item in dialogues} for side in (better, worse))
         if len(dialogues) < FEWEST:
             raise EmpathyEdgeError(
-                f"{folder}: the experts told {len(dialogues)} pairs apart on {question}; needed: {FEWEST}."
+                f"{folder}: {len(dialogues)} pairs that the experts told apart on {question} and that the judge can judge; "
+                f"needed: {FEWEST}."
             )
         _, item = _asked(judge, question, dialogues, better, worse, out)
         item["experts_own"] = experts_own(exchanges, question)
@@ -149,7 +153,7 @@ def _certificate(
 ) -> dict[str, Any]:
     longer = [len(better[name]["text"].split()) - len(worse[name]["text"].split()) for name in better]
     return {
-        "judge": judge.name,
+        "judge": identity(judge),
         "data": {"file": data.name, "sha256": digest},
         "pairs": len(better),
         "seed": seed,
@@ -159,8 +163,22 @@ def _certificate(
     }
 
 
-def _drawn(dialogues: list[Dialogue], pairs: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """By dialogue, a response rated 3 and one rated 1, each with who wrote it."""
+def shown_to_people(
+    *, data: Path | None, experts: Path | None, question: str, pairs: int, seed: int
+) -> tuple[dict[str, Dialogue], dict[str, Any], dict[str, Any]]:
+    """What `run` or `run_beside_experts` asks, for a sheet: dialogues, and by id the better and the worse response."""
+    if experts is not None:
+        spoken, better, worse = pairs_of(read_experts(experts), question, pairs, seed)
+    elif data is not None:
+        spoken = read_dialogues(data)
+        better, worse = _drawn(spoken, pairs, seed)
+    return {item.id: item for item in spoken if item.id in better}, better, worse
+
+
+def _drawn(
+    dialogues: list[Dialogue], pairs: int, seed: int, known: set[str] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """By dialogue, a response rated 3 and one rated 1, each with who wrote it; only of `known` dialogues, where given."""
     chance = random.Random(seed)
     better: dict[str, Any] = {}
     worse: dict[str, Any] = {}
@@ -170,6 +188,8 @@ def _drawn(dialogues: list[Dialogue], pairs: int, seed: int) -> tuple[dict[str, 
             good, bad = chance.choice(rated[3]), chance.choice(rated[1])
             better[item.id] = {"text": good.text, "source": good.source}
             worse[item.id] = {"text": bad.text, "source": bad.source}
+    if known is not None:
+        better, worse = ({name: row for name, row in side.items() if name in known} for side in (better, worse))
     return better, worse
 
 
@@ -237,7 +257,7 @@ def certificate_of(judge: Judge, certificates: Sequence[Path]) -> Path | None:
     """The certificate that is this judge's, of several; None where none is."""
     for file in certificates:
         content = read_json(file)
-        if isinstance(content, dict) and content.get("judge") == judge.name:
+        if isinstance(content, dict) and content.get("judge") == identity(judge):
             return file
     return None
 
@@ -253,9 +273,9 @@ def standing(certificate: Path | None, judge: Judge, questions: Sequence[str]) -
     content = read_json(certificate)
     if not isinstance(content, dict) or not isinstance(content.get("questions"), dict):
         raise EmpathyEdgeError(f"{certificate}: is no certificate; `empathy-edge certify` writes one.")
-    if content.get("judge") != judge.name:
+    if content.get("judge") != identity(judge):
         raise EmpathyEdgeError(
-            f"{certificate}: is of another judge ({content.get('judge')}, not {judge.name}): another model or other prompts."
+            f"{certificate}: is of another judge ({content.get('judge')}, not {identity(judge)}): another model or other prompts."
         )
     asked: dict[str, Any] = content["questions"]
     return {

@@ -86,7 +86,7 @@ def _by_one(
     out: Path,
 ) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
     """What one judge says: its part of `compared.json`; and by question each dialogue's points where both answers could be read."""
-    ids = _covered(judge, ids)
+    ids = [item.id for item in covered(judge, [spoken[name] for name in ids])]
     verdicts = {
         question: ask(judge, question, [spoken[name] for name in ids], ours, theirs, out)[0] for question in questions
     }
@@ -102,14 +102,14 @@ def _by_one(
     return {"judge": judge.name, "prompts": len(ids), "questions": found}, points
 
 
-def _covered(judge: Judge, ids: list[str]) -> list[str]:
-    """The dialogues that a file of verdicts is about, which may be a part of them; all, for every other judge."""
+def covered(judge: Judge, dialogues: list[Dialogue]) -> list[Dialogue]:
+    """The dialogues that a file of verdicts or ratings is about, which may be a part of them; all, for every other judge."""
     known = getattr(judge, "ids", None)
-    kept = ids if known is None else [name for name in ids if name in known]
+    kept = dialogues if known is None else [item for item in dialogues if item.id in known]
     if not kept:
-        return ids  # and the judge says what it lacks
-    if len(kept) < len(ids):
-        say(f"{judge.name} is about {len(kept)} of {len(ids)} dialogues; these are compared.")
+        return dialogues  # and the judge says what it lacks
+    if len(kept) < len(dialogues):
+        say(f"{judge.name} is about {len(kept)} of {len(dialogues)} dialogues; these are compared.")
     return kept
 
 

@@ -7,10 +7,11 @@ measured elsewhere; here nothing is believed or averaged.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ ANSWERS = {"1": "first", "2": "second", "0": "tie"}
 TIE_MARGIN = 0.1
 """Where a local judge's two probabilities, or the scorer's two ratings, are nearer than this, it is a tie."""
 
+RATINGS = {str(level): level for level in range(1, 10)}
+"""What a person can say of a reply that is seen alone (`prompts/alone.yaml`)."""
+
 TRIES = 3
 """How often an API judge is asked again when its answer cannot be read."""
 
@@ -48,6 +52,10 @@ class Pair:
     def key(self, question: str) -> str:
         """What a verdict is kept under: the texts in their order, and the question."""
         return sha256_json([question, *list(asdict(self).values())[1:]])[:24]
+
+    def turned(self) -> Pair:
+        """The same pair in the other order."""
+        return replace(self, first=self.second, second=self.first)
 
     def messages(self, question: str) -> list[Message]:
         """What a model is asked."""
@@ -86,30 +94,22 @@ class Judge(Protocol):
 def judged_by(
     spec: str, base_url: str | None, parallel: int, max_calls: int | None, max_cost: float | None
 ) -> Iterator[Judge]:
-    """local:MODEL, scorer:FILE, file:VERDICTS.jsonl, or openai:MODEL, which is asked through the ledger.
+    """local:MODEL, scorer:FILE, file:VERDICTS.jsonl, ratings:FILE.jsonl, or openai:MODEL, which is asked through the ledger.
 
     Raises:
         EmpathyEdgeError: no such kind of judge.
     """
     kind, _, name = spec.partition(":")
-    if not name or kind not in ("local", "scorer", "file", "openai"):
+    if not name or kind not in ("local", "scorer", "file", "ratings", "openai"):
         raise EmpathyEdgeError(
-            f"--judge '{spec}': give local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl."
+            f"--judge '{spec}': give local:MODEL, openai:MODEL, scorer:FILE, file:VERDICTS.jsonl or ratings:FILE.jsonl."
         )
     if kind == "openai":
         limits = {"base_url": base_url, "parallel": parallel, "max_calls": max_calls, "max_cost": max_cost}
         with asker_for(spec, run="compare", **limits) as asker:  # type: ignore[arg-type]
             yield AskedJudge(asker)
     else:
-        yield {"local": LocalJudge, "scorer": _scorer, "file": _file}[kind](name)
-
-
-def _scorer(name: str) -> Judge:
-    return ScorerJudge(Path(name))
-
-
-def _file(name: str) -> Judge:
-    return FileJudge(Path(name))
+        yield LocalJudge(name) if kind == "local" else _OF_FILES[kind](Path(name))
 
 
 class LocalJudge:
@@ -213,31 +213,97 @@ def parse(text: str) -> str | None:
     return ANSWERS[match[1]] if match else None
 
 
+def key_alone(question: str, situation: str, utterance: str, reply: str) -> str:
+    """What a rating of one reply is kept under."""
+    return sha256_json([question, situation, utterance, reply])[:24]
+
+
 class FileJudge:
-    """Verdicts made elsewhere: JSONL rows with `key` (`Pair.key`) and `verdict`; `sheet read` makes them of a filled-in sheet."""
+    """Verdicts made elsewhere: JSONL rows with `key` (`Pair.key`) and `verdict`; `sheet read` makes them of a filled-in sheet.
+
+    Rows that say who judged (`by`) make that the judge that is certified, in whatever file; without it, only this file's verdicts are.
+    """
 
     def __init__(self, file: Path) -> None:
-        self.name = f"file:{file.name}:{sha256_file(file)[:16]}" if file.is_file() else f"file:{file.name}"
         self._verdicts: dict[str, Verdict] = {}
-        self.ids: set[str] = set()
-        for number, row in enumerate(read_jsonl(file), 1):
-            verdict = row.get("verdict") if isinstance(row, dict) else None
-            if verdict not in ("first", "second", "tie", "unparsed") or not isinstance(row.get("key"), str):
-                raise EmpathyEdgeError(
-                    f"{file}: row {number}: needs 'key' and 'verdict' (first, second, tie or unparsed)."
-                )
-            self.ids.add(str(row.get("id")))
-            self._verdicts[row["key"]] = Verdict(verdict, mirrored=bool(row.get("mirrored")))
+        rows = _rows_by_key(file, "'key' and 'verdict' (first, second, tie or unparsed)", _is_verdict)
+        for row in rows:
+            self._verdicts[row["key"]] = Verdict(row["verdict"], mirrored=bool(row.get("mirrored")))
+        self.name = f"file:{file.name}:{sha256_file(file)[:16]}"
+        self.certified_as = _raters(rows, "pairs", "judge") or self.name
+        self.ids = {str(row.get("id")) for row in rows}
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
-        missing = [pair for pair in pairs if pair.key(question) not in self._verdicts]
-        if missing:
-            raise EmpathyEdgeError(
-                f"{self.name}: {len(missing)} of {len(pairs)} pairs have no verdict in it (first: {missing[0].id}, "
-                f"key {missing[0].key(question)}); texts or question are others than those that were judged."
-            )
+        _all_known(self.name, "pairs", [(pair.id, pair.key(question)) for pair in pairs], self._verdicts)
         for pair in pairs:
             yield self._verdicts[pair.key(question)]
+
+
+class RatingsJudge:
+    """Ratings of each reply alone, by people or a model: JSONL rows with `key` (`key_alone`), `rating` and `by`; whose is higher wins.
+
+    The order cannot matter. Who rated is the judge that is certified, in whatever file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        rows = _rows_by_key(file, "'key' and 'rating' (a number)", _is_rating)
+        self._ratings = {row["key"]: float(row["rating"]) for row in rows}
+        self.name = f"ratings:{file.name}:{sha256_file(file)[:16]}"
+        self.certified_as = _raters(rows, "alone", "alone") or self.name
+        self.ids = {str(row.get("id")) for row in rows}
+
+    def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
+        asked = {
+            (pair.id, text): key_alone(question, pair.situation, pair.utterance, text)
+            for pair in pairs
+            for text in (pair.first, pair.second)
+        }
+        _all_known(self.name, "replies", [(name, key) for (name, _), key in asked.items()], self._ratings)
+        for pair in pairs:
+            lead = self._ratings[asked[pair.id, pair.first]] - self._ratings[asked[pair.id, pair.second]]
+            yield Verdict("tie" if abs(lead) < TIE_MARGIN else "first" if lead > 0 else "second")
+
+
+_OF_FILES: dict[str, Callable[[Path], Judge]] = {"scorer": ScorerJudge, "file": FileJudge, "ratings": RatingsJudge}
+
+
+def identity(judge: Judge) -> str:
+    """Who is certified: for verdicts from a file the raters, who fill in other sheets too; else the judge's name."""
+    return str(getattr(judge, "certified_as", judge.name))
+
+
+def _rows_by_key(file: Path, needs: str, fits: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    rows = read_jsonl(file)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("key"), str) or not fits(row):
+            raise EmpathyEdgeError(f"{file}: row {number}: needs {needs}.")
+    return rows
+
+
+def _is_verdict(row: dict[str, Any]) -> bool:
+    return row.get("verdict") in ("first", "second", "tie", "unparsed")
+
+
+def _is_rating(row: dict[str, Any]) -> bool:
+    rating = row.get("rating")
+    return isinstance(rating, int | float) and not isinstance(rating, bool) and math.isfinite(rating)
+
+
+def _raters(rows: list[dict[str, Any]], manner: str, prompts: str) -> str | None:
+    """Who judged, what was shown and what was asked; None where not every row has the same raters."""
+    raters = {tuple(row["by"]) if isinstance(row.get("by"), list) else None for row in rows}
+    if len(raters) != 1 or not (names := raters.pop()):
+        return None
+    return f"raters:{'+'.join(sorted(map(str, names)))}:{manner}:{load_prompts(prompts).sha256}"
+
+
+def _all_known(judge: str, what: str, asked: list[tuple[str, str]], known: Container[str]) -> None:
+    missing = [(name, key) for name, key in asked if key not in known]
+    if missing:
+        raise EmpathyEdgeError(
+            f"{judge}: {len(missing)} of {len(asked)} {what} are not in it (first: {missing[0][0]}, key {missing[0][1]}); "
+            "texts or question are others than those that were judged."
+        )
 
 
 def record(judge: Judge, question: str, pair: Pair, verdict: Verdict) -> dict[str, Any]:

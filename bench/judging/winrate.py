@@ -19,10 +19,10 @@ from empathy_edge.run import open_stage, write_json
 from ..stats import bootstrap_mean
 from . import safety
 from .certify import THRESHOLDS
-from .compare import BACK, POINTS, ask, length_figures, words_ahead_of
+from .compare import BACK, POINTS, ask, covered, length_figures, words_ahead_of
 from .format_checks import CHECKS, summarize, well_formed
 from .judge import PairwiseScorer, certify, pairs_from_rows, verdict
-from .judges import Judge, ScorerJudge
+from .judges import Judge, ScorerJudge, identity
 from .known_bad import write_known_bad
 from .responses import respond
 from .severe import severe_flips
@@ -44,6 +44,7 @@ def run(
     minimum_accuracy: float,
     judge: Judge | None = None,
     standing: dict[str, Any] | None = None,
+    question: str = "overall",
     scorer: Path | None = None,
     update: bool = False,
 ) -> dict[str, Any]:
@@ -59,7 +60,8 @@ def run(
         settings: how many prompts, how long the responses, the bootstrap.
         minimum_accuracy: what the judge's held-out accuracy must reach to be certified.
         judge: who compares, instead of the scorer that learns from `pairs`.
-        standing: whether that judge is certified (`certify.standing`, for the question `overall`); without it, it is not.
+        standing: whether that judge is certified (`certify.standing`, for `question`); without it, it is not.
+        question: what that judge is asked (prompts/judge.yaml).
         scorer: an absolute scorer (`score train`, `score tune`), to count severe flips.
         update: do it again where inputs or settings changed.
     """
@@ -72,7 +74,7 @@ def run(
             "prompt_sha256": load_prompts("chat").sha256,
             "safety_sha256": load_prompts("safety").sha256,
             "arms": list(arms),
-            **({"judge": judge.name, "certified": bool(standing and standing["certified"])} if judge else {}),
+            **(_settings_of(judge, standing, question) if judge else {}),
         },
         inputs={
             "test": test,
@@ -106,8 +108,9 @@ def run(
                 for row in _judge(own, dialogues, first, second, responses[first], responses[second])
             ]
         else:
-            verdicts = [row for pair in compared for row in _asked(judge, dialogues, *pair, responses, out)]
-            described = _described(judge, standing, verdicts)
+            judged = covered(judge, dialogues)
+            verdicts = [row for pair in compared for row in _asked(judge, question, judged, *pair, responses, out)]
+            described = _described(judge, standing, verdicts) | {"question": question}
         write_jsonl(out / "verdicts.jsonl", verdicts)
         said = {dialogue.id: dialogue.utterance for dialogue in dialogues}
         result: dict[str, Any] = {
@@ -125,6 +128,12 @@ def run(
         stage.finish(**result)
     show(stage.manifest["results"])
     return stage.manifest
+
+
+def _settings_of(judge: Judge, standing: dict[str, Any] | None, question: str) -> dict[str, Any]:
+    """What of the judge another result depends on."""
+    asked = {} if question == "overall" else {"question": question}
+    return {"judge": judge.name, "certified": bool(standing and standing["certified"]), **asked}
 
 
 def opened(scorer: Path, judge: Judge | None) -> Any:
@@ -331,6 +340,7 @@ def _judge(
 
 def _asked(
     judge: Judge,
+    question: str,
     dialogues: list[Dialogue],
     first: str,
     second: str,
@@ -340,7 +350,7 @@ def _asked(
     """As `_judge`, by any judge that `compare` knows; every verdict is kept in `judged/`, and asked for once."""
     (out / "judged").mkdir(exist_ok=True)
     ours, theirs = ({row["id"]: row for row in responses[arm]} for arm in (first, second))
-    rows, _ = ask(judge, "overall", dialogues, ours, theirs, out / "judged")
+    rows, _ = ask(judge, question, dialogues, ours, theirs, out / "judged")
     emotions = {dialogue.id: dialogue.emotion for dialogue in dialogues}
     return [
         {
@@ -362,7 +372,7 @@ def _described(judge: Judge, standing: dict[str, Any] | None, verdicts: list[dic
     if unparsed > THRESHOLDS["unparsed"]:
         doubts.append(f"{unparsed:.0%} of its answers cannot be read")
     return {
-        "judge": judge.name,
+        "judge": identity(judge),
         "certified": not doubts,
         "doubts": doubts,
         "agreement": (standing or {}).get("win_rate"),

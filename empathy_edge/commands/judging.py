@@ -13,14 +13,14 @@ from empathy_edge.commands.options import EXAMPLES, api_options, out_option, pat
 QUESTIONS = (
     "overall", "cognitive", "affective", "compassionate", "emotional-reactions", "interpretations", "explorations",
 )  # fmt: skip
-"""What can be asked about two replies: the keys of prompts/judge.yaml."""
+"""What can be asked about two replies, or of one alone: the keys of prompts/judge.yaml and prompts/alone.yaml."""
 
 
 def _question_option(**more: Any) -> Any:
     return click.option(
         "--question",
         type=click.Choice(QUESTIONS),
-        help="What is asked about the two replies; the words are in prompts/judge.yaml.",
+        help="What is asked about the two replies (prompts/judge.yaml), or of one alone (prompts/alone.yaml).",
         **more,
     )
 
@@ -28,6 +28,7 @@ def _question_option(**more: Any) -> Any:
 @click.command(
     epilog=EXAMPLES + "  empathy-edge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
     "  empathy-edge certify local:judge.gguf --experts expert_annotations --out beside-experts\n"
+    "  empathy-edge certify ratings:ratings.jsonl --experts expert_annotations --question interpretations --out certificate\n"
     "  empathy-edge certify openai:gpt-4o --data rated_responses_5way.csv --pairs 100 --max-cost 2 --out certificate"
 )
 @click.argument("judge")
@@ -55,9 +56,10 @@ def certify(
     max_cost: float | None,
     out: Path,
 ) -> None:
-    """Test JUDGE (local:MODEL, openai:MODEL, scorer:FILE) on pairs that people rated 3 and 1, or that experts told apart.
+    """Test JUDGE (local:MODEL, openai:MODEL, scorer:FILE, file:FILE, ratings:FILE) on pairs that people rated 3 and 1, or that experts told apart.
 
-    Writes its certificate; with --experts the experts' own agreement stands beside the judge's.
+    Writes its certificate; with --experts the experts' own agreement stands beside the judge's. People are tested by what they
+    answered on a sheet that `sheet certify` wrote.
     """
     from empathy_edge.bench.judging.certify import run as run_certify
     from empathy_edge.bench.judging.certify import run_beside_experts
@@ -91,7 +93,7 @@ def certify(
     "--judge",
     required=True,
     multiple=True,
-    help="local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl; several, to see how far they agree.",
+    help="local:MODEL, openai:MODEL, scorer:FILE, file:VERDICTS.jsonl or ratings:FILE.jsonl; several, to see how far they agree.",
 )
 @_question_option(multiple=True, default=("overall",), show_default=True)
 @api_options
@@ -132,52 +134,124 @@ def compare(
     run_compare(first=first, second=second, dialogues=dialogues, judges=opened(), questions=list(question), out=out)
 
 
-@click.group(epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet")
+@click.group(
+    epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
+    "  empathy-edge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl"
+)
 def sheet() -> None:
-    """Let people judge: blinded, shuffled pairs as CSV and as a page for the keyboard, and their answers read back."""
+    """Let people judge: blinded, shuffled pairs or single replies as CSV and as a page for the keyboard, and their answers read back."""
+
+
+_alone_option = click.option(
+    "--alone",
+    is_flag=True,
+    help="Show each reply alone, to be rated from 1 to 9, instead of pairs; for `ratings:FILE`.",
+)
+_both_orders_option = click.option(
+    "--both-orders", is_flag=True, help="Show each pair again, the other way round; without it nobody knows of flips."
+)
+_sheet_option = click.option("--out", required=True, type=path_type(), help="A new folder.")
 
 
 @sheet.command(
-    "make", epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet"
+    "make",
+    epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
+    "  empathy-edge sheet make compared/responses/*.jsonl --alone --dialogues rows/test.jsonl --max-prompts 80 --out sheet",
 )
-@click.argument("first", type=path_type())
-@click.argument("second", type=path_type())
+@click.argument("responses", nargs=-1, required=True, type=path_type())
 @click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
 @_question_option(default="overall", show_default=True)
-@click.option("--max-pairs", type=click.IntRange(1), help="Draw so many pairs.")
-@click.option("--seed", default=0, show_default=True, help="For the draw and the order of each pair.")
-@click.option("--out", required=True, type=path_type(), help="A new folder.")
+@_alone_option
+@_both_orders_option
+@click.option("--max-prompts", type=click.IntRange(1), help="Draw so many prompts.")
+@click.option("--seed", default=0, show_default=True, help="For the draw and the order.")
+@_sheet_option
 def make_sheet(
-    first: Path, second: Path, dialogues: Path, question: str, max_pairs: int | None, seed: int, out: Path
+    responses: tuple[Path, ...],
+    dialogues: Path,
+    question: str,
+    alone: bool,
+    both_orders: bool,
+    max_prompts: int | None,
+    seed: int,
+    out: Path,
 ) -> None:
-    """Write sheet.csv and sheet.html; a rater opens the page in a browser, and sends back answers.csv."""
-    from empathy_edge.bench.judging.sheet import make
+    """Write sheet.csv and sheet.html of two files of RESPONSES, or with --alone of any number.
+
+    A rater opens the page in a browser, and sends back answers.csv. Keep keys.json: `sheet read` needs it.
+    """
+    from empathy_edge.bench.judging import compare
+    from empathy_edge.bench.judging import sheet as sheets
+    from empathy_edge.console import say
+    from empathy_edge.dialogue import read_dialogues
+
+    if not alone and len(responses) != 2:
+        raise click.UsageError(
+            f"{len(responses)} files of responses: pairs need two. With --alone any number is shown."
+        )
+    arms = [compare.read_responses(file) for file in responses]
+    spoken = {item.id: item for item in read_dialogues(dialogues)}
+    common: dict[str, Any] = {"spoken": spoken, "question": question, "out": out, "most": max_prompts, "seed": seed}
+    if alone:
+        rows = sheets.make_alone(arms=arms, **common)
+    else:
+        rows = sheets.make_pairs(first=arms[0], second=arms[1], both_orders=both_orders, **common)
+    say(f"{rows} to judge in {out / 'sheet.html'} and {out / 'sheet.csv'}")
+
+
+@sheet.command(
+    "certify",
+    epilog=EXAMPLES + "  empathy-edge sheet certify --data rated_responses_5way.csv --both-orders --out sheet\n"
+    "  empathy-edge sheet certify --experts expert_annotations --question interpretations --alone --out sheet",
+)
+@click.option("--data", type=path_type(), help="Dialogues with rated responses, CSV or JSONL.")
+@click.option("--experts", type=path_type(), help="Instead of --data: a folder of experts' annotations.")
+@_question_option(default="overall", show_default=True)
+@click.option("--pairs", default=200, show_default=True, type=click.IntRange(40), help="At most so many pairs.")
+@_alone_option
+@_both_orders_option
+@click.option("--seed", default=0, show_default=True)
+@_sheet_option
+def certify_sheet(
+    data: Path | None,
+    experts: Path | None,
+    question: str,
+    pairs: int,
+    alone: bool,
+    both_orders: bool,
+    seed: int,
+    out: Path,
+) -> None:
+    """Write the sheet by which people, or whoever fills it in, can be certified: what `certify` asks, with the same options."""
+    from empathy_edge.bench.judging import sheet as sheets
+    from empathy_edge.bench.judging.certify import shown_to_people
     from empathy_edge.console import say
 
-    pairs = make(
-        first=first, second=second, dialogues=dialogues, question=question, out=out, most=max_pairs, seed=seed
-    )
-    say(f"{pairs} pairs in {out / 'sheet.html'} and {out / 'sheet.csv'}")
+    if (data is None) == (experts is None):
+        raise click.UsageError("Give --data or --experts.")
+    spoken, better, worse = shown_to_people(data=data, experts=experts, question=question, pairs=pairs, seed=seed)
+    common: dict[str, Any] = {"spoken": spoken, "question": question, "out": out, "seed": seed}
+    if alone:
+        rows = sheets.make_alone(arms=[better, worse], **common)
+    else:
+        rows = sheets.make_pairs(first=better, second=worse, both_orders=both_orders, **common)
+    say(f"{rows} to judge in {out / 'sheet.html'} and {out / 'sheet.csv'}")
 
 
 @sheet.command(
-    "read",
-    epilog=EXAMPLES + "  empathy-edge sheet read anna.csv ben.csv --first a.jsonl --second b.jsonl \\\n"
-    "      --dialogues rows/test.jsonl --out verdicts.jsonl",
+    "read", epilog=EXAMPLES + "  empathy-edge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl"
 )
 @click.argument("answers", nargs=-1, required=True, type=path_type())
-@click.option("--first", required=True, type=path_type(), help="The same files as for `sheet make`.")
-@click.option("--second", required=True, type=path_type())
-@click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
-@_question_option(default="overall", show_default=True)
-@click.option("--out", required=True, type=path_type(), help="The verdicts' new file, for `compare --judge file:…`.")
-def read_sheet(
-    answers: tuple[Path, ...], first: Path, second: Path, dialogues: Path, question: str, out: Path
-) -> None:
-    """Read raters' ANSWERS (sheet.csv filled in, or what the page saved) and show how far they agree."""
+@click.option("--sheet", "folder", required=True, type=path_type(), help="The folder that `sheet make` wrote.")
+@click.option("--out", required=True, type=path_type(), help="The new file, for `--judge file:…` or `ratings:…`.")
+def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path) -> None:
+    """Read raters' ANSWERS (sheet.csv filled in, or what the page saved) and show how far they agree.
+
+    Name each file after its rater: who judged is what `certify` certifies, and a certificate holds for the same raters' other sheets.
+    """
     from empathy_edge.bench.judging.sheet import read
 
-    read(answers=list(answers), first=first, second=second, dialogues=dialogues, question=question, out=out)
+    read(answers=list(answers), sheet=folder, out=out)
 
 
 @click.command(epilog=EXAMPLES + "  empathy-edge power --margin 0.05 --ties 0.3")
@@ -214,8 +288,9 @@ def power(margin: float, ties: float, chance: float) -> None:
 @click.option("--max-prompts", type=click.IntRange(1), help="Use only the first prompts of the test split.")
 @click.option(
     "--judge",
-    help="local:MODEL, openai:MODEL, scorer:FILE or file:VERDICTS.jsonl. [default: a scorer that learns the run's pairs]",
+    help="local:MODEL, openai:MODEL, scorer:FILE, file:VERDICTS.jsonl or ratings:FILE.jsonl. [default: a scorer that learns the run's pairs]",
 )
+@_question_option(default="overall", show_default=True)
 @api_options
 @click.option("--certificate", type=path_type(), help="What `certify` wrote for this judge.")
 @click.option(
@@ -230,6 +305,7 @@ def winrate(
     checkpoint: Path,
     max_prompts: int | None,
     judge: str | None,
+    question: str,
     certificate: Path | None,
     scorer: Path | None,
     out: Path,
@@ -245,6 +321,10 @@ def winrate(
     from empathy_edge.models import checkpoint_of
     from empathy_edge.recipe import GateSettings, WinrateSettings
 
+    if judge is None and question != "overall":
+        raise click.UsageError(
+            "--question is asked of a --judge; the scorer that learns the run's pairs is asked nothing."
+        )
     arms = {
         "base": checkpoint_of(base).path,
         "fine-tuned": checkpoint,
@@ -260,7 +340,8 @@ def winrate(
             settings=WinrateSettings(max_prompts=max_prompts),
             minimum_accuracy=GateSettings().min_judge_accuracy,
             judge=opened,
-            standing=standing(certificate, opened, ["overall"])["overall"] if opened else None,
+            standing=standing(certificate, opened, [question])[question] if opened else None,
+            question=question,
             scorer=scorer,
             update=update,
         )
