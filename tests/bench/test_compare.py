@@ -17,7 +17,7 @@ from empathy_edge.bench.stats import holm, prompts_needed
 from empathy_edge.prompts import load_prompts
 
 from empathy_edge.commands.judging import QUESTIONS
-from empathy_edge.dialogue import Dialogue, read_jsonl
+from empathy_edge.dialogue import Dialogue, read_dialogues, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
 from tests.bench.artificial import Artificial
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
@@ -230,7 +230,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(arms: tuple[Path, Path
 def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     first, second, dialogues = arms
     common = ("--dialogues", dialogues, "--question", "cognitive")
-    result = run_command("sheet", "make", first, second, *common, "--max-pairs", "60", "--out", tmp_path / "s")
+    result = run_command("sheet", "make", first, second, *common, "--max-prompts", "60", "--out", tmp_path / "s")
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "s/sheet.html").read_text()
     assert "http" not in page and "a.jsonl" not in page and "d17" not in page  # nothing is fetched, no arm, no id
@@ -246,7 +246,7 @@ def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path:
                 right = "1" if "good" in row["reply_1"] else "2"
                 writer.writerow([row["key"], {"1": "2", "2": "1"}[right] if number < wrong else right])
     files = (tmp_path / "anna.csv", tmp_path / "ben.csv")
-    arguments = ("--first", first, "--second", second, *common, "--out", tmp_path / "verdicts.jsonl")
+    arguments = ("--sheet", tmp_path / "s", "--out", tmp_path / "verdicts.jsonl")
     result = run_command("sheet", "read", *files, *arguments)
     assert result.returncode == 0 and "Krippendorff's alpha 0." in result.stdout
     verdicts = read_jsonl(tmp_path / "verdicts.jsonl")
@@ -262,19 +262,84 @@ def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path:
     result = run_command(
         "compare", tmp_path / "other.jsonl", second, *common, "--judge", judge, "--out", tmp_path / "d"
     )
-    assert_one_clear_error(result, 2, "pairs have no verdict in it", "texts or question are others")
+    assert_one_clear_error(result, 2, "pairs are not in it", "texts or question are others")
     (tmp_path / "anna.csv").write_text("key,answer\nxyz,1\n")
     result = run_command("sheet", "read", *files, *arguments[:-1], tmp_path / "no.jsonl")
-    assert_one_clear_error(result, 2, "line 2: the key 'xyz' is of no pair")
+    assert_one_clear_error(result, 2, "line 2: the key 'xyz' is not in this sheet")
+
+
+def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Who rates single replies by what people rated too is certified, and the certificate holds for another sheet, of the same rater."""
+    first, second, dialogues = arms
+    rated = []
+    for number in range(60):
+        responses = [
+            {"source": "x", "text": f"reply {number} {'good' if rating == 3 else 'poor'}", "rating": rating}
+            for rating in (3, 1)
+        ]
+        rated.append(dialogue_row(id=f"r{number}", utterance=f"Other {number}.", responses=responses))
+    data = write_rows(tmp_path / "rated.jsonl", *rated)
+
+    def answered(command: tuple[object, ...], name: str, rows: int, rater: str) -> Path:
+        result = run_command("sheet", *command, "--alone", "--out", tmp_path / name)
+        assert result.returncode == 0, result.stderr
+        shown = list(csv.DictReader((tmp_path / name / "sheet.csv").read_text().splitlines()))
+        assert len(shown) == rows and set(shown[0]) == {"key", "situation", "utterance", "reply", "answer"}
+        answers = tmp_path / name / f"{rater}.csv"
+        with open(answers, "w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(["key", "answer"])
+            writer.writerows((row["key"], "7" if "good" in row["reply"] else "3") for row in shown)
+        out = tmp_path / f"{name}-{rater}.jsonl"
+        result = run_command("sheet", "read", answers, "--sheet", tmp_path / name, "--out", out)
+        assert result.returncode == 0, result.stderr
+        return out
+
+    learned = answered(("certify", "--data", data), "by", 120, "anna")
+    result = run_command("certify", f"ratings:{learned}", "--data", data, "--out", tmp_path / "certified")
+    assert result.returncode == 0 and "raters:anna:alone" in result.stdout, result.stderr
+    judged = answered(
+        ("make", first, second, first, "--dialogues", dialogues, "--max-prompts", "50"), "gate", 100, "anna"
+    )
+    command = ("compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{judged}")
+    certificate = ("--certificate", tmp_path / "certified/certificate.json")
+    result = run_command(*command, *certificate, "--out", tmp_path / "compared")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "compared/compared.json").read_text())["judges"][0]
+    item = found["questions"]["overall"]
+    assert found["prompts"] == 50 and item["judge"]["certified"] and item["ties"] == 0 and item["order_flips"] == 0
+    other = answered(("make", first, second, "--dialogues", dialogues, "--max-prompts", "50"), "again", 100, "ben")
+    command = ("compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{other}")
+    assert_one_clear_error(run_command(*command, *certificate, "--out", tmp_path / "no"), 2, "is of another judge")
+    result = run_command("compare", second, first, *command[3:], "--question", "cognitive", "--out", tmp_path / "no2")
+    assert_one_clear_error(result, 2, "replies are not in it")
+
+
+def test_pairs_in_both_orders_tell_of_flips(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, second, dialogues = arms
+    common = ("--dialogues", dialogues, "--max-prompts", "50", "--both-orders", "--out", tmp_path / "s")
+    assert run_command("sheet", "make", first, second, *common).returncode == 0
+    shown = list(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
+    assert len(shown) == 100 and len({row["key"] for row in shown[:50]}) == 50
+    with open(tmp_path / "anna.csv", "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["key", "answer"])
+        writer.writerows((row["key"], "1") for row in shown)  # whatever is shown first
+    out = tmp_path / "verdicts.jsonl"
+    assert (
+        run_command("sheet", "read", tmp_path / "anna.csv", "--sheet", tmp_path / "s", "--out", out).returncode == 0
+    )
+    judge = ("--judge", f"file:{out}", "--out", tmp_path / "c")
+    assert run_command("compare", first, second, "--dialogues", dialogues, *judge).returncode == 0
+    item = json.loads((tmp_path / "c/compared.json").read_text())["judges"][0]["questions"]["overall"]
+    assert item["order_flips"] == 1.0 and item["first_position_wins"]["share"] == 1.0
 
 
 def test_a_hostile_reply_stays_text_in_the_sheet(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    rows = [{"id": "d0", "text": "</script><script>alert(1)</script>"}]
-    first = write_rows(tmp_path / "x.jsonl", *rows)
-    second = write_rows(tmp_path / "y.jsonl", {"id": "d0", "text": "=HYPERLINK(1)"})
-    sheet.make(
-        first=first, second=second, dialogues=arms[2], question="overall", out=tmp_path / "s", most=None, seed=0
-    )
+    hostile = {"d0": {"text": "</script><script>alert(1)</script>"}}
+    formula = {"d0": {"text": "=HYPERLINK(1)"}}
+    spoken = {item.id: item for item in read_dialogues(arms[2])}
+    sheet.make_pairs(first=hostile, second=formula, spoken=spoken, question="overall", out=tmp_path / "s")
     assert "<script>alert" not in (tmp_path / "s/sheet.html").read_text()
     row = next(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
     assert "'=HYPERLINK(1)" in (row["reply_1"], row["reply_2"])
@@ -296,6 +361,7 @@ def test_a_local_judge_gives_probabilities(tiny_model: Path, arms: tuple[Path, P
 
 def test_every_question_has_its_words() -> None:
     assert set(load_prompts("judge").texts) == {"system", "pair", *QUESTIONS}
+    assert set(load_prompts("alone").texts) == {"scale", *QUESTIONS}
     text = Pair("d", "It rained.", "I am wet.", "Oh no.", "Ha!").messages("affective")[1]["content"]
     assert "It rained." in text and 'Reply 2: "Ha!"' in text and "fitting warmth" in text and "{" not in text
 
