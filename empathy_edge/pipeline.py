@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.console import say
+from empathy_edge.console import duration, say, show_time_left_of_run
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.models import ModelRef, checkpoint_of
 from empathy_edge.recipe import ExportSettings, Recipe
-from empathy_edge.run import locked, read_json, require_space, write_json
+from empathy_edge.run import MANIFEST, locked, read_json, require_space, write_json
+from empathy_edge.run_clock import RunClock, expected_seconds
 
 STAGES = ("distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report")
 
@@ -48,15 +48,10 @@ def run_recipe(
         require_space(out, 0 if (out / "report").exists() else DISK_MB, "a run")
         steps = _steps(recipe, data, out, update)
         last = STAGES.index(until) if until else len(STAGES) - 1
-        for number, name in enumerate(STAGES[: last + 1], 1):
-            if name in ("sft", "dpo") and name not in recipe.steps:
-                say(f"[bold]{number}/{len(STAGES)} {name}[/] [dim]left out by the recipe[/]")
-                continue
-            start = time.monotonic()
-            say(f"[bold]{number}/{len(STAGES)} {name}[/]")
-            results = steps[name]()
-            spent = time.monotonic() - start
-            say(f"  [dim]{name}: {results}{', ' if results else ''}{spent:.0f} s[/]")
+        try:
+            _run_stages(STAGES[: last + 1], steps, recipe, out)
+        finally:
+            show_time_left_of_run(None)
     if until is None:
         say(f"Report: {out / 'report' / 'report.html'}")
     gate = out / "gate" / "gate.json"
@@ -64,6 +59,27 @@ def run_recipe(
         failed = [arm for arm, item in read_json(gate).items() if item["verdict"] == "FAIL"]
         if failed:
             raise VerdictFailed(f"The gate says FAIL for {', '.join(failed)}; see the report for the reasons.")
+
+
+def _run_stages(names: Sequence[str], steps: dict[str, Callable[[], str]], recipe: Recipe, out: Path) -> None:
+    """Run the stages in order; from the second one on, say how long the whole run will still take."""
+    clock = RunClock({name: 0.0 for name in names})
+    for number, name in enumerate(names, 1):
+        title = f"[bold]{number}/{len(STAGES)} {name}[/]"
+        if name in ("sft", "dpo") and name not in recipe.steps:
+            say(f"{title} [dim]left out by the recipe[/]")
+            continue
+        clock.begin(name)
+        say(title if number == 1 else f"{title} [dim](whole run: about {duration(clock.left(None))} left)[/]")
+        results = steps[name]()
+        spent = clock.end()
+        say(f"  [dim]{name}: {results}{', ' if results else ''}{duration(spent)}[/]")
+        if number == 1:
+            found = read_json(out / "distill" / MANIFEST)["results"]
+            counts = (found["sft_rows"], found["preference_pairs"], found["test_dialogues"])
+            expected = expected_seconds(recipe, *counts)
+            clock = RunClock({later: expected[later] for later in names[1:]})
+            show_time_left_of_run(clock.left)
 
 
 def artifact_folders(out: Path, recipe: Recipe) -> list[Path]:

@@ -18,6 +18,10 @@ GENAI_OPTIONS = ("block_size", "algo_config", "accuracy_level", "is_symmetric", 
 """The artifacts that `export` can make: a format and its quantization."""
 
 
+Weights = Literal["auto", "fp32", "bf16", "nf4"]
+"""What the weights are held in while training; `auto` takes the faster of fp32 and bf16, by measurement."""
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,6 +64,7 @@ class DistillSettings(_Settings):
 class TrainSettings(_Settings):
     """One step of fine-tuning with LoRA.
 
+    `weights`: `auto` measures fp32 and bf16 on this machine and takes the faster; `nf4` is QLoRA.
     A batch is taken in parts of `micro_batch_size` rows where that is given: less memory, the same result. `held_out` is
     the share of rows that are not trained on, whose loss is measured each epoch; the adapter of the best epoch is kept,
     and training stops after `patience` epochs that were no better.
@@ -74,7 +79,7 @@ class TrainSettings(_Settings):
     lora_targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     max_length: int = Field(default=512, ge=32)
     save_every_steps: int = Field(default=20, ge=1)
-    weights: Literal["bf16", "fp32", "nf4"] = "bf16"
+    weights: Weights = "auto"
     held_out: float = Field(default=0.0, ge=0, le=0.5)
     patience: int | None = Field(default=None, ge=1)
     seed: int = 42
@@ -91,6 +96,11 @@ class TrainSettings(_Settings):
     def micro_batch(self) -> int:
         """The rows that are in memory at a time."""
         return self.micro_batch_size or self.batch_size
+
+    @property
+    def tokens_at_once(self) -> int:
+        """About how many tokens a step computes at a time; what `weights: auto` measures with."""
+        return 128 * self.micro_batch
 
 
 class DpoSettings(TrainSettings):
@@ -131,6 +141,7 @@ class OwnPairSettings(_Settings):
     margin: float = Field(default=0.1, ge=0, le=2)
     length_ratio: float = Field(default=1.3, ge=1)
     safety_pairs: int = Field(default=0, ge=0, le=8)
+    weights: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
 
 

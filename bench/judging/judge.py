@@ -54,7 +54,7 @@ class PairwiseScorer:
     name = "pairwise-scorer"
 
     def __init__(self, pairs: list[TrainingPair], seed: int = 0) -> None:
-        require_extra("sklearn", "score", "The offline judge")
+        require_extra("sklearn", "judge", "The offline judge")
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
 

@@ -27,6 +27,7 @@ from empathy_edge.finetune.rows import load_rows
 from empathy_edge.models import ModelRef, find_model
 from empathy_edge.recipe import OwnPairSettings
 from empathy_edge.run import open_stage
+from empathy_edge.runtimes.precision import choose_precision
 from empathy_edge.scoring.embeddings import embed
 
 PROMPTS_AT_ONCE = 16
@@ -107,6 +108,7 @@ def run(
     say(f"  {len(pairs)} pairs from {len(chosen)} prompts")
     return stage.finish(
         prompts=len(chosen),
+        weights=choose_precision(settings.weights, base.path).record(),
         samples=len(chosen) * settings.samples,
         pairs=len(pairs),
         safety_pairs=sum(by_id[row["id"]].safety for row in pairs),
@@ -169,7 +171,7 @@ def _sample(
     if not missing:
         return done
     keep_freed_memory()
-    model, tokenizer = load_base(base.path, "bf16", adapters, file.parent / SCRATCH)
+    model, tokenizer, _ = load_base(base.path, settings.weights, adapters, file.parent / SCRATCH)
     stop = tokenizer.convert_tokens_to_ids(turn_end(tokenizer.chat_template))
     torch.manual_seed(settings.seed)
     with progress() as bar, open(file, "w", encoding="utf-8") as handle:

@@ -19,6 +19,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.likelihood import describe
 from empathy_edge.models import ModelRef
 from empathy_edge.run import open_stage
+from empathy_edge.runtimes.precision import choose_precision
 
 FILES = {"sft.jsonl": "completion", "preference.jsonl": "chosen"}
 """A training file, and the field in which candidates differ."""
@@ -84,7 +85,10 @@ def run(
             }
     shutil.copyfile(folders[0] / "test.jsonl", out / "test.jsonl")
     write_jsonl(out / "control.jsonl", [])
-    return stage.finish(sft_rows=counts["sft.jsonl"], preference_pairs=counts["preference.jsonl"], selection=figures)
+    weights = {"weights": choose_precision("auto", base.path).record()} if by == "likelihood" else {}
+    return stage.finish(
+        sft_rows=counts["sft.jsonl"], preference_pairs=counts["preference.jsonl"], selection=figures, **weights
+    )
 
 
 def _candidates(folders: list[Path], file: str) -> list[dict[str, Any]]:

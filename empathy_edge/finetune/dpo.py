@@ -69,14 +69,16 @@ def run(
     )
 
     before = [sft / "adapter"] if sft else []
-    model, tokenizer = load_base(base.path, settings.weights, before, out / SCRATCH)
+    model, tokenizer, precision = load_base(
+        base.path, settings.weights, before, out / SCRATCH, tokens=settings.tokens_at_once
+    )
     for file, rows in by_file.items():
         check_lengths(file, rows, tokenizer, settings.max_length)
     trained, held_out = split_held_out(examples, settings)
     trainer = DPOTrainer(
         model=model,
         args=DPOConfig(
-            **trainer_arguments(out, settings),
+            **trainer_arguments(out, settings, precision),
             beta=settings.beta,
             loss_type=[settings.loss, *(["sft"] if settings.sft_weight else [])],
             loss_weights=[1.0, settings.sft_weight] if settings.sft_weight else None,
@@ -102,6 +104,7 @@ def run(
     return finish(
         stage,
         pairs=len(examples),
+        weights=precision.record(),
         **figures,
         reward_accuracy_last=_mean(accuracies[-10:]),
         reward_margin_last=_mean(margins[-10:]),

@@ -34,7 +34,7 @@ def log_probs_per_character(
     from empathy_edge.finetune.training import keep_freed_memory, load_base
 
     keep_freed_memory()
-    model, tokenizer = load_base(base.path, "bf16", adapters, Path())
+    model, tokenizer, _ = load_base(base.path, "auto", adapters, Path())
     if can_pack(model):
         pack_batches(model)
     else:
@@ -51,7 +51,7 @@ def log_probs_per_character(
     with progress() as bar, torch.inference_mode():
         task = bar.add_task(label, total=len(encoded), note="")
         for group in _batches(encoded):
-            rows = [torch.tensor(encoded[place][0]) for place in group]
+            rows = [torch.tensor(encoded[place][0], device=model.device) for place in group]
             labels = [row.clone() for row in rows]
             for row, place in zip(labels, group, strict=True):
                 row[: encoded[place][1]] = -100

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 from empathy_edge.run import MANIFEST, Stage, read_json
+
+T = TypeVar("T")
 
 
 def process_count() -> int:
@@ -34,6 +36,17 @@ def main_first() -> Iterator[None]:
     yield
     if is_main():
         wait_for_everyone()
+
+
+def from_main_process(decide: Callable[[], T]) -> T:
+    """What the main process decides, the same in every process; called once where there is only one."""
+    if process_count() == 1:
+        return decide()
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    answer = [decide() if is_main() else None]
+    return cast("T", broadcast_object_list(answer)[0])
 
 
 def finish(stage: Stage, **results: Any) -> dict[str, Any]:

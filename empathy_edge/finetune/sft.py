@@ -45,12 +45,14 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
         trainer_arguments,
     )
 
-    model, tokenizer = load_base(base.path, settings.weights, [], out / SCRATCH)
+    model, tokenizer, precision = load_base(
+        base.path, settings.weights, [], out / SCRATCH, tokens=settings.tokens_at_once
+    )
     check_lengths(rows, examples, tokenizer, settings.max_length)
     trained, held_out = split_held_out(examples, settings)
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**trainer_arguments(out, settings), completion_only_loss=True, packing=False),
+        args=SFTConfig(**trainer_arguments(out, settings, precision), completion_only_loss=True, packing=False),
         train_dataset=Dataset.from_list(trained),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
@@ -58,7 +60,7 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
     )
     _check_loss_mask(trainer, tokenizer, trained)
     figures = train(trainer, stage, "SFT", settings)
-    return finish(stage, rows=len(examples), **figures)
+    return finish(stage, rows=len(examples), weights=precision.record(), **figures)
 
 
 def _check_loss_mask(trainer: Any, tokenizer: Any, examples: list[dict[str, Any]]) -> None:

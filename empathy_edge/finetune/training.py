@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig
@@ -20,44 +20,70 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 
 from empathy_edge.console import progress, say
 from empathy_edge.dialogue import read_unfinished_jsonl
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.fused_lora import fuse_lora
 from empathy_edge.finetune.packed import can_pack, pack_batches
-from empathy_edge.finetune.processes import is_main, main_first, process_count, wait_for_everyone
+from empathy_edge.finetune.processes import (
+    from_main_process,
+    is_main,
+    main_first,
+    process_count,
+    wait_for_everyone,
+)
 from empathy_edge.lora import add_adapters
-from empathy_edge.recipe import TrainSettings
+from empathy_edge.recipe import TrainSettings, Weights
 from empathy_edge.run import Stage
+from empathy_edge.runtimes.precision import Precision, choose_precision
 
 CHECKPOINTS = "checkpoints"
 CURVES = "curves.jsonl"
 SCRATCH = "scratch"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def load_base(folder: Path, weights: str, adapters: list[Path], scratch: Path) -> tuple[Any, Any]:
-    """The base with `adapters` merged into its full precision, then held in `weights`; and its tokenizer.
+class LoadedBase(NamedTuple):
+    """A model to train or to sample from."""
+
+    model: Any
+    tokenizer: Any
+    precision: Precision
+
+
+def load_base(
+    folder: Path, weights: Weights, adapters: list[Path], scratch: Path, *, tokens: int = 1024
+) -> LoadedBase:
+    """The base with `adapters` merged into its full precision, then held in `weights`; on the GPU if there is one.
 
     Args:
         folder: a checkpoint.
-        weights: `fp32`, `bf16`, or `nf4` (QLoRA: bitsandbytes' 4-bit NormalFloat, Dettmers et al., arXiv 2305.14314).
+        weights: `auto`, `fp32`, `bf16`, or `nf4` (QLoRA: bitsandbytes' 4-bit NormalFloat, Dettmers et al.,
+            arXiv 2305.14314).
         adapters: PEFT adapter folders of earlier steps.
         scratch: where the merged model may lie for a moment, when it has to be read again in four bits.
+        tokens: how many are computed at a time; what `auto` measures.
     """
-    if weights == "nf4":
-        model = _load_nf4(folder, adapters, scratch)
+    precision = from_main_process(lambda: choose_precision(weights, folder, tokens=tokens))
+    if precision.warning:
+        say(f"  [yellow]Warning:[/] {precision.warning}")
+    if precision.weights == "nf4":
+        model = _load_nf4(folder, adapters, scratch, DTYPES[precision.compute])
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         add_adapters(model, adapters)
-        if weights == "bf16":
+        if precision.weights != "fp32":
             # The parameters only: `model.to` would round the rope frequencies, a buffer, as well.
             for parameter in model.parameters():
-                parameter.data = parameter.data.to(torch.bfloat16)
+                parameter.data = parameter.data.to(DTYPES[precision.weights])
+        if torch.cuda.is_available():
+            model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+    return LoadedBase(model, tokenizer, precision)
 
 
-def _load_nf4(folder: Path, adapters: list[Path], scratch: Path) -> Any:
+def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.dtype) -> Any:
+    require_extra("bitsandbytes", "qlora", "weights: nf4")
     from transformers import BitsAndBytesConfig
 
     if adapters:
@@ -66,11 +92,9 @@ def _load_nf4(folder: Path, adapters: list[Path], scratch: Path) -> Any:
         model.save_pretrained(scratch)
         folder = scratch
     try:
-        config = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-        )
+        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
         return AutoModelForCausalLM.from_pretrained(
-            folder, quantization_config=config, dtype=torch.bfloat16, local_files_only=True
+            folder, quantization_config=config, dtype=compute, local_files_only=True
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -89,7 +113,7 @@ def lora_config(settings: TrainSettings) -> LoraConfig:
     )
 
 
-def trainer_arguments(folder: Path, settings: TrainSettings) -> dict[str, Any]:
+def trainer_arguments(folder: Path, settings: TrainSettings, precision: Precision) -> dict[str, Any]:
     """The arguments that TRL's SFTConfig and DPOConfig have in common."""
     return {
         "output_dir": str(folder / CHECKPOINTS),
@@ -104,6 +128,7 @@ def trainer_arguments(folder: Path, settings: TrainSettings) -> dict[str, Any]:
         "save_steps": settings.save_every_steps,
         "save_total_limit": 1,
         "bf16": False,  # the weights already are; no autocast on top
+        "fp16": precision.compute == "fp16",  # its gradients must be scaled
         "gradient_checkpointing": False,
         "max_length": settings.max_length,
         "seed": settings.seed,
@@ -289,10 +314,6 @@ class Curves(TrainerCallback):
             say(f"  epoch {logs.get('epoch', 0):.0f}: held-out loss {logs['eval_loss']:.4f}")
             return
         self.bar.update(self.task, completed=state.global_step, note=f"loss {logs['loss']:.3f}")
-        spent = time.monotonic() - self.started
-        if not self.bar.console.is_terminal and state.global_step % 20 == 0:
-            left = spent / state.global_step * (state.max_steps - state.global_step)
-            say(f"  step {state.global_step}/{state.max_steps}, loss {logs['loss']:.3f}, {left:.0f} s left")
 
     def losses(self) -> list[float]:
         """The loss of each step, in order."""

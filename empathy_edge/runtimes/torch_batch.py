@@ -24,13 +24,13 @@ def generate(
     import torch
 
     longest = max(map(len, prompts))
-    padded = torch.tensor([[pad_id] * (longest - len(ids)) + ids for ids in prompts])
-    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts])
+    rows = [[pad_id] * (longest - len(ids)) + ids for ids in prompts]
+    masks = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
     how = {"do_sample": True, "temperature": temperature, "top_k": 50, "num_return_sequences": samples}
     with torch.inference_mode():
         result = model.generate(
-            input_ids=padded,
-            attention_mask=mask,
+            input_ids=torch.tensor(rows, device=model.device),
+            attention_mask=torch.tensor(masks, device=model.device),
             max_new_tokens=max_new_tokens,
             eos_token_id=sorted(stop_ids),
             pad_token_id=pad_id,

@@ -213,10 +213,18 @@ def check_template(file: Path) -> None:
         raise EmpathyEdgeError(f"{file}: {fault}")
 
 
-def _render(text: str, queue: Any) -> None:
-    import resource
+def _limit_memory(size: int) -> None:
+    """Let this process have `size` bytes at most; where the system cannot (macOS, Windows) the time limit remains."""
+    try:
+        import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    except (ImportError, AttributeError, ValueError, OSError):
+        pass
+
+
+def _render(text: str, queue: Any) -> None:
+    _limit_memory(2 * 2**30)
     try:
         render(text, GOLDEN_CONVERSATION)
         queue.put("")

@@ -1,0 +1,83 @@
+"""How long a run will still take: what its stages took on a reference machine, corrected by what they take here."""
+
+from __future__ import annotations
+
+import time
+
+from empathy_edge.recipe import Recipe
+
+SECONDS = {
+    "sft row": 0.75,
+    "dpo pair": 1.2,
+    "dpo probe": 0.7,
+    "own sample": 0.2,
+    "export": 20.0,
+    "artifact": 8.0,
+    "bench run": 3.0,
+    "response": 0.9,
+    "gate": 3.0,
+    "report": 4.0,
+}
+"""SmolLM2-135M on two AVX2 cores (docs/results/quickstart.md); only their proportions matter."""
+
+WORKED_S = 1.0
+"""A stage that took less was skipped, and tells nothing of the machine."""
+
+
+class RunClock:
+    """Seconds left of a run, stage by stage."""
+
+    def __init__(self, expected: dict[str, float]) -> None:
+        self._expected = {stage: max(seconds, 1.0) for stage, seconds in expected.items()}
+        self._left = dict(self._expected)
+        self._worked: list[tuple[float, float]] = []
+        self._stage, self._began = "", 0.0
+
+    def begin(self, stage: str) -> None:
+        """A stage starts."""
+        self._stage, self._began = stage, time.monotonic()
+
+    def end(self) -> float:
+        """The stage is done; returns its seconds."""
+        spent = time.monotonic() - self._began
+        if spent > WORKED_S:
+            self._worked.append((self._expected[self._stage], spent))
+        self._left.pop(self._stage, None)
+        return spent
+
+    def left(self, stage_left: float | None) -> float:
+        """Seconds until the run ends; `stage_left` is what a progress bar of the current stage says, if it knows."""
+        spent = time.monotonic() - self._began
+        expected = self._expected[self._stage]
+        if self._worked:
+            factor = sum(taken for _, taken in self._worked) / sum(wanted for wanted, _ in self._worked)
+        elif stage_left is not None:
+            factor = (spent + stage_left) / expected
+        else:
+            factor = 1.0
+        later = factor * (sum(self._left.values()) - expected)
+        return max(stage_left or 0.0, factor * expected - spent) + later
+
+
+def expected_seconds(recipe: Recipe, sft_rows: int, pairs: int, test_prompts: int) -> dict[str, float]:
+    """What each stage took on the reference machine, by the amount of work it has."""
+    artifacts = len(recipe.export.artifacts)
+    prompts = min(test_prompts, recipe.winrate.max_prompts or test_prompts)
+    own = recipe.own_pairs.prompts * recipe.own_pairs.samples if "own" in recipe.dpo.pairs else 0
+    tokens = recipe.winrate.max_new_tokens / 160
+    return {
+        "distill": 1.0,
+        "sft": SECONDS["sft row"] * sft_rows * recipe.sft.epochs if "sft" in recipe.steps else 0.0,
+        "dpo": (
+            SECONDS["own sample"] * own
+            + SECONDS["dpo pair"] * pairs * recipe.dpo.epochs
+            + 3 * SECONDS["dpo probe"] * recipe.dpo.length_probes
+            if "dpo" in recipe.steps
+            else 0.0
+        ),
+        "export": SECONDS["export"] + SECONDS["artifact"] * artifacts,
+        "bench": SECONDS["bench run"] * artifacts * recipe.bench.repetitions,
+        "winrate": SECONDS["response"] * (artifacts + 2) * prompts * tokens,
+        "gate": SECONDS["gate"],
+        "report": SECONDS["report"],
+    }

@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""Create .venv with all that this project needs. `make setup` runs it; without make: python scripts/setup_venv.py
+
+llama.cpp is compiled unless a wheel of llama-cpp-python is at hand: one that pip finds (PIP_FIND_LINKS,
+PIP_EXTRA_INDEX_URL), or the one that an earlier set-up on this machine compiled. The other packages are installed
+meanwhile. A set-up that was interrupted goes on where it stopped. Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+READY = VENV / ".ready"
+LOG = VENV / "setup.log"
+BUILD = VENV / "build-llama-cpp"
+
+OLDEST_PYTHON = (3, 11)
+SPACE_GB = 4.5
+SECONDS_BETWEEN_LINES = 5
+
+REST = "onnx,train,qlora,api,judge,score,report,demo,dev"
+"""Every extra but `gguf`, which needs llama-cpp-python."""
+
+OPTIONS = ["-DLLAVA_BUILD=OFF", "-DCMAKE_PROJECT_INCLUDE=" + (ROOT / "scripts" / "llama_cpp.cmake").as_posix()]
+"""No image input and no command-line helpers of llama.cpp: half of the compile time."""
+
+HOW_TO_COMPILE = """\
+  Debian, Ubuntu:  sudo apt-get install g++ cmake
+  Fedora:          sudo dnf install gcc-c++ cmake
+  macOS:           xcode-select --install, then: brew install cmake
+  Windows:         winget install Kitware.CMake Microsoft.VisualStudio.2022.BuildTools (with its C++ tools), or use WSL"""
+
+
+class SetupError(Exception):
+    """Something that a person has to do first; the message says what."""
+
+
+def main() -> int:
+    """Check, then install; returns the exit code."""
+    started = time.monotonic()
+    try:
+        check_python()
+        version = pinned("llama_cpp_python")
+        compiled = installed("llama_cpp_python") == version
+        if not compiled:
+            check_compiler(version)
+        check_space()
+        create_venv()
+        wheel = None if compiled else find_wheel(version)
+        source = None if compiled or wheel else download_source(version)
+        say_which_torch()
+        install(version, compiled, wheel, source)
+    except SetupError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("Interrupted. Run the same command again: it goes on from here.", file=sys.stderr)
+        return 130
+    shutil.rmtree(BUILD, ignore_errors=True)
+    READY.touch()
+    print(f"Ready after {clock(time.monotonic() - started)}: {VENV.name}. Next: make demo, or make test.")
+    return 0
+
+
+def check_python() -> None:
+    """Refuse an interpreter that is too old for the project, or has no venv."""
+    if sys.version_info < OLDEST_PYTHON:
+        raise SetupError(
+            f"Python 3.11 or newer is needed, this is {platform.python_version()}. Name another one: "
+            "make PYTHON=python3.12 setup"
+        )
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        raise SetupError(
+            "This Python has no venv module. Debian, Ubuntu: sudo apt-get install python3-venv"
+        ) from None
+
+
+def check_compiler(version: str) -> None:
+    """Refuse when llama.cpp would have to be compiled and nothing here can."""
+    if cached_wheel(version) or wheels_are_offered():
+        return
+    if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))) and not visual_studio():
+        raise SetupError(
+            "llama.cpp has to be compiled, and there is no C++ compiler on this machine.\n"
+            f"{HOW_TO_COMPILE}\n"
+            "  Or give pip a wheel of llama-cpp-python: PIP_FIND_LINKS=FOLDER or PIP_EXTRA_INDEX_URL=ADDRESS make setup"
+        )
+    if not shutil.which("cmake"):
+        print(f"cmake is not installed; pip fetches one for this build only. To have it for good:\n{HOW_TO_COMPILE}")
+
+
+def wheels_are_offered() -> bool:
+    """Whether pip was told of a place beside the public index, which has no wheels of llama-cpp-python."""
+    names = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL")
+    return any(os.environ.get(name) for name in names)
+
+
+def visual_studio() -> bool:
+    """Whether Visual Studio's installer is there (Windows); cmake finds the compiler through it."""
+    programs = os.environ.get("PROGRAMFILES(X86)", "")
+    return bool(programs) and Path(programs, "Microsoft Visual Studio", "Installer", "vswhere.exe").is_file()
+
+
+def check_space() -> None:
+    """Refuse a disk that is too small for the environment."""
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < SPACE_GB and not READY.exists():
+        raise SetupError(f"The set-up needs about {SPACE_GB} GB, and {free:.1f} GB are free at {ROOT}.")
+
+
+def create_venv() -> None:
+    """Make .venv where there is none, or only a broken one."""
+    if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+        return
+    made = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True)
+    if made.returncode:
+        raise SetupError(f"{VENV} could not be made: {(made.stdout + made.stderr).strip()[-500:]}")
+
+
+def pinned(name: str) -> str:
+    """The version that constraints.txt gives a package."""
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    found = re.search(rf"^{name}==(.+)$", text, re.M)
+    if not found:
+        raise SetupError(f"constraints.txt does not name {name}.")
+    return found.group(1).strip()
+
+
+def installed(name: str) -> str:
+    """The version of a package in .venv; empty where it is not there."""
+    code = f"from importlib.metadata import version; print(version('{name}'))"
+    if not PYTHON.exists():
+        return ""
+    return subprocess.run([PYTHON, "-c", code], capture_output=True, text=True).stdout.strip()
+
+
+def wheel_folder(version: str) -> Path:
+    """Where a wheel compiled here is kept: per version, processor and options, since it is built for this processor."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "empathy-edge"
+    cache = Path(os.environ.get("EMPATHY_EDGE_CACHE", default)).expanduser()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        processor = platform.processor()
+    parts = [version, platform.machine(), processor, os.environ.get("CMAKE_ARGS", "")]
+    return cache / "wheels" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def cached_wheel(version: str) -> Path | None:
+    """The wheel that an earlier set-up compiled on a machine like this."""
+    return next(iter(wheel_folder(version).glob("llama_cpp_python-*.whl")), None)
+
+
+def find_wheel(version: str) -> Path | None:
+    """A wheel that need not be compiled: our own from earlier, or one that pip finds."""
+    if wheel := cached_wheel(version):
+        print(f"llama.cpp: compiled by an earlier set-up, {wheel}")
+        return wheel
+    folder = VENV / "wheels"
+    command = ["download", "--no-deps", "--only-binary", ":all:", "--dest", folder, f"llama-cpp-python=={version}"]
+    if pip(*command).returncode == 0:
+        print("llama.cpp: taken from a wheel that pip found")
+        return next(folder.glob(f"llama_cpp_python-{version}-*.whl"))
+    return None
+
+
+def download_source(version: str) -> Path:
+    """llama-cpp-python's source, unpacked in a place that stays, so that an interrupted compilation goes on."""
+    folder = BUILD / f"llama_cpp_python-{version}"
+    if (folder / "pyproject.toml").is_file():
+        return folder
+    command = ["download", "--no-deps", "--no-binary", ":all:", "--dest", BUILD, f"llama-cpp-python=={version}"]
+    done = pip(*command)
+    if done.returncode:
+        last = [line for line in done.stderr.splitlines() if line.startswith("ERROR")][-1:]
+        raise SetupError(
+            f"llama-cpp-python {version} could not be downloaded ({' '.join(last)[:200]}).\n"
+            "  Go online and run the same command again, or point pip at a mirror (PIP_INDEX_URL) or at a folder of\n"
+            "  wheels (PIP_FIND_LINKS)."
+        )
+    with tarfile.open(next(BUILD.glob("*.tar.gz"))) as archive:
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 has it
+        archive.extractall(BUILD / "unpacked", **safe)
+    (BUILD / "unpacked" / folder.name).rename(folder)
+    return folder
+
+
+def pip(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """A short call of the environment's pip."""
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *map(str, arguments), "--retries", "1"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def say_which_torch() -> None:
+    """On Linux pip's default PyTorch brings CUDA along; a machine without an NVIDIA GPU can do without."""
+    linux = platform.system() == "Linux" and platform.machine() == "x86_64"
+    if linux and not shutil.which("nvidia-smi") and not installed("torch"):
+        print(
+            "No NVIDIA GPU here. PyTorch's CPU build saves about 3 GB; pip is told of it like this:\n"
+            "  make setup PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
+        )
+
+
+def install(version: str, compiled: bool, wheel: Path | None, source: Path | None) -> None:
+    """Compile llama.cpp and install the other packages side by side, then what needs llama.cpp."""
+    constraints = ["-c", ROOT / "constraints.txt"]
+    LOG.write_text("", encoding="utf-8")
+    jobs = [Job("packages", ["install", *constraints, "-e", f"{ROOT}[{REST}]"])]
+    if source:
+        minutes = "about 3 minutes on 2 cores; kept for the next time"
+        print(f"Compiling llama.cpp ({minutes}) and installing the packages. Log: {LOG}", flush=True)
+        target = wheel_folder(version)
+        build = ["wheel", "-v", "--no-deps", "--wheel-dir", target, "-C", f"build-dir={BUILD / 'objects'}", source]
+        jobs.append(Job("llama.cpp", build, compiler_environment()))
+    else:
+        print(f"Installing the packages. Log: {LOG}", flush=True)
+    watch(jobs)
+    llama = [wheel or cached_wheel(version)] if not compiled else []
+    watch([Job("packages", ["install", *constraints, *llama, "-e", f"{ROOT}[all,dev]"])])
+
+
+def compiler_environment() -> dict[str, str]:
+    """All cores, and only what the Python package uses."""
+    options = " ".join([*OPTIONS, os.environ.get("CMAKE_ARGS", "")]).strip()
+    cores = str(os.cpu_count() or 2)
+    return {"CMAKE_ARGS": options, "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", cores)}
+
+
+class Job:
+    """One call of pip whose output is read as it comes, and kept in the log.
+
+    Attributes:
+        name: what is shown.
+        doing: what it is at, in a few words.
+        share: how much of it is done, 0 to 1, where that is known.
+    """
+
+    def __init__(self, name: str, arguments: list[object], environment: dict[str, str] | None = None) -> None:
+        command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
+        self.name, self.doing, self.share, self.last = name, "starting", 0.0, []
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        with open(LOG, "a", encoding="utf-8") as log:
+            for line in self.process.stdout or ():
+                log.write(line)
+                log.flush()
+                self.last = [*self.last[-40:], line.rstrip()]
+                self._notice(line.strip())
+
+    def _notice(self, line: str) -> None:
+        """Understand ninja's `[12/88] … file.cpp`, make's `[ 45%] Building …`, and pip's own words."""
+        if step := re.match(r"\[(\d+)/(\d+)\]", line):
+            self.share = int(step.group(1)) / int(step.group(2))
+            self.doing = f"{step.group(1)} of {step.group(2)} files, {Path(line.split()[-1]).name}"
+        elif step := re.match(r"\[\s*(\d+)%\] (.*)", line):
+            self.share = int(step.group(1)) / 100
+            self.doing = f"{step.group(1)} %, {Path(step.group(2).split()[-1]).name}"
+        elif step := re.match(r"(Collecting|Downloading|Building wheel for|Using cached) (\S+)", line):
+            self.doing = f"{step.group(1).lower()} {Path(step.group(2)).name}"
+        elif line.startswith("Installing collected packages"):
+            self.doing = f"installing {line.count(',') + 1} packages (the longest part of it)"
+
+    def state(self, seconds: float) -> str:
+        """One part of a progress line."""
+        left = f", about {clock(seconds / self.share * (1 - self.share))} left" if self.share > 0.05 else ""
+        return f"{self.name}: {'done' if self.process.poll() == 0 else self.doing + left}"
+
+
+def watch(jobs: list[Job]) -> None:
+    """Print a line every few seconds until all are done; the first that fails ends the others.
+
+    Raises:
+        SetupError: a job failed; with the lines that say why.
+    """
+    started = time.monotonic()
+    try:
+        while any(job.process.poll() is None for job in jobs):
+            time.sleep(SECONDS_BETWEEN_LINES)
+            spent = time.monotonic() - started
+            print(f"  {clock(spent):>10}  " + "; ".join(job.state(spent) for job in jobs), flush=True)
+            if any(job.process.poll() for job in jobs):
+                break
+        for job in jobs:
+            if job.process.poll():
+                job.reader.join(5)
+                raise SetupError(explain(job))
+    finally:
+        for job in jobs:
+            if job.process.poll() is None:
+                job.process.terminate()
+                job.process.wait()
+
+
+def explain(job: Job) -> str:
+    """What went wrong, from the last lines of its output."""
+    reasons = [line for line in job.last if re.search(r"error|ERROR|No space|fatal", line)][-4:] or job.last[-4:]
+    text = "\n  ".join(line[:200] for line in reasons)
+    advice = "Run the same command again to go on"
+    if "No space left" in text:
+        advice = "Free some space and run the same command again"
+    elif re.search(r"resolv|connect|Connection|timed out|No matching distribution", text):
+        advice = "Is the machine online? If so, run the same command again; else point pip at a mirror or a folder of wheels"
+    return f"{job.name} could not be installed:\n  {text}\n  {advice}. The whole log: {LOG}"
+
+
+def clock(seconds: float) -> str:
+    """45 s, 3 min 20 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""What Linux has and other systems lack is simulated as missing: nothing may end in an AttributeError or ImportError."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from empathy_edge.bench import chat_suite, latency, worker
+from empathy_edge.bench.conditions import conditions
+from empathy_edge.export.bundle import check
+
+from empathy_edge import memory, run
+from empathy_edge.errors import EmpathyEdgeError
+from tests.conftest import ROOT
+
+WITHOUT = "import sys; sys.modules.update(dict.fromkeys({modules!r})); "
+"""An import of a module whose entry is None fails, as where it does not exist."""
+
+POSIX_ONLY = ("fcntl", "resource", "termios", "readline", "pwd", "grp")
+
+
+def test_every_module_is_imported_without_posix_modules() -> None:
+    """As on Windows. Runtimes and training libraries are loaded by what uses them, not at import."""
+    names = [
+        ".".join(("empathy_edge", *path.relative_to(ROOT / folder).with_suffix("").parts))
+        if folder == "empathy_edge"
+        else ".".join(("empathy_edge", *path.relative_to(ROOT).with_suffix("").parts))
+        for folder in ("empathy_edge", "bench", "devices", "prompts", "export")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    modules = [name.removesuffix(".__init__") for name in names if "device." not in name]
+    code = (
+        WITHOUT.format(modules=POSIX_ONLY)
+        + f"import importlib\nfor name in {modules!r}: importlib.import_module(name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_memory_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "PROC", tmp_path / "absent")
+    found = memory.memory_mb()
+    assert found["anonymous"] > 5 and found["peak_rss"] >= found["anonymous"] and found["file_backed"] >= 0
+    memory.reset_peak()
+
+
+@pytest.mark.parametrize("modules", [("resource",)])
+def test_memory_and_faults_without_resource(
+    modules: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "PROC", tmp_path / "absent")
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert memory.memory_mb()["peak_rss"] > 5
+    assert all(count >= 0 for count in memory.minor_major_faults())
+
+
+def test_machine_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(run, "CPU_INFO", tmp_path / "absent")
+    run._cpu_name.cache_clear()
+    found = run.machine()
+    run._cpu_name.cache_clear()
+    assert found["cpu"] and found["cores"] == os.cpu_count() and found["memory_gb"] > 0
+
+
+def test_conditions_where_psutil_knows_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    for name in ("sensors_temperatures", "getloadavg", "cpu_freq"):
+        monkeypatch.delattr(psutil, name)
+    assert 0 <= conditions(0.01)["background_busy"] <= 1
+
+
+def test_a_cold_start_is_a_warm_one_where_the_page_cache_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"x")
+    assert worker.drop_from_page_cache(tmp_path)
+    monkeypatch.delattr(os, "posix_fadvise")
+    assert not worker.drop_from_page_cache(tmp_path)
+    latency.say_if_warm({"cold": False})
+    assert "warm start" in capsys.readouterr().err
+    turn = {"turn": 1, "cache_kept": True, "ttft_s": 0.1, "first_sentence_s": None, "gaps_s": [0.1],
+            "prompt_tokens": 9, "cached_tokens": 0, "decode_tps": 9.0, "stopped": True}  # fmt: skip
+    one = {"cold": False, "load_s": 0.2, "turns": [turn], "memory_mb": {}}
+    summary = chat_suite.summary({"artifact": "a", "size_mb": 1.0, "runs": [one]})
+    assert summary["cold_load_s"] is None and summary["warm_load_s"] == 0.2
+
+
+def test_a_template_is_rendered_where_memory_cannot_be_limited(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import resource
+
+    def refused(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")  # macOS
+
+    monkeypatch.setattr(resource, "setrlimit", refused)
+    check._limit_memory(2**30)
+    monkeypatch.setitem(sys.modules, "resource", None)  # Windows
+    check._limit_memory(2**30)
+
+
+def test_a_run_is_locked_without_fcntls_own_call(tmp_path: Path) -> None:
+    with run.locked(tmp_path / "run"), pytest.raises(EmpathyEdgeError, match="another empathy-edge process"):
+        with run.locked(tmp_path / "run"):
+            pass
+    with run.locked(tmp_path / "run"):
+        pass  # free again
