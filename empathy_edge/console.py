@@ -62,8 +62,9 @@ def show_time_left_of_run(estimate: Callable[[float | None], float] | None) -> N
 class StageProgress(Progress):
     """A progress bar; where there is no terminal, a line now and then instead."""
 
-    def __init__(self, *columns: ProgressColumn, **options: Any) -> None:
-        super().__init__(*columns, **options)
+    def __init__(self, *columns: ProgressColumn, whole_stage: bool, **options: Any) -> None:
+        super().__init__(*columns, _RunLeftColumn(whole_stage), **options)
+        self._whole_stage = whole_stage
         self._begun: dict[TaskID, tuple[float, float]] = {}
         self._next_line: dict[TaskID, float] = {}
 
@@ -95,7 +96,7 @@ class StageProgress(Progress):
         left = (now - began) / done * (task.total - task.completed)
         note = f", {task.fields['note']}" if task.fields.get("note") else ""
         parts = f"{task.completed:g} of {task.total:g}{note}, about {duration(left)} left"
-        say(f"  {task.description}: {parts}{_run_left(left)}")
+        say(f"  {task.description}: {parts}{_run_left(left if self._whole_stage else None)}")
 
 
 class _RunLeftColumn(ProgressColumn):
@@ -103,8 +104,13 @@ class _RunLeftColumn(ProgressColumn):
 
     max_refresh = 1.0
 
+    def __init__(self, whole_stage: bool) -> None:
+        super().__init__()
+        self._whole_stage = whole_stage
+
     def render(self, task: Task) -> Text:
-        return Text(_run_left(task.time_remaining).removeprefix("; "), style="dim")
+        left = task.time_remaining if self._whole_stage else None
+        return Text(_run_left(left).removeprefix("; "), style="dim")
 
 
 def _run_left(stage_left: float | None) -> str:
@@ -119,8 +125,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def progress() -> StageProgress:
-    """A progress bar with count, time spent and time left; a line every ten seconds where there is no terminal."""
+def progress(*, whole_stage: bool = False) -> StageProgress:
+    """A progress bar with count, time spent and time left; a line every ten seconds where there is no terminal.
+
+    Args:
+        whole_stage: the bar is about nearly all of a stage's time, so that the whole run can be estimated by it.
+    """
     return StageProgress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -129,7 +139,7 @@ def progress() -> StageProgress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        _RunLeftColumn(),
+        whole_stage=whole_stage,
         console=console,
         transient=True,
         disable=not console.is_terminal,

@@ -46,7 +46,7 @@ class RunClock:
         return spent
 
     def left(self, stage_left: float | None) -> float:
-        """Seconds until the run ends; `stage_left` is what a progress bar of the current stage says, if it knows."""
+        """Seconds until the run ends; `stage_left` is what a progress bar of the whole current stage says."""
         spent = time.monotonic() - self._began
         expected = self._expected[self._stage]
         if self._worked:
@@ -54,7 +54,7 @@ class RunClock:
         elif stage_left is not None:
             factor = (spent + stage_left) / expected
         else:
-            factor = 1.0
+            factor = max(1.0, spent / expected)
         later = factor * (sum(self._left.values()) - expected)
         return max(stage_left or 0.0, factor * expected - spent) + later
 

@@ -10,10 +10,11 @@ from typing import Any
 from empathy_edge.chat_format import messages_for
 from empathy_edge.console import progress, say
 from empathy_edge.dialogue import Dialogue, read_unfinished_jsonl
-from empathy_edge.runtimes import Reply, open_runtime
+from empathy_edge.runtimes import Reply, Runtime, open_runtime
+from empathy_edge.runtimes.base import common_prefix
 
-BATCH = 16
-"""How many prompts the torch arms answer at once."""
+BATCH = 32
+"""How many prompts the torch arms answer at once; 32 take half as long as 16 twice."""
 
 
 def respond(
@@ -44,6 +45,7 @@ def respond(
         if done:
             say(f"  {arm}: {len(done)} responses are here already, going on")
         runtime = open_runtime(model, context=2048, adapters=adapters)
+        shared = _shared_beginning(runtime, missing)
         # Longest prompts together: less padding, and the first batch shows whether memory suffices.
         missing.sort(key=lambda dialogue: -len(dialogue.utterance))
         size = BATCH if hasattr(runtime, "reply_batch") else 1
@@ -58,7 +60,7 @@ def respond(
                 else:
                     replies = []
                     for conversation in conversations:
-                        runtime.forget()  # no response may depend on the ones before it
+                        runtime.forget(keep=shared)  # no response may depend on the ones before it
                         replies.append(runtime.reply(conversation, max_new_tokens=max_new_tokens))
                 for dialogue, reply in zip(group, replies, strict=True):
                     done[dialogue.id] = {
@@ -73,6 +75,12 @@ def respond(
         runtime.close()
         say(f"  {arm}: {len(dialogues)} responses")
     return [done[dialogue.id] for dialogue in dialogues]
+
+
+def _shared_beginning(runtime: Runtime, dialogues: list[Dialogue]) -> int:
+    """How many tokens all prompts begin with: the system prompt, which need not be read again for each."""
+    first, *others = [runtime.encode(messages_for(dialogue.utterance)) for dialogue in dialogues]
+    return min((common_prefix(first, ids) for ids in others), default=0)
 
 
 def _read_back(file: Path) -> dict[str, dict[str, Any]]:

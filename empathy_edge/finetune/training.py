@@ -279,7 +279,7 @@ class Curves(TrainerCallback):
 
     def __init__(self, path: Path, label: str) -> None:
         self.path, self.label = path, label
-        self.bar = progress()
+        self.bar = progress(whole_stage=True)
         self.seconds = 0.0
         self.rows = read_unfinished_jsonl(path)
 

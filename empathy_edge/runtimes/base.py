@@ -102,8 +102,12 @@ class Runtime(ABC):
         """Seconds spent in the model itself so far, sampling and tokenization apart; None where that cannot be told."""
         return None
 
-    def forget(self) -> None:  # noqa: B027 - runtimes without a prompt cache have nothing to forget
-        """Drop the prompt cache, so that the next reply reads its whole prompt."""
+    def forget(self, keep: int = 0) -> None:  # noqa: B027 - runtimes without a prompt cache have nothing to forget
+        """Drop the prompt cache, so that the next reply reads its whole prompt.
+
+        Args:
+            keep: tokens at the beginning that may stay, if the next prompt begins with them; not all runtimes can.
+        """
 
     def close(self) -> None:  # noqa: B027
         """Give the memory back."""

@@ -34,7 +34,7 @@ class ExecutorchRuntime(FolderRuntime):
         ]
         self.forget()
 
-    def forget(self) -> None:
+    def forget(self, keep: int = 0) -> None:
         self._read = []
         self._cache = [self._torch.zeros(1, heads, 0, size) for _, heads, _, size in self._shapes]
 

@@ -86,8 +86,10 @@ class GenAIRuntime(Runtime):
         self._generator = self._og.Generator(self._model, parameters)
         self._options = (temperature, ignore_stop)
 
-    def forget(self) -> None:
-        self._read, self._generator = [], None
+    def forget(self, keep: int = 0) -> None:
+        del self._read[keep:]
+        if not self._read:
+            self._generator = None
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         parameters = self._og.GeneratorParams(self._model)

@@ -211,8 +211,8 @@ class LlamaCppRuntime(Runtime):
         figures = self._llama_cpp.llama_perf_context(self._llama.ctx)
         return float(figures.t_p_eval_ms + figures.t_eval_ms) / 1000
 
-    def forget(self) -> None:
-        self._read = []
+    def forget(self, keep: int = 0) -> None:
+        del self._read[keep:]
 
     def close(self) -> None:
         self._llama.close()

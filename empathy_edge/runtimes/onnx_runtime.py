@@ -100,7 +100,7 @@ class OnnxRuntime(FolderRuntime):
         self._inputs = {port.name: port for port in self._session.get_inputs()}
         self.forget()
 
-    def forget(self) -> None:
+    def forget(self, keep: int = 0) -> None:
         self._read = []
         self._cache = {
             name: np.zeros(_empty(port), np.float32)

@@ -95,7 +95,7 @@ class TorchRuntime(Runtime):
         del self._read[common:]
         return common
 
-    def forget(self) -> None:
+    def forget(self, keep: int = 0) -> None:
         self._read, self._cache = [], None
 
     def forward_s(self) -> float | None:
