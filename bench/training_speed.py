@@ -15,6 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.models import checkpoint_of
+from empathy_edge.runtimes.precision import CLEARLY_SLOWER, measure
+
 ARMS = {
     "fp32 trl": "plain TRL, fp32 weights",
     "fp32 lean": "lean, fp32 weights",
@@ -26,11 +29,20 @@ ARMS = {
 STEPS, WARM_UP, TURNS = 20, 4, 2
 
 
+def arms(base: str) -> list[str]:
+    """All of ARMS; without the bf16 ones where a step in bf16 would take minutes."""
+    probe = measure(checkpoint_of(base).path, 1024)
+    if probe.bf16_speed >= 1 / CLEARLY_SLOWER:
+        return list(ARMS)
+    print(f"bf16 is left out: {probe}\n")
+    return [arm for arm in ARMS if arm.startswith("fp32")]
+
+
 def compare(rows: Path, step: str, base: str) -> dict[str, dict[str, Any]]:
     """Examples per second and the losses of each arm, `step` being sft or dpo."""
-    found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+    found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms(base)}
     for turn in range(TURNS):
-        for arm in ARMS if turn % 2 == 0 else reversed(ARMS):
+        for arm in found if turn % 2 == 0 else reversed(found):
             command = [sys.executable, "-m", "empathy_edge.bench.training_speed", str(rows), step, arm, base]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[arm].append(json.loads(done.stdout.splitlines()[-1]))
@@ -61,7 +73,6 @@ def train(rows: Path, step: str, arm: str, base: str) -> dict[str, Any]:
         trainer_arguments,
     )
     from empathy_edge.memory import memory_mb
-    from empathy_edge.models import checkpoint_of
     from empathy_edge.recipe import DpoSettings, TrainSettings
 
     quiet_libraries()
@@ -74,8 +85,13 @@ def train(rows: Path, step: str, arm: str, base: str) -> dict[str, Any]:
             ends.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as scratch:
-        model, tokenizer = load_base(checkpoint_of(base).path, settings.weights, [], Path(scratch) / "model")
-        arguments = trainer_arguments(Path(scratch), settings) | {"max_steps": STEPS, "save_strategy": "no"}
+        model, tokenizer, precision = load_base(
+            checkpoint_of(base).path, settings.weights, [], Path(scratch) / "model"
+        )
+        arguments = trainer_arguments(Path(scratch), settings, precision) | {
+            "max_steps": STEPS,
+            "save_strategy": "no",
+        }
         common = {
             "model": model,
             "processing_class": tokenizer,

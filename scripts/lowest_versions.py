@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def lower_bounds() -> dict[str, str]:
     """Name → the lowest version that pyproject.toml allows, of every direct dependency that has one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    requirements = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    requirements = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        requirements += extra
     found: dict[str, str] = {}
     for requirement in requirements:
         if match := re.match(r"([\w.-]+)(?:\[[\w,-]+\])?>=([\w.]+)", requirement):

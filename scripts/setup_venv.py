@@ -31,6 +31,7 @@ OLDEST_PYTHON = (3, 11)
 SPACE_GB = 4.5
 SECONDS_BETWEEN_LINES = 5
 
+NAME = "llama-cpp-python"
 REST = "onnx,train,qlora,api,judge,score,report,demo,dev"
 """Every extra but `gguf`, which needs llama-cpp-python."""
 
@@ -51,6 +52,7 @@ class SetupError(Exception):
 def main() -> int:
     """Check, then install; returns the exit code."""
     started = time.monotonic()
+    sys.stdout.reconfigure(line_buffering=True)
     try:
         check_python()
         version = pinned("llama_cpp_python")
@@ -174,7 +176,7 @@ def find_wheel(version: str) -> Path | None:
         print(f"llama.cpp: compiled by an earlier set-up, {wheel}")
         return wheel
     folder = VENV / "wheels"
-    command = ["download", "--no-deps", "--only-binary", ":all:", "--dest", folder, f"llama-cpp-python=={version}"]
+    command = ["download", "--no-deps", "--only-binary", NAME, "--dest", folder, f"{NAME}=={version}"]
     if pip(*command).returncode == 0:
         print("llama.cpp: taken from a wheel that pip found")
         return next(folder.glob(f"llama_cpp_python-{version}-*.whl"))
@@ -186,7 +188,7 @@ def download_source(version: str) -> Path:
     folder = BUILD / f"llama_cpp_python-{version}"
     if (folder / "pyproject.toml").is_file():
         return folder
-    command = ["download", "--no-deps", "--no-binary", ":all:", "--dest", BUILD, f"llama-cpp-python=={version}"]
+    command = ["download", "--no-deps", "--no-binary", NAME, "--dest", BUILD, f"{NAME}=={version}"]
     done = pip(*command)
     if done.returncode:
         last = [line for line in done.stderr.splitlines() if line.startswith("ERROR")][-1:]

@@ -105,8 +105,8 @@ def test_a_template_is_rendered_where_memory_cannot_be_limited(
 
 
 def test_a_run_is_locked_without_fcntls_own_call(tmp_path: Path) -> None:
-    with run.locked(tmp_path / "run"), pytest.raises(EmpathyEdgeError, match="another empathy-edge process"):
-        with run.locked(tmp_path / "run"):
-            pass
+    busy = pytest.raises(EmpathyEdgeError, match="another empathy-edge process")
+    with run.locked(tmp_path / "run"), busy, run.locked(tmp_path / "run"):
+        pass
     with run.locked(tmp_path / "run"):
         pass  # free again

@@ -27,8 +27,8 @@ def write_optimum(checkpoint: Path, folder: Path, precision: str) -> None:
         PrerequisiteError: there is no such environment.
         EmpathyEdgeError: optimum-cli failed; with its last lines.
     """
-    environment = Path(os.environ.get(ENVIRONMENT, ".venv-optimum")).expanduser().absolute()
-    program = environment / ("Scripts" if os.name == "nt" else "bin") / "optimum-cli"
+    folder_of_it = Path(os.environ.get(ENVIRONMENT, ".venv-optimum")).expanduser().absolute()
+    program = folder_of_it / ("Scripts" if os.name == "nt" else "bin") / "optimum-cli"
     if not program.is_file():
         raise PrerequisiteError(
             "optimum-cli is not installed in an environment of its own.",
