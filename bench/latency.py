@@ -114,7 +114,9 @@ def bench(
 def measure(artifact: str, options: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[str, Any]:
     """One run of the worker; `prefix` starts it through another program."""
     command = [*prefix, sys.executable, "-m", "empathy_edge.bench.worker", artifact, json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL
+    )
     if done.returncode != 0:
         last = [line for line in done.stderr.splitlines() if line.strip()][-2:]
         why = "\n  ".join(last) or f"it ended with {done.returncode} (-9: killed, mostly for want of memory)"

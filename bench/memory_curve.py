@@ -39,7 +39,9 @@ class Group:
     def __init__(self) -> None:
         if (_V1 / "memory.limit_in_bytes").is_file():
             self.version, self.folder, self._limit = 1, _V1 / f"{_NAME}-{os.getpid()}", "memory.limit_in_bytes"
-        elif (_V2 / "cgroup.controllers").is_file() and "memory" in (_V2 / "cgroup.controllers").read_text().split():
+        elif (_V2 / "cgroup.controllers").is_file() and "memory" in (_V2 / "cgroup.controllers").read_text(
+            encoding="ascii"
+        ).split():
             self.version, self.folder, self._limit = 2, _V2 / f"{_NAME}-{os.getpid()}", "memory.high"
         else:
             raise EmpathyEdgeError("No memory control groups on this system; the curve cannot be measured here.")
@@ -54,7 +56,9 @@ class Group:
     def limit(self, megabytes: float | None) -> None:
         """Set the limit, MB; None takes it away."""
         word = "-1" if self.version == 1 else "max"
-        (self.folder / self._limit).write_text(word if megabytes is None else str(int(megabytes * 1e6)))
+        (self.folder / self._limit).write_text(
+            word if megabytes is None else str(int(megabytes * 1e6)), encoding="ascii"
+        )
 
     def prefix(self) -> tuple[str, ...]:
         """Starts a program inside of the group."""

@@ -45,7 +45,7 @@ def compare(model: str, program: str, rounds: int) -> dict[str, dict[str, list[f
                 ("decode", ["-p", "0", "-n", str(DECODE), "-d", str(PROMPT)]),
             ):
                 command = [program, "-m", file, "-t", str(threads), *test, "-r", "1", "-o", "jsonl"]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
                 speeds[phase][who].append(json.loads(done.stdout.splitlines()[-1])["avg_ts"])
     return speeds
 

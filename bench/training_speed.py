@@ -44,7 +44,7 @@ def compare(rows: Path, step: str, base: str) -> dict[str, dict[str, Any]]:
     for turn in range(TURNS):
         for arm in found if turn % 2 == 0 else reversed(found):
             command = [sys.executable, "-m", "empathy_edge.bench.training_speed", str(rows), step, arm, base]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
             found[arm].append(json.loads(done.stdout.splitlines()[-1]))
     return {
         arm: {

@@ -134,7 +134,9 @@ def _cpu_name() -> str:
     if platform.system() == "Darwin":
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, text=True, encoding="utf-8", timeout=5, check=True
+            ).stdout.strip()
     return platform.processor() or platform.machine()
 
 

@@ -32,8 +32,8 @@ SPACE_GB = 4.5
 SECONDS_BETWEEN_LINES = 5
 
 NAME = "llama-cpp-python"
-REST = "onnx,train,qlora,api,judge,score,report,demo,dev"
-"""Every extra but `gguf`, which needs llama-cpp-python."""
+REST = "onnx,train,qlora,api,judge,score,report,dev"
+"""Every extra but `gguf` and `demo`, which need llama-cpp-python."""
 
 OPTIONS = ["-DLLAVA_BUILD=OFF", "-DCMAKE_PROJECT_INCLUDE=" + (ROOT / "scripts" / "llama_cpp.cmake").as_posix()]
 """No image input and no command-line helpers of llama.cpp: half of the compile time."""
@@ -130,7 +130,9 @@ def create_venv() -> None:
     """Make .venv where there is none, or only a broken one."""
     if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0:
         return
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True, encoding="utf-8"
+    )
     if made.returncode:
         raise SetupError(f"{VENV} could not be made: {(made.stdout + made.stderr).strip()[-500:]}")
 
@@ -149,7 +151,7 @@ def installed(name: str) -> str:
     code = f"from importlib.metadata import version; print(version('{name}'))"
     if not PYTHON.exists():
         return ""
-    return subprocess.run([PYTHON, "-c", code], capture_output=True, text=True).stdout.strip()
+    return subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, encoding="utf-8").stdout.strip()
 
 
 def wheel_folder(version: str) -> Path:
@@ -207,7 +209,7 @@ def download_source(version: str) -> Path:
 def pip(*arguments: object) -> subprocess.CompletedProcess[str]:
     """A short call of the environment's pip."""
     command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *map(str, arguments), "--retries", "1"]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
 
 
 def say_which_torch() -> None:

@@ -252,7 +252,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 def _is_whole(checkpoint: Path) -> bool:
     """Whether transformers wrote all of it: the trainer state comes last, and a kill may have left it empty."""
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return (checkpoint / "scheduler.pt").is_file()
@@ -287,7 +287,7 @@ class Curves(TrainerCallback):
         self.started = time.monotonic()
         self.rows = [row for row in self.rows if row["step"] <= state.global_step]
         if is_main():
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+            self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
             self.bar.start()
             self.task = self.bar.add_task(self.label, total=state.max_steps, completed=state.global_step, note="")
 
@@ -306,7 +306,7 @@ class Curves(TrainerCallback):
         """One more row of figures."""
         self.rows.append(row)
         if is_main():
-            with open(self.path, "a") as handle:
+            with open(self.path, "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(row) + "\n")
 
     def _show(self, state: Any, logs: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def _licence(base: str | None, given: Path | None) -> str:
         raise EmpathyEdgeError(
             f"The licence of {base or 'the base'} is not known here; give its text with --licence FILE."
         )
-    return found.read_text()
+    return found.read_text(encoding="utf-8")
 
 
 def _instructions(artifact: dict[str, Any]) -> str:

@@ -36,7 +36,15 @@ def write_genai(checkpoint: Path, folder: Path, precision: str, options: Mapping
         command += ["--extra_options", *(f"{key}={value}" for key, value in options.items())]
     try:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+        )
         if done.returncode != 0:
             last = [line for line in done.stderr.splitlines() if line.strip()][-3:]
             raise EmpathyEdgeError(f"{checkpoint}: onnxruntime-genai's builder failed:\n  " + "\n  ".join(last))

@@ -47,7 +47,15 @@ def write_optimum(checkpoint: Path, folder: Path, precision: str) -> None:
         ]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         environment.pop("PYTHONPATH", None)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+        )
         made = Path(scratch) / "model.onnx"
         if done.returncode != 0 or not made.is_file():
             last = [line for line in done.stderr.splitlines() if line.strip()][-3:]
