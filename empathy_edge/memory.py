@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -34,6 +36,40 @@ def memory_mb() -> dict[str, float]:
         "pss": _mb(1024 * rollup["Pss"]),
         "peak_rss": _mb(1024 * status["VmHWM"]),
     }
+
+
+class PeakMemory:
+    """The highest resident memory of this process and its children together, sampled while the block runs.
+
+    Pages that processes share are counted for each of them.
+
+    Attributes:
+        peak_mb: MB (10^6 bytes), once the block has ended.
+    """
+
+    def __init__(self, interval_s: float = 0.5) -> None:
+        self._interval, self._ended = interval_s, threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.peak_mb = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        process = psutil.Process()
+        while True:
+            total = 0
+            for one in (process, *process.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    total += one.memory_info().rss
+            self.peak_mb = max(self.peak_mb, _mb(total))
+            if self._ended.wait(self._interval):
+                return
 
 
 def _from_psutil() -> dict[str, float]:

@@ -160,7 +160,19 @@ def _convert_gguf(ref: ModelRef, folder: Path) -> None:
     """Write a GGUF's dequantized weights as a checkpoint folder, whole or not at all."""
     require_extra("transformers", "train", f"Converting {ref.path.name} to a checkpoint")
     require_space(folder, 14 * ref.path.stat().st_size / 1e6 + 100, f"the checkpoint of {ref.name}")
-    say(f"Converting {ref.path.name} to a checkpoint (once; kept in the model cache) …")
+    temporary = _folder_in_cache(folder.parent)
+    try:
+        say(f"Converting {ref.path.name} to a checkpoint (once; kept in the model cache) …")
+        _write_checkpoint(ref, temporary)
+        if folder.exists():
+            shutil.rmtree(folder)  # an unfinished copy in our own cache
+        os.rename(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_checkpoint(ref: ModelRef, folder: Path) -> None:
     quiet_libraries()
     import torch
     from transformers import AutoModelForCausalLM
@@ -175,18 +187,25 @@ def _convert_gguf(ref: ModelRef, folder: Path) -> None:
     tokenizer = _tokenizer_from_gguf(ref.path)
     end = tokenizer.convert_tokens_to_ids(tokenizer.eos_token)
     model.config.eos_token_id = model.generation_config.eos_token_id = end
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(folder / SOURCE, {"file": ref.path.name, "sha256": ref.sha256})
+
+
+def _folder_in_cache(parent: Path) -> Path:
+    """A new temporary folder in the model cache.
+
+    Raises:
+        PrerequisiteError: the cache cannot be written.
+    """
     try:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        write_json(temporary / SOURCE, {"file": ref.path.name, "sha256": ref.sha256})
-        if folder.exists():
-            shutil.rmtree(folder)  # an unfinished copy in our own cache
-        os.rename(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".converting-", dir=parent))
+    except OSError as error:
+        raise PrerequisiteError(
+            f"The model cache cannot be written: {parent} ({error.strerror}).",
+            "Point EMPATHY_EDGE_CACHE at a folder that can be written.",
+        ) from None
 
 
 def _tokenizer_from_gguf(path: Path):  # type: ignore[no-untyped-def]

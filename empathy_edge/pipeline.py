@@ -11,10 +11,11 @@ from typing import Any
 from empathy_edge.console import duration, say, show_time_left_of_run
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.memory import PeakMemory
 from empathy_edge.models import ModelRef, checkpoint_of
 from empathy_edge.recipe import ExportSettings, Recipe
 from empathy_edge.run import MANIFEST, locked, read_json, require_space, write_json
-from empathy_edge.run_clock import RunClock, expected_seconds
+from empathy_edge.run_clock import WORKED_S, RunClock, expected_seconds
 
 STAGES = ("distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report")
 
@@ -53,6 +54,9 @@ def run_recipe(
         finally:
             show_time_left_of_run(None)
     if until is None:
+        stages = read_json(out / RUN)["stages"].values()
+        seconds, peak = sum(item["seconds"] for item in stages), max(item["peak_memory_mb"] for item in stages)
+        say(f"All stages together: {duration(seconds)}, at most {peak / 1e3:.1f} GB of memory.")
         say(f"Report: {out / 'report' / 'report.html'}")
     gate = out / "gate" / "gate.json"
     if last >= STAGES.index("gate"):
@@ -64,6 +68,7 @@ def run_recipe(
 def _run_stages(names: Sequence[str], steps: dict[str, Callable[[], str]], recipe: Recipe, out: Path) -> None:
     """Run the stages in order; from the second one on, say how long the whole run will still take."""
     clock = RunClock({name: 0.0 for name in names})
+    run = read_json(out / RUN)
     for number, name in enumerate(names, 1):
         title = f"[bold]{number}/{len(STAGES)} {name}[/]"
         if name in ("sft", "dpo") and name not in recipe.steps:
@@ -71,9 +76,13 @@ def _run_stages(names: Sequence[str], steps: dict[str, Callable[[], str]], recip
             continue
         clock.begin(name)
         say(title if number == 1 else f"{title} [dim](whole run: about {duration(clock.left(None))} left)[/]")
-        results = steps[name]()
+        with PeakMemory() as memory:
+            results = steps[name]()
         spent = clock.end()
         say(f"  [dim]{name}: {results}{', ' if results else ''}{duration(spent)}[/]")
+        if spent > WORKED_S or name not in run.setdefault("stages", {}):
+            run["stages"][name] = {"seconds": round(spent, 1), "peak_memory_mb": round(memory.peak_mb)}
+            write_json(out / RUN, run)
         if number == 1:
             found = read_json(out / "distill" / MANIFEST)["results"]
             counts = (found["sft_rows"], found["preference_pairs"], found["test_dialogues"])
@@ -100,7 +109,8 @@ def _claim(out: Path, recipe: Recipe) -> None:
             f"{out}: holds something that empathy-edge did not make. Choose another --out; it was not touched."
         )
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / RUN, {"recipe": recipe.model_dump(mode="json")})
+    stages = read_json(out / RUN).get("stages", {}) if (out / RUN).is_file() else {}
+    write_json(out / RUN, {"recipe": recipe.model_dump(mode="json"), "stages": stages})
 
 
 def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Callable[[], str]]:

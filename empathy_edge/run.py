@@ -113,6 +113,16 @@ def require_space(folder: Path, megabytes: float, what: str) -> None:
         )
 
 
+def require_memory(megabytes: float, what: str, advice: str) -> None:
+    """Raise PrerequisiteError unless `megabytes` (10^6 bytes) of memory are free or can be freed."""
+    free = psutil.virtual_memory().available / 1e6
+    if free < megabytes:
+        raise PrerequisiteError(
+            f"Not enough memory for {what}: needs about {megabytes / 1e3:.1f} GB, {free / 1e3:.1f} GB are free.",
+            f"Close other programs, or {advice}; nothing was written.",
+        )
+
+
 def machine() -> dict[str, Any]:
     """What this machine is, for manifests and reports: no names, no paths."""
     return {

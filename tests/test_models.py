@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.models import _packaged_gguf, checkpoint_of, find_model
 
 
@@ -40,3 +40,12 @@ def test_tokenizer_from_gguf_equals_llama_cpp(tiny_model: Path) -> None:
     for line in lines:
         assert tokenizer(line)["input_ids"] == llama.tokenize(line.encode(), add_bos=False, special=True), line
     llama.close()
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_the_model_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(PrerequisiteError, match=r"cannot be written.*\n.*EMPATHY_EDGE_CACHE"):
+        checkpoint_of("smollm2-135m")

@@ -63,12 +63,14 @@ def run(
         SCRATCH,
         load_base,
         lora_config,
+        require_training_memory,
         split_held_out,
         train,
         trainer_arguments,
     )
 
     before = [sft / "adapter"] if sft else []
+    require_training_memory(base.path, settings)
     model, tokenizer, precision = load_base(
         base.path, settings.weights, before, out / SCRATCH, tokens=settings.tokens_at_once
     )

@@ -40,11 +40,13 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
         SCRATCH,
         load_base,
         lora_config,
+        require_training_memory,
         split_held_out,
         train,
         trainer_arguments,
     )
 
+    require_training_memory(base.path, settings)
     model, tokenizer, precision = load_base(
         base.path, settings.weights, [], out / SCRATCH, tokens=settings.tokens_at_once
     )

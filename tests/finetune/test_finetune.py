@@ -3,13 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.dialogue import read_jsonl, write_jsonl
 from empathy_edge.distill import stage as distill
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.finetune import dpo, sft
 from empathy_edge.finetune.rows import check_lengths, load_rows
 from empathy_edge.finetune.training import last_checkpoint
@@ -225,3 +226,16 @@ def test_a_checkpoint_that_a_kill_cut_short_is_dropped(tmp_path: Path) -> None:
             (checkpoint / "trainer_state.json").write_text(state)
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]
+
+
+def test_too_little_memory_is_said_before_training(
+    rows: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from empathy_edge import run
+
+    settings = TrainSettings(**FAST)
+    little = SimpleNamespace(available=10e6, total=16e9)
+    monkeypatch.setattr(run.psutil, "virtual_memory", lambda: little)
+    with pytest.raises(PrerequisiteError, match=r"Not enough memory for fine-tuning.*\n.*micro_batch_size"):
+        sft.run(rows=rows / "sft.jsonl", base=find_model(str(tiny_model)), out=tmp_path / "sft", settings=settings)
+    assert not (tmp_path / "sft" / "adapter").exists()
