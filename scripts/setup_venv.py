@@ -3,7 +3,8 @@
 
 llama.cpp is compiled unless a wheel of llama-cpp-python is at hand: one that pip finds (PIP_FIND_LINKS,
 PIP_EXTRA_INDEX_URL), or the one that an earlier set-up on this machine compiled. The other packages are installed
-meanwhile. A set-up that was interrupted goes on where it stopped. Standard library only.
+meanwhile. A set-up that was interrupted goes on where it stopped. With --wheel it only prints where the wheel is that
+was compiled here. Standard library only.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ class SetupError(Exception):
 
 def main() -> int:
     """Check, then install; returns the exit code."""
+    if sys.argv[1:] == ["--wheel"]:
+        print(cached_wheel(pinned("llama_cpp_python")) or "")
+        return 0
     started = time.monotonic()
     sys.stdout.reconfigure(line_buffering=True)
     try:

@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -24,6 +25,11 @@ ARTIFACTS = ("gguf-f16", "gguf-q8_0", "onnx-int4", "onnx-portable-fp32", "onnx-p
 """Of which the tiny model's exports are made, once for all tests."""
 
 
+if importlib.util.find_spec("torch") is None:
+    # A phone-side install (`make test-phone`): what trains, exports or judges is left out.
+    collect_ignore_glob = ["finetune/*", "export/*", "scoring/*", "distill/test_fitting.py", "test_precision.py"]
+
+
 @pytest.fixture(scope="session")
 def paper_csv() -> Path:
     """The paper's rated responses, where they are at hand (they may not be copied into the repository)."""
@@ -36,6 +42,7 @@ def paper_csv() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of 3 million random weights with SmolLM2's tokenizer and template, as a checkpoint folder."""
+    pytest.importorskip("torch")
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
