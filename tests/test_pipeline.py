@@ -82,8 +82,10 @@ def test_changed_recipe_needs_update_and_then_redoes_what_changed(
 
 @pytest.mark.parametrize("step", ["sft", "dpo"])
 def test_one_step_alone(step: str, tiny_recipe: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(tiny_recipe.read_text())
+    content |= {"steps": [step], "export": {"artifacts": ["gguf-q8_0"], "verify_prompts": 1}}
     recipe = tmp_path / "alone.yaml"
-    recipe.write_text(tiny_recipe.read_text() + f"steps: [{step}]\n")
+    recipe.write_text(yaml.safe_dump(content))
     result = run_command("run", recipe, "--out", tmp_path / "run")
     assert result.returncode in (0, 1), result.stderr
     assert [path.name for path in (tmp_path / "run" / "finetune").iterdir()] == [step]

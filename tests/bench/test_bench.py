@@ -121,9 +121,7 @@ def test_memory_curve_or_a_clear_word_why_not(
     monkeypatch.setattr(memory_curve, "REPETITIONS", 1)
     monkeypatch.setattr(memory_curve, "SHARES", (1.3, 0.9, 0.5))
     try:
-        figures = memory_curve.memory_curve(
-            str(exported / "gguf-f16"), threads=1, prompt_tokens=16, decode_tokens=8
-        )
+        figures = memory_curve.memory_curve(str(exported / "gguf-f16"), threads=1, prompt_tokens=16, decode_tokens=8)
     except EmpathyEdgeError as error:
         assert "group" in str(error)
         return

@@ -114,7 +114,7 @@ def test_base_is_loaded_as_the_checkpoint_computes_it(weights: str, tiny_model: 
 
     from empathy_edge.finetune.training import load_base
 
-    model, _ = load_base(tiny_model, weights, [], tmp_path / "scratch")
+    model = load_base(tiny_model, weights, [], tmp_path / "scratch").model
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
     assert {parameter.dtype for parameter in model.parameters()} == {
         getattr(torch, {"fp32": "float32"}.get(weights, "bfloat16"))
