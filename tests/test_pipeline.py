@@ -17,6 +17,8 @@ from empathy_edge.pipeline import STAGES, run_recipe
 from empathy_edge.recipe import load_recipe
 from tests.conftest import run_command
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = dict(zip(STAGES, ("distill", "finetune/sft", "finetune/dpo", "export", "bench", "winrate", "gate", "report"),
                    strict=True))  # fmt: skip
 
@@ -94,7 +96,6 @@ def test_one_step_alone(step: str, tiny_recipe: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report" / "report.html").is_file()
 
 
-@pytest.mark.slow
 def test_cut_off_in_every_stage_and_resumed(tiny_recipe: Path, tmp_path: Path) -> None:
     """One run that is cut off once in each stage, by kill -9 and by Ctrl-C in turn, and finishes all the same."""
     out = tmp_path / "run"
@@ -167,7 +168,6 @@ def _wait_for(begun: Callable[[], bool], process: subprocess.Popen[str]) -> None
         time.sleep(0.0005)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_real_model_takes_the_whole_road(tmp_path: Path) -> None:
     """SmolLM2-135M, a handful of rows: every artifact must verify, and the fine-tuned arm must speak."""
@@ -176,7 +176,7 @@ def test_real_model_takes_the_whole_road(tmp_path: Path) -> None:
         "name: small\nbase: smollm2-135m\ndata: sample\n"
         "distill: {reference: first-draft, models: [editor], max_sft: 16, max_pairs: 10}\n"
         "sft: {epochs: 1, learning_rate: 5.0e-4}\n"
-        "dpo: {epochs: 1}\n"
+        "dpo: {epochs: 1, length_probes: 2}\n"
         "export: {artifacts: [gguf-f16, gguf-q4_0, onnx-int4], verify_prompts: 2}\n"
         "bench: {prompt_tokens: 32, decode_tokens: 16}\n"
         "winrate: {max_prompts: 3, max_new_tokens: 48, bootstrap: 200}\n"

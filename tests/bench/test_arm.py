@@ -16,6 +16,7 @@ def dialogues(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "dialogues.jsonl", *rows, dialogue_row(id="learned", utterance="I won."))
 
 
+@pytest.mark.slow
 def test_an_arm_answers_the_test_split_and_goes_on_where_it_was(
     tiny_model: Path, dialogues: Path, tmp_path: Path
 ) -> None:
@@ -31,6 +32,7 @@ def test_an_arm_answers_the_test_split_and_goes_on_where_it_was(
     assert len(again) == 3 and again[rows[0]["id"]] == "kept"
 
 
+@pytest.mark.slow
 def test_an_adapter_changes_what_is_said(tiny_model: Path, dialogues: Path, tmp_path: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model

@@ -66,6 +66,7 @@ def test_bench_writes_llama_benchs_rows_and_markdown(measured: Path) -> None:
     assert lines[0].startswith("measured-host") and len(lines) == 8
 
 
+@pytest.mark.slow
 def test_bench_against_itself_shows_no_difference(measured: Path, exported: Path, tmp_path: Path) -> None:
     same = run_command("bench", "compare", measured / "out.json", measured / "out.json")
     assert same.returncode == 0 and "no difference seen" in same.stdout and "faster" not in same.stdout
@@ -105,6 +106,7 @@ def test_chat_suite(exported: Path, tmp_path: Path) -> None:
     assert_one_clear_error(wrong, 2, "wrong.jsonl", "row 1")
 
 
+@pytest.mark.slow
 def test_sustained(exported: Path, tmp_path: Path) -> None:
     arguments = ["--minutes", "0.1", "--threads", "1", "--json", tmp_path / "s.json"]
     result = run_command("bench", "sustained", exported / "gguf-f16", *arguments)
@@ -114,6 +116,7 @@ def test_sustained(exported: Path, tmp_path: Path) -> None:
     assert figures["last_over_first"] > 0
 
 
+@pytest.mark.slow
 def test_memory_curve_or_a_clear_word_why_not(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +251,7 @@ def test_bootstrap_covers() -> None:
     assert 0.91 <= hits / 400 <= 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bound", "rounds"), [(math.inf, 5), (0.0, 7)])
 def test_until_stable_stops_when_it_is_and_at_the_limit(
     exported: Path, monkeypatch: pytest.MonkeyPatch, bound: float, rounds: int

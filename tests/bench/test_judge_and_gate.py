@@ -286,9 +286,10 @@ def test_a_known_bad_model_is_far_from_its_original(tiny_model: Path, tmp_path: 
     assert (good.argmax(-1) == bad.argmax(-1)).mean() < 0.8
 
 
+@pytest.mark.slow
 def test_the_gate_keeps_its_promises_in_a_simulation() -> None:
-    """The large table is in docs/results/gate.md; here each share may be off by what 150 runs allow."""
-    runs = 150
+    """The large table is in docs/results/gate.md; here each share may be off by what 80 runs allow."""
+    runs = 80
     margin = gate_simulation.simulate(gate_simulation.World(0.45, 0.0, 250), runs)
     assert margin["PASS"] <= 0.05 + 2.5 * (0.05 * 0.95 / runs) ** 0.5
     assert margin["covered"] >= 0.9
@@ -340,6 +341,7 @@ class Longer:
             yield Verdict("unparsed" if unread else "tie" if not ahead else "first" if ahead > 0 else "second")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unread", [0, 10])
 def test_winrate_and_gate_by_another_judge(
     tiny_model: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unread: int

@@ -176,6 +176,7 @@ def beside(deployed: Path, adapters: list[Path], tmp_path_factory: pytest.TempPa
     return out
 
 
+@pytest.mark.slow
 def test_base_and_adapter_say_what_the_merged_checkpoint_says(beside: Path, deployed: Path) -> None:
     rows = {row["artifact"]: row for row in json.loads((beside / "verify" / "verify.json").read_text())}
     assert rows["gguf-lora-f16"]["stop_ids_equal"] and rows["gguf-lora-f16"]["verdict"] == "PASS"
@@ -206,6 +207,7 @@ def test_the_sum_of_two_adapters_is_exact(deployed: Path, adapters: list[Path], 
     np.testing.assert_allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_another_base_under_an_adapter_is_refused(
     beside: Path, adapters: list[Path], tiny_model: Path, f16: Path, tmp_path: Path
 ) -> None:
@@ -227,6 +229,7 @@ def test_another_base_under_an_adapter_is_refused(
         open_runtime(copy)
 
 
+@pytest.mark.slow
 def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -> None:
     """What was rounded with compensation for GGUF says the same in ONNX, which has the same grid."""
     settings = ExportSettings(artifacts=("onnx-int4-gptq", "onnx-int4", "gguf-q4_0-gptq"), calibration_dialogues=6)
@@ -243,6 +246,7 @@ def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -
     assert far["onnx-int4-gptq"] < 0.3 * far["onnx-int4"], far  # the rest: activations, which each rounds its own way
 
 
+@pytest.mark.slow
 def test_adapters_beside_a_four_bit_base_in_onnx(
     f16: Path, deployed: Path, adapters: list[Path], tmp_path: Path
 ) -> None:
@@ -309,6 +313,7 @@ def test_a_grid_packs_as_llama_cpp_reads(kind: str) -> None:
     assert np.square(read - flat).mean() < np.square(theirs - flat).mean()
 
 
+@pytest.mark.slow
 def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tmp_path: Path) -> None:
     settings = ExportSettings(artifacts=("gguf-q4_0", "gguf-q4_0-gptq", "gguf-5mb"), calibration_dialogues=6)
     base = find_model(str(tiny_model))

@@ -144,6 +144,7 @@ def test_builder_failure_is_one_error(tmp_path: Path, tiny_model: Path) -> None:
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"), [("int8", {}), ("fp32", {}), ("int4", {"block_size": 16, "algo_config": "k_quant"})]
 )

@@ -121,6 +121,7 @@ def test_base_is_loaded_as_the_checkpoint_computes_it(weights: str, tiny_model: 
     }
 
 
+@pytest.mark.slow
 def test_qlora_trains_and_merges_into_full_precision(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
     from empathy_edge.export import merged
 
@@ -160,6 +161,7 @@ def test_too_easy_pairs_are_warned_about() -> None:
     assert _warnings([0.5, 1.0] + [1.0] * 20) and not _warnings([0.5, 0.5, 0.75] + [1.0] * 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["sigmoid_norm", "ipo"])
 def test_other_losses_learn_too(loss: str, tuned: Path, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
     settings = DpoSettings(epochs=6, loss=loss, beta=2.0, sft_weight=0.1, lora_targets=("q_proj", "v_proj"), **FAST)
@@ -186,6 +188,7 @@ def test_runaway_length_is_warned_about() -> None:
     assert "only 81%" in drift_warnings({**found, "median_words_after": 30, "stopped_after": 0.81})[0]
 
 
+@pytest.mark.slow
 def test_dpo_only_starts_from_the_base(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
     manifest = dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(tiny_model)), sft=None,
                        out=tmp_path / "dpo", settings=DpoSettings(epochs=1, **FAST))  # fmt: skip

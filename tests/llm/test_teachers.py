@@ -51,6 +51,7 @@ def _answers(environment: dict[str, str]) -> int:
             return 0
 
 
+@pytest.mark.slow
 def test_500_calls_with_every_fault_and_two_kills(tmp_path: Path, environment: dict[str, str]) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 500)
     with FaultServer() as server:

@@ -97,6 +97,7 @@ def test_features_are_selected_inside_the_training_rows(by: str) -> None:
     assert model.best_estimator_[0].get_support()[7] and model.best_estimator_[0].get_support().sum() < 40
 
 
+@pytest.mark.slow
 def test_a_scorer_is_the_same_after_its_file(rated_csv: Path, tmp_path: Path) -> None:
     file = tmp_path / "scorer.json"
     made = scorer.train(data=rated_csv, file=file, embedding=EMBEDDING)
@@ -157,6 +158,7 @@ def warmth(said: str) -> int:
     return max(1, min(3, round(3 * sum(word in WARM for word in words) / max(1, len(words)))))
 
 
+@pytest.mark.slow
 def test_a_model_is_asked_for_ratings(rated_csv: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
     with FaultServer(fault_rate=0.2, answer=lambda said: str(warmth(said))) as server:
@@ -181,6 +183,7 @@ def test_a_model_is_asked_for_ratings(rated_csv: Path, tmp_path: Path) -> None:
         assert found["unparsed"] == 5 and found["accuracy"]["mean"] == 0 and server.requests == 15
 
 
+@pytest.mark.slow
 def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
 
@@ -222,6 +225,7 @@ def test_scores_that_are_not_all_there_are_none(text: str) -> None:
     assert all(len(set(factors)) == 15 for factors in asked.SUBFACTORS.values())
 
 
+@pytest.mark.slow
 def test_the_tagger_finds_the_copy_and_measures_itself(papers: Path, tmp_path: Path) -> None:
     lines = [
         {"id": "q", "text": "What happened then? How did you feel?"},
@@ -312,6 +316,7 @@ def test_a_scorer_that_judges_and_counts_severe_flips_is_loaded_once(rated_csv: 
     assert opened(other, judge) is not judge.scorer and opened(file, None) is not judge.scorer
 
 
+@pytest.mark.slow
 def test_a_scorer_leaves_out_a_runs_test_split(rated_csv: Path, tmp_path: Path) -> None:
     def train(name: str, *test: dict[str, str]) -> scorer.Scorer:
         left = write_rows(tmp_path / f"{name}.jsonl", *test)

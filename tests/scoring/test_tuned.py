@@ -16,6 +16,8 @@ from empathy_edge.scoring.rated import balanced, read_rated
 from empathy_edge.scoring.study import paper_split
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 
+pytestmark = pytest.mark.slow
+
 OTHERWISE = "Where the rated responses say that it was lost, this says quite another thing."
 
 
