@@ -11,7 +11,7 @@ from typing import Any
 from empathy_edge.console import duration, say, show_time_left_of_run
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
-from empathy_edge.memory import PeakMemory
+from empathy_edge.memory import PeakMemory, release_freed_memory
 from empathy_edge.models import ModelRef, checkpoint_of
 from empathy_edge.recipe import ExportSettings, Recipe
 from empathy_edge.run import MANIFEST, locked, read_json, require_space, write_json
@@ -78,6 +78,7 @@ def _run_stages(names: Sequence[str], steps: dict[str, Callable[[], str]], recip
         say(title if number == 1 else f"{title} [dim](whole run: about {duration(clock.left(None))} left)[/]")
         with PeakMemory() as memory:
             results = steps[name]()
+        release_freed_memory()
         spent = clock.end()
         say(f"  [dim]{name}: {results}{', ' if results else ''}{duration(spent)}[/]")
         if spent > WORKED_S or name not in run.setdefault("stages", {}):

@@ -7,18 +7,22 @@ import time
 from empathy_edge.recipe import Recipe
 
 SECONDS = {
-    "sft row": 0.75,
-    "dpo pair": 1.2,
-    "dpo probe": 0.7,
-    "own sample": 0.2,
-    "export": 20.0,
-    "artifact": 8.0,
-    "bench run": 3.0,
-    "response": 0.9,
-    "gate": 3.0,
-    "report": 4.0,
+    "sft row": 0.52,
+    "dpo pair": 0.9,
+    "dpo probe": 0.9,
+    "own sample": 0.3,
+    "export": 25.0,
+    "artifact": 11.0,
+    "bench run": 2.9,
+    "response": 0.93,
+    "safety reply": 0.62,
+    "gate": 1.0,
+    "report": 5.0,
 }
 """SmolLM2-135M on two AVX2 cores (docs/results/quickstart.md); only their proportions matter."""
+
+SAFETY_PROMPTS = 18
+"""As many as prompts/safety.yaml has."""
 
 WORKED_S = 1.0
 """A stage that took less was skipped, and tells nothing of the machine."""
@@ -77,7 +81,10 @@ def expected_seconds(recipe: Recipe, sft_rows: int, pairs: int, test_prompts: in
         ),
         "export": SECONDS["export"] + SECONDS["artifact"] * artifacts,
         "bench": SECONDS["bench run"] * artifacts * recipe.bench.repetitions,
-        "winrate": SECONDS["response"] * (artifacts + 2) * prompts * tokens,
+        "winrate": (
+            SECONDS["response"] * (artifacts + 3) * prompts * tokens  # base, fine-tuned and known-bad beside them
+            + SECONDS["safety reply"] * (artifacts + 2) * SAFETY_PROMPTS
+        ),
         "gate": SECONDS["gate"],
         "report": SECONDS["report"],
     }

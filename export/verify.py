@@ -118,12 +118,12 @@ def _line(row: dict[str, Any], prompts: int) -> list[str]:
 def _compare(checkpoint: Path, artifacts: list[Path], prompts: int) -> list[dict[str, Any]]:
     dialogues = [item for item in read_dialogues(sample_dialogues()) if item.split == "test"][:prompts]
     conversations = [messages_for(item.utterance) for item in dialogues]
-    reference = open_runtime(checkpoint)
+    reference = TorchRuntime(checkpoint, threads=default_threads())
     golden = reference.encode(GOLDEN_CONVERSATION)
     replies, expected = [], []
-    for messages in conversations:
+    made = reference.reply_batch(conversations, max_new_tokens=RESPONSE_TOKENS)
+    for messages, reply in zip(conversations, made, strict=True):
         ids = reference.encode(messages)
-        reply = reference.reply(messages, max_new_tokens=RESPONSE_TOKENS)
         replies.append((messages, ids, reply))
         expected.append(_response_log_probs(reference, ids, reply.token_ids))
     stops = reference.stop_ids | reference.declared_stop_ids
