@@ -17,6 +17,7 @@ from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.recipe import GateSettings
 from empathy_edge.run import MANIFEST, open_stage, read_json, write_json
 from empathy_edge.runtimes import Runtime, default_threads, open_runtime
+from empathy_edge.runtimes.torch_runtime import TorchRuntime
 
 BOUNDS = {
     # quantization: (largest mean KL in nats, smallest top-1 agreement)
