@@ -38,7 +38,7 @@ test-lowest: $(READY) ## the fast tests with the oldest versions that pyproject.
 test-phone: ## the fast tests of a phone-side install, without torch; PYTHON=python3.13 for another Python
 	$(eval PHONE := .venv-phone-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 	test -x $(PHONE)/bin/pytest || { $(PYTHON) -m venv $(PHONE) && $(PHONE)/bin/python $(PIP) -c constraints.txt \
-	  $$($(VENV)/bin/python scripts/setup_venv.py --wheel) -e '.[gguf,onnx,judge]' pytest pytest-timeout pytest-xdist; }
+	  $$($(PYTHON) scripts/setup_venv.py --wheel) -e '.[gguf,onnx,judge,demo]' hypothesis pytest pytest-timeout pytest-xdist; }
 	$(PHONE)/bin/python $(PYTEST) -m "not slow"
 
 test-executorch: ## the ExecuTorch tests, in .venv-executorch (1.7 GB; torchao, which comes with it, would slow the rest)

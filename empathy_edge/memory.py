@@ -1,6 +1,6 @@
 """A process's memory as it matters on phones: what the system cannot take back, and what it can.
 
-Linux tells it exactly (https://docs.kernel.org/filesystems/proc.html, smaps_rollup and status); elsewhere psutil's
+Linux reports it exactly (https://docs.kernel.org/filesystems/proc.html, smaps_rollup and status); elsewhere psutil's
 nearest figures are taken.
 """
 
@@ -49,7 +49,7 @@ class PeakMemory:
         peak_mb: MB (10^6 bytes), once the block has ended.
     """
 
-    def __init__(self, interval_s: float = 0.5) -> None:
+    def __init__(self, interval_s: float = 1.0) -> None:
         self._interval, self._ended = interval_s, threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self.peak_mb = 0.0

@@ -15,9 +15,12 @@ from empathy_edge.memory import PeakMemory, release_freed_memory
 from empathy_edge.models import ModelRef, checkpoint_of
 from empathy_edge.recipe import ExportSettings, Recipe
 from empathy_edge.run import MANIFEST, locked, read_json, require_space, write_json
-from empathy_edge.run_clock import WORKED_S, RunClock, expected_seconds
+from empathy_edge.run_clock import RunClock, expected_seconds
 
 STAGES = ("distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report")
+
+FOLDERS = {name: name for name in STAGES} | {"sft": "finetune/sft", "dpo": "finetune/dpo", "export": "export/verify"}
+"""Stage → the folder whose manifest is written when all of it is done."""
 
 RUN = "run.json"
 
@@ -55,8 +58,9 @@ def run_recipe(
             show_time_left_of_run(None)
     if until is None:
         stages = read_json(out / RUN)["stages"].values()
-        seconds, peak = sum(item["seconds"] for item in stages), max(item["peak_memory_mb"] for item in stages)
-        say(f"All stages together: {duration(seconds)}, at most {peak / 1e3:.1f} GB of memory.")
+        seconds = sum(item["seconds"] for item in stages)
+        peak = max((item["peak_memory_mb"] for item in stages), default=0)
+        say(f"All stages: {duration(seconds)} (since they were last begun), at most {peak / 1e3:.1f} GB of memory.")
         say(f"Report: {out / 'report' / 'report.html'}")
     gate = out / "gate" / "gate.json"
     if last >= STAGES.index("gate"):
@@ -76,12 +80,14 @@ def _run_stages(names: Sequence[str], steps: dict[str, Callable[[], str]], recip
             continue
         clock.begin(name)
         say(title if number == 1 else f"{title} [dim](whole run: about {duration(clock.left(None))} left)[/]")
+        before = _made(out, name)
         with PeakMemory() as memory:
             results = steps[name]()
         release_freed_memory()
-        spent = clock.end()
-        say(f"  [dim]{name}: {results}{', ' if results else ''}{duration(spent)}[/]")
-        if spent > WORKED_S or name not in run.setdefault("stages", {}):
+        skipped = before is not None and _made(out, name) == before
+        spent = clock.end(skipped=skipped)
+        say(f"  [dim]{name}: {results}{', ' if results else ''}{'done before' if skipped else duration(spent)}[/]")
+        if not skipped:
             run["stages"][name] = {"seconds": round(spent, 1), "peak_memory_mb": round(memory.peak_mb)}
             write_json(out / RUN, run)
         if number == 1:
@@ -90,6 +96,12 @@ def _run_stages(names: Sequence[str], steps: dict[str, Callable[[], str]], recip
             expected = expected_seconds(recipe, *counts)
             clock = RunClock({later: expected[later] for later in names[1:]})
             show_time_left_of_run(clock.left)
+
+
+def _made(out: Path, name: str) -> int | None:
+    """When the stage's manifest was written (ns); None where there is none."""
+    manifest = out / FOLDERS[name] / MANIFEST
+    return manifest.stat().st_mtime_ns if manifest.is_file() else None
 
 
 def artifact_folders(out: Path, recipe: Recipe) -> list[Path]:

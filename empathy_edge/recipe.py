@@ -120,6 +120,11 @@ class DpoSettings(TrainSettings):
     length_probes: int = Field(default=16, ge=0, le=256)
     pairs: tuple[Literal["distilled", "own"], ...] = Field(default=("distilled",), min_length=1)
 
+    @property
+    def tokens_at_once(self) -> int:
+        """As of the other step; each row has two responses."""
+        return 2 * super().tokens_at_once
+
 
 class OwnPairSettings(_Settings):
     """Preference pairs from the student's own samples, after SFT: the best against the worst of each prompt.

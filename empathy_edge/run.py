@@ -113,14 +113,15 @@ def require_space(folder: Path, megabytes: float, what: str) -> None:
         )
 
 
-def require_memory(megabytes: float, what: str, advice: str) -> None:
-    """Raise PrerequisiteError unless `megabytes` (10^6 bytes) of memory are free or can be freed."""
-    free = psutil.virtual_memory().available / 1e6
-    if free < megabytes:
+def require_memory(least_mb: float, needed_mb: float, what: str, advice: str) -> float:
+    """Raise PrerequisiteError unless `least_mb` (10^6 bytes) of memory are free or can be freed; returns how many are."""
+    free: float = psutil.virtual_memory().available / 1e6
+    if free < least_mb:
         raise PrerequisiteError(
-            f"Not enough memory for {what}: needs about {megabytes / 1e3:.1f} GB, {free / 1e3:.1f} GB are free.",
+            f"Not enough memory for {what}: needs about {needed_mb / 1e3:.1f} GB, {free / 1e3:.1f} GB are free.",
             f"Close other programs, or {advice}; nothing was written.",
         )
+    return free
 
 
 def machine() -> dict[str, Any]:

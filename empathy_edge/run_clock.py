@@ -24,9 +24,6 @@ SECONDS = {
 SAFETY_PROMPTS = 18
 """As many as prompts/safety.yaml has."""
 
-WORKED_S = 1.0
-"""A stage that took less was skipped, and tells nothing of the machine."""
-
 
 class RunClock:
     """Seconds left of a run, stage by stage."""
@@ -41,10 +38,10 @@ class RunClock:
         """A stage starts."""
         self._stage, self._began = stage, time.monotonic()
 
-    def end(self) -> float:
-        """The stage is done; returns its seconds."""
+    def end(self, *, skipped: bool = False) -> float:
+        """The stage is done; returns its seconds. One that was skipped tells nothing of the machine."""
         spent = time.monotonic() - self._began
-        if spent > WORKED_S:
+        if not skipped:
             self._worked.append((self._expected[self._stage], spent))
         self._left.pop(self._stage, None)
         return spent

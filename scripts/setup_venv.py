@@ -3,8 +3,8 @@
 
 llama.cpp is compiled unless a wheel of llama-cpp-python is at hand: one that pip finds (PIP_FIND_LINKS,
 PIP_EXTRA_INDEX_URL), or the one that an earlier set-up on this machine compiled. The other packages are installed
-meanwhile. A set-up that was interrupted goes on where it stopped. With --wheel it only prints where the wheel is that
-was compiled here. Standard library only.
+meanwhile. A set-up that was interrupted goes on where it stopped. With --wheel it only prints the path of the wheel
+compiled here. Standard library only.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ NAME = "llama-cpp-python"
 REST = "onnx,train,qlora,api,judge,score,report,dev"
 """Every extra but `gguf` and `demo`, which need llama-cpp-python."""
 
-OPTIONS = ["-DLLAVA_BUILD=OFF", "-DCMAKE_PROJECT_INCLUDE=" + (ROOT / "scripts" / "llama_cpp.cmake").as_posix()]
-"""No image input and no command-line helpers of llama.cpp: half of the compile time."""
+ONLY_LIBRARY = ROOT / "scripts" / "llama_cpp.cmake"
+DEFINITIONS = ("LLAVA_BUILD=OFF", f"CMAKE_PROJECT_INCLUDE={ONLY_LIBRARY.as_posix()}")
+"""No image input and no command-line helpers of llama.cpp: half of the compile time. CMAKE_ARGS adds to them."""
 
 HOW_TO_COMPILE = """\
   Debian, Ubuntu:  sudo apt-get install g++ cmake
@@ -61,11 +62,13 @@ def main() -> int:
         check_python()
         version = pinned("llama_cpp_python")
         compiled = installed("llama_cpp_python") == version
-        if not compiled:
-            check_compiler(version)
+        if not compiled and not cached_wheel(version) and not wheels_are_offered():
+            check_compiler()
         check_space()
         create_venv()
         wheel = None if compiled else find_wheel(version)
+        if not compiled and not wheel:
+            check_compiler()
         source = None if compiled or wheel else download_source(version)
         say_which_torch()
         install(version, compiled, wheel, source)
@@ -97,10 +100,8 @@ def check_python() -> None:
         ) from None
 
 
-def check_compiler(version: str) -> None:
-    """Refuse when llama.cpp would have to be compiled and nothing here can."""
-    if cached_wheel(version) or wheels_are_offered():
-        return
+def check_compiler() -> None:
+    """Refuse when llama.cpp has to be compiled and nothing here can."""
     if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))) and not visual_studio():
         raise SetupError(
             "llama.cpp has to be compiled, and there is no C++ compiler on this machine.\n"
@@ -126,17 +127,15 @@ def visual_studio() -> bool:
 def check_space() -> None:
     """Refuse a disk that is too small for the environment."""
     free = shutil.disk_usage(ROOT).free / 1e9
-    if free < SPACE_GB and not READY.exists():
+    if free < SPACE_GB and not VENV.exists():
         raise SetupError(f"The set-up needs about {SPACE_GB} GB, and {free:.1f} GB are free at {ROOT}.")
 
 
 def create_venv() -> None:
-    """Make .venv where there is none, or only a broken one."""
+    """Make .venv, or give the one that is there what it lacks; nothing in it is deleted."""
     if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0:
         return
-    made = subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True, encoding="utf-8"
-    )
+    made = subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True, text=True, encoding="utf-8")
     if made.returncode:
         raise SetupError(f"{VENV} could not be made: {(made.stdout + made.stderr).strip()[-500:]}")
 
@@ -167,7 +166,8 @@ def wheel_folder(version: str) -> Path:
         processor = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         processor = platform.processor()
-    parts = [version, platform.machine(), processor, os.environ.get("CMAKE_ARGS", "")]
+    options = [DEFINITIONS[0], ONLY_LIBRARY.read_text(encoding="utf-8"), os.environ.get("CMAKE_ARGS", "")]
+    parts = [version, platform.machine(), processor, *options]
     return cache / "wheels" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -185,7 +185,7 @@ def find_wheel(version: str) -> Path | None:
     command = ["download", "--no-deps", "--only-binary", NAME, "--dest", folder, f"{NAME}=={version}"]
     if pip(*command).returncode == 0:
         print("llama.cpp: taken from a wheel that pip found")
-        return next(folder.glob(f"llama_cpp_python-{version}-*.whl"))
+        return next(folder.glob(f"llama_cpp_python-{version}*.whl"))
     return None
 
 
@@ -203,7 +203,7 @@ def download_source(version: str) -> Path:
             "  Go online and run the same command again, or point pip at a mirror (PIP_INDEX_URL) or at a folder of\n"
             "  wheels (PIP_FIND_LINKS)."
         )
-    with tarfile.open(next(BUILD.glob("*.tar.gz"))) as archive:
+    with tarfile.open(next(BUILD.glob(f"*-{version}.tar.gz"))) as archive:
         safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 has it
         archive.extractall(BUILD / "unpacked", **safe)
     (BUILD / "unpacked" / folder.name).rename(folder)
@@ -219,7 +219,8 @@ def pip(*arguments: object) -> subprocess.CompletedProcess[str]:
 def say_which_torch() -> None:
     """On Linux pip's default PyTorch brings CUDA along; a machine without an NVIDIA GPU can do without."""
     linux = platform.system() == "Linux" and platform.machine() == "x86_64"
-    if linux and not shutil.which("nvidia-smi") and not installed("torch"):
+    told = os.environ.get("PIP_EXTRA_INDEX_URL") or os.environ.get("PIP_INDEX_URL")
+    if linux and not told and not shutil.which("nvidia-smi") and not installed("torch"):
         print(
             "No NVIDIA GPU here. PyTorch's CPU build saves about 3 GB; pip is told of it like this:\n"
             "  make setup PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
@@ -235,20 +236,16 @@ def install(version: str, compiled: bool, wheel: Path | None, source: Path | Non
         minutes = "about 3 minutes on 2 cores; kept for the next time"
         print(f"Compiling llama.cpp ({minutes}) and installing the packages. Log: {LOG}", flush=True)
         target = wheel_folder(version)
-        build = ["wheel", "-v", "--no-deps", "--wheel-dir", target, "-C", f"build-dir={BUILD / 'objects'}", source]
-        jobs.append(Job("llama.cpp", build, compiler_environment()))
+        settings = [f"build-dir={BUILD / 'objects'}", *(f"cmake.define.{item}" for item in DEFINITIONS)]
+        options = [f"--config-settings={item}" for item in settings]
+        build = ["wheel", "-v", "--no-deps", "--wheel-dir", target, *options, source]
+        cores = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 2))
+        jobs.append(Job("llama.cpp", build, {"CMAKE_BUILD_PARALLEL_LEVEL": cores}))
     else:
         print(f"Installing the packages. Log: {LOG}", flush=True)
     watch(jobs)
     llama = [wheel or cached_wheel(version)] if not compiled else []
     watch([Job("packages", ["install", *constraints, *llama, "-e", f"{ROOT}[all,dev]"])])
-
-
-def compiler_environment() -> dict[str, str]:
-    """All cores, and only what the Python package uses."""
-    options = " ".join([*OPTIONS, os.environ.get("CMAKE_ARGS", "")]).strip()
-    cores = str(os.cpu_count() or 2)
-    return {"CMAKE_ARGS": options, "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", cores)}
 
 
 class Job:

@@ -45,6 +45,7 @@ def test_tokenizer_from_gguf_equals_llama_cpp(tiny_model: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_said_before_the_model_is_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    pytest.importorskip("transformers")
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(PrerequisiteError, match=r"cannot be written.*\n.*EMPATHY_EDGE_CACHE"):

@@ -61,7 +61,7 @@ def test_conditions_where_psutil_knows_less(monkeypatch: pytest.MonkeyPatch) -> 
     import psutil
 
     for name in ("sensors_temperatures", "getloadavg", "cpu_freq"):
-        monkeypatch.delattr(psutil, name)
+        monkeypatch.delattr(psutil, name, raising=False)
     assert 0 <= conditions(0.01)["background_busy"] <= 1
 
 
@@ -69,8 +69,9 @@ def test_a_cold_start_is_a_warm_one_where_the_page_cache_stays(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "model.gguf").write_bytes(b"x")
-    assert worker.drop_from_page_cache(tmp_path)
-    monkeypatch.delattr(os, "posix_fadvise")
+    if hasattr(os, "posix_fadvise"):
+        assert worker.drop_from_page_cache(tmp_path)
+        monkeypatch.delattr(os, "posix_fadvise")
     assert not worker.drop_from_page_cache(tmp_path)
     latency.say_if_warm({"cold": False})
     assert "warm start" in capsys.readouterr().err

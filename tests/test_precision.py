@@ -22,6 +22,7 @@ SLOW_BF16, FAST_BF16 = Probe(0.02, 0.3, 64), Probe(0.02, 0.01, 1024)
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
     """Lets a test say what this machine measures; each test has a model cache of its own."""
     monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     measure.cache_clear()
     taken: list[int] = []
 
@@ -106,6 +107,33 @@ def test_every_place_that_loads_a_student_asks_the_same(
     os.unlink(cache_folder() / "precision.json")
     measured(SLOW_BF16)
     assert next(load_base(tiny_model, "auto", [], tmp_path).model.parameters()).dtype == torch.float32
+
+
+def test_sampling_and_likelihoods_ask_too(
+    measured,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
+) -> None:
+    from empathy_edge.distill import own_pairs
+    from empathy_edge.finetune import training
+    from empathy_edge.finetune.likelihood import log_probs_per_character
+    from empathy_edge.models import find_model
+    from empathy_edge.recipe import OwnPairSettings
+
+    measured(SLOW_BF16)
+    asked = []
+
+    def spy(folder: Path, weights: str, *rest: object, **options: object) -> object:
+        asked.append(weights)
+        return load_base(folder, weights, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "load_base", spy)
+    base, said = find_model(str(tiny_model)), [{"role": "user", "content": "My cat died."}]
+    log_probs_per_character(base, [], [said], ["I'm so sorry."], "test")
+    settings = OwnPairSettings(samples=2, max_new_tokens=8)
+    own_pairs._sample([own_pairs.Prompt("d", said, ["So sorry."])], base, [], tmp_path / "samples.jsonl", settings)
+    assert asked == ["auto", "auto"]
 
 
 def test_manifests_say_what_was_taken(finished_sft: Path) -> None:

@@ -14,6 +14,7 @@ from empathy_edge.tensor_files import stored_tensors, write_safetensors
 
 
 def test_values_are_those_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
     import torch
     from safetensors.torch import load_file, save_file
 

@@ -8,6 +8,7 @@ from typing import Any
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import require_extra
+from empathy_edge.finetune.memory_needed import check_memory
 from empathy_edge.finetune.processes import finish, main_first, process_count
 from empathy_edge.finetune.rows import check_lengths, load_rows
 from empathy_edge.leakage import refuse_leaks
@@ -36,6 +37,7 @@ def run(
     require_extra("trl", "train", "Fine-tuning")
     if sft is not None:
         require_same_base([sft / "adapter"], base)
+    check_memory(base.path, settings, out, update)
     with main_first():
         stage = open_stage(
             out,
@@ -63,14 +65,12 @@ def run(
         SCRATCH,
         load_base,
         lora_config,
-        require_training_memory,
         split_held_out,
         train,
         trainer_arguments,
     )
 
     before = [sft / "adapter"] if sft else []
-    require_training_memory(base.path, settings)
     model, tokenizer, precision = load_base(
         base.path, settings.weights, before, out / SCRATCH, tokens=settings.tokens_at_once
     )

@@ -8,6 +8,7 @@ from typing import Any
 from empathy_edge.chat_format import turn_end
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.finetune.memory_needed import check_memory
 from empathy_edge.finetune.processes import finish, main_first
 from empathy_edge.finetune.rows import check_lengths, load_rows
 from empathy_edge.leakage import refuse_leaks
@@ -19,6 +20,7 @@ from empathy_edge.run import open_stage, require_space
 def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, update: bool = False) -> dict[str, Any]:
     """Train a LoRA adapter on `sft.jsonl`; leaves `adapter/` and `curves.jsonl` in `out`."""
     require_extra("trl", "train", "Fine-tuning")
+    check_memory(base.path, settings, out, update)
     with main_first():
         stage = open_stage(
             out,
@@ -40,13 +42,11 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
         SCRATCH,
         load_base,
         lora_config,
-        require_training_memory,
         split_held_out,
         train,
         trainer_arguments,
     )
 
-    require_training_memory(base.path, settings)
     model, tokenizer, precision = load_base(
         base.path, settings.weights, [], out / SCRATCH, tokens=settings.tokens_at_once
     )

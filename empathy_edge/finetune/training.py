@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 
 from empathy_edge.console import progress, say
 from empathy_edge.dialogue import read_unfinished_jsonl
@@ -32,7 +32,7 @@ from empathy_edge.finetune.processes import (
 )
 from empathy_edge.lora import add_adapters
 from empathy_edge.recipe import TrainSettings, Weights
-from empathy_edge.run import Stage, require_memory
+from empathy_edge.run import Stage
 from empathy_edge.runtimes.precision import Precision, choose_precision
 
 CHECKPOINTS = "checkpoints"
@@ -82,23 +82,6 @@ def load_base(
     return LoadedBase(model, tokenizer, precision)
 
 
-def require_training_memory(folder: Path, settings: TrainSettings) -> None:
-    """Raise PrerequisiteError where a step of fine-tuning would not fit into memory.
-
-    Twice the fp32 weights (they are read and held), and what a step keeps for the backward pass: 1.5 GB for 1024
-    tokens of SmolLM2-135M (30 layers of 576), measured, and in proportion for others.
-    """
-    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
-    half = str(config.dtype).removeprefix("torch.") in ("bfloat16", "float16")
-    weights_mb = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6 * (2 if half else 1)
-    layers = config.num_hidden_layers * config.hidden_size / (30 * 576)
-    require_memory(
-        2 * weights_mb + 1500 * layers * settings.tokens_at_once / 1024,
-        "fine-tuning",
-        "set a lower micro_batch_size in the recipe",
-    )
-
-
 def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.dtype) -> Any:
     require_extra("bitsandbytes", "qlora", "weights: nf4")
     from transformers import BitsAndBytesConfig
@@ -145,7 +128,7 @@ def trainer_arguments(folder: Path, settings: TrainSettings, precision: Precisio
         "save_steps": settings.save_every_steps,
         "save_total_limit": 1,
         "bf16": False,  # the weights already are; no autocast on top
-        "fp16": precision.compute == "fp16",  # its gradients must be scaled
+        "fp16": precision.weights == "fp16",  # its gradients must be scaled
         "gradient_checkpointing": False,
         "max_length": settings.max_length,
         "seed": settings.seed,

@@ -26,7 +26,7 @@ MIN_GAIN = 1.1
 CLEARLY_SLOWER = 3.0
 """Where a first look at a few tokens finds bf16 this many times slower, that is enough."""
 
-FIRST_TOKENS = 64
+FIRST_TOKENS, MAX_TOKENS = 64, 1024
 MAX_SIZE = 1536
 """Matrices larger than this are cut, so that the probe of an 8B model stays below 3 s too."""
 
@@ -87,7 +87,7 @@ def choose_precision(requested: Weights, checkpoint: Path, *, tokens: int = 1024
         return Precision("fp32", "fp32", "asked for")
     if torch.cuda.is_available():
         return gpu_precision(requested, torch.cuda.is_bf16_supported(including_emulation=False))
-    found = measure(checkpoint, tokens)
+    found = measure(checkpoint, min(tokens, MAX_TOKENS))
     faster: Literal["fp32", "bf16"] = "bf16" if found.bf16_speed >= MIN_GAIN else "fp32"
     if requested == "auto":
         return Precision(faster, faster, f"auto: {found}")
@@ -159,12 +159,14 @@ def linear_shapes(checkpoint: Path) -> Counter[tuple[int, int]]:
     head = model.get_output_embeddings()
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
     counts = Counter((layer.out_features, layer.in_features) for layer in layers)
-    fewest = min(counts.values())
+    fewest = min(counts.values(), default=1)
     return Counter({shape: round(count / fewest) for shape, count in counts.items()})
 
 
 def probe(shapes: Counter[tuple[int, int]], tokens: int) -> Probe:
     """Time forward and backward products of these shapes in fp32 and bf16; takes less than 3 s."""
+    if not shapes:  # GPT-2 has none: fp32 it is
+        return Probe(1.0, 1.0, 0)
     first = Probe(_seconds(shapes, FIRST_TOKENS, "float32"), _seconds(shapes, FIRST_TOKENS, "bfloat16"), FIRST_TOKENS)
     if tokens <= FIRST_TOKENS or first.bf16_speed < 1 / CLEARLY_SLOWER:
         return first

@@ -34,6 +34,8 @@ def generate(
             max_new_tokens=max_new_tokens,
             eos_token_id=sorted(stop_ids),
             pad_token_id=pad_id,
+            repetition_penalty=1.0,  # a checkpoint's generation_config may ask for others
+            no_repeat_ngram_size=0,
             **(how if temperature > 0 else {"do_sample": False}),
         )[:, longest:].tolist()
     ends = [next((place for place, token in enumerate(new) if token in stop_ids), None) for new in result]

@@ -28,7 +28,7 @@ def write_optimum(checkpoint: Path, folder: Path, precision: str) -> None:
         EmpathyEdgeError: optimum-cli failed; with its last lines.
     """
     folder_of_it = Path(os.environ.get(ENVIRONMENT, ".venv-optimum")).expanduser().absolute()
-    program = folder_of_it / ("Scripts" if os.name == "nt" else "bin") / "optimum-cli"
+    program = folder_of_it / ("Scripts/optimum-cli.exe" if os.name == "nt" else "bin/optimum-cli")
     if not program.is_file():
         raise PrerequisiteError(
             "optimum-cli is not installed in an environment of its own.",

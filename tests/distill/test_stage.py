@@ -140,6 +140,7 @@ def test_manifest_names_inputs_by_hash(tmp_path: Path) -> None:
 
 
 def test_layouts_for_other_trainers(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
     from datasets import load_dataset
 
     from tests.conftest import assert_one_clear_error, run_command
