@@ -33,6 +33,11 @@ if importlib.util.find_spec("torch") is None:
     collect_ignore_glob = ["finetune/*", "export/*", "scoring/*", "distill/test_fitting.py", "test_precision.py"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: a long one that begins last keeps one worker busy while the other has nothing left."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @contextlib.contextmanager
 def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
     """A folder that the workers of a run share, and whether one of them has filled it; the others wait for it."""

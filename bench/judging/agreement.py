@@ -22,7 +22,7 @@ def agreement(raters: Mapping[str, Mapping[str, float]], levels: Sequence[float]
     """
     if len(raters) < 2:
         return {"kappa": [], "alpha": None}
-    require_extra("krippendorff", "score", "The agreement of raters")
+    require_extra("krippendorff", "judge", "The agreement of raters")
     import krippendorff
     import numpy as np
     from sklearn.metrics import cohen_kappa_score
