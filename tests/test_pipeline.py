@@ -178,7 +178,7 @@ def test_real_model_takes_the_whole_road(tmp_path: Path) -> None:
         "sft: {epochs: 1, learning_rate: 5.0e-4}\n"
         "dpo: {epochs: 1, length_probes: 2}\n"
         "export: {artifacts: [gguf-f16, gguf-q4_0, onnx-int4], verify_prompts: 2}\n"
-        "bench: {prompt_tokens: 32, decode_tokens: 16}\n"
+        "bench: {prompt_tokens: 32, decode_tokens: 16, threads: 1}\n"
         "winrate: {max_prompts: 3, max_new_tokens: 48, bootstrap: 200}\n"
     )
     result = run_command("run", recipe, "--out", tmp_path / "run")
