@@ -222,8 +222,8 @@ def say_which_torch() -> None:
     told = os.environ.get("PIP_EXTRA_INDEX_URL") or os.environ.get("PIP_INDEX_URL")
     if linux and not told and not shutil.which("nvidia-smi") and not installed("torch"):
         print(
-            "No NVIDIA GPU here. PyTorch's CPU build saves about 3 GB; pip is told of it like this:\n"
-            "  make setup PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
+            "No NVIDIA GPU here. PyTorch's CPU build saves about 3 GB; give pip the CPU index that pytorch.org names:\n"
+            "  make setup PIP_EXTRA_INDEX_URL=ADDRESS"
         )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
+from empathy_edge.errors import require_extra
+
 MOST_WORDS = 97
 """The longest human response in the paper's data (arXiv 2507.08151)."""
 
@@ -64,6 +66,7 @@ def _language_of(said: str) -> str | None:
 @cache
 def _identifier() -> Any:
     """py3langid's model of 100 languages and more, 4.5 MB, which comes with the package."""
+    require_extra("py3langid", "judge", "Telling languages apart")
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
