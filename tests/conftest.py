@@ -24,8 +24,9 @@ from filelock import FileLock
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = Path(os.environ.get("EMPATHY_EDGE_DATA", ROOT.parent / "shared" / "data"))
 
-ARTIFACTS = ("gguf-f16", "gguf-q8_0", "onnx-int4", "onnx-portable-fp32", "onnx-portable-int8")
-"""Of which the tiny model's exports are made, once for all tests."""
+GGUF_ARTIFACTS = ("gguf-f16", "gguf-q8_0")
+ONNX_ARTIFACTS = ("onnx-int4", "onnx-portable-fp32", "onnx-portable-int8")
+"""Of which the tiny model's exports are made, once for all tests. ONNX takes far longer than GGUF."""
 
 
 if importlib.util.find_spec("torch") is None:
@@ -33,8 +34,12 @@ if importlib.util.find_spec("torch") is None:
     collect_ignore_glob = ["finetune/*", "export/*", "scoring/*", "distill/test_fitting.py", "test_precision.py"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first: a long one that begins last keeps one worker busy while the other has nothing left."""
+    """Mark what needs an export to ONNX as slow. Slow tests run first, so that no worker begins a long one last."""
+    for item in items:
+        if "exported_onnx" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -101,14 +106,26 @@ def _write_tiny_model(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model's artifacts."""
+    """The tiny model's GGUF artifacts."""
+    return _export_once(tiny_model, tmp_path_factory, "exported", GGUF_ARTIFACTS)
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's ONNX artifacts; a test that needs them is marked slow."""
+    return _export_once(tiny_model, tmp_path_factory, "exported-onnx", ONNX_ARTIFACTS)
+
+
+def _export_once(
+    tiny_model: Path, factory: pytest.TempPathFactory, name: str, artifacts: tuple[str, ...]
+) -> Path:
     from empathy_edge.export import stage
 
     from empathy_edge.models import find_model
     from empathy_edge.recipe import ExportSettings
 
-    settings = ExportSettings(artifacts=ARTIFACTS)
-    with made_once(tmp_path_factory, "exported") as (out, is_made):
+    settings = ExportSettings(artifacts=artifacts)
+    with made_once(factory, name) as (out, is_made):
         if not is_made:
             stage.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
     return out

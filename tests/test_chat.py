@@ -102,9 +102,9 @@ def test_overflow_is_said_once(exported: Path) -> None:
     assert result.returncode == 0 and result.stderr.count("The context is full") == 1
 
 
-def test_the_prompt_cache_is_kept_between_turns(exported: Path, tiny_model: Path) -> None:
+def test_the_prompt_cache_is_kept_between_turns(exported: Path, exported_onnx: Path, tiny_model: Path) -> None:
     """Only what is new is read: the tokens of turn 10 as few as those of turn 2."""
-    for artifact in (exported / "gguf-f16", exported / "onnx-int4", tiny_model):
+    for artifact in (exported / "gguf-f16", exported_onnx / "onnx-int4", tiny_model):
         runtime = open_runtime(artifact, context=1024)
         conversation = Conversation(runtime, room=8)
         read = []
@@ -117,11 +117,9 @@ def test_the_prompt_cache_is_kept_between_turns(exported: Path, tiny_model: Path
         runtime.close()
 
 
-def test_the_cache_changes_nothing(exported: Path, tiny_model: Path) -> None:
+def test_the_cache_changes_nothing(exported: Path, exported_onnx: Path, tiny_model: Path) -> None:
     """In full precision, what is said with the cache is what is said without it."""
-    for artifact in (exported / "gguf-f16", exported / "onnx-fp32", tiny_model):
-        if not artifact.is_dir():
-            continue
+    for artifact in (exported / "gguf-f16", exported_onnx / "onnx-portable-fp32", tiny_model):
         runtime = open_runtime(artifact, context=512)
         ids = runtime.tokenize("I came home late and the house was quiet. " * 4)
         runtime.reply(ids, max_new_tokens=6, ignore_stop=True)

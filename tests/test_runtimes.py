@@ -11,9 +11,16 @@ from empathy_edge.runtimes import Reply, Runtime, open_runtime
 from empathy_edge.scoring.asked import read_factors, schema_of
 
 
-@pytest.fixture(params=["torch", "gguf-f16", "onnx-int4", "onnx-portable-int8"])
-def runtime(request: pytest.FixtureRequest, tiny_model: Path, exported: Path):
-    opened = open_runtime(tiny_model if request.param == "torch" else exported / request.param, context=256)
+ONNX = [pytest.param(name, marks=pytest.mark.slow) for name in ("onnx-int4", "onnx-portable-int8")]
+
+
+@pytest.fixture(params=["torch", "gguf-f16", *ONNX])
+def runtime(request: pytest.FixtureRequest, tiny_model: Path):
+    model = tiny_model
+    if request.param != "torch":
+        folder = request.getfixturevalue("exported_onnx" if request.param.startswith("onnx") else "exported")
+        model = folder / request.param
+    opened = open_runtime(model, context=256)
     yield opened
     opened.close()
 

@@ -27,11 +27,11 @@ ARGUMENTS = ("--prompt-tokens", "16", "--decode-tokens", "8", "--threads", "1")
 
 
 @pytest.fixture(scope="module")
-def measured(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measured(exported: Path, exported_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run of two artifacts at two prompt lengths, in every layout."""
     folder = tmp_path_factory.mktemp("bench")
     result = run_command(
-        "bench", exported / "gguf-f16", exported / "onnx-int4", *ARGUMENTS, "--prompt-tokens", "32",
+        "bench", exported / "gguf-f16", exported_onnx / "onnx-int4", *ARGUMENTS, "--prompt-tokens", "32",
         "--json", folder / "out.json", "--llama-bench", folder / "out.jsonl", "--markdown", folder / "out.md",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -185,9 +185,9 @@ def test_memory_tells_anonymous_from_file_backed(tmp_path: Path) -> None:
     assert abs(with_file["anonymous"] - with_anonymous["anonymous"]) < 10
 
 
-def test_our_loop_makes_the_raw_loops_tokens(exported: Path) -> None:
-    for artifact in ("gguf-f16", "onnx-int4"):
-        assert compare(str(exported / artifact), rounds=2)["same_tokens"]
+def test_our_loop_makes_the_raw_loops_tokens(exported: Path, exported_onnx: Path) -> None:
+    for artifact in (exported / "gguf-f16", exported_onnx / "onnx-int4"):
+        assert compare(str(artifact), rounds=2)["same_tokens"]
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,10 @@ def test_predictions_and_refusals(exported: Path, tmp_path: Path) -> None:
     assert_one_clear_error(unknown, 2, "Pixel 8", "bench device android")
     half = run_command("bench", "predict", "--device", "galaxy-s23", "--artifact", exported / "gguf-f16")
     assert_one_clear_error(half, 2, "F16", "q4_0")
-    onnx = run_command("bench", "predict", "--device", "galaxy-s23", "--artifact", exported / "onnx-int4")
+
+
+def test_no_prediction_for_onnx(exported_onnx: Path) -> None:
+    onnx = run_command("bench", "predict", "--device", "galaxy-s23", "--artifact", exported_onnx / "onnx-int4")
     assert_one_clear_error(onnx, 2, "llama.cpp")
 
 

@@ -40,10 +40,10 @@ def test_a_bundle_says_what_it_is(bundle: Path) -> None:
         assert checking.check(form)["artifact"]["name"] == "gguf-q8_0"
 
 
-def test_every_format_is_bundled(exported: Path, tmp_path: Path) -> None:
+def test_every_format_is_bundled(exported: Path, exported_onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "licence.txt").write_text("x")
     for name in ("onnx-int4", "onnx-portable-int8"):
-        making.make(artifact=exported / name, out=tmp_path / name, licence=tmp_path / "licence.txt")
+        making.make(artifact=exported_onnx / name, out=tmp_path / name, licence=tmp_path / "licence.txt")
         assert checking.check(tmp_path / name)["artifact"]["format"].startswith("onnx")
     with pytest.raises(EmpathyEdgeError, match="licence of the base is not known here; give its text with --licence"):
         making.make(artifact=exported / "gguf-q8_0", out=tmp_path / "no")

@@ -14,7 +14,7 @@ from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, VerdictFail
 from empathy_edge.lora import adapter_deltas
 from empathy_edge.models import find_model
 from empathy_edge.recipe import ExportSettings
-from tests.conftest import ARTIFACTS, ROOT, assert_one_clear_error, run_command
+from tests.conftest import GGUF_ARTIFACTS, ONNX_ARTIFACTS, ROOT, assert_one_clear_error, run_command
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +66,8 @@ def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> N
         add_adapters(other, [adapter])
 
 
-def test_artifacts_verify(tiny_model: Path, exported: Path, tmp_path: Path) -> None:
-    artifacts = [exported / name for name in ARTIFACTS]
+def test_artifacts_verify(tiny_model: Path, exported: Path, exported_onnx: Path, tmp_path: Path) -> None:
+    artifacts = [exported / name for name in GGUF_ARTIFACTS] + [exported_onnx / name for name in ONNX_ARTIFACTS]
     manifest = verify.run(checkpoint=tiny_model, artifacts=artifacts, out=tmp_path / "verify", prompts=1)
     rows = {row["artifact"]: row for row in manifest["results"]["artifacts"]}
     assert rows["gguf-f16"]["mean_kl"] < rows["gguf-q8_0"]["mean_kl"] < rows["onnx-int4"]["mean_kl"]
@@ -75,8 +75,8 @@ def test_artifacts_verify(tiny_model: Path, exported: Path, tmp_path: Path) -> N
     assert all(row["golden_ids_equal"] for row in rows.values())
 
 
-def test_the_portable_folder_has_its_template_where_transformers_js_looks(exported: Path) -> None:
-    folder = exported / "onnx-portable-fp32"
+def test_the_portable_folder_has_its_template_where_transformers_js_looks(exported_onnx: Path) -> None:
+    folder = exported_onnx / "onnx-portable-fp32"
     written = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
     assert written == (folder / "chat_template.jinja").read_text()
 
