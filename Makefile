@@ -61,7 +61,7 @@ format: $(READY) ## let ruff format the code
 	$(VENV)/bin/ruff check --fix .
 
 docs: $(READY) ## write docs/commands.md anew from the command line's own help
-	$(VENV)/bin/python -m empathy_edge.docs > docs/commands.md
+	$(VENV)/bin/python scripts/commands_page.py > docs/commands.md
 
 bench: $(READY) ## our own code's share: start-up, and chat and bench beside raw llama-cpp-python
 	$(VENV)/bin/python -m empathy_edge.bench.startup

@@ -1,1 +1,1 @@
-"""What an artifact costs and what it is worth: latency, memory, win rate, the gate, the report."""
+"""What an artifact costs and what it is worth: latency, memory, the gate, the report."""

@@ -8,17 +8,16 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.bench.conditions import conditions
+from empathy_edge.bench.intervals import percentile
+from empathy_edge.bench.latency import FORMAT, measure, say_if_warm, size_mb
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
 from empathy_edge.data import conversations_file
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models import find_model
-from empathy_edge.run import machine, versions
+from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import default_threads
-
-from .conditions import conditions
-from .intervals import percentile
-from .latency import FORMAT, measure, say_if_warm, size_mb
+from empathy_edge.system.machine import machine, versions
 
 
 def read_conversations(path: Path | None) -> list[list[str]]:

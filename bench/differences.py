@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.bench.intervals import Interval, ratio_interval
+from empathy_edge.bench.latency import FORMAT
 from empathy_edge.console import out as stdout
 from empathy_edge.console import say, table
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.run import read_json
-
-from .intervals import Interval, ratio_interval
-from .latency import FORMAT
+from empathy_edge.system.files import read_json
 
 _WORDS = {True: "faster", False: "slower"}
 

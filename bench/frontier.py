@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from empathy_edge.chat_format import messages_for
 from empathy_edge.console import progress
-from empathy_edge.dialogue import read_dialogues
-from empathy_edge.run import read_json
+from empathy_edge.formats.chat_format import messages_for
+from empathy_edge.formats.dialogue import read_dialogues
+from empathy_edge.judging.statistics import bootstrap_mean
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
-
-from .stats import bootstrap_mean
+from empathy_edge.system.files import read_json
 
 PROMPTS, RESPONSE_TOKENS = 48, 48
 ROUNDS, PROMPT_TOKENS, DECODE_TOKENS = 10, 64, 64

@@ -14,16 +14,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.bench.conditions import conditions
+from empathy_edge.bench.intervals import Interval, median_interval, percentile
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models import find_model
-from empathy_edge.recipe import BenchSettings
-from empathy_edge.run import machine, open_stage, versions, write_json
+from empathy_edge.models.find import find_model
+from empathy_edge.runs.recipe import BenchSettings
+from empathy_edge.runs.stage import open_stage
 from empathy_edge.runtimes import default_threads
-
-from .conditions import conditions
-from .intervals import Interval, median_interval, percentile
+from empathy_edge.system.files import write_json
+from empathy_edge.system.machine import machine, versions
 
 FORMAT = "empathy-edge bench 2"
 """The layout of the JSON; docs/formats.md describes it."""

@@ -14,14 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from empathy_edge.bench.latency import FORMAT, measure
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models import find_model
-from empathy_edge.run import machine, versions
+from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import default_threads
-
-from .latency import FORMAT, measure
+from empathy_edge.system.machine import machine, versions
 
 KEPT = 0.9
 """The smallest limit that keeps this share of the free speed is the figure that matters."""

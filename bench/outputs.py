@@ -6,7 +6,7 @@ import json
 import statistics
 from typing import Any
 
-from .latency import summaries
+from empathy_edge.bench.latency import summaries
 
 
 def llama_bench_jsonl(result: dict[str, Any]) -> str:

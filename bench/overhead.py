@@ -11,10 +11,9 @@ import sys
 import time
 from typing import Any
 
+from empathy_edge.bench.worker import FILLER
+from empathy_edge.judging.statistics import bootstrap_mean
 from empathy_edge.runtimes import Reply, open_runtime
-
-from .stats import bootstrap_mean
-from .worker import FILLER
 
 ROUNDS = 40
 PROMPT_TOKENS = 128

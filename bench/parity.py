@@ -10,11 +10,10 @@ import json
 import subprocess
 import sys
 
+from empathy_edge.bench.intervals import ratio_interval
+from empathy_edge.bench.latency import measure
+from empathy_edge.bench.phones.device_folder import gguf_file
 from empathy_edge.runtimes import default_threads
-
-from .intervals import ratio_interval
-from .latency import measure
-from .phones.device_folder import gguf_file
 
 PROMPT, DECODE = 128, 64
 

@@ -8,14 +8,14 @@ import io
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.bench.gate.winrate import BASE, FULL, KNOWN_BAD, describe_judge
+from empathy_edge.bench.phones.predict import predict
+from empathy_edge.bench.report_markdown import markdown
 from empathy_edge.console import say
-from empathy_edge.dialogue import read_dialogues, read_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.run import open_stage, read_json, write_atomically
-
-from .judging.winrate import BASE, FULL, KNOWN_BAD, describe_judge
-from .phones.predict import predict
-from .report_markdown import markdown
+from empathy_edge.formats.dialogue import read_dialogues, read_jsonl
+from empathy_edge.runs.stage import open_stage
+from empathy_edge.system.files import read_json, write_atomically
 
 SAMPLES = 8
 """How many test prompts are shown with every arm's response, spread evenly over the split."""

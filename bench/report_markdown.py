@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .judging.winrate import describe_judge
-from .latency import speed_cells
+from empathy_edge.bench.gate.winrate import describe_judge
+from empathy_edge.bench.latency import speed_cells
 
 
 def markdown(run: dict[str, Any], manifests: dict[str, Any], samples: list[dict[str, Any]], command: str) -> str:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.models import checkpoint_of
+from empathy_edge.models.find import checkpoint_of
 from empathy_edge.runtimes.precision import CLEARLY_SLOWER, measure
 
 ARMS = {
@@ -63,17 +63,12 @@ def train(rows: Path, step: str, arm: str, base: str) -> dict[str, Any]:
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
     from empathy_edge.console import quiet_libraries
-    from empathy_edge.finetune.packed import pack_batches
-    from empathy_edge.finetune.rows import load_rows
-    from empathy_edge.finetune.training import (
-        keep_freed_memory,
-        load_base,
-        lora_config,
-        make_lean,
-        trainer_arguments,
-    )
-    from empathy_edge.memory import memory_mb
-    from empathy_edge.recipe import DpoSettings, TrainSettings
+    from empathy_edge.finetune.training import lora_config, make_lean, trainer_arguments
+    from empathy_edge.formats.training_rows import load_rows
+    from empathy_edge.runs.recipe import DpoSettings, TrainSettings
+    from empathy_edge.runtimes.packed import pack_batches
+    from empathy_edge.runtimes.torch_loading import load_base
+    from empathy_edge.system.memory import keep_freed_memory, memory_mb
 
     quiet_libraries()
     weights, change = arm.split()

@@ -14,12 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.formats.chat_format import Message
+from empathy_edge.models.find import find_model
 from empathy_edge.prompts import load_prompts
-
-from empathy_edge.chat_format import Message
-from empathy_edge.memory import memory_mb, minor_major_faults, reset_peak
-from empathy_edge.models import find_model
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
+from empathy_edge.system.memory import memory_mb, minor_major_faults, reset_peak
 
 FILLER = (
     "I came home late and the house was quiet. My sister had left a note on the table, and I read it three times "

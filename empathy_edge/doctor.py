@@ -6,9 +6,9 @@ import shutil
 from importlib import metadata, util
 
 from empathy_edge.console import out, table
-from empathy_edge.models import SHIPPED, cache_folder
-from empathy_edge.run import machine
+from empathy_edge.models.find import SHIPPED, cache_folder
 from empathy_edge.runtimes import default_threads
+from empathy_edge.system.machine import machine
 
 NEEDS = (
     # module, distribution, extra, what needs it

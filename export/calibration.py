@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from empathy_edge.chat_format import messages_for, turn_end
 from empathy_edge.console import progress
 from empathy_edge.data import sample_dialogues
-from empathy_edge.dialogue import read_dialogues
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.chat_format import messages_for, turn_end
+from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.runtimes import open_runtime
 from empathy_edge.runtimes.torch_batch import generate
 from empathy_edge.runtimes.torch_runtime import TorchRuntime

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
-from empathy_edge.run import write_json
+from empathy_edge.system.files import write_json
 
 CONTEXT = 1024
 """ExecuTorch plans its memory for the longest context; the exporter caps it at four times what it was traced with."""

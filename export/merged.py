@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from empathy_edge.chat_format import GOLDEN_CONVERSATION, read_template, turn_end
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import VerdictFailed, require_extra
-from empathy_edge.lora import Factors, adapter_model, change_of_weights, require_same_base
-from empathy_edge.models import ModelRef
-from empathy_edge.run import MANIFEST, open_stage, read_json, require_space, write_json
-from empathy_edge.tensor_files import StoredTensor, stored_tensors, write_safetensors
+from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, read_template, turn_end
+from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
+from empathy_edge.models.find import ModelRef
+from empathy_edge.models.lora import Factors, adapter_model, change_of_weights, require_same_base
+from empathy_edge.runs.stage import open_stage
+from empathy_edge.system.files import MANIFEST, read_json, write_json
+from empathy_edge.system.machine import require_space
 
 TOKENIZER_FILES = (
     "tokenizer.json",

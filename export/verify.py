@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from empathy_edge.artifact_names import is_artifact
-from empathy_edge.chat_format import GOLDEN_CONVERSATION, messages_for, turn_end
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
 from empathy_edge.data import sample_dialogues
-from empathy_edge.dialogue import read_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
-from empathy_edge.recipe import GateSettings
-from empathy_edge.run import MANIFEST, open_stage, read_json, write_json
+from empathy_edge.formats.artifact_names import is_artifact
+from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, messages_for, turn_end
+from empathy_edge.formats.dialogue import read_dialogues
+from empathy_edge.runs.recipe import GateSettings
+from empathy_edge.runs.stage import open_stage
 from empathy_edge.runtimes import Runtime, default_threads, open_runtime
 from empathy_edge.runtimes.torch_runtime import TorchRuntime
+from empathy_edge.system.files import MANIFEST, read_json, write_json
 
 BOUNDS = {
     # quantization: (largest mean KL in nats, smallest top-1 agreement)

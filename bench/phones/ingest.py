@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from empathy_edge.devices import Run, load_device
 
+from empathy_edge.bench.phones.device_folder import gguf_file
+from empathy_edge.bench.phones.predict import predict
+from empathy_edge.bench.phones.workload import Workload, workload_of
 from empathy_edge.console import say
+from empathy_edge.devices import Run, load_device
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.run import sha256_file, write_atomically
-
-from .device_folder import gguf_file
-from .predict import predict
-from .workload import Workload, workload_of
+from empathy_edge.system.files import sha256_file, write_atomically
 
 FASTEST = 20_000.0
 """Tokens/s beyond which a figure is a mistake, not a phone."""

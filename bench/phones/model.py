@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import numpy as np
 
-    from .workload import Workload
+    from empathy_edge.bench.phones.workload import Workload
 
 Phase = Literal["decode", "prefill"]
 

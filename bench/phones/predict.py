@@ -11,17 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.devices import Device, Run, device_ids, load_device
 from rich.markup import escape
 
+from empathy_edge.bench.phones.model import Phase, Rates, calibrate
+from empathy_edge.bench.phones.profile import common_pattern, common_rates, rates_of
+from empathy_edge.bench.phones.validate import read_cells, validate
+from empathy_edge.bench.phones.workload import Workload, workload_of
 from empathy_edge.console import out as stdout
 from empathy_edge.console import say, table
+from empathy_edge.devices import Device, Run, device_ids, load_device
 from empathy_edge.errors import EmpathyEdgeError
-
-from .model import Phase, Rates, calibrate
-from .profile import common_pattern, common_rates, rates_of
-from .validate import read_cells, validate
-from .workload import Workload, workload_of
 
 SMALLEST_GB = 0.45
 """What the smallest measured model streams; below it the toll of layers decides, which is known less well."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from empathy_edge.devices import Device
 
-from .model import Phase, Rates, fit
-from .validate import COVERAGE, read_cells, validate
+from empathy_edge.bench.phones.model import Phase, Rates, fit
+from empathy_edge.bench.phones.validate import COVERAGE, read_cells, validate
+from empathy_edge.devices import Device
 
 _UNIT = {"decode": "decode_gb_per_s", "prefill": "prefill_gflop_per_s"}
 

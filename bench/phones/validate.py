@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.bench.phones.model import Phase, Rates, calibrate, fit
+from empathy_edge.bench.phones.workload import Workload, workloads_of_table
 from empathy_edge.errors import EmpathyEdgeError
-
-from .model import Phase, Rates, calibrate, fit
-from .workload import Workload, workloads_of_table
 
 SITUATIONS = {
     "profile": "a phone with a profile, a model that nobody measured",

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.gguf_header import tensors_of
-from empathy_edge.models import find_model
-from empathy_edge.run import read_json
+from empathy_edge.formats.gguf_header import tensors_of
+from empathy_edge.models.find import find_model
+from empathy_edge.system.files import read_json
 
 BYTES_PER_WEIGHT = {
     "q4_0": 18 / 32,

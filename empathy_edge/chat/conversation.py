@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from empathy_edge.chat_format import Message
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.chat_format import Message
 from empathy_edge.prompts import load_prompts
-from empathy_edge.run import write_atomically
 from empathy_edge.runtimes import Runtime
+from empathy_edge.system.files import write_atomically
 
 REFILL = 0.6
 """When the window is full, turns go until this share of it is left: the cache is lost once then, and not at every turn."""

@@ -101,8 +101,8 @@ def run(
     from empathy_edge.bench import chat_suite, latency
     from empathy_edge.bench.differences import read_result
     from empathy_edge.bench.outputs import llama_bench_jsonl, markdown
-    from empathy_edge.recipe import BenchSettings
-    from empathy_edge.run import write_atomically, write_json
+    from empathy_edge.runs.recipe import BenchSettings
+    from empathy_edge.system.files import write_atomically, write_json
 
     _none_exists(json_file, jsonl_file, markdown_file)
     if suite == "chat":
@@ -183,7 +183,7 @@ def compare(new: Path, old: Path) -> None:
 def sustained(artifact: str, minutes: float, threads: int | None, json_file: Path | None) -> None:
     """Decode without a pause: the first minute beside the last. (Says nothing of a phone's heat.)"""
     from empathy_edge.bench.chat_suite import bench_sustained, show_sustained
-    from empathy_edge.run import write_json
+    from empathy_edge.system.files import write_json
 
     _none_exists(json_file)
     result = bench_sustained(artifact, minutes=minutes, threads=threads)
@@ -203,7 +203,7 @@ def memory(
 ) -> None:
     """The curve of speed against a memory limit, down to where ARTIFACT thrashes. Needs control groups (Linux, root)."""
     from empathy_edge.bench import memory_curve
-    from empathy_edge.run import write_json
+    from empathy_edge.system.files import write_json
 
     _none_exists(json_file)
     result = memory_curve.memory_curve(
@@ -251,7 +251,7 @@ def predict(
     Rests on measurements of llama.cpp on phones; types and devices that nobody measured are refused.
     """
     from empathy_edge.bench.phones import predict as predictions
-    from empathy_edge.run import write_json
+    from empathy_edge.system.files import write_json
 
     _none_exists(json_file)
     if cells is not None:

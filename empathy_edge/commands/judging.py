@@ -61,9 +61,9 @@ def certify(
     Writes its certificate; with --experts the experts' own agreement stands beside the judge's. People are tested by what they
     answered on a sheet that `sheet certify` wrote.
     """
-    from empathy_edge.bench.judging.certify import run as run_certify
-    from empathy_edge.bench.judging.certify import run_beside_experts
-    from empathy_edge.bench.judging.judges import judged_by
+    from empathy_edge.judging.certify import run as run_certify
+    from empathy_edge.judging.certify import run_beside_experts
+    from empathy_edge.judging.judges import judged_by
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
@@ -113,10 +113,10 @@ def compare(
 
     Several judges are asked one after the other, and their agreement is shown (weighted kappa, Krippendorff's alpha). Verdicts are kept in --out; run again, or with another question, it asks only what it does not know yet.
     """
-    from empathy_edge.bench.judging.certify import certificate_of, standing
-    from empathy_edge.bench.judging.compare import run as run_compare
-    from empathy_edge.bench.judging.judges import Judge, judged_by
     from empathy_edge.console import say
+    from empathy_edge.judging.certify import certificate_of, standing
+    from empathy_edge.judging.compare import run as run_compare
+    from empathy_edge.judging.judges import Judge, judged_by
 
     if len(certificate) > len(judge):
         raise click.UsageError("More certificates than judges; give each judge its own.")
@@ -180,10 +180,10 @@ def make_sheet(
 
     A rater opens the page in a browser, and sends back answers.csv. Keep keys.json: `sheet read` needs it.
     """
-    from empathy_edge.bench.judging import compare
-    from empathy_edge.bench.judging import sheet as sheets
     from empathy_edge.console import say
-    from empathy_edge.dialogue import read_dialogues
+    from empathy_edge.formats.dialogue import read_dialogues
+    from empathy_edge.judging import compare
+    from empathy_edge.judging import sheet as sheets
 
     if not alone and len(responses) != 2:
         raise click.UsageError(
@@ -223,9 +223,9 @@ def certify_sheet(
     out: Path,
 ) -> None:
     """Write the sheet by which people, or whoever fills it in, can be certified: what `certify` asks, with the same options."""
-    from empathy_edge.bench.judging import sheet as sheets
-    from empathy_edge.bench.judging.certify import shown_to_people
     from empathy_edge.console import say
+    from empathy_edge.judging import sheet as sheets
+    from empathy_edge.judging.certify import shown_to_people
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
@@ -249,7 +249,7 @@ def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path) -> None:
 
     Name each file after its rater: who judged is what `certify` certifies, and a certificate holds for the same raters' other sheets.
     """
-    from empathy_edge.bench.judging.sheet import read
+    from empathy_edge.judging.sheet import read
 
     read(answers=list(answers), sheet=folder, out=out)
 
@@ -262,7 +262,7 @@ def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path) -> None:
 @click.option("--power", "chance", default=0.8, show_default=True, type=click.FloatRange(0.5, 0.999))
 def power(margin: float, ties: float, chance: float) -> None:
     """How many prompts show that an artifact loses no more than MARGIN of the win rate against its original."""
-    from empathy_edge.bench.stats import prompts_needed
+    from empathy_edge.judging.statistics import prompts_needed
 
     click.echo(
         f"{prompts_needed(margin, ties, chance)} prompts show, with a chance of {chance:.0%}, that an artifact as good as its "
@@ -315,11 +315,11 @@ def winrate(
     """Let base, fine-tuned model and ARTIFACTS answer the test split, and compare the responses pairwise."""
     from contextlib import nullcontext
 
-    from empathy_edge.bench.judging.certify import standing
-    from empathy_edge.bench.judging.judges import judged_by
-    from empathy_edge.bench.judging.winrate import run as run_stage
-    from empathy_edge.models import checkpoint_of
-    from empathy_edge.recipe import GateSettings, WinrateSettings
+    from empathy_edge.bench.gate.winrate import run as run_stage
+    from empathy_edge.judging.certify import standing
+    from empathy_edge.judging.judges import judged_by
+    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.recipe import GateSettings, WinrateSettings
 
     if judge is None and question != "overall":
         raise click.UsageError(
@@ -366,9 +366,9 @@ def gate(compared: Path, verify: Path | None, out: Path, update: bool, **bounds:
     Exit code 0 when all pass, 1 for a FAIL, 4 when something is inconclusive: too few prompts, a judge that is not certified, or
     controls that did not behave. Writes gate.json, gate.md, junit.xml and worse.md (the dialogues that got worse). The bounds and their reasons: docs/gate.md.
     """
-    from empathy_edge.bench.judging import gate as stage
+    from empathy_edge.bench.gate import verdict as stage
     from empathy_edge.errors import VerdictFailed
-    from empathy_edge.recipe import GateSettings
+    from empathy_edge.runs.recipe import GateSettings
 
     settings = GateSettings(**{name: value for name, value in bounds.items() if value is not None})
     done = stage.run(winrate=compared, verify=verify, out=out, settings=settings, update=update)

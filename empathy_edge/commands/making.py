@@ -28,8 +28,8 @@ def run(recipe: str, data: Path | None, out: Path | None, until: str | None, upd
 
     Stages that are done are skipped; a run that was killed goes on where it was. Exit code 1 when the gate says FAIL.
     """
-    from empathy_edge.pipeline import run_recipe
-    from empathy_edge.recipe import load_recipe
+    from empathy_edge.runs.pipeline import run_recipe
+    from empathy_edge.runs.recipe import load_recipe
 
     settings = load_recipe(recipe)
     run_recipe(settings, out or Path("runs") / settings.name, data=data, until=until, update=update)
@@ -151,7 +151,7 @@ def select(
     """Fit the teacher to the student: of several FOLDERS that `distill` made, take one response per dialogue."""
     from empathy_edge.console import say
     from empathy_edge.distill.selection import run as run_stage
-    from empathy_edge.models import checkpoint_of
+    from empathy_edge.models.find import checkpoint_of
 
     results = run_stage(
         folders=list(folders),
@@ -189,8 +189,8 @@ def own_pairs(rows: Path, base: str, adapters: tuple[Path, ...], out: Path, upda
     responses (sentence embeddings), and with --ranker also what a larger model finds likely.
     """
     from empathy_edge.distill.own_pairs import run as run_stage
-    from empathy_edge.models import checkpoint_of
-    from empathy_edge.recipe import OwnPairSettings
+    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.recipe import OwnPairSettings
 
     run_stage(
         rows=rows,
@@ -235,8 +235,8 @@ def finetune(
     """SFT, then DPO, with LoRA, on the folder ROWS that `distill` made."""
     from empathy_edge.console import say
     from empathy_edge.finetune import dpo, sft
-    from empathy_edge.models import checkpoint_of
-    from empathy_edge.recipe import load_recipe
+    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.recipe import load_recipe
 
     if sft_folder and only != "dpo":
         raise click.UsageError("--sft belongs to --only dpo; without it, DPO starts from the SFT step made here.")
@@ -329,9 +329,9 @@ def export(
         return
     if base is None or out is None:
         raise click.UsageError("--base and --out are needed; see: empathy-edge export --help")
-    from empathy_edge.export.stage import run as run_stage
-    from empathy_edge.models import checkpoint_of
-    from empathy_edge.recipe import ARTIFACTS, export_settings
+    from empathy_edge.export.artifacts import run as run_stage
+    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.recipe import ARTIFACTS, export_settings
 
     settings = export_settings(
         artifacts=artifacts or ARTIFACTS,

@@ -45,7 +45,7 @@ def respond(
     out: Path,
 ) -> None:
     """Let MODEL answer the test split, greedily, and check the format of its responses."""
-    from empathy_edge.bench.judging.arm import run as run_arm
+    from empathy_edge.bench.gate.arm import run as run_arm
 
     run_arm(model, list(adapters), dialogues, out, max_prompts, max_new_tokens, similarity)
 
@@ -98,8 +98,8 @@ def chat(
 
     /help lists the commands: /stats, /system, /reset, /save, /load, /compare, /quit.
     """
-    from empathy_edge.chat.command import Settings
-    from empathy_edge.chat.command import chat as talk
+    from empathy_edge.chat.session import Settings
+    from empathy_edge.chat.session import chat as talk
 
     settings = Settings(threads, context, max_new_tokens, temperature, seed, markdown, crisis_help, country)
     talk(artifact, settings, once=once, system=system)

@@ -54,7 +54,7 @@ def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update
 
     Each accuracy is given on the paper's split and on folds in which no dialogue is in both training and test.
     """
-    from empathy_edge.scoring.study import run as run_study
+    from empathy_edge.judging.study import run as run_study
 
     run_study(data=data, out=out, embedding=embedding, subfactors=subfactors, update=update)
 
@@ -69,7 +69,7 @@ def train_scorer(
     data: Path, embedding: str, out: Path, leave_out: Path | None, certifiable: bool, update: bool
 ) -> None:
     """Train a scorer on the rated responses in DATA and measure it on dialogues that it did not see."""
-    from empathy_edge.scoring.scorer import train
+    from empathy_edge.judging.scorer import train
 
     train(data=data, file=out, embedding=embedding, certifiable=certifiable, unseen=leave_out, update=update)
 
@@ -108,9 +108,9 @@ def tune(
     One training for each fold, and one on everything (with --certifiable none: the first fold's model is served; with --leave-out one training
     in all, measured on what was left out); those that are done are skipped when the same command is given again. OUT/scorer.json goes to `score rate`, `certify` and `winrate`, and needs no torch.
     """
-    from empathy_edge.models import checkpoint_of
-    from empathy_edge.recipe import TrainSettings
-    from empathy_edge.scoring.tuned import train
+    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.recipe import TrainSettings
+    from empathy_edge.runs.tuned_scorer import train
 
     if leave_out and certifiable:
         raise click.UsageError("--certifiable and --leave-out are two ways to the same; give one of them.")
@@ -140,7 +140,7 @@ def tune(
 @click.option("--out", type=path_type(), help="Also write every score with its reasons to this new file.")
 def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path | None) -> None:
     """Score RESPONSES (files that `respond` wrote), each with the features that moved its score most."""
-    from empathy_edge.scoring.command import rate as rate_all
+    from empathy_edge.judging.score_file import rate as rate_all
 
     rate_all(responses, dialogues, scorer, out)
 
@@ -172,8 +172,8 @@ def ask(
     data: Path, teacher: str, prompt: str, max_responses: int | None, seed: int, out: Path, **limits: Any
 ) -> None:
     """Let a large model rate the responses in DATA, 1 to 3: the paper's baseline, beside the people's ratings."""
+    from empathy_edge.judging.asked import rate as rate_asked
     from empathy_edge.llm.teachers import asker_for
-    from empathy_edge.scoring.asked import rate as rate_asked
 
     with asker_for(teacher, run="score ask", **limits) as asker:
         rate_asked(data=data, prompt=prompt, asker=asker, most=max_responses, seed=seed, out=out)
@@ -190,8 +190,8 @@ def subfactors(
     data: Path, teacher: str, version: str, max_responses: int | None, seed: int, out: Path, **limits: Any
 ) -> None:
     """Let a large model score fifteen explicit subfactors of each response in DATA, 1 to 10."""
+    from empathy_edge.judging.asked import subfactors as ask_subfactors
     from empathy_edge.llm.teachers import asker_for
-    from empathy_edge.scoring.asked import subfactors as ask_subfactors
 
     with asker_for(teacher, run="score subfactors", **limits) as asker:
         ask_subfactors(data=data, version=int(version), asker=asker, most=max_responses, seed=seed, out=out)
@@ -206,7 +206,7 @@ def subfactors(
 @click.option("--out", type=path_type(), help="Also write each response's codes to this new file.")
 def tag(responses: tuple[Path, ...], data: Path, out: Path | None) -> None:
     """Give RESPONSES MITI codes by a tagger trained on DATA, and show how good it is at each code."""
-    from empathy_edge.scoring.tagger import run as run_tagger
+    from empathy_edge.judging.tagger import run as run_tagger
 
     run_tagger(data=data, responses=list(responses), out=out)
 

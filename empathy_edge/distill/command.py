@@ -16,8 +16,8 @@ def run(
 ) -> None:  # fmt: skip
     """Run the method that was chosen, and say what came of it."""
     if method == "rated":
-        from empathy_edge.distill.stage import run as run_rated
-        from empathy_edge.recipe import DistillSettings
+        from empathy_edge.distill.from_ratings import run as run_rated
+        from empathy_edge.runs.recipe import DistillSettings
 
         if teaching["teacher"]:
             raise EmpathyEdgeError("--method rated asks no teacher; choose direct, improve-human or improve-llm.")
@@ -38,8 +38,8 @@ def _run_with_teacher(
     most_words: int, max_dialogues: int | None, max_calls: int | None, max_cost: float | None, prices: Path | None,
     dry_run: bool, out: Path, seed: int, update: bool,
 ) -> dict[str, Any] | None:  # fmt: skip
+    from empathy_edge.distill.from_teacher import run as run_taught
     from empathy_edge.distill.strategies import Wording
-    from empathy_edge.distill.teacher_stage import run as run_taught
     from empathy_edge.llm.asking import Asker
     from empathy_edge.llm.budget import Budget
     from empathy_edge.llm.local_teachers import FileTeacher
@@ -92,9 +92,9 @@ def _estimate(
     data: Path, method: Any, strategy: str, teacher: str, price: Any, wording: Any, most: int | None, seed: int
 ) -> None:
     """Print the calls that a run would make, what the ledger has already, tokens and cost."""
-    from empathy_edge.dialogue import read_dialogues
     from empathy_edge.distill.estimate import estimate
-    from empathy_edge.distill.teacher_stage import drawn
+    from empathy_edge.distill.from_teacher import drawn
+    from empathy_edge.formats.dialogue import read_dialogues
     from empathy_edge.llm.local_teachers import FileTeacher
     from empathy_edge.llm.teachers import open_teacher
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from empathy_edge.dialogue import Dialogue
+from empathy_edge.distill.from_teacher import Method, distil
 from empathy_edge.distill.strategies import Wording
-from empathy_edge.distill.teacher_stage import Method, distil
+from empathy_edge.formats.dialogue import Dialogue
 from empathy_edge.llm.budget import Price, cost_usd, prompt_tokens_at_most
 from empathy_edge.llm.ledger import Ledger
 from empathy_edge.llm.records import Answer, Request, TeacherError

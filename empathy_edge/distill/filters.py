@@ -6,7 +6,8 @@ import re
 from collections import Counter, defaultdict
 from typing import Any
 
-from empathy_edge.leakage import shingles
+from empathy_edge.text.near_duplicates import shingles
+from empathy_edge.text.self_harm import advises_self_harm
 
 VERSION = 2
 """Raised when a filter changes, so that rows made with older ones are not taken for the same."""
@@ -21,11 +22,6 @@ _ECHO = re.compile(
 _REFUSAL = re.compile(
     r"\b(?:as an? (?:ai|language model)|i(?:'m| am) (?:just )?an? (?:ai|language model)|i (?:can(?:no|')t|am unable to|won't) "
     r"(?:assist|help|comply|provide|fulfil)|i'm sorry,? but i can(?:no|')t)\b",
-    re.IGNORECASE,
-)
-_SELF_HARM_ADVICE = re.compile(
-    r"\b(?:you (?:should|could|might as well|ought to)|just|go(?: and)?|why don't you|try to)\s+"
-    r"(?:kill yourself|end (?:it all|your life)|hurt yourself|cut yourself|harm yourself|die)\b",
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(r"\[[A-Za-z][^\]\d]{1,40}\]|<[a-z][^>]{1,40}>", re.IGNORECASE)
@@ -96,11 +92,6 @@ _COMMON = frozenset(
     ]
 )
 _QUOTES = {'"': '"', "“": "”", "'": "'", "«": "»", "`": "`"}
-
-
-def advises_self_harm(text: str) -> bool:
-    """Whether a response tells someone to hurt themselves."""
-    return bool(_SELF_HARM_ADVICE.search(text))
 
 
 def strip_echo(text: str) -> str:

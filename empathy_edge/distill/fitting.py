@@ -12,9 +12,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from empathy_edge.dialogue import Dialogue, Response
 from empathy_edge.distill.filters import Caught
-from empathy_edge.recipe import FitSettings
+from empathy_edge.formats.dialogue import Dialogue, Response
+from empathy_edge.runs.recipe import FitSettings
 
 _STOCK = re.compile(
     r"\b(?:remember,|it's (?:okay|ok|normal|natural) to|you(?:'re| are) not alone|(?:i'm |we're )?here (?:for you|to (?:listen|help|support))|"
@@ -44,7 +44,7 @@ def fit(dialogues: list[Dialogue], sources: tuple[str, ...], settings: FitSettin
 
     Nearness is the cosine similarity of sentence embeddings to the utterance. What is left out is counted in `caught`.
     """
-    from empathy_edge.scoring.embeddings import embed
+    from empathy_edge.text.embeddings import embed
 
     shortened = [_shortened(dialogue, sources, settings, caught) for dialogue in dialogues]
     good = [

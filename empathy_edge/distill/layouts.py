@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.run import write_json
+from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.system.files import write_json
 
 
 def convert(rows: Path, layout: str, out: Path) -> list[Path]:

@@ -15,20 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from empathy_edge.chat_format import turn_end
 from empathy_edge.console import progress, quiet_libraries, say
-from empathy_edge.dialogue import read_unfinished_jsonl, write_jsonl
 from empathy_edge.distill.filters import Caught, fault
+from empathy_edge.distill.from_ratings import SAFETY, draw, median_words
 from empathy_edge.distill.ranker import likelihoods
-from empathy_edge.distill.stage import SAFETY, draw, median_words
-from empathy_edge.distill.tone import clashes
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.finetune.rows import load_rows
-from empathy_edge.models import ModelRef, find_model
-from empathy_edge.recipe import OwnPairSettings
-from empathy_edge.run import open_stage
+from empathy_edge.formats.chat_format import turn_end
+from empathy_edge.formats.dialogue import read_unfinished_jsonl, write_jsonl
+from empathy_edge.formats.training_rows import load_rows
+from empathy_edge.models.find import ModelRef, find_model
+from empathy_edge.runs.recipe import OwnPairSettings
+from empathy_edge.runs.stage import open_stage
 from empathy_edge.runtimes.precision import choose_precision
-from empathy_edge.scoring.embeddings import embed
+from empathy_edge.text.embeddings import embed
+from empathy_edge.text.tone import clashes
 
 PROMPTS_AT_ONCE = 16
 MOST_WORDS = 97
@@ -160,8 +160,9 @@ def _sample(
     quiet_libraries()
     import torch
 
-    from empathy_edge.finetune.training import SCRATCH, keep_freed_memory, load_base
     from empathy_edge.runtimes.torch_batch import generate
+    from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
+    from empathy_edge.system.memory import keep_freed_memory
 
     done: dict[str, list[dict[str, Any]]] = {}
     for row in read_unfinished_jsonl(file):

@@ -10,10 +10,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from empathy_edge.chat_format import Message, turn_end
 from empathy_edge.console import progress
-from empathy_edge.dialogue import read_unfinished_jsonl, write_jsonl
-from empathy_edge.models import find_model
+from empathy_edge.formats.chat_format import Message, turn_end
+from empathy_edge.formats.dialogue import read_unfinished_jsonl, write_jsonl
+from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import default_threads, open_runtime
 
 CONTEXT = 2048

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.dialogue import read_jsonl, write_jsonl
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.finetune.likelihood import describe
-from empathy_edge.models import ModelRef
-from empathy_edge.run import open_stage
+from empathy_edge.formats.dialogue import read_jsonl, write_jsonl
+from empathy_edge.models.find import ModelRef
+from empathy_edge.runs.stage import open_stage
+from empathy_edge.runtimes.likelihood import describe
 from empathy_edge.runtimes.precision import choose_precision
 
 FILES = {"sft.jsonl": "completion", "preference.jsonl": "chosen"}
@@ -101,7 +101,7 @@ def _likelihood(
     rows: list[dict[str, Any]], field: str, base: ModelRef, adapters: list[Path], label: str
 ) -> list[float]:
     """Log-probability per character."""
-    from empathy_edge.finetune.likelihood import log_probs_per_character
+    from empathy_edge.runtimes.likelihood import log_probs_per_character
 
     return log_probs_per_character(
         base, adapters, [row["prompt"] for row in rows], [row[field][0]["content"] for row in rows], label
@@ -110,7 +110,7 @@ def _likelihood(
 
 def _nearness(rows: list[dict[str, Any]], field: str, *_: Any) -> list[float]:
     """Cosine similarity of sentence embeddings to what the person said."""
-    from empathy_edge.scoring.embeddings import embed
+    from empathy_edge.text.embeddings import embed
 
     said = embed([row["prompt"][-1]["content"] for row in rows])
     answered = embed([row[field][0]["content"] for row in rows])

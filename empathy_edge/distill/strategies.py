@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from empathy_edge.dialogue import Dialogue
+from empathy_edge.formats.dialogue import Dialogue
 from empathy_edge.llm.records import Answer, Request, StepNotKept, TeacherError
 from empathy_edge.prompts import load_prompts
 

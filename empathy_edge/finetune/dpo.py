@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.console import quiet_libraries, say
-from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import require_extra
 from empathy_edge.finetune.memory_needed import check_memory
-from empathy_edge.finetune.processes import finish, main_first, process_count
-from empathy_edge.finetune.rows import check_lengths, load_rows
-from empathy_edge.leakage import refuse_leaks
-from empathy_edge.lora import require_same_base
-from empathy_edge.models import ModelRef
-from empathy_edge.recipe import DpoSettings
-from empathy_edge.run import open_stage, require_space
+from empathy_edge.finetune.training import finish
+from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.training_rows import check_lengths, load_rows
+from empathy_edge.models.find import ModelRef
+from empathy_edge.models.lora import require_same_base
+from empathy_edge.runs.recipe import DpoSettings
+from empathy_edge.runs.stage import open_stage
+from empathy_edge.system.machine import require_space
+from empathy_edge.system.processes import main_first, process_count
+from empathy_edge.text.near_duplicates import refuse_leaks
 
 
 def run(
@@ -60,15 +62,8 @@ def run(
     from trl import DPOConfig, DPOTrainer
 
     from empathy_edge.finetune.length_drift import LengthProbe, drift, drift_warnings
-    from empathy_edge.finetune.training import (
-        CURVES,
-        SCRATCH,
-        load_base,
-        lora_config,
-        split_held_out,
-        train,
-        trainer_arguments,
-    )
+    from empathy_edge.finetune.training import CURVES, lora_config, split_held_out, train, trainer_arguments
+    from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
 
     before = [sft / "adapter"] if sft else []
     model, tokenizer, precision = load_base(

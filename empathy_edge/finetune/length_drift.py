@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from empathy_edge.chat_format import turn_end
 from empathy_edge.console import say
-from empathy_edge.finetune.processes import is_main
 from empathy_edge.finetune.training import Curves
+from empathy_edge.formats.chat_format import turn_end
 from empathy_edge.runtimes.torch_batch import generate
+from empathy_edge.system.processes import is_main
 
 MOST_TOKENS = 160
 TOLERATED = 0.3

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from empathy_edge.console import say
-from empathy_edge.recipe import TrainSettings
-from empathy_edge.run import MANIFEST, read_json, require_memory
+from empathy_edge.runs.recipe import TrainSettings
+from empathy_edge.system.files import MANIFEST, read_json
+from empathy_edge.system.machine import require_memory
 
 LIBRARIES_MB = 500
 STEP_MB = 1500

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.chat_format import turn_end
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.memory_needed import check_memory
-from empathy_edge.finetune.processes import finish, main_first
-from empathy_edge.finetune.rows import check_lengths, load_rows
-from empathy_edge.leakage import refuse_leaks
-from empathy_edge.models import ModelRef
-from empathy_edge.recipe import TrainSettings
-from empathy_edge.run import open_stage, require_space
+from empathy_edge.finetune.training import finish
+from empathy_edge.formats.chat_format import turn_end
+from empathy_edge.formats.training_rows import check_lengths, load_rows
+from empathy_edge.models.find import ModelRef
+from empathy_edge.runs.recipe import TrainSettings
+from empathy_edge.runs.stage import open_stage
+from empathy_edge.system.machine import require_space
+from empathy_edge.system.processes import main_first
+from empathy_edge.text.near_duplicates import refuse_leaks
 
 
 def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, update: bool = False) -> dict[str, Any]:
@@ -38,14 +40,8 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from empathy_edge.finetune.training import (
-        SCRATCH,
-        load_base,
-        lora_config,
-        split_held_out,
-        train,
-        trainer_arguments,
-    )
+    from empathy_edge.finetune.training import lora_config, split_held_out, train, trainer_arguments
+    from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
 
     model, tokenizer, precision = load_base(
         base.path, settings.weights, [], out / SCRATCH, tokens=settings.tokens_at_once

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import random
@@ -12,92 +11,26 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from empathy_edge.console import progress, say
-from empathy_edge.dialogue import read_unfinished_jsonl
-from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.finetune.fused_lora import fuse_lora
-from empathy_edge.finetune.packed import can_pack, pack_batches
-from empathy_edge.finetune.processes import (
-    from_main_process,
-    is_main,
-    main_first,
-    process_count,
-    wait_for_everyone,
-)
-from empathy_edge.lora import add_adapters
-from empathy_edge.recipe import TrainSettings, Weights
-from empathy_edge.run import Stage
-from empathy_edge.runtimes.precision import Precision, choose_precision
+from empathy_edge.formats.dialogue import read_unfinished_jsonl
+from empathy_edge.runs.recipe import TrainSettings
+from empathy_edge.runs.stage import Stage
+from empathy_edge.runtimes.packed import can_pack, pack_batches
+from empathy_edge.runtimes.precision import Precision
+from empathy_edge.system.files import MANIFEST, read_json
+from empathy_edge.system.memory import keep_freed_memory
+from empathy_edge.system.processes import is_main, main_first, process_count, wait_for_everyone
 
 CHECKPOINTS = "checkpoints"
 CURVES = "curves.jsonl"
-SCRATCH = "scratch"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class LoadedBase(NamedTuple):
-    """A model to train or to sample from."""
-
-    model: Any
-    tokenizer: Any
-    precision: Precision
-
-
-def load_base(
-    folder: Path, weights: Weights, adapters: list[Path], scratch: Path, *, tokens: int = 1024
-) -> LoadedBase:
-    """The base with `adapters` merged into its full precision, then held in `weights`; on the GPU if there is one.
-
-    Args:
-        folder: a checkpoint.
-        weights: `auto`, `fp32`, `bf16`, or `nf4` (QLoRA: bitsandbytes' 4-bit NormalFloat, Dettmers et al.,
-            arXiv 2305.14314).
-        adapters: PEFT adapter folders of earlier steps.
-        scratch: where the merged model may lie for a moment, when it has to be read again in four bits.
-        tokens: how many are computed at a time; what `auto` measures.
-    """
-    precision = from_main_process(lambda: choose_precision(weights, folder, tokens=tokens))
-    if precision.warning:
-        say(f"  [yellow]Warning:[/] {precision.warning}")
-    if precision.weights == "nf4":
-        model = _load_nf4(folder, adapters, scratch, DTYPES[precision.compute])
-    else:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        add_adapters(model, adapters)
-        if precision.weights != "fp32":
-            # The parameters only: `model.to` would round the rope frequencies, a buffer, as well.
-            for parameter in model.parameters():
-                parameter.data = parameter.data.to(DTYPES[precision.weights])
-        if torch.cuda.is_available():
-            model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return LoadedBase(model, tokenizer, precision)
-
-
-def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.dtype) -> Any:
-    require_extra("bitsandbytes", "qlora", "weights: nf4")
-    from transformers import BitsAndBytesConfig
-
-    if adapters:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        add_adapters(model, adapters)
-        model.save_pretrained(scratch)
-        folder = scratch
-    try:
-        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
-        return AutoModelForCausalLM.from_pretrained(
-            folder, quantization_config=config, dtype=compute, local_files_only=True
-        )
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def lora_config(settings: TrainSettings) -> LoraConfig:
@@ -228,16 +161,6 @@ def make_lean(model: Any) -> None:
         fuse_lora(model)
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc to keep what torch frees: taking it again from the system costs a third of a CPU step."""
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-        libc.mallopt(m_mmap_threshold, 32 * 2**20)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-        libc.mallopt(m_top_pad, 64 * 2**20)
-
-
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint; one that a kill cut short is deleted."""
     whole = []
@@ -327,3 +250,12 @@ class Curves(TrainerCallback):
         """The epoch with the lowest held-out loss, counted from 1."""
         losses = self.held_out()
         return losses.index(min(losses)) + 1 if losses else 0
+
+
+def finish(stage: Stage, **results: Any) -> dict[str, Any]:
+    """`Stage.finish`, by the main process alone; every process has the manifest."""
+    if is_main():
+        stage.finish(**results)
+    wait_for_everyone()
+    manifest: dict[str, Any] = read_json(stage.folder / MANIFEST)
+    return manifest

@@ -18,7 +18,7 @@ from empathy_edge.llm.budget import Price, cost_usd
 from empathy_edge.llm.ledger import Ledger
 from empathy_edge.llm.openai_teacher import open_client
 from empathy_edge.llm.records import Answer, Request, TeacherError
-from empathy_edge.run import sha256_json
+from empathy_edge.system.files import sha256_json
 
 MOST_IN_A_BATCH = 50_000
 QUIET_S = 0.3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from empathy_edge.console import out, say, table
-from empathy_edge.dialogue import write_jsonl
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.dialogue import write_jsonl
 from empathy_edge.llm.ledger import Ledger, ledger_path
 
 

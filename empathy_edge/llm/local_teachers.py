@@ -6,12 +6,12 @@ import asyncio
 import re
 from pathlib import Path
 
-from empathy_edge.dialogue import read_jsonl
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.dialogue import read_jsonl
 from empathy_edge.llm.records import Answer, Request, StepNotKept, TeacherError
-from empathy_edge.models import find_model
-from empathy_edge.run import sha256_file
+from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import Runtime, open_runtime
+from empathy_edge.system.files import sha256_file
 
 
 class LocalTeacher:

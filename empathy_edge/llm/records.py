@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from empathy_edge.chat_format import Message
-from empathy_edge.run import sha256_json
+from empathy_edge.formats.chat_format import Message
+from empathy_edge.system.files import sha256_json
 
 
 @dataclass(frozen=True)

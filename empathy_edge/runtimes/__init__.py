@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models import checkpoint_of, find_model
-from empathy_edge.run import read_json, sha256_file
+from empathy_edge.models.find import checkpoint_of, find_model
 from empathy_edge.runtimes.base import Reply, Runtime
+from empathy_edge.system.files import read_json, sha256_file
 
 __all__ = ["Reply", "Runtime", "default_threads", "open_runtime"]
 
@@ -48,7 +48,7 @@ def open_runtime(
         return TorchRuntime(ref.path, threads=threads, context=context, adapters=adapters)
     artifact = read_json(ref.path / "manifest.json")["artifact"]
     if artifact["format"] == "gguf":
-        from empathy_edge.gguf_header import check_gguf
+        from empathy_edge.formats.gguf_header import check_gguf
         from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 
         file = ref.path / artifact["file"]

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from empathy_edge.chat_format import Message, render, turn_end
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.chat_format import Message, render, turn_end
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.run import read_json
 from empathy_edge.runtimes.onnx_runtime import FolderRuntime
+from empathy_edge.system.files import read_json
 
 
 class ExecutorchRuntime(FolderRuntime):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from empathy_edge.chat_format import read_template
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.formats.chat_format import read_template
 from empathy_edge.runtimes.base import Runtime, common_prefix
 from empathy_edge.runtimes.pieces import piece_bytes, special_text
 

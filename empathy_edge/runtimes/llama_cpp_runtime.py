@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.gguf_header import check_gguf
+from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.runtimes.base import Runtime, common_prefix, log_softmax_at
 
 

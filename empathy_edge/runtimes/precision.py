@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from empathy_edge.console import say
-from empathy_edge.models import cache_folder
-from empathy_edge.recipe import Weights
-from empathy_edge.run import machine, sha256_json, write_json
+from empathy_edge.models.find import cache_folder
+from empathy_edge.runs.recipe import Weights
+from empathy_edge.system.files import sha256_json, write_json
+from empathy_edge.system.machine import machine
 
 MIN_GAIN = 1.1
 """bf16 is taken where it is this many times as fast; below, fp32 is as good and rounds less."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from empathy_edge.chat_format import Message, read_template
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
-from empathy_edge.lora import add_adapters
+from empathy_edge.formats.chat_format import Message, read_template
+from empathy_edge.models.lora import add_adapters
 from empathy_edge.runtimes.base import Reply, Runtime, common_prefix
 from empathy_edge.runtimes.pieces import piece_bytes
 from empathy_edge.runtimes.torch_batch import generate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.run import MANIFEST, read_json
+from empathy_edge.system.files import MANIFEST, read_json
 
 STAGES = ("distill", "finetune/sft", "finetune/own-pairs", "finetune/dpo", "export/merged")
 """What stands behind an artifact, in the order of the road, as a run's folder has it."""

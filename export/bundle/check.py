@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from empathy_edge.chat_format import GOLDEN_CONVERSATION, render
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
-from empathy_edge.gguf_header import check_gguf
-from empathy_edge.run import MANIFEST, read_json, require_space, sha256_file
-from empathy_edge.tensor_files import stored_tensors
+from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, render
+from empathy_edge.formats.gguf_header import check_gguf
+from empathy_edge.formats.tensor_files import stored_tensors
+from empathy_edge.system.files import MANIFEST, read_json, sha256_file
+from empathy_edge.system.machine import require_space
 
 MOST_JSON = 64 * 2**20
 MOST_FILES = 1000

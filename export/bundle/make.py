@@ -9,15 +9,15 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.prompts import load_prompts
-
-from empathy_edge.chat_format import read_template, turn_end
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models import SHIPPED
-from empathy_edge.recipe import WinrateSettings
-from empathy_edge.run import open_stage, read_json, require_space, write_json
-
-from .card import chain_of, model_card
+from empathy_edge.export.bundle.card import chain_of, model_card
+from empathy_edge.formats.chat_format import read_template, turn_end
+from empathy_edge.models.find import SHIPPED
+from empathy_edge.prompts import load_prompts
+from empathy_edge.runs.recipe import WinrateSettings
+from empathy_edge.runs.stage import open_stage
+from empathy_edge.system.files import read_json, write_json
+from empathy_edge.system.machine import require_space
 
 RUNTIME_OF = {
     "gguf": "llama.cpp",

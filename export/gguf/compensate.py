@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from empathy_edge.console import progress
-from empathy_edge.run import read_json
-
-from ..calibration import Calibration
-from .families import family_of, tensor_names
-from .grids import BLOCK, GRIDS, Grid
-from .writer import change_of
+from empathy_edge.export.calibration import Calibration
+from empathy_edge.export.gguf.families import family_of, tensor_names
+from empathy_edge.export.gguf.grids import BLOCK, GRIDS, Grid
+from empathy_edge.export.gguf.writer import change_of
+from empathy_edge.system.files import read_json
 
 if TYPE_CHECKING:
     import torch

@@ -16,12 +16,11 @@ import numpy as np
 
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.gguf_header import tensors_of
-from empathy_edge.run import read_json
-
-from ..calibration import Calibration
-from .families import family_of, tensor_names
-from .writer import new_gguf
+from empathy_edge.export.calibration import Calibration
+from empathy_edge.export.gguf.families import family_of, tensor_names
+from empathy_edge.export.gguf.writer import new_gguf
+from empathy_edge.formats.gguf_header import tensors_of
+from empathy_edge.system.files import read_json
 
 MOST_MATRICES, MOST_CHANNELS = 65_536, 2**20
 F32 = 0

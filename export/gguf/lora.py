@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.lora import join
-from empathy_edge.run import read_json
-
-from .families import family_of, tensor_names
-from .writer import change_of, new_gguf
+from empathy_edge.export.gguf.families import family_of, tensor_names
+from empathy_edge.export.gguf.writer import change_of, new_gguf
+from empathy_edge.models.lora import join
+from empathy_edge.system.files import read_json
 
 
 def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "f16") -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.gguf_header import tensors_of
+from empathy_edge.formats.gguf_header import tensors_of
 
 Importance = Mapping[str, np.ndarray]
 """GGUF name of a matrix → how much each of its input channels matters, float32 [columns]."""

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.chat_format import read_template, turn_end
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.run import read_json
+from empathy_edge.formats.chat_format import read_template, turn_end
+from empathy_edge.system.files import read_json
 
 MOST_TOKENIZER_BYTES = 64 * 2**20
 

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.run import read_json
-from empathy_edge.tensor_files import StoredTensor, stored_tensors
-
-from .families import Family, family_of, tensor_names, write_config
-from .vocabulary import name_for_llama_cpp, write_vocabulary
+from empathy_edge.export.gguf.families import Family, family_of, tensor_names, write_config
+from empathy_edge.export.gguf.vocabulary import name_for_llama_cpp, write_vocabulary
+from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors
+from empathy_edge.system.files import read_json
 
 FLOATS = ("f16", "f32", "bf16")
 """What a checkpoint is written as; every other type is quantized from the first."""

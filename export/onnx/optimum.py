@@ -8,8 +8,7 @@ import tempfile
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
-
-from .portable import save_int8
+from empathy_edge.export.onnx.portable import save_int8
 
 ENVIRONMENT = "EMPATHY_EDGE_OPTIMUM"
 """Where the environment lies; by default .venv-optimum in the working folder, where `make setup-optimum` puts it."""

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.gguf_header import TensorPlace, tensors_of
-from empathy_edge.lora import join
-from empathy_edge.run import read_json, write_json
-from empathy_edge.tensor_files import StoredTensor, stored_tensors, write_safetensors
-
-from ..gguf.families import family_of, tensor_names
-from ..gguf.writer import change_of
+from empathy_edge.export.gguf.families import family_of, tensor_names
+from empathy_edge.export.gguf.writer import change_of
+from empathy_edge.formats.gguf_header import TensorPlace, tensors_of
+from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
+from empathy_edge.models.lora import join
+from empathy_edge.system.files import read_json, write_json
 
 BUILDER_OPTIONS = {"block_size": 32, "is_symmetric": True, "matmul_mixed_precision": "last_matmul:int8"}
 """Q4_0's grid; and the embeddings, which are the output matrix as well, in eight bits, as the GGUF has them."""

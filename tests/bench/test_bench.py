@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from empathy_edge.bench import latency, memory_curve
 from empathy_edge.bench.chat_suite import summary as chat_summary
 from empathy_edge.bench.intervals import median_interval, percentile, ratio_interval
-from empathy_edge.bench.judging.format_checks import check_format, summarize
 from empathy_edge.bench.latency import summary
 from empathy_edge.bench.overhead import compare
-from empathy_edge.bench.stats import bootstrap_mean, sign_test, wilson
-
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.memory import memory_mb
-from empathy_edge.recipe import BenchSettings
+from empathy_edge.judging.format_checks import check_format, summarize
+from empathy_edge.judging.statistics import bootstrap_mean, sign_test, wilson
+from empathy_edge.runs.recipe import BenchSettings
+from empathy_edge.system.memory import memory_mb
 from tests.conftest import assert_one_clear_error, run_command
 
 ARGUMENTS = ("--prompt-tokens", "16", "--decode-tokens", "8", "--threads", "1")
@@ -142,7 +142,7 @@ def test_the_harness_is_small() -> None:
     script = (
         "import sys\n"
         "import empathy_edge.bench.worker as worker; worker._import_runtimes()\n"
-        "from empathy_edge.memory import memory_mb\n"
+        "from empathy_edge.system.memory import memory_mb\n"
         "print(memory_mb()['peak_rss'], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

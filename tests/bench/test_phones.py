@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from empathy_edge.bench.phones.device_folder import write_folder
 from empathy_edge.bench.phones.ingest import read_results
 from empathy_edge.bench.phones.model import TYPES, calibrate, fit
@@ -15,7 +16,6 @@ from empathy_edge.bench.phones.profile import common_pattern, common_rates
 from empathy_edge.bench.phones.validate import leave_out, read_cells, summarize, validate
 from empathy_edge.bench.phones.workload import Workload, workload_of
 from empathy_edge.devices import device_ids, load_device, parse_device
-
 from empathy_edge.errors import EmpathyEdgeError
 from tests.conftest import assert_one_clear_error, run_command
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.data import sample_dialogues
-from empathy_edge.dialogue import Dialogue, Response, read_jsonl, read_unfinished_jsonl, write_jsonl
+from empathy_edge.distill import from_ratings as distill
 from empathy_edge.distill import own_pairs, selection
-from empathy_edge.distill import stage as distill
 from empathy_edge.distill.filters import Caught
 from empathy_edge.distill.fitting import fit, shorten
-from empathy_edge.distill.tone import clashes
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.finetune.likelihood import log_probs_per_character
-from empathy_edge.models import checkpoint_of, find_model
-from empathy_edge.recipe import DistillSettings, FitSettings, OwnPairSettings
+from empathy_edge.formats.dialogue import Dialogue, Response, read_jsonl, read_unfinished_jsonl, write_jsonl
+from empathy_edge.models.find import checkpoint_of, find_model
+from empathy_edge.runs.recipe import DistillSettings, FitSettings, OwnPairSettings
+from empathy_edge.runtimes.likelihood import log_probs_per_character
+from empathy_edge.text.tone import clashes
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from empathy_edge.bench.judging.safety import flag, safety_prompts
 
+from empathy_edge.bench.gate.safety import flag, safety_prompts
 from empathy_edge.data import safety_file
-from empathy_edge.dialogue import read_dialogues, read_jsonl
-from empathy_edge.distill.stage import run
+from empathy_edge.distill.from_ratings import run
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.recipe import DistillSettings
+from empathy_edge.formats.dialogue import read_dialogues, read_jsonl
+from empathy_edge.runs.recipe import DistillSettings
 from tests.conftest import dialogue_row, write_rows
 
 

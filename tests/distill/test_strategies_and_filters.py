@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
-from empathy_edge.prompts import load_prompts
 
-from empathy_edge.dialogue import Dialogue, Response
 from empathy_edge.distill.filters import fault, strip_echo
 from empathy_edge.distill.strategies import DIMENSIONS, STRATEGIES, Wording, improve, rate
-from empathy_edge.leakage import NearDuplicates
+from empathy_edge.formats.dialogue import Dialogue, Response
 from empathy_edge.llm.records import Answer, Request, TeacherError
+from empathy_edge.prompts import load_prompts
+from empathy_edge.text.near_duplicates import NearDuplicates
 
 DIALOGUE = Dialogue("d1", "sad", "My {cat} died.", "She was 14.", (Response("human", "Oh no.", 2),), "train")
 

@@ -8,11 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from empathy_edge.export.bundle import check as checking
-from empathy_edge.export.bundle import make as making
 
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
-from empathy_edge.run import sha256_file
+from empathy_edge.export.bundle import check as checking
+from empathy_edge.export.bundle import make as making
+from empathy_edge.system.files import sha256_file
 from tests.conftest import assert_one_clear_error, run_command
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from empathy_edge.export import stage, verify
-from empathy_edge.export.bundle import check, make
 
-from empathy_edge.chat_format import messages_for
-from empathy_edge.models import find_model
-from empathy_edge.recipe import ExportSettings
+from empathy_edge.export import artifacts, verify
+from empathy_edge.export.bundle import check, make
+from empathy_edge.formats.chat_format import messages_for
+from empathy_edge.models.find import find_model
+from empathy_edge.runs.recipe import ExportSettings
 from empathy_edge.runtimes import open_runtime
 
 
@@ -16,7 +16,7 @@ def test_a_program_says_what_the_checkpoint_says(tiny_model: Path, tmp_path: Pat
     pytest.importorskip("executorch")
     settings = ExportSettings(artifacts=("executorch-fp32",))
     base = find_model(str(tiny_model))
-    (folder,) = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    (folder,) = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
     (row,) = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=2)["results"][
         "artifacts"
     ]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from empathy_edge.export.gguf import writer
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export.gguf import writer
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 64,

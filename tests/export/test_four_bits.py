@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from empathy_edge.export import calibration, stage, verify
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export import artifacts, calibration, verify
 from empathy_edge.export.bundle.card import chain_of, model_card
 from empathy_edge.export.gguf import compensate, importance, lora, quantize, writer
 from empathy_edge.export.gguf.grids import GRIDS
-
-from empathy_edge.artifact_names import GGUF_TYPES, NEEDS_IMATRIX, parse_artifact
-from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.gguf_header import tensors_of
-from empathy_edge.models import checkpoint_of, find_model, gguf_of
-from empathy_edge.recipe import ExportSettings
+from empathy_edge.formats.artifact_names import GGUF_TYPES, NEEDS_IMATRIX, parse_artifact
+from empathy_edge.formats.gguf_header import tensors_of
+from empathy_edge.models.find import checkpoint_of, find_model, gguf_of
+from empathy_edge.runs.recipe import ExportSettings
 from empathy_edge.runtimes import open_runtime
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 
@@ -172,7 +172,7 @@ def beside(deployed: Path, adapters: list[Path], tmp_path_factory: pytest.TempPa
     """The export of base + adapter."""
     out = tmp_path_factory.mktemp("beside")
     settings = ExportSettings(artifacts=("gguf-lora-f16", "gguf-q4_0"), verify_prompts=1)
-    stage.run(base=checkpoint_of(str(deployed)), adapters=adapters, out=out, settings=settings)
+    artifacts.run(base=checkpoint_of(str(deployed)), adapters=adapters, out=out, settings=settings)
     return out
 
 
@@ -196,7 +196,7 @@ def test_the_card_tells_how_adapters_from_outside_the_run_were_trained(beside: P
 def test_the_sum_of_two_adapters_is_exact(deployed: Path, adapters: list[Path], tmp_path: Path) -> None:
     import gguf
 
-    from empathy_edge.lora import adapter_deltas
+    from empathy_edge.models.lora import adapter_deltas
 
     base = checkpoint_of(str(deployed))
     assert lora.write_lora(base.path, adapters, tmp_path / "a.gguf") == 10
@@ -214,13 +214,13 @@ def test_another_base_under_an_adapter_is_refused(
     other = checkpoint_of(str(f16))
     settings = ExportSettings(artifacts=("gguf-lora-f16",))
     with pytest.raises(EmpathyEdgeError, match="was trained on another base"):
-        stage.run(base=other, adapters=adapters, out=tmp_path / "out", settings=settings)
+        artifacts.run(base=other, adapters=adapters, out=tmp_path / "out", settings=settings)
     with pytest.raises(EmpathyEdgeError, match=r"is no GGUF\. To train on, and ship, a base as it is deployed"):
         gguf_of(find_model(str(tiny_model)))
     with pytest.raises(EmpathyEdgeError, match="gguf-lora-f16 needs adapters"):
-        stage.run(base=other, adapters=[], out=tmp_path / "none", settings=settings)
+        artifacts.run(base=other, adapters=[], out=tmp_path / "none", settings=settings)
     with pytest.raises(EmpathyEdgeError, match=r"is no GGUF\."):
-        stage.run(base=find_model(str(tiny_model)), adapters=adapters, out=tmp_path / "none", settings=settings)
+        artifacts.run(base=find_model(str(tiny_model)), adapters=adapters, out=tmp_path / "none", settings=settings)
     assert not (tmp_path / "none").exists()  # refused before the merge
     copy = tmp_path / "copy"
     shutil.copytree(beside / "gguf-lora-f16", copy)
@@ -234,7 +234,7 @@ def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -
     """What was rounded with compensation for GGUF says the same in ONNX, which has the same grid."""
     settings = ExportSettings(artifacts=("onnx-int4-gptq", "onnx-int4", "gguf-q4_0-gptq"), calibration_dialogues=6)
     base = find_model(str(tiny_model))
-    folders = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    folders = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
     verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=2)
     logits = {}
     for folder in folders:
@@ -252,11 +252,11 @@ def test_adapters_beside_a_four_bit_base_in_onnx(
 ) -> None:
     settings = ExportSettings(artifacts=("onnx-lora-int4",), verify_prompts=2)
     base = checkpoint_of(str(deployed))
-    manifest = stage.run(base=base, adapters=adapters, out=tmp_path / "out", settings=settings)
+    manifest = artifacts.run(base=base, adapters=adapters, out=tmp_path / "out", settings=settings)
     (row,) = manifest["results"]["artifacts"]
     assert row["mean_kl"] < 0.01 and row["bounds"]["mean_kl"] == 0.03
     with pytest.raises(EmpathyEdgeError, match="weight is F16, and ONNX would round it once more"):
-        stage.run(base=checkpoint_of(str(f16)), adapters=adapters, out=tmp_path / "none", settings=settings)
+        artifacts.run(base=checkpoint_of(str(f16)), adapters=adapters, out=tmp_path / "none", settings=settings)
     assert not (tmp_path / "none").exists()
 
 
@@ -284,7 +284,7 @@ def test_verify_compares_an_importance_weighed_artifact(
 ) -> None:
     importance.write_imatrix(tmp_path / "imatrix.gguf", matrix, texts)
     settings = ExportSettings(artifacts=("gguf-iq2_xs-imatrix",), imatrix=str(tmp_path / "imatrix.gguf"))
-    (folder,) = stage.make_artifacts(
+    (folder,) = artifacts.make_artifacts(
         tiny_model, tmp_path / "out", settings, base=find_model(str(tiny_model)), adapters=[]
     )
     manifest = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=1)
@@ -317,7 +317,7 @@ def test_a_grid_packs_as_llama_cpp_reads(kind: str) -> None:
 def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tmp_path: Path) -> None:
     settings = ExportSettings(artifacts=("gguf-q4_0", "gguf-q4_0-gptq", "gguf-5mb"), calibration_dialogues=6)
     base = find_model(str(tiny_model))
-    folders = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    folders = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
     files = {folder.name: folder / "model.gguf" for folder in folders}
     types = {name: [place.kind for place in tensors_of(file).values()] for name, file in files.items()}
     sizes = {name: file.stat().st_size for name, file in files.items()}
@@ -329,7 +329,7 @@ def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tm
     assert kl["gguf-5mb"] < kl["gguf-q4_0"] and kl["gguf-q4_0-gptq"] < 1.5 * kl["gguf-q4_0"]  # nothing is garbled
     too_small = ExportSettings(artifacts=("gguf-2mb",), calibration_dialogues=6)
     with pytest.raises(EmpathyEdgeError, match="gguf-2mb: four bits for everything take"):
-        stage.make_artifacts(tiny_model, tmp_path / "out", too_small, base=base, adapters=[])
+        artifacts.make_artifacts(tiny_model, tmp_path / "out", too_small, base=base, adapters=[])
 
 
 @pytest.mark.parametrize("kind", ["q4_0", "q4_1", "iq4_nl"])
@@ -396,7 +396,7 @@ def first_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_compensation_keeps_more_of_real_weights(first_layers: Path, tmp_path: Path) -> None:
     base = find_model(str(first_layers))
     settings = ExportSettings(artifacts=("gguf-q4_0", "gguf-q4_0-gptq"), verify_prompts=4, calibration_dialogues=12)
-    manifest = stage.run(base=base, adapters=[], out=tmp_path / "out", settings=settings)
+    manifest = artifacts.run(base=base, adapters=[], out=tmp_path / "out", settings=settings)
     kl = {row["artifact"]: row["mean_kl"] for row in manifest["results"]["artifacts"]}
     assert kl["gguf-q4_0-gptq"] < 0.6 * kl["gguf-q4_0"]
     sizes = {name: (tmp_path / "out" / name / "model.gguf").stat().st_size for name in kl}

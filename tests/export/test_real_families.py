@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from empathy_edge.export.gguf import writer
 
-from empathy_edge.models import checkpoint_of
+from empathy_edge.export.gguf import writer
+from empathy_edge.models.find import checkpoint_of
 
 GEMMA_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\n' "

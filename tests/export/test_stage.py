@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from empathy_edge.export import merged, stage, verify
-from empathy_edge.export.gguf import writer
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, VerdictFailed
-from empathy_edge.lora import adapter_deltas
-from empathy_edge.models import find_model
-from empathy_edge.recipe import ExportSettings
+from empathy_edge.export import artifacts, merged, verify
+from empathy_edge.export.gguf import writer
+from empathy_edge.models.find import find_model
+from empathy_edge.models.lora import adapter_deltas
+from empathy_edge.runs.recipe import ExportSettings
 from tests.conftest import GGUF_ARTIFACTS, ONNX_ARTIFACTS, ROOT, assert_one_clear_error, run_command
 
 
@@ -48,7 +48,7 @@ def test_wrong_merge_is_caught(
 ) -> None:
     """With the adapter's scale forgotten, the proof must fail."""
     monkeypatch.setattr(
-        "empathy_edge.lora.adapter_deltas",
+        "empathy_edge.models.lora.adapter_deltas",
         lambda path: {name: (down, up, 1.0) for name, (down, up, _) in adapter_deltas(path).items()},
     )
     with pytest.raises(VerdictFailed, match="differs from the adapter model"):
@@ -58,7 +58,7 @@ def test_wrong_merge_is_caught(
 def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from empathy_edge.lora import add_adapters
+    from empathy_edge.models.lora import add_adapters
 
     other = LlamaForCausalLM(LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, vocab_size=64,
                                          num_attention_heads=2))  # fmt: skip
@@ -152,7 +152,7 @@ def test_genai_precisions_and_options(
     name: str, options: dict[str, str | int], tiny_model: Path, tmp_path: Path
 ) -> None:
     settings = ExportSettings(artifacts=(f"onnx-{name}",), genai_options=options)
-    folders = stage.make_artifacts(tiny_model, tmp_path, settings, base=find_model(str(tiny_model)), adapters=[])
+    folders = artifacts.make_artifacts(tiny_model, tmp_path, settings, base=find_model(str(tiny_model)), adapters=[])
     rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)["results"][
         "artifacts"
     ]
@@ -177,12 +177,12 @@ def test_another_converter_writes_what_ours_does_not_know(tiny_model: Path, tmp_
     )
     settings = ExportSettings(artifacts=("gguf-f16",), converter=str(script))
     base = find_model(str(tiny_model))
-    (folder,) = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    (folder,) = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
     assert (folder / "model.gguf").stat().st_size > 6e6
     broken = tmp_path / "broken"
     shutil.copytree(tiny_model, broken)
     with pytest.raises(EmpathyEdgeError, match=r"failed on .*broken:\n  Model Broken is not supported"):
-        stage.make_artifacts(broken, tmp_path / "out2", settings, base=base, adapters=[])
+        artifacts.make_artifacts(broken, tmp_path / "out2", settings, base=base, adapters=[])
     assert not list((tmp_path / "out2").rglob("*.gguf")) and not list((tmp_path / "out2").rglob("*.tmp"))
 
 
@@ -193,12 +193,12 @@ def test_optimum_in_an_environment_of_its_own(
     base = find_model(str(tiny_model))
     monkeypatch.setenv("EMPATHY_EDGE_OPTIMUM", str(tmp_path / "none"))
     with pytest.raises(PrerequisiteError, match="make setup-optimum"):
-        stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+        artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
     environment = Path(os.environ.get("EMPATHY_EDGE_OPTIMUM_FOR_TESTS", ROOT / ".venv-optimum"))
     if not environment.is_dir():
         pytest.skip("make setup-optimum was not run")
     monkeypatch.setenv("EMPATHY_EDGE_OPTIMUM", str(environment))
-    folders = stage.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
+    folders = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
     rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)["results"][
         "artifacts"
     ]
@@ -208,10 +208,10 @@ def test_optimum_in_an_environment_of_its_own(
 def test_a_missing_library_is_told_before_the_merge(
     tiny_model: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(stage._NEEDS, "executorch", ("no_such_module", "executorch"))
+    monkeypatch.setitem(artifacts._NEEDS, "executorch", ("no_such_module", "executorch"))
     settings = ExportSettings(artifacts=("executorch-fp32",))
     with pytest.raises(PrerequisiteError, match="executorch"):
-        stage.run(base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "out", settings=settings)
+        artifacts.run(base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "out", settings=settings)
     assert not (tmp_path / "out").exists()
 
 

@@ -5,12 +5,12 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from empathy_edge.export.gguf import vocabulary, writer
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from empathy_edge.data import sample_dialogues
-from empathy_edge.dialogue import read_dialogues
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export.gguf import vocabulary, writer
+from empathy_edge.formats.dialogue import read_dialogues
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 CHATML = (

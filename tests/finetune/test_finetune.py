@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from empathy_edge.data import sample_dialogues
-from empathy_edge.dialogue import read_jsonl, write_jsonl
-from empathy_edge.distill import stage as distill
+from empathy_edge.distill import from_ratings as distill
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.finetune import dpo, sft
-from empathy_edge.finetune.rows import check_lengths, load_rows
 from empathy_edge.finetune.training import last_checkpoint
-from empathy_edge.models import find_model
-from empathy_edge.recipe import DistillSettings, DpoSettings, TrainSettings
+from empathy_edge.formats.dialogue import read_jsonl, write_jsonl
+from empathy_edge.formats.training_rows import check_lengths, load_rows
+from empathy_edge.models.find import find_model
+from empathy_edge.runs.recipe import DistillSettings, DpoSettings, TrainSettings
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_base_is_loaded_as_the_checkpoint_computes_it(weights: str, tiny_model: 
     """Rope frequencies stay in fp32 whatever the weights are: rounded ones train another model than the one that ships."""
     import torch
 
-    from empathy_edge.finetune.training import load_base
+    from empathy_edge.runtimes.torch_loading import load_base
 
     model = load_base(tiny_model, weights, [], tmp_path / "scratch").model
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
@@ -209,7 +209,7 @@ def test_dpo_refuses_an_sft_adapter_of_another_base(
 
 
 def test_same_seed_gives_the_same_adapter(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
-    from empathy_edge.run import sha256_file
+    from empathy_edge.system.files import sha256_file
 
     hashes = []
     for name in ("a", "b"):
@@ -234,7 +234,7 @@ def test_a_checkpoint_that_a_kill_cut_short_is_dropped(tmp_path: Path) -> None:
 def test_too_little_memory_is_said_before_training(
     rows: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from empathy_edge import run
+    from empathy_edge.runs import stage as run
 
     settings = TrainSettings(**FAST)
     little = SimpleNamespace(available=200e6, total=16e9)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.dialogue import read_jsonl
+from empathy_edge.formats.dialogue import read_jsonl
 from tests.conftest import assert_one_clear_error, run_command
 from tests.llm.batch_server import BatchServer
 from tests.llm.test_teachers import _dialogues

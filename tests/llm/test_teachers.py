@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.dialogue import read_jsonl, write_jsonl
+from empathy_edge.formats.dialogue import read_jsonl, write_jsonl
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 from tests.llm.fault_server import FaultServer
 

@@ -1,0 +1,1 @@
+"""Did an artifact keep its empathy? Replies, comparisons, and the verdict."""

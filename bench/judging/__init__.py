@@ -1,1 +1,0 @@
-"""Empathy, judged: responses, verdicts, certificates, win rates, and the gate."""

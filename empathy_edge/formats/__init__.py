@@ -1,0 +1,1 @@
+"""The files that everything else reads and writes: dialogues, training rows, chat templates, model files."""

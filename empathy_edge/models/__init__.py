@@ -1,0 +1,1 @@
+"""Find a model, and join LoRA adapters to it."""

@@ -1,0 +1,218 @@
+"""A run's folder: each stage writes into its own folder and leaves a manifest there.
+
+A stage whose inputs and settings did not change is skipped; one that was cut off is taken up again;
+a folder that holds something else is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.system.files import MANIFEST, read_json, sha256_file, sha256_json, sha256_path, write_json
+from empathy_edge.system.machine import machine, versions
+
+MARKER = ".unfinished.json"
+
+
+@dataclass
+class Stage:
+    """One stage's folder while the stage runs, or when it is already done."""
+
+    folder: Path
+    name: str
+    settings: dict[str, Any]
+    inputs: dict[str, dict[str, str]]
+    fingerprint: str
+    done: bool = False
+    resumed: bool = False
+    manifest: dict[str, Any] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def finish(self, *, artifact: dict[str, Any] | None = None, **results: Any) -> dict[str, Any]:
+        """Hash the outputs, write the manifest, drop the marker; returns the manifest.
+
+        Args:
+            artifact: for a folder that a runtime can open: its format, quantization, model file and sha256.
+            results: the stage's figures.
+        """
+        outputs = {
+            str(path.relative_to(self.folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and path.name not in (MANIFEST, MARKER) and not _nested(path, self.folder)
+        }
+        self.manifest = {
+            "stage": self.name,
+            "fingerprint": self.fingerprint,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self.started, 1),
+            "settings": self.settings,
+            "inputs": self.inputs,
+            "results": results,
+            "outputs": outputs,
+            "versions": versions(),
+            "machine": machine(),
+            **({"artifact": artifact} if artifact else {}),
+        }
+        write_json(self.folder / MANIFEST, self.manifest)
+        (self.folder / MARKER).unlink(missing_ok=True)
+        self.done = True
+        return self.manifest
+
+
+def _nested(path: Path, folder: Path) -> bool:
+    """Whether `path` lies in a subfolder that is a stage of its own."""
+    parents = path.parents
+    return any(
+        (parent / MANIFEST).exists() or (parent / MARKER).exists() for parent in parents[: parents.index(folder)]
+    )
+
+
+def open_stage(
+    folder: Path,
+    name: str,
+    *,
+    settings: dict[str, Any],
+    inputs: Mapping[str, Path],
+    update: bool = False,
+) -> Stage:
+    """Begin, resume or skip the stage that writes into `folder`.
+
+    Args:
+        folder: the stage's own folder.
+        name: the stage's name; a folder of another stage is refused.
+        settings: everything that changes the result (JSON values).
+        inputs: files, or folders of earlier stages, by role; their contents count, their paths do not.
+        update: whether the user allowed to replace a result made with other settings or inputs.
+
+    Returns:
+        The stage; `done` says that there is nothing to do, `resumed` that a cut-off one goes on.
+
+    Raises:
+        EmpathyEdgeError: the folder holds something else, or a result of other settings.
+    """
+    for role, path in inputs.items():
+        if not path.exists():
+            raise EmpathyEdgeError(f"{path}: no such file or folder (the {role} of {name}).")
+    hashed = {role: {"path": path.name, "sha256": sha256_path(path)} for role, path in inputs.items()}
+    settings = dict(json.loads(json.dumps(settings)))
+    fingerprint = sha256_json([name, settings, {role: item["sha256"] for role, item in hashed.items()}])
+    stage = Stage(folder, name, settings, hashed, fingerprint)
+    head = {"stage": name, "fingerprint": fingerprint, "settings": settings, "inputs": hashed}
+
+    if folder.exists() and not folder.is_dir():
+        raise EmpathyEdgeError(f"{folder}: is a file; {name} needs a folder there.")
+    record_path = next((folder / n for n in (MANIFEST, MARKER) if (folder / n).is_file()), None)
+    if record_path is None:
+        strangers = [item.name for item in folder.iterdir()] if folder.exists() else []
+        strangers = [item for item in strangers if not (folder / item / MARKER).exists()]
+        strangers = [item for item in strangers if not (folder / item / MANIFEST).exists()]
+        if strangers:
+            raise EmpathyEdgeError(
+                f"{folder}: holds something that empathy-edge did not make ({', '.join(sorted(strangers)[:3])}).\n"
+                f"  Choose another --out, or move it away; it was not touched."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / MARKER, head)
+        return stage
+
+    record = read_json(record_path)
+    if not isinstance(record, dict) or record.get("stage") != name:
+        found = record.get("stage") if isinstance(record, dict) else None
+        raise EmpathyEdgeError(
+            f"{folder}: belongs to {found or 'something else'}, not to {name}. Choose another --out."
+        )
+    same = record.get("fingerprint") == fingerprint
+    finished = record_path.name == MANIFEST
+    if same and finished and _outputs_intact(folder, record):
+        (folder / MARKER).unlink(missing_ok=True)
+        stage.manifest, stage.done = record, True
+        return stage
+    if same and not finished:
+        stage.resumed = True
+        return stage
+    if same and not update:
+        raise EmpathyEdgeError(
+            f"{folder}: a file that {name} made is missing or has changed.\n"
+            "  Put it back, or use --update to make the stage again."
+        )
+    if not update:
+        raise EmpathyEdgeError(
+            f"{folder}: was made with other {_difference(record, head)}.\n"
+            "  Use --update to make it again with the new ones, or --out for another folder; nothing was changed."
+        )
+    _clear(folder, record, finished)
+    write_json(folder / MARKER, head)
+    return stage
+
+
+def _outputs_intact(folder: Path, manifest: dict[str, Any]) -> bool:
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == item["bytes"]
+        for name, item in manifest["outputs"].items()
+    )
+
+
+def _difference(record: dict[str, Any], head: dict[str, Any]) -> str:
+    before, now = _flat(record.get("settings", {})), _flat(head["settings"])
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if keys:
+        shown = ", ".join(f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in keys[:3])
+        return f"settings ({shown})"
+    roles = sorted(
+        role
+        for role, item in head["inputs"].items()
+        if record.get("inputs", {}).get(role, {}).get("sha256") != item["sha256"]
+    )
+    return f"inputs ({', '.join(roles)} changed)"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat.update(_flat(item, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def _clear(folder: Path, record: dict[str, Any], finished: bool) -> None:
+    """Remove what the stage made; refuse when there is more in the folder than that."""
+    ours = set(record.get("outputs", {})) | {MANIFEST, MARKER}
+    files = [path for path in folder.rglob("*") if path.is_file() and not _nested(path, folder)]
+    if finished:
+        strange = [path for path in files if str(path.relative_to(folder)) not in ours]
+        if strange:
+            raise EmpathyEdgeError(
+                f"{strange[0]}: lies in a folder that is to be made again, but was not made by empathy-edge.\n"
+                "  Move it away and run again."
+            )
+    for path in files:
+        path.unlink()
+    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder for this process alone; a second process gets a clear error."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise EmpathyEdgeError(f"{folder}: another empathy-edge process is working here.") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,152 @@
+"""Fine-tune a small language model as a scorer, and measure it on dialogues that it did not see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from empathy_edge.console import say
+from empathy_edge.errors import require_extra
+from empathy_edge.formats.dialogue import write_jsonl
+from empathy_edge.judging.classifiers import RATINGS
+from empathy_edge.judging.rated import balanced, leave_out, read_rated
+from empathy_edge.judging.scorer_figures import FORMAT_TUNED, describe, short_hash
+from empathy_edge.judging.study import grouped_folds, measured, paper_split
+from empathy_edge.judging.tuned import ARTIFACT, FILE, PROMPT, TunedScorer, messages
+from empathy_edge.prompts import load_prompts
+from empathy_edge.runs.recipe import TrainSettings, export_settings
+from empathy_edge.system.files import read_json, sha256_file, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from empathy_edge.models.find import ModelRef
+
+UNSEEN = "left-out"
+
+
+def train(
+    *,
+    data: Path,
+    base: ModelRef,
+    out: Path,
+    settings: TrainSettings,
+    folds: int,
+    certifiable: bool = False,
+    unseen: Path | None = None,
+    on_paper_split: bool = False,
+    update: bool = False,
+) -> TunedScorer:
+    """Fine-tune a scorer on a CSV of rated responses, measure it on dialogues that it did not see, export it.
+
+    Args:
+        data: a CSV of rated responses; the paper's gives the paper's balanced set.
+        base: a checkpoint of an instruction-tuned model.
+        out: a folder; each training in it is skipped where it is done, and taken up again where it was cut off.
+        settings: of each training.
+        folds: on how many of the five folds grouped by dialogue it is measured, each a training of its own.
+        certifiable: serve the first fold's model, which has not seen a fifth of the dialogues, on which `certify` can test it;
+            else one that is trained on everything.
+        unseen: dialogues that it must not see, a run's test split: it is measured on the responses to them instead of on folds.
+        on_paper_split: measure it on the paper's own split as well, with one more training.
+        update: train again where data or settings changed.
+    """
+    require_extra("trl", "train", "Fine-tuning a scorer")
+    chosen = balanced(read_rated(data))
+    splits = {
+        **({"paper-split": paper_split(chosen)} if on_paper_split else {}),
+        **(
+            {UNSEEN: leave_out(chosen, unseen)}
+            if unseen
+            else {
+                f"fold-{number}": fold for number, fold in enumerate(grouped_folds(chosen, 0), 1) if number <= folds
+            }
+        ),
+    }
+    found = {}
+    for name, (inside, outside) in splits.items():
+        adapter = _tune(chosen.iloc[inside], base, out / name, settings, update)
+        found[name] = _held_out_chances(chosen.iloc[outside], base, adapter, out / name / "held-out.json", name)
+    figures = measured(chosen, splits, found)
+    measured_on = f"those of {unseen.name}" if unseen else f"{folds} of 5 folds"
+    say(f"On dialogues not seen ({measured_on}): {describe(figures)}.")
+    name = UNSEEN if unseen else "fold-1" if certifiable else "all"
+    folder, rows = out / name, chosen.iloc[splits[name][0]] if name in splits else chosen
+    model = _export(base, _tune(rows, base, folder, settings, update), folder, update)
+    artifact = read_json(model / "manifest.json")["artifact"]
+    content = {
+        "format": FORMAT_TUNED,
+        "base": {"name": base.name, "sha256": base.sha256},
+        "data": {"file": data.name, "sha256": sha256_file(data), "responses": len(rows)},
+        "settings": settings.model_dump(mode="json"),
+        "prompt": PROMPT,
+        "prompts_sha256": load_prompts("score").sha256,
+        "artifact": {
+            "folder": str(model.relative_to(out)),
+            "file": artifact["file"],
+            "sha256": sha256_file(model / artifact["file"]),
+        },
+        "dialogues": sorted({short_hash(name) for name in rows["dialog_id"]}),
+        "figures": figures,
+    }
+    write_json(out / FILE, content)
+    say(f"{out / FILE}: trained on {len(rows)} responses, served from {model}.")
+    return TunedScorer(content, out)
+
+
+def _tune(rows: pd.DataFrame, base: ModelRef, folder: Path, settings: TrainSettings, update: bool) -> Path:
+    """Train on `rows`; returns the adapter's folder."""
+    from empathy_edge.finetune import sft
+
+    file = folder / "rows" / "sft.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(
+        file,
+        [
+            {
+                "id": row.unified_dialog_id,
+                "prompt": messages(row.situation, row.speaker_uttr, row.response),
+                "completion": [{"role": "assistant", "content": str(row.rating)}],
+            }
+            for row in rows.itertuples()
+        ],
+    )
+    say(f"{folder.name}: {len(rows)} responses")
+    sft.run(rows=file, base=base, out=folder / "sft", settings=settings, update=update)
+    return folder / "sft" / "adapter"
+
+
+def _held_out_chances(rows: pd.DataFrame, base: ModelRef, adapter: Path, file: Path, label: str) -> np.ndarray:
+    """Probabilities of 1, 2, 3, [rows, 3], by the adapter model; kept in `file` for a run that is taken up again."""
+    from empathy_edge.runtimes.likelihood import log_probs_per_character
+
+    trained = sha256_file(adapter / "adapter_model.safetensors")
+    if file.is_file() and (kept := read_json(file)).get("adapter_sha256") == trained:
+        return np.array(kept["probabilities"])
+    asked = [messages(row.situation, row.speaker_uttr, row.response) for row in rows.itertuples()]
+    found = log_probs_per_character(
+        base,
+        [adapter],
+        [prompt for prompt in asked for _ in RATINGS],
+        [str(rating) for _ in asked for rating in RATINGS],
+        f"{label}, held out",
+    )
+    chances = np.exp(np.array(found).reshape(-1, len(RATINGS)))
+    chances /= chances.sum(1, keepdims=True)
+    write_json(file, {"adapter_sha256": trained, "probabilities": chances.round(5).tolist()})
+    return chances
+
+
+def _export(base: ModelRef, adapter: Path, folder: Path, update: bool) -> Path:
+    from empathy_edge.export.artifacts import run as export
+
+    export(
+        base=base,
+        adapters=[adapter],
+        out=folder / "export",
+        settings=export_settings(artifacts=(ARTIFACT,)),
+        update=update,
+    )
+    return folder / "export" / ARTIFACT

@@ -1,0 +1,82 @@
+"""Load a checkpoint into torch, to train it or to ask it many things at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from empathy_edge.console import say
+from empathy_edge.errors import require_extra
+from empathy_edge.models.lora import add_adapters
+from empathy_edge.runs.recipe import Weights
+from empathy_edge.runtimes.precision import Precision, choose_precision
+from empathy_edge.system.processes import from_main_process
+
+SCRATCH = "scratch"
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class LoadedBase(NamedTuple):
+    """A model to train or to sample from."""
+
+    model: Any
+    tokenizer: Any
+    precision: Precision
+
+
+def load_base(
+    folder: Path, weights: Weights, adapters: list[Path], scratch: Path, *, tokens: int = 1024
+) -> LoadedBase:
+    """The base with `adapters` merged into its full precision, then held in `weights`; on the GPU if there is one.
+
+    Args:
+        folder: a checkpoint.
+        weights: `auto`, `fp32`, `bf16`, or `nf4` (QLoRA: bitsandbytes' 4-bit NormalFloat, Dettmers et al.,
+            arXiv 2305.14314).
+        adapters: PEFT adapter folders of earlier steps.
+        scratch: where the merged model may lie for a moment, when it has to be read again in four bits.
+        tokens: how many are computed at a time; what `auto` measures.
+    """
+    precision = from_main_process(lambda: choose_precision(weights, folder, tokens=tokens))
+    if precision.warning:
+        say(f"  [yellow]Warning:[/] {precision.warning}")
+    if precision.weights == "nf4":
+        model = _load_nf4(folder, adapters, scratch, DTYPES[precision.compute])
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        add_adapters(model, adapters)
+        if precision.weights != "fp32":
+            # The parameters only: `model.to` would round the rope frequencies, a buffer, as well.
+            for parameter in model.parameters():
+                parameter.data = parameter.data.to(DTYPES[precision.weights])
+        if torch.cuda.is_available():
+            model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return LoadedBase(model, tokenizer, precision)
+
+
+def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.dtype) -> Any:
+    require_extra("bitsandbytes", "qlora", "weights: nf4")
+    from transformers import BitsAndBytesConfig
+
+    if adapters:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        add_adapters(model, adapters)
+        model.save_pretrained(scratch)
+        folder = scratch
+    try:
+        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+        return AutoModelForCausalLM.from_pretrained(
+            folder, quantization_config=config, dtype=compute, local_files_only=True
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,1 +1,0 @@
-"""How empathetic is a response, by explicit features?"""

@@ -1,0 +1,1 @@
+"""What this machine has: files written safely, memory, disk, processor."""

@@ -1,0 +1,54 @@
+"""Work in several processes (`accelerate launch`, `torchrun`): who writes, and who waits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+
+def process_count() -> int:
+    """How many processes train together; 1 outside a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and speaks."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_everyone() -> None:
+    """Go on when every process has come here."""
+    if process_count() > 1:
+        _state().wait_for_everyone()
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """The main process runs the block, then the others, who find what it left."""
+    if not is_main():
+        wait_for_everyone()
+    yield
+    if is_main():
+        wait_for_everyone()
+
+
+def from_main_process(decide: Callable[[], T]) -> T:
+    """What the main process decides, the same in every process; called once where there is only one."""
+    if process_count() == 1:
+        return decide()
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    answer = [decide() if is_main() else None]
+    return cast("T", broadcast_object_list(answer)[0])
+
+
+def _state() -> Any:
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())

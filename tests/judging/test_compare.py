@@ -1,0 +1,417 @@
+"""Comparisons show what could have faked them: order, length, answers that cannot be read; and sheets are blind."""
+
+import csv
+import json
+import os
+import random
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from empathy_edge.commands.judging import QUESTIONS
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.dialogue import Dialogue, read_dialogues, read_jsonl
+from empathy_edge.judging import compare, sheet
+from empathy_edge.judging.agreement import agreement
+from empathy_edge.judging.judges import FileJudge, LocalJudge, Pair, judged_by, parse
+from empathy_edge.judging.statistics import holm, prompts_needed
+from empathy_edge.prompts import load_prompts
+from tests.artificial import Artificial
+from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
+from tests.llm.fault_server import FaultServer
+
+PROMPTS = 120
+
+
+@pytest.fixture(scope="session")
+def arms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Two arms' responses of random lengths; 'good' is in the better one of each pair, the first arm's in two of three."""
+    folder = tmp_path_factory.mktemp("arms")
+    chance = random.Random(0)
+    rows: list[list[dict[str, str]]] = [[], []]
+    for number in range(PROMPTS):
+        texts = [f"reply {number} " + "word " * chance.randint(1, 30) for _ in range(2)]
+        texts[number % 3 == 0] += "good"
+        for side, text in zip(rows, texts, strict=True):
+            side.append({"id": f"d{number}", "text": text.strip(), "finish_reason": "stop"})
+    said = [dialogue_row(id=f"d{n}", utterance=f"Thing {n} happened.", split="test") for n in range(PROMPTS)]
+    files = [write_rows(folder / f"{name}.jsonl", *side) for name, side in zip(("a", "b"), rows, strict=True)]
+    return files[0], files[1], write_rows(folder / "dialogues.jsonl", *said)
+
+
+def judged(arms: tuple[Path, Path, Path], rule: str, out: Path) -> dict:
+    first, second, dialogues = arms
+    result = compare.run(
+        first=first,
+        second=second,
+        dialogues=dialogues,
+        judges=[(Artificial(rule), None)],
+        questions=["overall"],
+        out=out,
+    )
+    return result["judges"][0]["questions"]["overall"]
+
+
+def test_several_judges_stand_beside_each_other_with_their_agreement(
+    arms: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    first, second, dialogues = arms
+    rules = ("fair", "of GPT's family", "mute")
+    done = compare.run(
+        first=first, second=second, dialogues=dialogues, judges=[(Artificial(rule), None) for rule in rules],
+        questions=["overall"], out=tmp_path,
+    )  # fmt: skip
+    assert [item["judge"] for item in done["judges"]] == [f"artificial {rule}" for rule in rules]
+    found = done["agreement"]["overall"]
+    kappas = {tuple(name.split()[-1] for name in row["between"]): row for row in found["kappa"]}
+    assert kappas["fair", "mute"]["kappa"] == 1.0, "where both could be read they say the same"
+    assert 60 < kappas["fair", "mute"]["pairs"] < PROMPTS == kappas["fair", "family"]["pairs"]
+    assert kappas["fair", "family"]["kappa"] == pytest.approx(0, abs=0.2) and found["alpha"] < 0.9
+    assert judged(arms, "fair", tmp_path / "alone") == done["judges"][0]["questions"]["overall"]
+
+
+def test_agreement_is_what_the_libraries_say_and_none_where_nothing_varies() -> None:
+    anna = {str(number): float(number % 3 - 1) for number in range(30)}
+    ben = anna | {"0": 1.0, "3": 0.0}
+    found = agreement({"anna": anna, "ben": ben, "cleo": {"7": 1.0}}, (-1.0, 0.0, 1.0))
+    assert [(row["between"], row["pairs"]) for row in found["kappa"]] == [
+        (["anna", "ben"], 30), (["anna", "cleo"], 1), (["ben", "cleo"], 1),
+    ]  # fmt: skip
+    observed, expected = (4 + 1) / 30, 1.0  # mean squared differences, as they are and by chance
+    assert found["kappa"][0]["kappa"] == pytest.approx(1 - observed / (4 / 3 * expected), abs=0.05)
+    same = dict.fromkeys("abc", 0.0)
+    assert agreement({"anna": same, "ben": same}, (-1.0, 0.0, 1.0)) == {
+        "kappa": [{"between": ["anna", "ben"], "kappa": None, "pairs": 3}], "alpha": None,
+    }  # fmt: skip
+
+
+def test_each_of_several_judges_has_its_own_certificate(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, second, dialogues = arms
+    files = []
+    for name in ("anna", "ben"):
+        made = compare.run(
+            first=first, second=second, dialogues=dialogues, judges=[(Artificial("fair"), None)],
+            questions=["overall"], out=tmp_path / name,
+        )  # fmt: skip
+        assert made["agreement"]["overall"]["alpha"] is None
+        rows = [row | {"judge": name} for row in read_jsonl(tmp_path / name / "verdicts.jsonl")]
+        files.append(write_rows(tmp_path / f"{name}.jsonl", *rows))
+    names = [FileJudge(file).name for file in files]
+    good = {"certified": True, "doubts": [], "win_rate": {"mean": 0.8, "low": 0.7, "high": 0.9}}
+    for place, name in enumerate((names[1], "someone else")):
+        (tmp_path / f"{place}.json").write_text(json.dumps({"judge": name, "questions": {"overall": good}}))
+    command = ["compare", first, second, "--dialogues", dialogues]
+    command += [part for file in files for part in ("--judge", f"file:{file}")]
+    command += [
+        "--certificate",
+        tmp_path / "0.json",
+        "--certificate",
+        tmp_path / "1.json",
+        "--out",
+        tmp_path / "both",
+    ]
+    result = run_command(*command)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "both" / "compared.json").read_text())
+    assert [item["questions"]["overall"]["judge"]["certified"] for item in content["judges"]] == [False, True]
+    assert content["agreement"]["overall"]["alpha"] == 1.0 and "agreement of the judges" in result.stdout
+    assert "1.json: is of none of these judges" in " ".join(result.stderr.split())
+    assert_one_clear_error(run_command(*command, "--certificate", tmp_path / "0.json"), 2, "More certificates")
+
+
+def test_a_fair_judge(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    found = judged(arms, "fair", tmp_path)
+    assert found["win_rate"]["mean"] == pytest.approx(2 / 3, abs=1e-4) and found["win_rate"]["low"] > 0.5
+    assert (found["wins"], found["losses"], found["ties"]) == (80, 40, 0)
+    assert found["order_flips"] == 0 and found["first_position_wins"]["share"] == 0.5 and found["p_holm"] < 0.01
+    assert 0.35 < found["longer_wins"]["share"] < 0.65
+    assert abs(found["length_adjusted"]["mean"] - 2 / 3) < 0.05
+    assert len(found["worst"]) == 10 and all("good" in row["second"] for row in found["worst"])
+    assert sum(item["n"] for item in found["by_emotion"].values()) == PROMPTS
+
+
+def test_a_judge_that_takes_the_first_place_tells_nothing(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    found = judged(arms, "place", tmp_path)
+    assert found["win_rate"]["mean"] == 0.5 and found["ties"] == PROMPTS and found["p_against_half"] == 1
+    assert found["first_position_wins"]["share"] == 1.0 and found["order_flips"] == 1.0
+
+
+def test_a_judge_of_length_is_seen(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    found = judged(arms, "length", tmp_path)
+    assert found["longer_wins"]["share"] == 1.0 and found["longer_wins"]["low"] > 0.9
+    assert abs(found["length_adjusted"]["mean"] - 0.5) < 0.15
+
+
+@pytest.mark.timeout(120)  # 2 s; the table of all pairs of verdicts would take hours
+def test_ten_thousand_verdicts_take_little_memory() -> None:
+    chance = random.Random(0)
+    names = [f"d{n}" for n in range(5000)]
+    arms = [
+        {name: {"text": "word " * chance.randint(1, 40), "finish_reason": "stop"} for name in names} for _ in "ab"
+    ]
+    rows = [
+        {"id": name, "verdicts": chance.choices(["first", "second", "tie"], k=2), "mirrored": [False] * 2}
+        for name in names
+    ]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = compare.statistics(
+        rows, *arms, {name: Dialogue(name, "sad", "s", "I lost my job today.", (), "test") for name in names}
+    )
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+    assert abs(found["win_rate"]["mean"] - 0.5) < 0.03
+
+
+def test_answers_that_cannot_be_read_are_bounded(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    found = judged(arms, "mute", tmp_path)
+    assert 0.1 < found["unparsed"] < 0.3
+    low, high = found["win_rate_if_unparsed_lost"], found["win_rate_if_unparsed_won"]
+    assert low < found["win_rate"]["mean"] < high and high - low == pytest.approx(found["unparsed"], abs=1e-3)
+    assert low < 2 / 3 < high
+
+
+def test_the_rate_at_equal_length_is_the_logistic_fits() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    chance = np.random.default_rng(5)
+    ahead = chance.integers(-20, 30, 200).astype(float)
+    points = np.where(chance.random(200) < 1 / (1 + np.exp(0.5 - 0.06 * ahead)), 1.0, 0.0)
+    points[::7] = 0.5
+    twice = np.concatenate([ahead, ahead])[:, None] / 10
+    model = LogisticRegression(C=10, tol=1e-8).fit(
+        twice, np.r_[np.ones(200), np.zeros(200)], np.r_[points, 1 - points]
+    )
+    expected = 1 / (1 + np.exp(-model.intercept_[0]))
+    found = compare.length_figures(points, ahead)["length_adjusted"]
+    assert found["mean"] == pytest.approx(expected, abs=1e-3) and points.mean() > found["mean"] + 0.03
+    assert found["low"] < found["lower_bound_one_sided"] < found["mean"] < found["high"]
+    one_sided = compare.length_figures(np.where(ahead > 0, 1.0, 0.0), ahead)["length_adjusted"]
+    assert 0 < one_sided["mean"] < 1, "rows that length separates have an answer"
+
+
+def test_a_length_that_is_the_arm_is_not_adjusted_for(tmp_path: Path) -> None:
+    ours = [{"id": f"d{n}", "text": "one two three four"} for n in range(60)]
+    theirs = [{"id": f"d{n}", "text": "one"} for n in range(60)]
+    points = np.array([float(n % 2) for n in range(60)])
+    ahead = compare.words_ahead_of(
+        [row["id"] for row in ours], {r["id"]: r for r in ours}, {r["id"]: r for r in theirs}
+    )
+    found = compare.length_figures(points, ahead)
+    assert found["lengths_differ"] and found["mean_words_ahead"] == 3
+    assert found["length_adjusted"] is None and "cannot be told apart" in found["length_adjusted_why_not"]
+
+
+def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, second, dialogues = arms
+    judge = Artificial("fair")
+    common = {"first": first, "second": second, "dialogues": dialogues, "judges": [(judge, None)], "out": tmp_path}
+    whole = compare.run(**common, questions=["overall"])
+    assert judge.asked == 2 * PROMPTS
+    lines = (tmp_path / "verdicts.jsonl").read_text().splitlines()
+    (tmp_path / "verdicts.jsonl").write_text(
+        "\n".join(lines[:100]) + '\n{"judge": "arti'
+    )  # a kill while it was writing
+    again = compare.run(**common, questions=["overall", "affective"])
+    assert judge.asked == 2 * PROMPTS + (2 * PROMPTS - 100) + 2 * PROMPTS
+    assert len(read_jsonl(tmp_path / "verdicts.jsonl")) == 4 * PROMPTS  # whole again, nothing glued to the cut line
+    rates = [done["judges"][0]["questions"]["overall"]["win_rate"] for done in (again, whole)]
+    assert rates[0] == rates[1]
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "winrate.json").write_text("{}")
+    with pytest.raises(EmpathyEdgeError, match=r"holds something else \(winrate\.json\)"):
+        judged(arms, "fair", tmp_path)
+    assert [item.name for item in tmp_path.iterdir()] == ["winrate.json"]
+
+
+def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, second, dialogues = arms
+    common = ("--dialogues", dialogues, "--question", "cognitive")
+    result = run_command("sheet", "make", first, second, *common, "--max-prompts", "60", "--out", tmp_path / "s")
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "s/sheet.html").read_text()
+    assert "http" not in page and "a.jsonl" not in page and "d17" not in page  # nothing is fetched, no arm, no id
+    rows = list(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
+    assert len(rows) == 60 and set(rows[0]) == {"key", "situation", "utterance", "reply_1", "reply_2", "answer"}
+    ours = {row["text"] for row in read_jsonl(first)}
+    assert 15 < sum(row["reply_1"] in ours for row in rows) < 45  # the order is drawn
+    for name, wrong in (("anna", 0), ("ben", 6)):
+        with open(tmp_path / f"{name}.csv", "w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(["key", "answer"])
+            for number, row in enumerate(rows):
+                right = "1" if "good" in row["reply_1"] else "2"
+                writer.writerow([row["key"], {"1": "2", "2": "1"}[right] if number < wrong else right])
+    files = (tmp_path / "anna.csv", tmp_path / "ben.csv")
+    arguments = ("--sheet", tmp_path / "s", "--out", tmp_path / "verdicts.jsonl")
+    result = run_command("sheet", "read", *files, *arguments)
+    assert result.returncode == 0 and "Krippendorff's alpha 0." in result.stdout
+    verdicts = read_jsonl(tmp_path / "verdicts.jsonl")
+    assert len(verdicts) == 120 and sum(row["verdict"] == "tie" for row in verdicts) == 12
+    judge = f"file:{tmp_path / 'verdicts.jsonl'}"
+    result = run_command("compare", first, second, *common, "--judge", judge, "--out", tmp_path / "c")
+    assert result.returncode == 0 and "is about 60 of 120 dialogues" in result.stderr, result.stderr
+    found = json.loads((tmp_path / "c/compared.json").read_text())["judges"][0]["questions"]["cognitive"]
+    assert found["ties"] == 6 and found["win_rate"]["n"] == 60
+    assert found["order_flips"] is None, "nobody saw a pair in both orders"
+    assert found["first_position_wins"]["n"] == 54, "verdicts that are mirrored tell nothing of the order"
+    write_rows(tmp_path / "other.jsonl", *(row | {"text": "else"} for row in read_jsonl(first)))
+    result = run_command(
+        "compare", tmp_path / "other.jsonl", second, *common, "--judge", judge, "--out", tmp_path / "d"
+    )
+    assert_one_clear_error(result, 2, "pairs are not in it", "texts or question are others")
+    (tmp_path / "anna.csv").write_text("key,answer\nxyz,1\n")
+    result = run_command("sheet", "read", *files, *arguments[:-1], tmp_path / "no.jsonl")
+    assert_one_clear_error(result, 2, "line 2: the key 'xyz' is not in this sheet")
+
+
+def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Who rates single replies by what people rated too is certified, and the certificate holds for another sheet, of the same rater."""
+    first, second, dialogues = arms
+    rated = []
+    for number in range(60):
+        responses = [
+            {"source": "x", "text": f"reply {number} {'good' if rating == 3 else 'poor'}", "rating": rating}
+            for rating in (3, 1)
+        ]
+        rated.append(dialogue_row(id=f"r{number}", utterance=f"Other {number}.", responses=responses))
+    data = write_rows(tmp_path / "rated.jsonl", *rated)
+
+    def answered(command: tuple[object, ...], name: str, rows: int, rater: str) -> Path:
+        result = run_command("sheet", *command, "--alone", "--out", tmp_path / name)
+        assert result.returncode == 0, result.stderr
+        shown = list(csv.DictReader((tmp_path / name / "sheet.csv").read_text().splitlines()))
+        assert len(shown) == rows and set(shown[0]) == {"key", "situation", "utterance", "reply", "answer"}
+        answers = tmp_path / name / f"{rater}.csv"
+        with open(answers, "w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(["key", "answer"])
+            writer.writerows((row["key"], "7" if "good" in row["reply"] else "3") for row in shown)
+        out = tmp_path / f"{name}-{rater}.jsonl"
+        result = run_command("sheet", "read", answers, "--sheet", tmp_path / name, "--out", out)
+        assert result.returncode == 0, result.stderr
+        return out
+
+    learned = answered(("certify", "--data", data), "by", 120, "anna")
+    result = run_command("certify", f"ratings:{learned}", "--data", data, "--out", tmp_path / "certified")
+    assert result.returncode == 0 and "raters:anna:alone" in result.stdout, result.stderr
+    judged = answered(
+        ("make", first, second, first, "--dialogues", dialogues, "--max-prompts", "50"), "gate", 100, "anna"
+    )
+    command = ("compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{judged}")
+    certificate = ("--certificate", tmp_path / "certified/certificate.json")
+    result = run_command(*command, *certificate, "--out", tmp_path / "compared")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "compared/compared.json").read_text())["judges"][0]
+    item = found["questions"]["overall"]
+    assert found["prompts"] == 50 and item["judge"]["certified"] and item["ties"] == 0 and item["order_flips"] == 0
+    other = answered(("make", first, second, "--dialogues", dialogues, "--max-prompts", "50"), "again", 100, "ben")
+    command = ("compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{other}")
+    assert_one_clear_error(run_command(*command, *certificate, "--out", tmp_path / "no"), 2, "is of another judge")
+    result = run_command("compare", second, first, *command[3:], "--question", "cognitive", "--out", tmp_path / "no2")
+    assert_one_clear_error(result, 2, "replies are not in it")
+
+
+def test_pairs_in_both_orders_tell_of_flips(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, second, dialogues = arms
+    common = ("--dialogues", dialogues, "--max-prompts", "50", "--both-orders", "--out", tmp_path / "s")
+    assert run_command("sheet", "make", first, second, *common).returncode == 0
+    shown = list(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
+    assert len(shown) == 100 and len({row["key"] for row in shown[:50]}) == 50
+    with open(tmp_path / "anna.csv", "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["key", "answer"])
+        writer.writerows((row["key"], "1") for row in shown)  # whatever is shown first
+    out = tmp_path / "verdicts.jsonl"
+    assert (
+        run_command("sheet", "read", tmp_path / "anna.csv", "--sheet", tmp_path / "s", "--out", out).returncode == 0
+    )
+    judge = ("--judge", f"file:{out}", "--out", tmp_path / "c")
+    assert run_command("compare", first, second, "--dialogues", dialogues, *judge).returncode == 0
+    item = json.loads((tmp_path / "c/compared.json").read_text())["judges"][0]["questions"]["overall"]
+    assert item["order_flips"] == 1.0 and item["first_position_wins"]["share"] == 1.0
+
+
+def test_a_hostile_reply_stays_text_in_the_sheet(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    hostile = {"d0": {"text": "</script><script>alert(1)</script>"}}
+    formula = {"d0": {"text": "=HYPERLINK(1)"}}
+    spoken = {item.id: item for item in read_dialogues(arms[2])}
+    sheet.make_pairs(first=hostile, second=formula, spoken=spoken, question="overall", out=tmp_path / "s")
+    assert "<script>alert" not in (tmp_path / "s/sheet.html").read_text()
+    row = next(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
+    assert "'=HYPERLINK(1)" in (row["reply_1"], row["reply_2"])
+
+
+def test_a_local_judge_gives_probabilities(tiny_model: Path, arms: tuple[Path, Path, Path], exported: Path) -> None:
+    pairs = [Pair("d1", "s", "u", "good", "bad"), Pair("d1", "s", "u", "bad", "good")]
+    for model in (tiny_model, exported / "gguf-f16"):  # random weights: they would say anything but a digit
+        judge = LocalJudge(str(model))
+        verdicts = list(judge.compare(pairs, "overall"))
+        assert all(v.verdict == "unparsed" and 0 < v.first < 1 for v in verdicts)
+        assert verdicts[0].first != verdicts[1].first
+        logits = judge._runtime.next_logits(list(range(300, 340)))
+        again = judge._runtime.next_logits(list(range(300, 330)))
+        assert logits.shape == again.shape and abs(logits - again).max() > 0
+        judge._runtime.forget()
+        assert abs(judge._runtime.next_logits(list(range(300, 340))) - logits).max() < 2e-2
+
+
+def test_every_question_has_its_words() -> None:
+    assert set(load_prompts("judge").texts) == {"system", "pair", *QUESTIONS}
+    assert set(load_prompts("alone").texts) == {"scale", *QUESTIONS}
+    text = Pair("d", "It rained.", "I am wet.", "Oh no.", "Ha!").messages("affective")[1]["content"]
+    assert "It rained." in text and 'Reply 2: "Ha!"' in text and "fitting warmth" in text and "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [("1", "first"), (" 2.\n", "second"), ("**0**", "tie"), ("Reply 1", None), ("12", None), ("", None), ("1 or 2", None)],
+)  # fmt: skip
+def test_answers_are_read_strictly(text: str, verdict: str | None) -> None:
+    assert parse(text) == verdict
+
+
+def test_unknown_judges_and_bad_files_are_one_error(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    with (
+        pytest.raises(EmpathyEdgeError, match="give local:MODEL, openai:MODEL"),
+        judged_by("gpt", None, 1, None, None),
+    ):
+        pass
+    file = write_rows(tmp_path / "v.jsonl", {"key": "x", "verdict": "maybe"})
+    with pytest.raises(EmpathyEdgeError, match=r"v\.jsonl: row 1: needs 'key' and 'verdict'"):
+        FileJudge(file)
+    with pytest.raises(EmpathyEdgeError, match="row 1: needs 'id' and 'text'"):
+        compare.read_responses(file)
+
+
+def test_statistics_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == [0.03, 0.06, 0.06]
+    assert prompts_needed(0.05, 0.0) == 619 and prompts_needed(0.03, 0.0) == 1718
+
+
+def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """The endpoint answers in prose: each pair is asked for three times, in both orders, and nothing is dropped."""
+    first = write_rows(tmp_path / "x.jsonl", *read_jsonl(arms[0])[:40])  # more than one batch
+    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+    with FaultServer(fault_rate=0.0) as server:
+        command = (
+            "compare",
+            first,
+            arms[1],
+            "--dialogues",
+            arms[2],
+            "--judge",
+            "openai:gpt-test",
+            "--base-url",
+            server.url,
+        )
+        result = run_command(*command, "--out", tmp_path / "out", env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.paid) == 40 * 2 * 3
+        run_command(*command, "--out", tmp_path / "again", env=environment)
+        assert server.requests == 40 * 2 * 3  # the ledger had them all
+    found = json.loads((tmp_path / "out/compared.json").read_text())["judges"][0]["questions"]["overall"]
+    assert found["unparsed"] == 1.0 and found["win_rate"]["mean"] == 0.5
+    assert (found["win_rate_if_unparsed_lost"], found["win_rate_if_unparsed_won"]) == (0.0, 1.0)

@@ -1,0 +1,220 @@
+"""The whole road in miniature: run, skip, kill, interrupt, go on."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.runs.pipeline import STAGES, run_recipe
+from empathy_edge.runs.recipe import load_recipe
+from tests.conftest import run_command
+
+pytestmark = pytest.mark.slow
+
+FOLDERS = dict(zip(STAGES, ("distill", "finetune/sft", "finetune/dpo", "export", "bench", "winrate", "gate", "report"),
+                   strict=True))  # fmt: skip
+
+
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from empathy_edge.cli import main; main()"
+)
+"""As in a terminal: what a shell starts in the background inherits that Ctrl-C is ignored, and so would these tests."""
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    result = run_command("run", tiny_recipe, "--out", out)
+    assert result.returncode in (0, 1), result.stderr  # the gate may well fail a random model
+    return out
+
+
+def test_a_run_leaves_every_station(finished: Path) -> None:
+    for part in ("distill/sft.jsonl", "finetune/sft/adapter/adapter_model.safetensors", "finetune/dpo/curves.jsonl",
+                 "export/merged/model.safetensors", "export/gguf-q8_0/model.gguf", "export/onnx-int4/model.onnx",
+                 "export/verify/verify.json", "bench/latency.json", "winrate/responses/base.jsonl",
+                 "winrate/verdicts.jsonl", "gate/gate.json", "report/report.html"):  # fmt: skip
+        assert (finished / part).is_file(), part
+    gate = json.loads((finished / "gate" / "gate.json").read_text())
+    assert set(gate) == {"gguf-f16", "gguf-q8_0", "onnx-int4"}
+    assert all(item["verdict"] != "PASS" for item in gate.values())  # its judge is not certified
+    assert set(gate["gguf-q8_0"]["points_lost"]) == {"conversion", "quantization"}
+    assert "Merge: logits differ from the adapter model's by at most" in (finished / "gate" / "gate.md").read_text()
+    assert not list(finished.rglob("*.tmp")) and not list(finished.rglob(".unfinished.json"))
+
+
+def test_report_is_self_contained(finished: Path) -> None:
+    page = (finished / "report" / "report.html").read_text()
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+    assert page.count("data:image/svg+xml;base64,") == 3
+    for words in ("measured-host", "95 % interval", "Not certified", "gguf-q8_0", "sha256", "Responses side by side"):
+        assert words in page
+
+
+def test_a_second_run_does_nothing_again(finished: Path, tiny_recipe: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("manifest.json")}
+    result = run_command("run", tiny_recipe, "--out", finished)
+    assert result.returncode in (0, 1), result.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("manifest.json")} == before
+    assert "going on" not in result.stderr and "SFT: step" not in result.stderr
+
+
+def test_changed_recipe_needs_update_and_then_redoes_what_changed(
+    finished: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "changed.yaml"
+    recipe.write_text(tiny_recipe.read_text().replace("max_prompts: 4", "max_prompts: 3"))
+    refused = run_command("run", recipe, "--out", finished)
+    assert refused.returncode == 2 and "max_prompts: 4 then, 3 now" in refused.stderr
+    trained = (finished / "finetune" / "dpo" / "manifest.json").stat().st_mtime_ns
+    result = run_command("run", recipe, "--out", finished, "--update")
+    assert result.returncode in (0, 1), result.stderr
+    assert (finished / "finetune" / "dpo" / "manifest.json").stat().st_mtime_ns == trained
+    assert json.loads((finished / "winrate" / "winrate.json").read_text())["prompts"] == 3
+
+
+@pytest.mark.parametrize("step", ["sft", "dpo"])
+def test_one_step_alone(step: str, tiny_recipe: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(tiny_recipe.read_text())
+    content |= {"steps": [step], "export": {"artifacts": ["gguf-q8_0"], "verify_prompts": 1}}
+    recipe = tmp_path / "alone.yaml"
+    recipe.write_text(yaml.safe_dump(content))
+    result = run_command("run", recipe, "--out", tmp_path / "run")
+    assert result.returncode in (0, 1), result.stderr
+    assert [path.name for path in (tmp_path / "run" / "finetune").iterdir()] == [step]
+    inputs = json.loads((tmp_path / "run" / "export" / "merged" / "manifest.json").read_text())["inputs"]
+    assert len(inputs) == 1
+    assert (tmp_path / "run" / "report" / "report.html").is_file()
+
+
+def test_cut_off_in_every_stage_and_resumed(tiny_recipe: Path, tmp_path: Path) -> None:
+    """One run that is cut off once in each stage, by kill -9 and by Ctrl-C in turn, and finishes all the same."""
+    out = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "run",
+        str(tiny_recipe),
+        "--out",
+        str(out),
+    ]
+    for number, (name, folder) in enumerate(FOLDERS.items()):
+        how = signal.SIGINT if number % 2 else signal.SIGKILL
+        for _ in range(25):  # a stage of milliseconds may be over before the signal arrives: then it is tried again
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            _wait_for(lambda folder=folder: any((out / folder).rglob("*.json")), process)
+            process.send_signal(how)
+            _, errors = process.communicate(timeout=120)
+            if not (out / folder / "manifest.json").exists():
+                break
+            shutil.rmtree(out / folder)
+        else:
+            raise AssertionError(f"{name} was always finished before it could be cut off")
+        if how == signal.SIGINT:
+            assert process.returncode == 130, f"{name}: {errors}"
+            assert "Traceback" not in errors and "run the same command again" in errors
+    result = run_command("run", tiny_recipe, "--out", out)
+    assert result.returncode in (0, 1), result.stderr
+    assert (out / "report" / "report.html").is_file() and not list(out.rglob(".unfinished.json"))
+
+
+def test_killed_training_goes_on_from_its_checkpoint(tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "long.yaml"
+    recipe.write_text(tiny_recipe.read_text().replace("epochs: 2", "epochs: 30"))
+    command = [
+        sys.executable,
+        "-c",
+        "from empathy_edge.cli import main; main()",
+        "run",
+        str(recipe),
+        "--until",
+        "sft",
+    ]
+    command += ["--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    checkpoints = tmp_path / "run" / "finetune" / "sft" / "checkpoints"
+    states = "checkpoint-*/trainer_state.json"
+    _wait_for(lambda: any(path.stat().st_size for path in checkpoints.glob(states)), process)
+    process.kill()
+    process.communicate()
+    before = [row["step"] for row in _curve(tmp_path / "run")]
+    result = run_command(*command[3:])
+    assert result.returncode == 0 and "going on from step" in result.stderr, result.stderr
+    steps = [row["step"] for row in _curve(tmp_path / "run")]
+    assert steps == list(range(1, 91)) and before and not checkpoints.exists()
+
+
+def _curve(run: Path) -> list[dict[str, float]]:
+    lines = (run / "finetune" / "sft" / "curves.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def _wait_for(begun: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until a stage has left its first mark, or the process has ended after it."""
+    deadline = time.monotonic() + 300
+    while not begun():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "the stage was never begun"
+        time.sleep(0.0005)
+
+
+@pytest.mark.timeout(1200)
+def test_real_model_takes_the_whole_road(tmp_path: Path) -> None:
+    """SmolLM2-135M, a handful of rows: every artifact must verify, and the fine-tuned arm must speak."""
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(
+        "name: small\nbase: smollm2-135m\ndata: sample\n"
+        "distill: {reference: first-draft, models: [editor], max_sft: 16, max_pairs: 10}\n"
+        "sft: {epochs: 1, learning_rate: 5.0e-4}\n"
+        "dpo: {epochs: 1, length_probes: 2}\n"
+        "export: {artifacts: [gguf-f16, gguf-q4_0, onnx-int4], verify_prompts: 2}\n"
+        "bench: {prompt_tokens: 32, decode_tokens: 16, threads: 1}\n"
+        "winrate: {max_prompts: 3, max_new_tokens: 48, bootstrap: 200}\n"
+    )
+    result = run_command("run", recipe, "--out", tmp_path / "run")
+    assert result.returncode in (0, 1), result.stderr
+    rows = {row["artifact"]: row for row in json.loads((tmp_path / "run/export/verify/verify.json").read_text())}
+    assert all(row["verdict"] == "PASS" and row["golden_ids_equal"] for row in rows.values())
+    assert rows["gguf-f16"]["mean_kl"] < 0.001 and rows["gguf-f16"]["top1_agreement"] > 0.98
+    assert rows["gguf-q4_0"]["mean_kl"] > 10 * rows["gguf-f16"]["mean_kl"]
+    merge = json.loads((tmp_path / "run/export/merged/manifest.json").read_text())["results"]
+    assert merge["merge_max_abs_logit_difference"] < 1e-2
+
+
+def test_base_is_trained_on_as_it_will_be_deployed(tiny_recipe: Path, tmp_path: Path) -> None:
+    """Quantized first: the training starts from exactly the weights that lie in the GGUF."""
+    import gguf
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    from empathy_edge.models.find import checkpoint_of
+
+    content = yaml.safe_load(tiny_recipe.read_text())
+    (tmp_path / "deployed.yaml").write_text(yaml.safe_dump({**content, "as_deployed": "gguf-q8_0"}))
+    run_recipe(load_recipe(str(tmp_path / "deployed.yaml")), tmp_path / "run", until="sft")
+    artifact = tmp_path / "run" / "base" / "gguf-q8_0"
+    record = json.loads((artifact / "manifest.json").read_text())["artifact"]
+    trained = json.loads((tmp_path / "run" / "finetune" / "sft" / "manifest.json").read_text())["settings"]
+    assert trained["base_sha256"] == record["sha256"]
+    weights = load_file(checkpoint_of(str(artifact)).path / "model.safetensors")
+    stored = {tensor.name: tensor for tensor in gguf.GGUFReader(artifact / "model.gguf").tensors}
+    down = stored["blk.0.ffn_down.weight"]
+    wanted = gguf.quants.dequantize(down.data, down.tensor_type)
+    assert np.array_equal(weights["model.layers.0.mlp.down_proj.weight"], wanted)
+    assert down.tensor_type.name == "Q8_0"
+
+
+def test_an_unknown_deployment_is_a_fault(tiny_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(tiny_recipe.read_text() + "as_deployed: onnx-int4\n")
+    with pytest.raises(EmpathyEdgeError, match="as_deployed: the base can be quantized to a GGUF before"):
+        load_recipe(str(tmp_path / "bad.yaml"))

@@ -1,0 +1,73 @@
+"""Progress without a terminal, and the time left of a whole run."""
+
+from __future__ import annotations
+
+import pytest
+
+from empathy_edge import console
+from empathy_edge.console import duration, progress, show_time_left_of_run
+from empathy_edge.runs import clock as run_clock
+from empathy_edge.runs.clock import RunClock, expected_seconds
+from empathy_edge.runs.recipe import load_recipe
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Time that a test sets."""
+    now = [1000.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_lines_come_from_the_first_step_on_and_then_every_ten_seconds(clock, capsys) -> None:  # type: ignore[no-untyped-def]
+    show_time_left_of_run(lambda left: (left or 0.0) + 60)
+    with progress(whole_stage=True) as bar:
+        task = bar.add_task("SFT", total=40, completed=8, note="")
+        for step in range(9, 14):
+            clock[0] += 4
+            bar.update(task, completed=step, note=f"loss {step}")
+    show_time_left_of_run(None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "  SFT: 9 of 40, loss 9, about 2 min 04 s left; whole run: about 3 min 04 s left",
+        "  SFT: 12 of 40, loss 12, about 1 min 52 s left; whole run: about 2 min 52 s left",
+    ]
+
+
+def test_a_short_task_says_nothing(clock, capsys) -> None:  # type: ignore[no-untyped-def]
+    with progress() as bar:
+        task = bar.add_task("verify", total=3, note="")
+        for _ in range(3):
+            clock[0] += 0.5
+            bar.advance(task)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_runs_estimate_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(run_clock.time, "monotonic", lambda: now[0])
+    found = RunClock({"sft": 100.0, "dpo": 50.0, "export": 50.0})
+    found.begin("sft")
+    assert found.left(None) == 200
+    now[0] = 50
+    assert found.left(150) == 150 + 2 * 100  # half as fast as the reference machine
+    now[0] = 200
+    assert found.end() == 200
+    found.begin("dpo")
+    assert found.left(None) == 2 * 100
+    now[0] += 3  # hashing what is there tells nothing of the machine
+    found.end(skipped=True)
+    found.begin("export")
+    assert found.left(None) == 100
+
+
+def test_every_stage_of_every_recipe_has_an_estimate() -> None:
+    for name in ("quickstart", "paper"):
+        seconds = expected_seconds(load_recipe(name), 192, 96, 32)
+        assert list(seconds) == ["distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report"]
+        assert all(value > 0 for value in seconds.values())
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(45.2, "45 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,102 @@
+"""Every runtime speaks through the same loop and leaves the same record."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.chat_format import messages_for
+from empathy_edge.judging.asked import read_factors, schema_of
+from empathy_edge.runtimes import Reply, Runtime, open_runtime
+
+ONNX = [pytest.param(name, marks=pytest.mark.slow) for name in ("onnx-int4", "onnx-portable-int8")]
+
+
+@pytest.fixture(params=["torch", "gguf-f16", *ONNX])
+def runtime(request: pytest.FixtureRequest, tiny_model: Path):
+    model = tiny_model
+    if request.param != "torch":
+        folder = request.getfixturevalue("exported_onnx" if request.param.startswith("onnx") else "exported")
+        model = folder / request.param
+    opened = open_runtime(model, context=256)
+    yield opened
+    opened.close()
+
+
+def test_stream_yields_pieces_and_then_the_reply(runtime: Runtime) -> None:
+    *pieces, reply = runtime.stream(messages_for("Hello you"), max_new_tokens=12, ignore_stop=True)
+    assert isinstance(reply, Reply) and all(isinstance(piece, str) for piece in pieces)
+    assert "".join(pieces).strip() == reply.text
+    assert len(reply.token_ids) == 12 and reply.finish_reason == "length"
+    assert reply.prompt_tokens == len(runtime.encode(messages_for("Hello you")))
+    assert list(reply.token_times_s) == sorted(reply.token_times_s) and reply.ttft_s == reply.token_times_s[0]
+    assert reply.decode_tps is not None and reply.decode_tps > 0
+
+
+def test_greedy_is_repeatable_and_sampling_follows_its_seed(runtime: Runtime) -> None:
+    def speak(**options: object) -> str:
+        runtime.forget()
+        return runtime.reply(messages_for("Tell me"), max_new_tokens=8, **options).text
+
+    assert speak() == speak()
+    assert speak(temperature=1.5, seed=1) == speak(temperature=1.5, seed=1)
+
+
+def test_too_long_a_prompt_is_one_error(runtime: Runtime) -> None:
+    with pytest.raises(EmpathyEdgeError, match="the context window 256"):
+        runtime.reply(messages_for("word " * 400))
+
+
+def test_multibyte_characters_arrive_whole(runtime: Runtime) -> None:
+    ids = runtime.tokenize("Édgar 😢 谢谢")
+    assert b"".join(runtime.token_bytes(token) for token in ids).decode() == "Édgar 😢 谢谢"
+    (end,) = runtime.tokenize("<|im_end|>")
+    assert runtime.token_bytes(end) == b"" and end in runtime.stop_ids
+
+
+def test_torch_batch_equals_one_by_one(tiny_model: Path) -> None:
+    from empathy_edge.runtimes.torch_runtime import TorchRuntime
+
+    opened = TorchRuntime(tiny_model, threads=1)
+    conversations = [messages_for(text) for text in ("Hi", "My dog ran away this morning", "Why?")]
+    batch = opened.reply_batch(conversations, max_new_tokens=10)
+    alone = [opened.reply(messages, max_new_tokens=10) for messages in conversations]
+    assert [reply.token_ids for reply in batch] == [reply.token_ids for reply in alone]
+
+
+def test_logits_agree_between_torch_and_llama_cpp(tiny_model: Path, exported: Path) -> None:
+    torch_runtime = open_runtime(tiny_model, context=256)
+    ids = torch_runtime.encode(messages_for("A longer sentence, with 13½ digits and 😢."))
+    wanted = torch_runtime.logits(ids)
+    other = open_runtime(exported / "gguf-f16", context=256, all_logits=True)
+    assert np.abs(wanted - other.logits(ids)).max() < 5e-2  # F16 weights, logits up to about 12
+    other.close()
+
+
+def test_log_probabilities_of_an_answer(tiny_model: Path, exported: Path) -> None:
+    import torch
+
+    torch_runtime, llama = open_runtime(tiny_model), open_runtime(exported / "gguf-f16", context=256)
+    prompt = llama.encode(messages_for("My dog ran away"))
+    for text in ("I am so sorry", "I am glad to hear it", "x"):  # the prompt is read once
+        ids = [*prompt, *llama.tokenize(text)]
+        found = llama.log_probs(ids, len(prompt))
+        logits = torch.tensor(torch_runtime.logits(ids)).double()
+        wanted = [float(logits[place - 1].log_softmax(-1)[ids[place]]) for place in range(len(prompt), len(ids))]
+        assert found == pytest.approx(wanted, abs=0.2) and found.mean() == pytest.approx(np.mean(wanted), abs=0.05)
+        assert torch_runtime.log_probs(ids, len(prompt)) == pytest.approx(wanted, abs=1e-4)
+    assert llama.reused >= len(prompt) - 1
+    long = [*prompt, *([300] * 100)]
+    assert len(llama.log_probs(long, 1)) == len(long) - 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_llama_cpp_holds_even_an_untaught_model_to_a_schema(exported: Path, temperature: float) -> None:
+    factors = ("warmth in tone", "clarity")
+    opened = open_runtime(exported / "gguf-f16", context=256)
+    said = {"max_new_tokens": 80, "temperature": temperature, "seed": 3}
+    assert read_factors(opened.reply(messages_for("Rate this"), **said).text, factors) is None
+    held = opened.reply(messages_for("Rate this"), schema=schema_of(factors), **said)
+    assert read_factors(held.text, factors) is not None, held.text
+    opened.close()
