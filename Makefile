@@ -53,7 +53,7 @@ setup-optimum: ## create .venv-optimum for `export --exporter optimum` (1.3 GB; 
 lint: $(READY) ## ruff, mypy, and whether every import is declared
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+	$(VENV)/bin/python scripts/typecheck.py
 	$(VENV)/bin/deptry .
 
 format: $(READY) ## let ruff format the code

@@ -55,7 +55,12 @@ def _of_the_person(turn: Any) -> bool:
 
 
 def bench_chat(
-    artifacts: list[str], *, conversations: list[list[str]], rounds: int, threads: int | None, max_new_tokens: int
+    artifacts: list[str],
+    *,
+    conversations: list[list[str]],
+    rounds: int,
+    threads: int | None,
+    max_new_tokens: int,
 ) -> dict[str, Any]:
     """Every conversation on every artifact in each round; the first load of each round is cold, the second warm."""
     longest = max(
@@ -102,7 +107,9 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
     turns = [turn for run in row["runs"] for turn in run["turns"]]
     gaps = [1000 * gap for turn in turns for gap in turn["gaps_s"]]
     cold = [run["load_s"] for run in row["runs"] if run["cold"]]
-    sentences = [turn["first_sentence_s"] for turn in turns if turn["first_sentence_s"] and turn["cache_kept"]]
+    sentences = [
+        turn["first_sentence_s"] for turn in turns if turn["first_sentence_s"] and turn["cache_kept"]
+    ]
     by_turn = []
     for number in sorted({turn["turn"] for turn in turns}):
         entry: dict[str, Any] = {"turn": number}
@@ -114,8 +121,12 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
                     "ttft_s": statistics.median(turn["ttft_s"] for turn in these),
                     "ttft_s_p95": percentile([turn["ttft_s"] for turn in these], 95),
                     "prompt_tokens": statistics.median(turn["prompt_tokens"] for turn in these),
-                    "read_tokens": statistics.median(turn["prompt_tokens"] - turn["cached_tokens"] for turn in these),
-                    "decode_tps": statistics.median(turn["decode_tps"] for turn in these if turn["decode_tps"]),
+                    "read_tokens": statistics.median(
+                        turn["prompt_tokens"] - turn["cached_tokens"] for turn in these
+                    ),
+                    "decode_tps": statistics.median(
+                        turn["decode_tps"] for turn in these if turn["decode_tps"]
+                    ),
                     "n": len(these),
                 }
         by_turn.append(entry)
@@ -144,7 +155,16 @@ def show(result: dict[str, Any]) -> None:
         f"Chat (measured-host, {settings['threads']} threads, {settings['conversations']} conversations, "
         f"{settings['rounds']} rounds, at most {settings['max_new_tokens']} new tokens a turn)"
     )
-    columns = ["artifact", "load cold s", "warm s", "first sentence s", "gap p50 ms", "p95", "p99", "anon+file MB"]
+    columns = [
+        "artifact",
+        "load cold s",
+        "warm s",
+        "first sentence s",
+        "gap p50 ms",
+        "p95",
+        "p99",
+        "anon+file MB",
+    ]
     lines = []
     for row in rows:
         memory = row["memory_mb"].get("after_chat", {})
@@ -167,7 +187,10 @@ def show(result: dict[str, Any]) -> None:
         for key, words in (("cache_kept", "cache kept"), ("cache_dropped", "dropped")):
             entries = [entry.get(key) for entry in row["by_turn"]]
             lines.append(
-                [f"{row['artifact']}, {words}", *(f"{entry['ttft_s']:.3f}" if entry else "–" for entry in entries)]
+                [
+                    f"{row['artifact']}, {words}",
+                    *(f"{entry['ttft_s']:.3f}" if entry else "–" for entry in entries),
+                ]
             )
         depth = [entry["cache_kept"]["prompt_tokens"] for entry in row["by_turn"] if "cache_kept" in entry]
         lines.append([f"{row['artifact']}, tokens in the prompt", *(f"{tokens:.0f}" for tokens in depth)])
@@ -190,7 +213,9 @@ def bench_sustained(artifact: str, *, minutes: float, threads: int | None) -> di
     run = measure(artifact, options)
     windows = run["windows"]
     first = [window["tps"] for window in windows if window["end_s"] <= min(60, 30 * minutes) + 10]
-    last = [window["tps"] for window in windows if window["end_s"] > windows[-1]["end_s"] - min(60, 30 * minutes)]
+    last = [
+        window["tps"] for window in windows if window["end_s"] > windows[-1]["end_s"] - min(60, 30 * minutes)
+    ]
     return {
         "format": FORMAT,
         "label": "measured-host",

@@ -25,7 +25,9 @@ def conditions(seconds: float = 0.5) -> dict[str, Any]:
     """
     before = psutil.cpu_times()
     time.sleep(seconds)
-    spent = {name: now - then for name, now, then in zip(before._fields, psutil.cpu_times(), before, strict=True)}
+    spent = {
+        name: now - then for name, now, then in zip(before._fields, psutil.cpu_times(), before, strict=True)
+    }
     found: dict[str, Any] = {}
     # Linux counts a guest's time in `user` as well.
     total = sum(value for name, value in spent.items() if not name.startswith("guest"))

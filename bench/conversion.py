@@ -72,7 +72,10 @@ def _measure(command: list[str]) -> tuple[float, float]:
     start = time.perf_counter()
     null = os.open(os.devnull, os.O_WRONLY)
     process = os.posix_spawn(
-        command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
+        command[0],
+        command,
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)],
     )
     os.close(null)
     _, status, usage = os.wait4(process, 0)

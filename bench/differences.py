@@ -30,7 +30,9 @@ def read_result(path: Path) -> dict[str, Any]:
 def differences(new: dict[str, Any], old: dict[str, Any]) -> list[dict[str, Any]]:
     """Each test that both have: how many times as fast the new one is, with the interval of the exact rank test."""
     known = {
-        (row["artifact"], test["prompt_tokens"]): (row, test) for row in old["artifacts"] for test in row["tests"]
+        (row["artifact"], test["prompt_tokens"]): (row, test)
+        for row in old["artifacts"]
+        for test in row["tests"]
     }
     found = []
     for row in new["artifacts"]:
@@ -42,7 +44,8 @@ def differences(new: dict[str, Any], old: dict[str, Any]) -> list[dict[str, Any]
             entry: dict[str, Any] = {"artifact": key[0], "prompt_tokens": key[1]}
             for name in ("prefill_tps", "decode_tps"):
                 entry[name] = ratio_interval(
-                    [sample[name] for sample in test["samples"]], [sample[name] for sample in other["samples"]]
+                    [sample[name] for sample in test["samples"]],
+                    [sample[name] for sample in other["samples"]],
                 )
             entry["anonymous_mb"] = [
                 item["memory_mb"].get("after_decode", {}).get("anonymous") for item in (row, before)

@@ -84,7 +84,9 @@ def _divergence(wanted: list[np.ndarray], found: list[np.ndarray]) -> list[np.nd
 
 
 def _agreement(wanted: list[np.ndarray], found: list[np.ndarray]) -> float:
-    return float(np.concatenate([a.argmax(-1) == b.argmax(-1) for a, b in zip(wanted, found, strict=True)]).mean())
+    return float(
+        np.concatenate([a.argmax(-1) == b.argmax(-1) for a, b in zip(wanted, found, strict=True)]).mean()
+    )
 
 
 def _interval(kl: list[np.ndarray]) -> str:
@@ -111,7 +113,9 @@ def _speed(folder: Path, reference: Path) -> str:
 
 def _decode(runtime: Runtime) -> float:
     runtime.forget()
-    reply = runtime.reply(list(range(1000, 1000 + PROMPT_TOKENS)), max_new_tokens=DECODE_TOKENS, ignore_stop=True)
+    reply = runtime.reply(
+        list(range(1000, 1000 + PROMPT_TOKENS)), max_new_tokens=DECODE_TOKENS, ignore_stop=True
+    )
     assert isinstance(reply, Reply) and reply.decode_tps is not None
     return reply.decode_tps
 

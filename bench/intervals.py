@@ -43,7 +43,9 @@ def ratio_interval(new: list[float], old: list[float], coverage: float = 0.95) -
         tail += counts[below]
         below += 1
     place = max(below - 1, 0)
-    return Interval(median(ratios), ratios[place], ratios[-1 - place], 1 - 2 * sum(counts[: place + 1]) / total)
+    return Interval(
+        median(ratios), ratios[place], ratios[-1 - place], 1 - 2 * sum(counts[: place + 1]) / total
+    )
 
 
 @lru_cache(maxsize=64)

@@ -128,7 +128,9 @@ def measure(artifact: str, options: dict[str, Any], prefix: tuple[str, ...] = ()
 def say_if_warm(run: dict[str, Any]) -> None:
     """A word about a run that was to start cold and could not."""
     if not run["cold"]:
-        say("[dim]This system cannot drop files from its page cache: every load time is that of a warm start.[/]")
+        say(
+            "[dim]This system cannot drop files from its page cache: every load time is that of a warm start.[/]"
+        )
 
 
 def spread(runs: dict[str, list[dict[str, Any]]]) -> float:
@@ -160,7 +162,10 @@ def _gather(results: list[dict[str, Any]], lengths: list[int]) -> dict[str, Any]
             for length in lengths
         ],
         "memory_mb": {
-            phase: {key: statistics.median(result["memory_mb"][phase][key] for result in results) for key in figures}
+            phase: {
+                key: statistics.median(result["memory_mb"][phase][key] for result in results)
+                for key in figures
+            }
             for phase, figures in first["memory_mb"].items()
         },
     }
@@ -210,7 +215,9 @@ def summary(row: dict[str, Any], test: int = 0) -> dict[str, Any]:
 def _apart(samples: list[dict[str, Any]]) -> float | None:
     """The share of a reply's time that is not spent in the model: sampling and our own loop; None where it is not known."""
     shares = [
-        1 - sample["forward_s"] / sample["token_times_s"][-1] for sample in samples if sample["forward_s"] is not None
+        1 - sample["forward_s"] / sample["token_times_s"][-1]
+        for sample in samples
+        if sample["forward_s"] is not None
     ]
     return round(max(0.0, statistics.median(shares)), 4) if shares else None
 

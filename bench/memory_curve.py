@@ -37,13 +37,19 @@ class Group:
 
     def __init__(self) -> None:
         if (_V1 / "memory.limit_in_bytes").is_file():
-            self.version, self.folder, self._limit = 1, _V1 / f"{_NAME}-{os.getpid()}", "memory.limit_in_bytes"
+            self.version, self.folder, self._limit = (
+                1,
+                _V1 / f"{_NAME}-{os.getpid()}",
+                "memory.limit_in_bytes",
+            )
         elif (_V2 / "cgroup.controllers").is_file() and "memory" in (_V2 / "cgroup.controllers").read_text(
             encoding="ascii"
         ).split():
             self.version, self.folder, self._limit = 2, _V2 / f"{_NAME}-{os.getpid()}", "memory.high"
         else:
-            raise EmpathyEdgeError("No memory control groups on this system; the curve cannot be measured here.")
+            raise EmpathyEdgeError(
+                "No memory control groups on this system; the curve cannot be measured here."
+            )
         try:
             self.folder.mkdir()
         except OSError as error:
@@ -70,7 +76,9 @@ class Group:
             self.folder.rmdir()
 
 
-def memory_curve(artifact: str, *, threads: int | None, prompt_tokens: int, decode_tokens: int) -> dict[str, Any]:
+def memory_curve(
+    artifact: str, *, threads: int | None, prompt_tokens: int, decode_tokens: int
+) -> dict[str, Any]:
     """Speed without a limit, and under ever smaller ones, until it thrashes or does not run."""
     ref = find_model(artifact)
     options = {
@@ -162,7 +170,11 @@ def show(result: dict[str, Any]) -> None:
         )
     title = f"{result['artifact']} in little memory (measured-host, cgroup v{result['settings']['cgroup']}, best decode of {REPETITIONS})"
     stdout.print(
-        table(title, ["limit MB", "decode tok/s", "of free", "prefill tok/s", "major faults", "anon+file MB"], rows)
+        table(
+            title,
+            ["limit MB", "decode tok/s", "of free", "prefill tok/s", "major faults", "anon+file MB"],
+            rows,
+        )
     )
     smallest = result["smallest_limit_that_keeps_90_percent_mb"]
     say(

@@ -86,5 +86,7 @@ if __name__ == "__main__":
     print(f"decode, measured-host, median of {ROUNDS} rounds, {DECODE_TOKENS} tokens after {PROMPT_TOKENS}:")
     print(f"  empathy-edge        {found['ours_decode_tps']:.1f} tokens/s")
     print(f"  {found['library']:<20}{found['raw_decode_tps']:.1f} tokens/s")
-    print(f"  ratio               {ratio['mean']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] (95 % bootstrap)")
+    print(
+        f"  ratio               {ratio['mean']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] (95 % bootstrap)"
+    )
     print(f"  same tokens         {found['same_tokens']}")

@@ -119,7 +119,8 @@ def _page(folder: Path, manifests: dict[str, Any], samples: list[dict[str, Any]]
 def _samples(folder: Path, arms: list[str]) -> list[dict[str, Any]]:
     dialogues = read_dialogues(folder / "distill" / "test.jsonl")
     responses = {
-        arm: {row["id"]: row for row in read_jsonl(folder / "winrate" / "responses" / f"{arm}.jsonl")} for arm in arms
+        arm: {row["id"]: row for row in read_jsonl(folder / "winrate" / "responses" / f"{arm}.jsonl")}
+        for arm in arms
     }
     known = [dialogue for dialogue in dialogues if dialogue.id in responses[arms[0]]]
     step = max(1, len(known) // SAMPLES)
@@ -162,7 +163,9 @@ def _line(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]
 def _draw(axis: Any, title: str, lines: dict[str, tuple[list[int], list[float]]]) -> None:
     for (name, (steps, values)), color in zip(lines.items(), ("#b4436c", "#2a7f9e"), strict=False):
         few = len(steps) < 20
-        axis.plot(steps, values, "o-" if few else "-", color=color, label=name if steps else None, linewidth=1)
+        axis.plot(
+            steps, values, "o-" if few else "-", color=color, label=name if steps else None, linewidth=1
+        )
     axis.set(title=title, xlabel="step", ylim=(min(0, axis.get_ylim()[0]), None))
     if any(lines):
         axis.legend(frameon=False)
@@ -183,7 +186,9 @@ def _trade_offs(bench: list[dict[str, Any]], rates: dict[Any, Any], verify: dict
             shift = (6, 8) if bench.index(row) % 2 == 0 else (6, -14)
             axis.annotate(name, (speed, height), xytext=shift, textcoords="offset points", fontsize=8)
     axes[0].axhline(50, color="#999", linewidth=0.8, linestyle=":")
-    axes[0].set(xlabel="decode, tokens/s (measured-host)", ylabel="win rate against fine-tuned, %", ylim=(0, 100))
+    axes[0].set(
+        xlabel="decode, tokens/s (measured-host)", ylabel="win rate against fine-tuned, %", ylim=(0, 100)
+    )
     axes[1].set(xlabel="decode, tokens/s (measured-host)", ylabel="mean KL to the checkpoint, nats")
     axes[0].margins(x=0.25)
     axes[1].margins(x=0.25, y=0.2)
@@ -198,14 +203,18 @@ def _on_phones(folder: Path, bench: list[dict[str, Any]], verify: dict[str, Any]
         for device in PHONES:
             with contextlib.suppress(EmpathyEdgeError):
                 guess = predict(str(folder / "export" / row["artifact"]), device)["decode_tps"]
-                points.setdefault(device, []).append((row["artifact"], verify[row["artifact"]]["mean_kl"], guess))
+                points.setdefault(device, []).append(
+                    (row["artifact"], verify[row["artifact"]]["mean_kl"], guess)
+                )
     if not points:
         return ""
     figure, axes = _figure(1, len(points) + 1, (3.4 * (len(points) + 1), 3.2))
     for axis, (device, rows) in zip(axes, points.items(), strict=False):
         for place, (name, kl, guess) in enumerate(rows):
             error = [[guess["value"] - guess["low"]], [guess["high"] - guess["value"]]]
-            axis.errorbar(guess["value"], kl, xerr=error, fmt="o", color="#2a7f9e", ecolor="#999", linewidth=1)
+            axis.errorbar(
+                guess["value"], kl, xerr=error, fmt="o", color="#2a7f9e", ecolor="#999", linewidth=1
+            )
             axis.annotate(
                 name,
                 (guess["value"], kl),
@@ -220,7 +229,9 @@ def _on_phones(folder: Path, bench: list[dict[str, Any]], verify: dict[str, Any]
         if memory:
             kl, used = verify[row["artifact"]]["mean_kl"], memory["anonymous"] + memory["file_backed"]
             axes[-1].scatter(used, kl, color="#b4436c")
-            axes[-1].annotate(row["artifact"], (used, kl), xytext=(6, 6), textcoords="offset points", fontsize=7)
+            axes[-1].annotate(
+                row["artifact"], (used, kl), xytext=(6, 6), textcoords="offset points", fontsize=7
+            )
     axes[-1].set(title="memory", xlabel="anonymous + file-backed, MB (host)", ylabel="mean KL, nats")
     axes[-1].margins(x=0.3, y=0.2)
     return _svg(figure)

@@ -8,7 +8,9 @@ from empathy_edge.bench.gate.winrate import describe_judge
 from empathy_edge.bench.latency import speed_cells
 
 
-def markdown(run: dict[str, Any], manifests: dict[str, Any], samples: list[dict[str, Any]], command: str) -> str:
+def markdown(
+    run: dict[str, Any], manifests: dict[str, Any], samples: list[dict[str, Any]], command: str
+) -> str:
     """Every figure of a run, with its command, machine and versions.
 
     Args:
@@ -117,7 +119,10 @@ def _time_and_memory(stages: dict[str, Any], manifests: dict[str, Any]) -> list[
     """What each stage took, as far as the run has recorded it; the report itself is not among them."""
     if not stages:
         return []
-    rows = [[name, f"{item['seconds']:.0f}", f"{item['peak_memory_mb'] / 1e3:.1f}"] for name, item in stages.items()]
+    rows = [
+        [name, f"{item['seconds']:.0f}", f"{item['peak_memory_mb'] / 1e3:.1f}"]
+        for name, item in stages.items()
+    ]
     seconds, peak = (
         sum(item["seconds"] for item in stages.values()),
         max(item["peak_memory_mb"] for item in stages.values()),

@@ -132,5 +132,8 @@ if __name__ == "__main__":
         print(json.dumps(train(Path(sys.argv[1]), *sys.argv[2:])))
     else:
         for name in ("sft", "dpo"):
-            print(table(name, compare(Path(sys.argv[1]), name, (sys.argv[2:] or ["smollm2-135m"])[0])), flush=True)
+            print(
+                table(name, compare(Path(sys.argv[1]), name, (sys.argv[2:] or ["smollm2-135m"])[0])),
+                flush=True,
+            )
             print()

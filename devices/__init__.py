@@ -131,7 +131,9 @@ def parse_device(text: str, device_id: str, where: str) -> Device:
     except yaml.YAMLError as error:
         raise EmpathyEdgeError(f"{where}: is not YAML: {' '.join(str(error).split())}.") from None
     except ValidationError as error:
-        faults = [f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        faults = [
+            f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()
+        ]
         raise EmpathyEdgeError(
             f"{where}: every number needs a value, a kind (measured, datasheet, derived) and a source:\n"
             + "\n".join(faults)

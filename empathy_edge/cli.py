@@ -21,7 +21,9 @@ def run_cli(arguments: list[str]) -> int:
     from empathy_edge.errors import EmpathyEdgeError
 
     try:
-        result = cli.main([item for item in arguments if item != "--debug"], "empathy-edge", standalone_mode=False)
+        result = cli.main(
+            [item for item in arguments if item != "--debug"], "empathy-edge", standalone_mode=False
+        )
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()

@@ -90,7 +90,13 @@ class StageProgress(Progress):
         task, now = self._tasks[task_id], time.monotonic()
         began, had = self._begun[task_id]
         done = task.completed - had
-        if self.console.is_terminal or now < self._next_line[task_id] or not done or not task.total or task.finished:
+        if (
+            self.console.is_terminal
+            or now < self._next_line[task_id]
+            or not done
+            or not task.total
+            or task.finished
+        ):
             return
         self._next_line[task_id] = now + LINE_S
         left = (now - began) / done * (task.total - task.completed)
@@ -114,7 +120,11 @@ class _RunLeftColumn(ProgressColumn):
 
 
 def _run_left(stage_left: float | None) -> str:
-    return "" if _time_left_of_run is None else f"; whole run: about {duration(_time_left_of_run(stage_left))} left"
+    return (
+        ""
+        if _time_left_of_run is None
+        else f"; whole run: about {duration(_time_left_of_run(stage_left))} left"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -60,7 +60,9 @@ def doctor() -> int:
     machine_table.columns[1].justify = "left"
     out.print(machine_table)
     out.print(
-        "Everything is here." if not missing else f"{missing} packages are missing; the table says how to get them."
+        "Everything is here."
+        if not missing
+        else f"{missing} packages are missing; the table says how to get them."
     )
     return missing
 

@@ -26,7 +26,12 @@ from empathy_edge.export.gguf.writer import write_float
 from empathy_edge.export.onnx.genai import write_genai
 from empathy_edge.export.onnx.optimum import write_optimum
 from empathy_edge.export.onnx.portable import write_portable
-from empathy_edge.export.onnx.q4_0_grid import BUILDER_OPTIONS, require_q4_0, write_joint_adapter, write_rounded
+from empathy_edge.export.onnx.q4_0_grid import (
+    BUILDER_OPTIONS,
+    require_q4_0,
+    write_joint_adapter,
+    write_rounded,
+)
 from empathy_edge.formats.artifact_names import FLOAT_TYPES, ArtifactName, parse_artifact
 from empathy_edge.formats.chat_format import read_template
 from empathy_edge.formats.gguf_header import tensors_of
@@ -87,7 +92,9 @@ def run(
         figures = merged.make(
             base=base, adapters=adapters, out=checkpoint, tolerance=settings.merge_tolerance, update=update
         )["results"]
-        say(f"  merged: max logit difference {figures['merge_max_abs_logit_difference']} to the adapter model")
+        say(
+            f"  merged: max logit difference {figures['merge_max_abs_logit_difference']} to the adapter model"
+        )
     artifacts = make_artifacts(checkpoint, out, settings, base=base, adapters=adapters, update=update)
     return verify.run(
         checkpoint=checkpoint,
@@ -113,7 +120,9 @@ def make_artifacts(
     if any(_needs_source(name) for name in names) and SOURCE not in settings.artifacts:
         todo.insert(0, parse_artifact(SOURCE))
     full = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")) / 1e6
-    require_space(out, full * sum(_share(name) for name in todo if not (out / name.text).exists()), "the artifacts")
+    require_space(
+        out, full * sum(_share(name) for name in todo if not (out / name.text).exists()), "the artifacts"
+    )
     kitchen = _Kitchen(checkpoint, out, settings, base, adapters, update)
     for name in sorted(todo, key=lambda item: item.text != SOURCE):
         _make_artifact(name, kitchen)
@@ -188,7 +197,11 @@ def _make_artifact(name: ArtifactName, kitchen: _Kitchen) -> None:
         if (folder / item).exists()
     )
     size_mb = (
-        sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".gguf", ".onnx", ".data", ".pte"))
+        sum(
+            path.stat().st_size
+            for path in folder.iterdir()
+            if path.suffix in (".gguf", ".onnx", ".data", ".pte")
+        )
         / 1e6
     )
     stage.finish(
@@ -218,12 +231,19 @@ def _make_gguf(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str,
     if name.method == "lora":
         shutil.copyfile(gguf_of(kitchen.base), file)
         rank = write_lora(kitchen.base.path, kitchen.adapters, folder / "adapter.gguf", name.quantization)
-        return {"adapter": "adapter.gguf", "adapter_sha256": sha256_file(folder / "adapter.gguf"), "rank": rank}
+        return {
+            "adapter": "adapter.gguf",
+            "adapter_sha256": sha256_file(folder / "adapter.gguf"),
+            "rank": rank,
+        }
     types: dict[str, str] = dict(kitchen.settings.tensor_types)
     quantization = name.quantization
     if name.budget_mb:
         chosen = choose_types(kitchen.checkpoint, kitchen.source, kitchen.texts, name.budget_mb)
-        types, quantization = {f"^{re.escape(tensor)}$": kind for tensor, kind in chosen.items()} | types, "q4_0"
+        types, quantization = (
+            {f"^{re.escape(tensor)}$": kind for tensor, kind in chosen.items()} | types,
+            "q4_0",
+        )
     to_type = partial(
         quantize,
         kitchen.source,
@@ -268,7 +288,9 @@ def _make_portable(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[
     shutil.copyfile(kitchen.checkpoint / "config.json", folder / "config.json")
     # transformers.js reads the template there, and not from chat_template.jinja.
     config = read_json(kitchen.checkpoint / "tokenizer_config.json")
-    write_json(folder / "tokenizer_config.json", {**config, "chat_template": read_template(kitchen.checkpoint)})
+    write_json(
+        folder / "tokenizer_config.json", {**config, "chat_template": read_template(kitchen.checkpoint)}
+    )
     return {}
 
 

@@ -49,7 +49,9 @@ def calibration_texts(checkpoint: Path, dialogues: Path | None, count: int) -> C
         EmpathyEdgeError: no dialogue of the training split.
     """
     source = dialogues or sample_dialogues()
-    said = list(dict.fromkeys(item.utterance for item in read_dialogues(source) if item.split == "train"))[:count]
+    said = list(dict.fromkeys(item.utterance for item in read_dialogues(source) if item.split == "train"))[
+        :count
+    ]
     if not said:
         raise EmpathyEdgeError(f"{source}: no dialogue of the training split; nothing to calibrate on.")
     runtime = open_runtime(checkpoint)

@@ -31,7 +31,9 @@ def write_executorch(checkpoint: Path, folder: Path) -> None:
     from transformers.exporters.exporter_executorch import ExecutorchExporter
     from transformers.exporters.utils import decompose_for_generation
 
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, local_files_only=True
+    ).eval()
     traced = torch.arange(3, 3 + CONTEXT // 4)[None]
     parts = decompose_for_generation(
         model, {"input_ids": traced, "attention_mask": torch.ones_like(traced)}, multi_token_decode=True

@@ -56,7 +56,9 @@ def make(
     if stage.done:
         return stage.manifest
     merge(base.path, adapters, out)
-    return stage.finish(**_proof(base.path, adapters, out, tolerance), trained=[_training(path) for path in adapters])
+    return stage.finish(
+        **_proof(base.path, adapters, out, tolerance), trained=[_training(path) for path in adapters]
+    )
 
 
 def _training(adapter: Path) -> dict[str, Any]:
@@ -119,7 +121,9 @@ def _proof(base: Path, adapters: list[Path], merged: Path, tolerance: float) -> 
         GOLDEN_CONVERSATION, add_generation_prompt=True, return_dict=False, return_tensors="pt"
     )
     with torch.inference_mode():
-        wanted = adapter_model(base, adapters)(input_ids=ids).logits  # and forgotten, before the next one is loaded
+        wanted = adapter_model(base, adapters)(
+            input_ids=ids
+        ).logits  # and forgotten, before the next one is loaded
         model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32, local_files_only=True)
         found = model(input_ids=ids).logits
     difference = float((wanted - found).abs().max())
@@ -131,7 +135,9 @@ def _proof(base: Path, adapters: list[Path], merged: Path, tolerance: float) -> 
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     tied = embedding.data_ptr() == head.data_ptr()
     if tied != bool(read_json(base / "config.json").get("tie_word_embeddings")):
-        raise VerdictFailed(f"{merged}: input and output embeddings are {'tied' if tied else 'untied'} by the merge.")
+        raise VerdictFailed(
+            f"{merged}: input and output embeddings are {'tied' if tied else 'untied'} by the merge."
+        )
     if read_template(merged).encode() != read_template(base).encode():
         raise VerdictFailed(f"{merged}: the chat template is not the base's.")
     return {

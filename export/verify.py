@@ -36,7 +36,9 @@ FOUR_BIT_BOUND = (1.5, 0.4)
 RESPONSE_TOKENS = 48
 
 
-def run(*, checkpoint: Path, artifacts: list[Path], out: Path, prompts: int, update: bool = False) -> dict[str, Any]:
+def run(
+    *, checkpoint: Path, artifacts: list[Path], out: Path, prompts: int, update: bool = False
+) -> dict[str, Any]:
     """Compare each artifact with the checkpoint on torch; writes `verify.json`.
 
     Args:
@@ -64,7 +66,17 @@ def run(*, checkpoint: Path, artifacts: list[Path], out: Path, prompts: int, upd
     stdout.print(
         table(
             f"Verified against the merged checkpoint (torch, fp32), {prompts} prompts",
-            ["artifact", "MB", "token ids", "stop ids", "same greedy text", "top-1", "mean KL", "p99 KL", "verdict"],
+            [
+                "artifact",
+                "MB",
+                "token ids",
+                "stop ids",
+                "same greedy text",
+                "top-1",
+                "mean KL",
+                "p99 KL",
+                "verdict",
+            ],
             [_line(row, prompts) for row in rows],
         )
     )
@@ -72,7 +84,9 @@ def run(*, checkpoint: Path, artifacts: list[Path], out: Path, prompts: int, upd
         say(text)
     failed = [f"{row['artifact']} ({'; '.join(row['failed'])})" for row in rows if row["verdict"] == "FAIL"]
     if failed:
-        raise VerdictFailed(f"{', '.join(failed)}: not the model that was exported; see {out / 'verify.json'}.")
+        raise VerdictFailed(
+            f"{', '.join(failed)}: not the model that was exported; see {out / 'verify.json'}."
+        )
     return stage.manifest
 
 

@@ -109,7 +109,9 @@ def check_compiler() -> None:
             "  Or give pip a wheel of llama-cpp-python: PIP_FIND_LINKS=FOLDER or PIP_EXTRA_INDEX_URL=ADDRESS make setup"
         )
     if not shutil.which("cmake"):
-        print(f"cmake is not installed; pip fetches one for this build only. To have it for good:\n{HOW_TO_COMPILE}")
+        print(
+            f"cmake is not installed; pip fetches one for this build only. To have it for good:\n{HOW_TO_COMPILE}"
+        )
 
 
 def wheels_are_offered() -> bool:
@@ -133,9 +135,14 @@ def check_space() -> None:
 
 def create_venv() -> None:
     """Make .venv, or give the one that is there what it lacks; nothing in it is deleted."""
-    if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+    if (
+        PYTHON.exists()
+        and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0
+    ):
         return
-    made = subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True, text=True, encoding="utf-8")
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", VENV], capture_output=True, text=True, encoding="utf-8"
+    )
     if made.returncode:
         raise SetupError(f"{VENV} could not be made: {(made.stdout + made.stderr).strip()[-500:]}")
 
@@ -154,7 +161,9 @@ def installed(name: str) -> str:
     code = f"from importlib.metadata import version; print(version('{name}'))"
     if not PYTHON.exists():
         return ""
-    return subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, encoding="utf-8").stdout.strip()
+    return subprocess.run(
+        [PYTHON, "-c", code], capture_output=True, text=True, encoding="utf-8"
+    ).stdout.strip()
 
 
 def wheel_folder(version: str) -> Path:
@@ -212,7 +221,15 @@ def download_source(version: str) -> Path:
 
 def pip(*arguments: object) -> subprocess.CompletedProcess[str]:
     """A short call of the environment's pip."""
-    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *map(str, arguments), "--retries", "1"]
+    command = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        *map(str, arguments),
+        "--retries",
+        "1",
+    ]
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
 
 
@@ -326,7 +343,9 @@ def watch(jobs: list[Job]) -> None:
 
 def explain(job: Job) -> str:
     """What went wrong, from the last lines of its output."""
-    reasons = [line for line in job.last if re.search(r"error|ERROR|No space|fatal", line)][-4:] or job.last[-4:]
+    reasons = [line for line in job.last if re.search(r"error|ERROR|No space|fatal", line)][-4:] or job.last[
+        -4:
+    ]
     text = "\n  ".join(line[:200] for line in reasons)
     advice = "Run the same command again to go on"
     if "No space left" in text:

@@ -20,7 +20,9 @@ class Artificial:
             elif self.rule == "length":
                 yield Verdict("first" if len(pair.first.split()) > len(pair.second.split()) else "second")
             elif self.rule == "of GPT's family":
-                yield Verdict("first" if "indeed" in pair.first else "second" if "indeed" in pair.second else "tie")
+                yield Verdict(
+                    "first" if "indeed" in pair.first else "second" if "indeed" in pair.second else "tie"
+                )
             elif self.rule == "mute" and self._chance.random() < 0.2:
                 yield Verdict("unparsed", answer="As an AI")
             else:

@@ -31,7 +31,13 @@ ONNX_ARTIFACTS = ("onnx-int4", "onnx-portable-fp32", "onnx-portable-int8")
 
 if importlib.util.find_spec("torch") is None:
     # A phone-side install (`make test-phone`): what trains, exports or judges is left out.
-    collect_ignore_glob = ["finetune/*", "export/*", "scoring/*", "distill/test_fitting.py", "test_precision.py"]
+    collect_ignore_glob = [
+        "finetune/*",
+        "export/*",
+        "scoring/*",
+        "distill/test_fitting.py",
+        "test_precision.py",
+    ]
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
@@ -99,7 +105,9 @@ def _write_tiny_model(folder: Path) -> None:
     )
     model = LlamaForCausalLM(config)
     with torch.no_grad():
-        model.get_input_embeddings().weight *= 4  # clear favourites among the next tokens, as a trained model has
+        model.get_input_embeddings().weight *= (
+            4  # clear favourites among the next tokens, as a trained model has
+        )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -116,7 +124,9 @@ def exported_onnx(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return _export_once(tiny_model, tmp_path_factory, "exported-onnx", ONNX_ARTIFACTS)
 
 
-def _export_once(tiny_model: Path, factory: pytest.TempPathFactory, name: str, artifacts: tuple[str, ...]) -> Path:
+def _export_once(
+    tiny_model: Path, factory: pytest.TempPathFactory, name: str, artifacts: tuple[str, ...]
+) -> Path:
     from empathy_edge.export import artifacts
     from empathy_edge.models.find import find_model
     from empathy_edge.runs.recipe import ExportSettings

@@ -10,7 +10,16 @@ import pytest
 
 from tests.conftest import ROOT, assert_one_clear_error, run_command
 
-HEAVY = ("torch", "transformers", "llama_cpp", "onnxruntime", "onnxruntime_genai", "sklearn", "pandas", "numpy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "llama_cpp",
+    "onnxruntime",
+    "onnxruntime_genai",
+    "sklearn",
+    "pandas",
+    "numpy",
+)
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -26,7 +35,17 @@ def test_help_loads_nothing_heavy() -> None:
 def test_every_command_has_help_with_examples() -> None:
     from empathy_edge.commands import cli
 
-    assert set(cli.commands) >= {"run", "distill", "finetune", "export", "bench", "winrate", "gate", "report", "chat"}
+    assert set(cli.commands) >= {
+        "run",
+        "distill",
+        "finetune",
+        "export",
+        "bench",
+        "winrate",
+        "gate",
+        "report",
+        "chat",
+    }
     for name in cli.commands:
         result = run_command(name, "--help")
         assert result.returncode == 0
@@ -69,7 +88,9 @@ def test_missing_extra_is_a_prerequisite_error(tmp_path: Path, tiny_model: Path)
         "u.find_spec = lambda name, *rest: None if name == 'transformers' else find(name, *rest)\n"
         f"from empathy_edge.cli import run_cli\nraise SystemExit(run_cli(['chat', {str(tiny_model)!r}]))"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     assert_one_clear_error(result, 3, "transformers", "pip install 'empathy-edge[train]'")
 
 

@@ -72,13 +72,23 @@ def script() -> ModuleType:
 @pytest.mark.parametrize(
     ("line", "doing", "share"),
     [
-        ("[12/48] /usr/bin/c++ -O3 -o ops.o -c /x/ggml/src/ggml-cpu/ops.cpp", "12 of 48 files, ops.cpp", 0.25),
-        ("[ 50%] Building CXX object src/CMakeFiles/llama.dir/llama-model.cpp.o", "50 %, llama-model.cpp.o", 0.5),
+        (
+            "[12/48] /usr/bin/c++ -O3 -o ops.o -c /x/ggml/src/ggml-cpu/ops.cpp",
+            "12 of 48 files, ops.cpp",
+            0.25,
+        ),
+        (
+            "[ 50%] Building CXX object src/CMakeFiles/llama.dir/llama-model.cpp.o",
+            "50 %, llama-model.cpp.o",
+            0.5,
+        ),
         ("Collecting torch==2.13.0 (from empathy-edge)", "collecting torch==2.13.0", 0.0),
         ("Installing collected packages: a, b, c", "installing 3 packages (the longest part of it)", 0.0),
     ],
 )
-def test_progress_is_read_from_the_builds_output(script: ModuleType, line: str, doing: str, share: float) -> None:
+def test_progress_is_read_from_the_builds_output(
+    script: ModuleType, line: str, doing: str, share: float
+) -> None:
     job = script.Job.__new__(script.Job)
     job.doing, job.share = "", 0.0
     job._notice(line)

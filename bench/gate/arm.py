@@ -29,7 +29,15 @@ def run(
     summary: dict[str, Any] = summarize(rows, {item.id: item.utterance for item in test}) | {
         "most_common_beginning": beginning(rows)
     }
-    head = ["responses", "well-formed", "stopped", "no loop", "same language", "median words", "same beginning"]
+    head = [
+        "responses",
+        "well-formed",
+        "stopped",
+        "no loop",
+        "same language",
+        "median words",
+        "same beginning",
+    ]
     cells = [
         str(len(rows)),
         *(f"{summary[key]:.1%}" for key in ("ok", "stopped", "no_loop", "language")),

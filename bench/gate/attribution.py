@@ -70,7 +70,11 @@ def describe_steps(lost: dict[str, dict[str, float]]) -> list[str]:
 
 def merge_line(verify: Path | None) -> str | None:
     """How far the merged checkpoint is from the adapter model, as `verify` took it over from the merge's own proof."""
-    merge = read_json(verify / MANIFEST)["results"].get("merge") if verify and (verify / MANIFEST).is_file() else None
+    merge = (
+        read_json(verify / MANIFEST)["results"].get("merge")
+        if verify and (verify / MANIFEST).is_file()
+        else None
+    )
     if not merge:
         return None
     return (
@@ -96,7 +100,8 @@ def worse_dialogues(arm: str, winrate: Path, result: dict[str, Any], points: Poi
     found, said = [], result.get("said", {})
     for name, point in points[(arm, FULL)].items():
         broken, whole = (
-            check_format(row["text"], row["finish_reason"], said.get(name)) for row in (ours[name], full[name])
+            check_format(row["text"], row["finish_reason"], said.get(name))
+            for row in (ours[name], full[name])
         )
         why = [f"not well-formed ({', '.join(key for key, holds in broken.items() if not holds)})"] * (
             all(whole.values()) and not all(broken.values())

@@ -19,7 +19,9 @@ def write_known_bad(checkpoint: Path, out: Path, seed: int = 0) -> None:
     """Write `checkpoint` with Gaussian noise on the matrices of its layers."""
     chance = np.random.default_rng(seed)
     tensors = stored_tensors(checkpoint)
-    require_space(out, 1.1 * sum(4 * np.prod(item.shape) for item in tensors.values()) / 1e6, "the known-bad model")
+    require_space(
+        out, 1.1 * sum(4 * np.prod(item.shape) for item in tensors.values()) / 1e6, "the known-bad model"
+    )
 
     def damaged(tensor: StoredTensor) -> Iterator[np.ndarray]:
         for rows in tensor.chunks():
@@ -31,5 +33,8 @@ def write_known_bad(checkpoint: Path, out: Path, seed: int = 0) -> None:
     shapes = {name: item.shape for name, item in tensors.items()}
     write_safetensors(out / "model.safetensors", shapes, (damaged(item) for item in tensors.values()))
     for file in checkpoint.iterdir():
-        if file.suffix in (".json", ".jinja") and file.name not in ("manifest.json", "model.safetensors.index.json"):
+        if file.suffix in (".json", ".jinja") and file.name not in (
+            "manifest.json",
+            "model.safetensors.index.json",
+        ):
             shutil.copyfile(file, out / file.name)

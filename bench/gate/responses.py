@@ -88,5 +88,7 @@ def _read_back(file: Path) -> dict[str, dict[str, Any]]:
     if not file.exists():
         return {}
     rows = {row["id"]: row for row in read_unfinished_jsonl(file) if "id" in row}
-    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()), encoding="utf-8")
+    file.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()), encoding="utf-8"
+    )
     return rows

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def severe_flips(
-    scorer: Scorer | TunedScorer, dialogues: list[Dialogue], responses: dict[str, list[dict[str, Any]]], full: str
+    scorer: Scorer | TunedScorer,
+    dialogues: list[Dialogue],
+    responses: dict[str, list[dict[str, Any]]],
+    full: str,
 ) -> dict[str, Any]:
     """Rate every arm's responses and count, for each arm, the prompts that fell from 3 to 1.
 
@@ -49,7 +52,9 @@ def severe_flips(
             if (before, after) == (3, 1)
         ]
         rose = int(((ratings[full] == 1) & (ratings[arm] == 3)).sum())
-        arms[arm] = count_flips(fell, len(dialogues), rose) | {"mean_rating": round(float(ratings[arm].mean()), 3)}
+        arms[arm] = count_flips(fell, len(dialogues), rose) | {
+            "mean_rating": round(float(ratings[arm].mean()), 3)
+        }
     doubts = doubts_of(scorer.figures, seen)
     return {
         "scorer": scorer.content["format"],

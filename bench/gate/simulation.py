@@ -124,7 +124,10 @@ def _against_base(world: World, chance: np.random.Generator) -> Points:
     full = (luck < 0.5 + LEAD).astype(float)
     mine = np.where(chance.random(world.prompts) < 0.7, luck, chance.random(world.prompts))
     ours = (mine < 0.5 + LEAD * world.kept).astype(float)
-    return {(FULL, BASE): dict(zip(ids, full, strict=True)), ("artifact", BASE): dict(zip(ids, ours, strict=True))}
+    return {
+        (FULL, BASE): dict(zip(ids, full, strict=True)),
+        ("artifact", BASE): dict(zip(ids, ours, strict=True)),
+    }
 
 
 def _certificate(world: World, chance: np.random.Generator, pairs: int = 200) -> list[str]:

@@ -136,7 +136,9 @@ def decide(
         elif gain["high"] < settings.min_gain_retained:
             (fails if certified else doubts).append(f"{kept}: below {settings.min_gain_retained:.0%}")
         elif gain["lower_bound_one_sided"] < settings.min_gain_retained:
-            doubts.append(f"{kept}: its one-sided lower bound does not reach {settings.min_gain_retained:.0%}")
+            doubts.append(
+                f"{kept}: its one-sided lower bound does not reach {settings.min_gain_retained:.0%}"
+            )
     if not certified:
         doubts.append(f"the judge is not certified: {'; '.join(result['judge']['doubts'])}")
     return {
@@ -190,7 +192,9 @@ def _check_length(row: dict[str, Any], settings: GateSettings, doubts: list[str]
     words = f"its responses are {abs(row['mean_words_ahead']):.1f} words {'longer' if row['mean_words_ahead'] > 0 else 'shorter'} in the mean"
     adjusted = row["length_adjusted"]
     if adjusted is None:
-        doubts.append(f"{words}, and what that did to the verdicts cannot be told: {row['length_adjusted_why_not']}")
+        doubts.append(
+            f"{words}, and what that did to the verdicts cannot be told: {row['length_adjusted_why_not']}"
+        )
     elif adjusted["lower_bound_one_sided"] <= settings.min_win_rate:
         doubts.append(
             f"{words}; at equal length its win rate is {adjusted['mean']:.1%} [{adjusted['low']:.1%}, {adjusted['high']:.1%}], whose "
@@ -209,7 +213,9 @@ def _check_severe(
     p = sign_test(len(item["fell"]), item["rose"])
     shown = f"{len(item['fell'])} of {item['prompts']} responses fall from a rating of 3 to 1, {item['rose']} rise (p = {p:.2g})"
     if item["low"] > most and p < SIGNIFICANT:
-        first = f"{shown} [{item['low']:.1%}, {item['high']:.1%}]: above {most:.0%} (first: {item['fell'][0]})"
+        first = (
+            f"{shown} [{item['low']:.1%}, {item['high']:.1%}]: above {most:.0%} (first: {item['fell'][0]})"
+        )
         if severe["certified"]:
             fails.append(first)
         else:

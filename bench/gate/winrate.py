@@ -86,7 +86,9 @@ def run(
         update=update,
     )
     if not stage.done:
-        rater = opened(scorer, judge) if scorer else None  # one that does not load is said before anyone answers
+        rater = (
+            opened(scorer, judge) if scorer else None
+        )  # one that does not load is said before anyone answers
         dialogues = read_dialogues(test)[: settings.max_prompts]
         training = pairs_from_rows(read_jsonl(pairs))
         shared = {pair.id for pair in training} & {dialogue.id for dialogue in dialogues}
@@ -98,7 +100,9 @@ def run(
             else {}
         )
         responses = _responses(arms, test, dialogues, out / "responses", settings, update)
-        guarded = {arm: safety.summarize(rows) for arm, rows in _guarded(arms, out / "safety", update).items()}
+        guarded = {
+            arm: safety.summarize(rows) for arm, rows in _guarded(arms, out / "safety", update).items()
+        }
         compared = _comparisons(list(arms))
         if judge is None:
             own = PairwiseScorer(training, settings.seed)
@@ -109,7 +113,9 @@ def run(
             ]
         else:
             judged = covered(judge, dialogues)
-            verdicts = [row for pair in compared for row in _asked(judge, question, judged, *pair, responses, out)]
+            verdicts = [
+                row for pair in compared for row in _asked(judge, question, judged, *pair, responses, out)
+            ]
             described = _described(judge, standing, verdicts) | {"question": question}
         write_jsonl(out / "verdicts.jsonl", verdicts)
         said = {dialogue.id: dialogue.utterance for dialogue in dialogues}
@@ -365,9 +371,13 @@ def _asked(
     ]
 
 
-def _described(judge: Judge, standing: dict[str, Any] | None, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+def _described(
+    judge: Judge, standing: dict[str, Any] | None, verdicts: list[dict[str, Any]]
+) -> dict[str, Any]:
     """A judge's certificate, and what of this run's own verdicts speaks against it."""
-    unparsed = sum(verdict == "unparsed" for row in verdicts for verdict in row["verdicts"]) / (2 * len(verdicts))
+    unparsed = sum(verdict == "unparsed" for row in verdicts for verdict in row["verdicts"]) / (
+        2 * len(verdicts)
+    )
     doubts = list(standing["doubts"] if standing else ["no certificate was given"])
     if unparsed > THRESHOLDS["unparsed"]:
         doubts.append(f"{unparsed:.0%} of its answers cannot be read")
@@ -391,7 +401,8 @@ def _win_rate(
 ) -> dict[str, Any]:
     rows = [row for row in verdicts if (row["first"], row["second"]) == (first, second)]
     formed = {
-        arm: {row["id"] for row in responses[arm] if well_formed(row, said.get(row["id"]))} for arm in (first, second)
+        arm: {row["id"] for row in responses[arm] if well_formed(row, said.get(row["id"]))}
+        for arm in (first, second)
     }
     both = [row["points"] for row in rows if row["id"] in formed[first] & formed[second]]
     flips = [row for row in rows if "tie" not in row["verdicts"] and row["verdicts"][0] == row["verdicts"][1]]

@@ -79,4 +79,6 @@ def _check_program(binary: Path) -> None:
     if head[:2] == b"#!":
         return  # a script that starts the program
     if head[:4] != b"\x7fELF" or int.from_bytes(head[18:20], "little") != _AARCH64:
-        raise EmpathyEdgeError(f"{binary}: is not a program for 64-bit ARM; build llama-bench with Android's NDK.")
+        raise EmpathyEdgeError(
+            f"{binary}: is not a program for 64-bit ARM; build llama-bench with Android's NDK."
+        )

@@ -47,11 +47,15 @@ def ingest(file: Path, artifact: str, device_id: str, out: Path) -> dict[str, An
     new = [_run(result, workload, source) for result in results]
     _compare(artifact, device_id, new)
     profile = device.model_dump(exclude={"id"}, exclude_none=True, exclude_defaults=True)
-    profile["runs"] = [run.model_dump(exclude_none=True, exclude_defaults=True) for run in (*device.runs, *new)]
+    profile["runs"] = [
+        run.model_dump(exclude_none=True, exclude_defaults=True) for run in (*device.runs, *new)
+    ]
     text = yaml.safe_dump(profile, sort_keys=False, width=118, allow_unicode=True)
     write_atomically(out, text)
     load_device(str(out))
-    say(f"{out}: {len(new)} runs added, labelled measured-device. Predictions with --device {out} rest on them.")
+    say(
+        f"{out}: {len(new)} runs added, labelled measured-device. Predictions with --device {out} rest on them."
+    )
     return profile
 
 
@@ -109,8 +113,12 @@ def _from_llama_bench(file: Path, rows: list[dict[str, Any]], model_bytes: int) 
             )
         backends = str(row.get("backends", "CPU"))
         if int(row.get("n_gpu_layers") or 0) > 0 and backends not in ("CPU", "BLAS", ""):
-            raise EmpathyEdgeError(f"{file}, row {number}: ran on {backends}; profiles are of the CPU (-ngl 0).")
-        entry = found.setdefault(int(row.get("n_threads", 0)), {"threads": int(row.get("n_threads", 0)) or None})
+            raise EmpathyEdgeError(
+                f"{file}, row {number}: ran on {backends}; profiles are of the CPU (-ngl 0)."
+            )
+        entry = found.setdefault(
+            int(row.get("n_threads", 0)), {"threads": int(row.get("n_threads", 0)) or None}
+        )
         prompt, new = int(row.get("n_prompt", 0)), int(row.get("n_gen", 0))
         if prompt and new:
             continue  # a mixed test tells neither

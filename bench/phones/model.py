@@ -116,7 +116,10 @@ def fit(
             {kind: scale * float(np.exp(pattern[k] + own[index, k])) for k, kind in enumerate(TYPES)},
             scale * toll * float(np.exp(tolls[index])) / _LAYERS,
             scale * float(np.exp(extras[index])) / _LAYERS,
-            {kind: int((amount[place == index, k] > 0).sum()) or everywhere[kind] for k, kind in enumerate(TYPES)},
+            {
+                kind: int((amount[place == index, k] > 0).sum()) or everywhere[kind]
+                for k, kind in enumerate(TYPES)
+            },
         )
     common = Rates(
         {kind: float(np.exp(pattern[k])) for k, kind in enumerate(TYPES)},

@@ -100,7 +100,9 @@ def predict_for(artifact: str, devices: list[str], **options: int) -> list[dict[
 def validate_table(cells: Path, unseen: Path | None = None) -> dict[str, dict[str, Any]]:
     """The errors on a table of measurements; with `unseen`, on the models of a second table that the first has not."""
     known, left_out = read_cells(cells)
-    say(f"{len(known)} measurements; {left_out} rows are of refused types, or tell too little to predict them.")
+    say(
+        f"{len(known)} measurements; {left_out} rows are of refused types, or tell too little to predict them."
+    )
     if unseen is None:
         return validate(known)
     seen = {cell.model for cell in known}
@@ -123,7 +125,9 @@ def rates_for(
     if own is not None and not own.unseen(workload, phase):
         base = own
         source = next(item.source for name, item in device.figures.items() if name.startswith(f"{phase}_g"))
-    runs = [(run, tps) for run in device.runs if (tps := run.decode_tps if phase == "decode" else run.prefill_tps)]
+    runs = [
+        (run, tps) for run in device.runs if (tps := run.decode_tps if phase == "decode" else run.prefill_tps)
+    ]
     if not runs and not source:
         return [], "", f"no {phase} speed of llama.cpp on its CPU is known with model and type"
     tolls = (1, 0, 2) if sum(workload.decode_gb.values()) < SMALLEST_GB else (1,)

@@ -39,18 +39,24 @@ def common_rates(pattern: dict[str, Any], phase: Phase) -> Rates:
 def rates_of(device: Device, phase: Phase) -> Rates | None:
     """A device's fitted profile; None where it has none."""
     prefix = _UNIT[phase] + "."
-    found = {name.removeprefix(prefix): item for name, item in device.figures.items() if name.startswith(prefix)}
+    found = {
+        name.removeprefix(prefix): item for name, item in device.figures.items() if name.startswith(prefix)
+    }
     if not found:
         return None
     tolls = (device.figures.get(f"{phase}_{name}_ms") for name in ("layer", "extra_layer"))
     layer, extra = (toll.value / 1000 if toll else 0.0 for toll in tolls)
-    return Rates({kind: 1 / item.value for kind, item in found.items()}, layer, extra, dict.fromkeys(found, 1))
+    return Rates(
+        {kind: 1 / item.value for kind, item in found.items()}, layer, extra, dict.fromkeys(found, 1)
+    )
 
 
 def figures_of(rates: Rates, phase: Phase) -> dict[str, float]:
     """As `rates_of` reads them."""
     figures = {
-        f"{_UNIT[phase]}.{kind}": _three(1 / cost) for kind, cost in rates.per_unit_s.items() if rates.seen[kind]
+        f"{_UNIT[phase]}.{kind}": _three(1 / cost)
+        for kind, cost in rates.per_unit_s.items()
+        if rates.seen[kind]
     }
     if rates.layer_s:
         figures[f"{phase}_layer_ms"] = _three(1000 * rates.layer_s)

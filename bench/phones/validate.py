@@ -62,7 +62,9 @@ def read_cells(path: Path) -> tuple[list[Cell], int]:
         table = csv.DictReader(handle)
         missing = [name for name in needed if name not in (table.fieldnames or [])]
         if missing:
-            raise EmpathyEdgeError(f"{path}: has no column {', '.join(missing)}; see docs/phones.md for the layout.")
+            raise EmpathyEdgeError(
+                f"{path}: has no column {', '.join(missing)}; see docs/phones.md for the layout."
+            )
         rows: list[dict[str, Any]] = []
         for line, row in enumerate(table, 2):
             try:
@@ -72,7 +74,9 @@ def read_cells(path: Path) -> tuple[list[Cell], int]:
                 raise EmpathyEdgeError(f"{path}, line {line}: {error}.") from None
             rows.append({**row, **numbers, "quant": row["quant"].lower(), "stream_GB_est": streamed})
     cells = [
-        Cell(row["device_file"], row["model"], row["quant"], {p: row[c] for p, c in _COLUMNS.items()}, workload)
+        Cell(
+            row["device_file"], row["model"], row["quant"], {p: row[c] for p, c in _COLUMNS.items()}, workload
+        )
         for row, workload in zip(rows, workloads_of_table(rows), strict=True)
         if workload is not None and min(row[column] for column in _COLUMNS.values()) > 0
     ]
@@ -101,7 +105,9 @@ def leave_out(
     return guesses, refused
 
 
-def _folds(cells: list[Cell], situation: str, new: set[str] | None) -> Iterator[tuple[list[Cell], list[Cell]]]:
+def _folds(
+    cells: list[Cell], situation: str, new: set[str] | None
+) -> Iterator[tuple[list[Cell], list[Cell]]]:
     """What is predicted, and what the fit may see."""
     models = sorted({cell.model for cell in cells if new is None or cell.model in new})
     for model in models:
@@ -117,7 +123,12 @@ def _folds(cells: list[Cell], situation: str, new: set[str] | None) -> Iterator[
 
 
 def _predictors(
-    held_out: list[Cell], known: list[Cell], cells: list[Cell], situation: str, phase: Phase, new: set[str] | None
+    held_out: list[Cell],
+    known: list[Cell],
+    cells: list[Cell],
+    situation: str,
+    phase: Phase,
+    new: set[str] | None,
 ) -> Iterator[tuple[Rates, list[Cell]]]:
     rates, common = fit(
         [c.phone for c in known], [c.workload for c in known], [1 / c.tps[phase] for c in known], phase
@@ -163,7 +174,9 @@ def summarize(guesses: list[Guess], refused: int) -> dict[str, Any]:
         "claimed": COVERAGE,
         "covered": sum(held) / len(held) if held else None,
         "interval": interval([_log_error(guess) for guess in guesses]),
-        "mean_error_by_model": {model: sum(values) / len(values) for model, values in sorted(by_model.items())},
+        "mean_error_by_model": {
+            model: sum(values) / len(values) for model, values in sorted(by_model.items())
+        },
     }
 
 

@@ -29,7 +29,17 @@ _TYPES = {2: "q4_0", 8: "q8_0", 12: "q4_k", 13: "q5_k", 14: "q6_k", 6: "q5_0"}
 _NEIGHBOURS = {0: "q8_0", 1: "q8_0", 30: "q8_0", 3: "q4_0", 7: "q5_0"}
 """F32, F16, BF16, Q4_1, Q5_1: taken as the nearest type that was measured, if they are a small share of the bytes."""
 _SMALL = 0.06
-_NAMES = {0: "F32", 1: "F16", 3: "Q4_1", 7: "Q5_1", 10: "Q2_K", 11: "Q3_K", 20: "IQ4_NL", 23: "IQ4_XS", 30: "BF16"}
+_NAMES = {
+    0: "F32",
+    1: "F16",
+    3: "Q4_1",
+    7: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K",
+    20: "IQ4_NL",
+    23: "IQ4_XS",
+    30: "BF16",
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,9 @@ def workload_of(artifact: str) -> Workload:
                 "`empathy-edge bench device android` and measure."
             )
         if "adapter" in about:
-            raise EmpathyEdgeError(f"{artifact}: no measurements on phones of a base with an adapter beside it.")
+            raise EmpathyEdgeError(
+                f"{artifact}: no measurements on phones of a base with an adapter beside it."
+            )
         file = ref.path / about["file"]
     return _of_gguf(file, ref.path.name if file != ref.path else file.name)
 
@@ -86,7 +98,9 @@ def workload_of(artifact: str) -> Workload:
 def _of_gguf(file: Path, name: str) -> Workload:
     tensors = tensors_of(file)
     if any("_exps" in tensor for tensor in tensors):
-        raise EmpathyEdgeError(f"{name}: a mixture of experts; there are no measurements of one to predict from.")
+        raise EmpathyEdgeError(
+            f"{name}: a mixture of experts; there are no measurements of one to predict from."
+        )
     if "token_embd.weight" not in tensors:
         raise EmpathyEdgeError(f"{name}: has no tensor token_embd.weight; it is not a text model.")
     head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
@@ -189,7 +203,11 @@ def workloads_of_table(rows: list[dict[str, Any]]) -> list[Workload | None]:
 
 
 def _of_row(row: dict[str, Any], weights: float | None, embedded: float | None) -> Workload | None:
-    if weights is None or embedded is None or row["quant"] not in ("q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0"):
+    if (
+        weights is None
+        or embedded is None
+        or row["quant"] not in ("q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0")
+    ):
         return None
     about = next((item for pattern, item in _ABOUT if re.search(pattern, row["model"].lower())), {})
     head = float(about.get("head", embedded))
@@ -205,14 +223,18 @@ def _of_row(row: dict[str, Any], weights: float | None, embedded: float | None) 
     return Workload(
         name=f"{row['model']} {row['quant']}",
         decode_gb={kind: size / 1e9 for kind, size in shares.items()},
-        prefill_gflop={kind: 2 * (weights - head) * part / body / 1e9 for kind, part in arithmetic.items() if part},
+        prefill_gflop={
+            kind: 2 * (weights - head) * part / body / 1e9 for kind, part in arithmetic.items() if part
+        },
         layers=layers,
         extra=bool(about.get("extra")),
         file_mb=row["weights_total_MiB"] * 2**20 / 1e6,
     )
 
 
-def _types_of(quant: str, size: float, weights: float, head: float, short_rows: bool) -> dict[str, float] | None:
+def _types_of(
+    quant: str, size: float, weights: float, head: float, short_rows: bool
+) -> dict[str, float] | None:
     """Bytes by type. llama.cpp gives the head Q6_K, and with K-quants half of two kinds of matrices as well
     (llama-quant.cpp); rows that 256 does not divide get Q5_0 for Q4_K and Q5_K, Q8_0 for Q6_K."""
     per = BYTES_PER_WEIGHT

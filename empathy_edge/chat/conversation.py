@@ -78,7 +78,9 @@ class Conversation:
             system, turns = content["system"], content["turns"]
             roles = [turn["role"] for turn in turns]
             texts = [system, *(turn["content"] for turn in turns)]
-            if roles != ["user", "assistant"] * (len(turns) // 2) or not all(isinstance(text, str) for text in texts):
+            if roles != ["user", "assistant"] * (len(turns) // 2) or not all(
+                isinstance(text, str) for text in texts
+            ):
                 raise ValueError("its turns are not user and assistant in turn")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise EmpathyEdgeError(f"{path}: is no conversation that /save wrote ({error}).") from None

@@ -95,7 +95,11 @@ class Chat:
         lines: list[str] = []
         while True:
             try:
-                line = console.input("[bold]› [/]" if not lines else "[dim]… [/]") if self.interactive else input()
+                line = (
+                    console.input("[bold]› [/]" if not lines else "[dim]… [/]")
+                    if self.interactive
+                    else input()
+                )
             except EOFError:
                 return "\n".join(lines).strip() if lines else None
             except KeyboardInterrupt:
@@ -139,7 +143,10 @@ class Chat:
         reply: Reply | None = None
         try:
             for piece in conversation.runtime.stream(
-                messages, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, seed=settings.seed
+                messages,
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                seed=settings.seed,
             ):
                 if isinstance(piece, Reply):
                     reply = piece

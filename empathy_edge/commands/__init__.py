@@ -17,5 +17,11 @@ def cli() -> None:
     """
 
 
-for command in (*making.COMMANDS, *benching.COMMANDS, *measuring.COMMANDS, *scoring.COMMANDS, *judging.COMMANDS):
+for command in (
+    *making.COMMANDS,
+    *benching.COMMANDS,
+    *measuring.COMMANDS,
+    *scoring.COMMANDS,
+    *judging.COMMANDS,
+):
     cli.add_command(command)

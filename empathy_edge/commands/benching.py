@@ -60,18 +60,24 @@ def _json_option() -> Any:
 @click.option(
     "--repetitions", type=click.IntRange(1, 200), help="Rounds; each runs everything. [default: 5, chat: 1]"
 )
-@click.option("--until-stable", is_flag=True, help="Go on until every median is known to 3 %, at most 40 rounds.")
+@click.option(
+    "--until-stable", is_flag=True, help="Go on until every median is known to 3 %, at most 40 rounds."
+)
 @click.option("--cold", is_flag=True, help="Drop the model from the page cache before each load.")
 @threads_option()
 @click.option(
     "--dialogues", type=path_type(), help="Of chat: JSONL with the turns of conversations. [default: shipped]"
 )
-@click.option("--max-new-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of chat: for a turn.")
+@click.option(
+    "--max-new-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of chat: for a turn."
+)
 @_json_option()
 @click.option(
     "--llama-bench", "jsonl_file", type=path_type(), help="Also write llama-bench's JSONL to this new file."
 )
-@click.option("--markdown", "markdown_file", type=path_type(), help="Also write a Markdown table to this new file.")
+@click.option(
+    "--markdown", "markdown_file", type=path_type(), help="Also write a Markdown table to this new file."
+)
 @click.option(
     "--baseline", type=path_type(), help="An earlier --json; say what changed, and FAIL beyond --tolerance."
 )
@@ -221,9 +227,15 @@ def memory(
 )
 @click.option("--device", "devices", multiple=True, help="An id from `devices`, a profile's .yaml, or all.")
 @click.option("--artifact", help="A GGUF: a file, an artifact folder, or a shipped model.")
-@click.option("--prompt-tokens", default=256, show_default=True, type=click.IntRange(1), help="For the first token.")
-@click.option("--depth", default=0, show_default=True, type=click.IntRange(0), help="Tokens in the cache at decode.")
-@click.option("--context", default=2048, show_default=True, type=click.IntRange(1), help="The window, for memory.")
+@click.option(
+    "--prompt-tokens", default=256, show_default=True, type=click.IntRange(1), help="For the first token."
+)
+@click.option(
+    "--depth", default=0, show_default=True, type=click.IntRange(0), help="Tokens in the cache at decode."
+)
+@click.option(
+    "--context", default=2048, show_default=True, type=click.IntRange(1), help="The window, for memory."
+)
 @click.option(
     "--validate",
     "cells",
@@ -275,11 +287,17 @@ def predict(
 )
 @click.argument("kind", type=click.Choice(["android", "termux"]))
 @click.argument("artifact")
-@click.option("--llama-bench", "binary", type=path_type(), help="Of android: llama-bench built for arm64 (NDK).")
+@click.option(
+    "--llama-bench", "binary", type=path_type(), help="Of android: llama-bench built for arm64 (NDK)."
+)
 @click.option("--prompt-tokens", default=256, show_default=True, type=click.IntRange(8))
 @click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8))
-@click.option("--threads", default=4, show_default=True, type=click.IntRange(1), help="CPU threads on the phone.")
-@click.option("--out", type=path_type(), required=True, help="The folder to write into; it must be new or empty.")
+@click.option(
+    "--threads", default=4, show_default=True, type=click.IntRange(1), help="CPU threads on the phone."
+)
+@click.option(
+    "--out", type=path_type(), required=True, help="The folder to write into; it must be new or empty."
+)
 def device(
     kind: str,
     artifact: str,
@@ -293,7 +311,13 @@ def device(
     from empathy_edge.bench.phones.device_folder import write_folder
 
     write_folder(
-        kind, artifact, out, binary=binary, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens, threads=threads
+        kind,
+        artifact,
+        out,
+        binary=binary,
+        prompt_tokens=prompt_tokens,
+        decode_tokens=decode_tokens,
+        threads=threads,
     )
 
 

@@ -26,7 +26,8 @@ def _question_option(**more: Any) -> Any:
 
 
 @click.command(
-    epilog=EXAMPLES + "  empathy-edge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
+    epilog=EXAMPLES
+    + "  empathy-edge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
     "  empathy-edge certify local:judge.gguf --experts expert_annotations --out beside-experts\n"
     "  empathy-edge certify ratings:ratings.jsonl --experts expert_annotations --question interpretations --out certificate\n"
     "  empathy-edge certify openai:gpt-4o --data rated_responses_5way.csv --pairs 100 --max-cost 2 --out certificate"
@@ -39,7 +40,9 @@ def _question_option(**more: Any) -> Any:
     help="Instead of --data: a folder of experts' annotations (EPITOME's mechanisms, arXiv 2506.10150's layout).",
 )
 @_question_option(multiple=True, default=("overall",), show_default=True)
-@click.option("--pairs", default=200, show_default=True, type=click.IntRange(40), help="At most so many pairs.")
+@click.option(
+    "--pairs", default=200, show_default=True, type=click.IntRange(40), help="At most so many pairs."
+)
 @click.option("--seed", default=0, show_default=True)
 @api_options
 @out_option()
@@ -129,9 +132,13 @@ def compare(
                 yield one, standing(given, one, question)
                 unused = [file for file in unused if file != given]
         for file in unused:
-            say(f"  [yellow]Warning:[/] {file}: is of none of these judges, as they are now; it was not used.")
+            say(
+                f"  [yellow]Warning:[/] {file}: is of none of these judges, as they are now; it was not used."
+            )
 
-    run_compare(first=first, second=second, dialogues=dialogues, judges=opened(), questions=list(question), out=out)
+    run_compare(
+        first=first, second=second, dialogues=dialogues, judges=opened(), questions=list(question), out=out
+    )
 
 
 @click.group(
@@ -148,7 +155,9 @@ _alone_option = click.option(
     help="Show each reply alone, to be rated from 1 to 9, instead of pairs; for `ratings:FILE`.",
 )
 _both_orders_option = click.option(
-    "--both-orders", is_flag=True, help="Show each pair again, the other way round; without it nobody knows of flips."
+    "--both-orders",
+    is_flag=True,
+    help="Show each pair again, the other way round; without it nobody knows of flips.",
 )
 _sheet_option = click.option("--out", required=True, type=path_type(), help="A new folder.")
 
@@ -191,7 +200,13 @@ def make_sheet(
         )
     arms = [compare.read_responses(file) for file in responses]
     spoken = {item.id: item for item in read_dialogues(dialogues)}
-    common: dict[str, Any] = {"spoken": spoken, "question": question, "out": out, "most": max_prompts, "seed": seed}
+    common: dict[str, Any] = {
+        "spoken": spoken,
+        "question": question,
+        "out": out,
+        "most": max_prompts,
+        "seed": seed,
+    }
     if alone:
         rows = sheets.make_alone(arms=arms, **common)
     else:
@@ -201,13 +216,16 @@ def make_sheet(
 
 @sheet.command(
     "certify",
-    epilog=EXAMPLES + "  empathy-edge sheet certify --data rated_responses_5way.csv --both-orders --out sheet\n"
+    epilog=EXAMPLES
+    + "  empathy-edge sheet certify --data rated_responses_5way.csv --both-orders --out sheet\n"
     "  empathy-edge sheet certify --experts expert_annotations --question interpretations --alone --out sheet",
 )
 @click.option("--data", type=path_type(), help="Dialogues with rated responses, CSV or JSONL.")
 @click.option("--experts", type=path_type(), help="Instead of --data: a folder of experts' annotations.")
 @_question_option(default="overall", show_default=True)
-@click.option("--pairs", default=200, show_default=True, type=click.IntRange(40), help="At most so many pairs.")
+@click.option(
+    "--pairs", default=200, show_default=True, type=click.IntRange(40), help="At most so many pairs."
+)
 @_alone_option
 @_both_orders_option
 @click.option("--seed", default=0, show_default=True)
@@ -229,7 +247,9 @@ def certify_sheet(
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
-    spoken, better, worse = shown_to_people(data=data, experts=experts, question=question, pairs=pairs, seed=seed)
+    spoken, better, worse = shown_to_people(
+        data=data, experts=experts, question=question, pairs=pairs, seed=seed
+    )
     common: dict[str, Any] = {"spoken": spoken, "question": question, "out": out, "seed": seed}
     if alone:
         rows = sheets.make_alone(arms=[better, worse], **common)
@@ -242,8 +262,12 @@ def certify_sheet(
     "read", epilog=EXAMPLES + "  empathy-edge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl"
 )
 @click.argument("answers", nargs=-1, required=True, type=path_type())
-@click.option("--sheet", "folder", required=True, type=path_type(), help="The folder that `sheet make` wrote.")
-@click.option("--out", required=True, type=path_type(), help="The new file, for `--judge file:…` or `ratings:…`.")
+@click.option(
+    "--sheet", "folder", required=True, type=path_type(), help="The folder that `sheet make` wrote."
+)
+@click.option(
+    "--out", required=True, type=path_type(), help="The new file, for `--judge file:…` or `ratings:…`."
+)
 def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path) -> None:
     """Read raters' ANSWERS (sheet.csv filled in, or what the page saved) and show how far they agree.
 
@@ -294,7 +318,9 @@ def power(margin: float, ties: float, chance: float) -> None:
 @api_options
 @click.option("--certificate", type=path_type(), help="What `certify` wrote for this judge.")
 @click.option(
-    "--scorer", type=path_type(), help="A scorer (`score train`, `score tune`), to count severe flips, 3 to 1."
+    "--scorer",
+    type=path_type(),
+    help="A scorer (`score train`, `score tune`), to count severe flips, 3 to 1.",
 )
 @out_option()
 @update_option()
@@ -355,9 +381,15 @@ def winrate(
 @click.option(
     "--verify", type=path_type(), help="What `verify` or `export` measured, to tell where a loss comes from."
 )
-@click.option("--min-win-rate", type=click.FloatRange(0, 1), help="Against the fine-tuned model; lower bound.")
-@click.option("--min-gain-retained", type=click.FloatRange(0, 1), help="Of the gain over the base; lower bound.")
-@click.option("--min-format-ok", type=click.FloatRange(0, 1), help="The share of responses that must be well-formed.")
+@click.option(
+    "--min-win-rate", type=click.FloatRange(0, 1), help="Against the fine-tuned model; lower bound."
+)
+@click.option(
+    "--min-gain-retained", type=click.FloatRange(0, 1), help="Of the gain over the base; lower bound."
+)
+@click.option(
+    "--min-format-ok", type=click.FloatRange(0, 1), help="The share of responses that must be well-formed."
+)
 @out_option()
 @update_option()
 def gate(compared: Path, verify: Path | None, out: Path, update: bool, **bounds: float | None) -> int:

@@ -15,7 +15,9 @@ from empathy_edge.commands.options import EXAMPLES, out_option, pairs, path_type
     "  empathy-edge run paper --data rated_responses_5way.csv --out runs/paper"
 )
 @click.argument("recipe")
-@click.option("--data", type=path_type(), help="Dialogues (.jsonl, or the paper's .csv) instead of the recipe's.")
+@click.option(
+    "--data", type=path_type(), help="Dialogues (.jsonl, or the paper's .csv) instead of the recipe's."
+)
 @click.option("--out", type=path_type(), help="The run's folder. [default: runs/<the recipe's name>]")
 @click.option(
     "--until",
@@ -53,7 +55,15 @@ def run(recipe: str, data: Path | None, out: Path | None, until: str | None, upd
 @click.option(
     "--strategy",
     type=click.Choice(
-        ("naive", "all-dimensions", "lacking-dimension", "cognitive", "affective", "compassionate", "sequential")
+        (
+            "naive",
+            "all-dimensions",
+            "lacking-dimension",
+            "cognitive",
+            "affective",
+            "compassionate",
+            "sequential",
+        )
     ),
     default="all-dimensions",
     show_default=True,
@@ -64,22 +74,42 @@ def run(recipe: str, data: Path | None, out: Path | None, until: str | None, upd
     help="openai:MODEL, batch:MODEL (the Batch API), local:MODEL (what `chat` takes) or file:ANSWERS.jsonl.",
 )
 @click.option("--base-url", help="Another OpenAI-compatible endpoint. [default: OPENAI_BASE_URL]")
-@click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256), help="Calls at the same time.")
-@click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Seconds for one try.")
-@click.option("--no-wait", is_flag=True, help="batch: send and leave; the same command fetches the answers later.")
 @click.option(
-    "--poll", default=30.0, show_default=True, type=click.FloatRange(0.1), help="batch: seconds between looks."
+    "--parallel", default=8, show_default=True, type=click.IntRange(1, 256), help="Calls at the same time."
 )
-@click.option("--words", default=28, show_default=True, type=click.IntRange(5), help="The length that is asked for.")
-@click.option("--most-words", default=97, show_default=True, type=click.IntRange(5), help="Longer ones are left out.")
-@click.option("--max-dialogues", type=click.IntRange(1), help="Ask about at most this many, drawn with --seed.")
+@click.option(
+    "--timeout", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Seconds for one try."
+)
+@click.option(
+    "--no-wait", is_flag=True, help="batch: send and leave; the same command fetches the answers later."
+)
+@click.option(
+    "--poll",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="batch: seconds between looks.",
+)
+@click.option(
+    "--words", default=28, show_default=True, type=click.IntRange(5), help="The length that is asked for."
+)
+@click.option(
+    "--most-words", default=97, show_default=True, type=click.IntRange(5), help="Longer ones are left out."
+)
+@click.option(
+    "--max-dialogues", type=click.IntRange(1), help="Ask about at most this many, drawn with --seed."
+)
 @click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this.")
 @click.option("--max-cost", type=click.FloatRange(0), help="Stop before more USD than this.")
 @click.option(
     "--prices", type=path_type(), help="Your price table, YAML: model: [prompt, completion], USD per million."
 )
-@click.option("--dry-run", is_flag=True, help="Only say how many calls and tokens it would take, and their cost.")
-@click.option("--reference", default="human", show_default=True, help="rated: whose weak responses are rejected.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only say how many calls and tokens it would take, and their cost."
+)
+@click.option(
+    "--reference", default="human", show_default=True, help="rated: whose weak responses are rejected."
+)
 @click.option(
     "--model",
     "models",
@@ -108,7 +138,9 @@ def distill(**options: Any) -> None:
     "  empathy-edge convert rows --to parquet --out parquet"
 )
 @click.argument("rows", type=path_type())
-@click.option("--to", "layout", required=True, type=click.Choice(("llama-factory", "parquet")), help="The layout.")
+@click.option(
+    "--to", "layout", required=True, type=click.Choice(("llama-factory", "parquet")), help="The layout."
+)
 @out_option()
 def convert(rows: Path, layout: str, out: Path) -> None:
     """Write the folder ROWS that `distill` made in the layout of another trainer."""
@@ -134,7 +166,9 @@ def ledger(export_file: Path | None) -> None:
 )
 @click.argument("folders", nargs=-1, required=True, type=path_type())
 @click.option("--base", required=True, help="The student.")
-@click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What the student has learned already.")
+@click.option(
+    "--adapter", "adapters", multiple=True, type=path_type(), help="What the student has learned already."
+)
 @click.option(
     "--by",
     type=click.Choice(("likelihood", "nearness", "random")),
@@ -146,7 +180,13 @@ def ledger(export_file: Path | None) -> None:
 @out_option()
 @update_option()
 def select(
-    folders: tuple[Path, ...], base: str, adapters: tuple[Path, ...], by: str, seed: int, out: Path, update: bool
+    folders: tuple[Path, ...],
+    base: str,
+    adapters: tuple[Path, ...],
+    by: str,
+    seed: int,
+    out: Path,
+    update: bool,
 ) -> None:
     """Fit the teacher to the student: of several FOLDERS that `distill` made, take one response per dialogue."""
     from empathy_edge.console import say
@@ -167,22 +207,31 @@ def select(
 
 
 @click.command(
-    epilog=EXAMPLES + "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter --out own\n"
+    epilog=EXAMPLES
+    + "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter --out own\n"
     "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter --ranker larger.gguf --out own"
 )
 @click.argument("rows", type=path_type())
 @click.option("--base", required=True, help="The student.")
 @click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What it has learned already.")
 @click.option("--prompts", default=400, show_default=True, type=click.IntRange(1))
-@click.option("--samples", default=4, show_default=True, type=click.IntRange(2, 64), help="Answers to each prompt.")
+@click.option(
+    "--samples", default=4, show_default=True, type=click.IntRange(2, 64), help="Answers to each prompt."
+)
 @click.option("--temperature", default=0.8, show_default=True, type=click.FloatRange(0, 2, min_open=True))
 @click.option("--margin", default=0.1, show_default=True, help="Least difference of the two in their score.")
-@click.option("--ranker", help="A larger model (what `chat` takes), whose likelihood of an answer counts as well.")
-@click.option("--likelihood-weight", default=1.0, show_default=True, help="Of the ranker, per nat a character.")
+@click.option(
+    "--ranker", help="A larger model (what `chat` takes), whose likelihood of an answer counts as well."
+)
+@click.option(
+    "--likelihood-weight", default=1.0, show_default=True, help="Of the ranker, per nat a character."
+)
 @click.option("--seed", default=0, show_default=True)
 @out_option()
 @update_option()
-def own_pairs(rows: Path, base: str, adapters: tuple[Path, ...], out: Path, update: bool, **settings: Any) -> None:
+def own_pairs(
+    rows: Path, base: str, adapters: tuple[Path, ...], out: Path, update: bool, **settings: Any
+) -> None:
     """Preference pairs from the student's own samples: its best answer to a prompt against its worst of like length.
 
     The prompts are those of the folder ROWS that `distill` made; best is what comes nearest in meaning to its good
@@ -208,7 +257,9 @@ def own_pairs(rows: Path, base: str, adapters: tuple[Path, ...], out: Path, upda
 )
 @click.argument("rows", type=path_type())
 @click.option("--base", help="The model to train; a GGUF is trained on as it ships. [default: the recipe's]")
-@click.option("--recipe", default="quickstart", show_default=True, help="Where the sft and dpo settings come from.")
+@click.option(
+    "--recipe", default="quickstart", show_default=True, help="Where the sft and dpo settings come from."
+)
 @click.option(
     "--pairs",
     "more_pairs",
@@ -239,7 +290,9 @@ def finetune(
     from empathy_edge.runs.recipe import load_recipe
 
     if sft_folder and only != "dpo":
-        raise click.UsageError("--sft belongs to --only dpo; without it, DPO starts from the SFT step made here.")
+        raise click.UsageError(
+            "--sft belongs to --only dpo; without it, DPO starts from the SFT step made here."
+        )
     settings = load_recipe(recipe)
     model = checkpoint_of(base or settings.base)
     if only != "dpo":
@@ -283,8 +336,12 @@ def finetune(
     help="An artifact to make, as gguf-q4_k_m, gguf-q4_0-gptq, gguf-iq3_m-imatrix, gguf-lora-f16 or onnx-int4; may be "
     "given more than once. [default: the common five]",
 )
-@click.option("--imatrix", help="An importance matrix of llama.cpp's (.gguf or .dat), instead of one made here.")
-@click.option("--calibration", type=path_type(), help="Dialogues for -imatrix and -gptq; the shipped ones otherwise.")
+@click.option(
+    "--imatrix", help="An importance matrix of llama.cpp's (.gguf or .dat), instead of one made here."
+)
+@click.option(
+    "--calibration", type=path_type(), help="Dialogues for -imatrix and -gptq; the shipped ones otherwise."
+)
 @click.option(
     "--tensor-type",
     "tensor_types",
@@ -308,7 +365,9 @@ def finetune(
     default="transformers",
     help="Who makes the portable ONNX graph; optimum needs `make setup-optimum`.",
 )
-@click.option("--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind.")
+@click.option(
+    "--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind."
+)
 @update_option()
 def export(
     context: click.Context,
@@ -345,7 +404,9 @@ def export(
     run_stage(base=checkpoint_of(base), adapters=list(adapters), out=out, settings=settings, update=update)
 
 
-@export.command(epilog=EXAMPLES + "  empathy-edge export bundle runs/quickstart/export/gguf-q4_0 --out bundle --zip")
+@export.command(
+    epilog=EXAMPLES + "  empathy-edge export bundle runs/quickstart/export/gguf-q4_0 --out bundle --zip"
+)
 @click.argument("artifact", type=path_type())
 @out_option()
 @click.option(

@@ -13,7 +13,9 @@ from empathy_edge.commands.options import EXAMPLES, out_option, path_type, threa
 @click.command(epilog=EXAMPLES + "  empathy-edge verify exported/merged exported/gguf-q4_0 --out checked")
 @click.argument("checkpoint", type=path_type())
 @click.argument("artifacts", nargs=-1, required=True, type=path_type())
-@click.option("--prompts", default=8, show_default=True, type=click.IntRange(1, 32), help="How many test prompts.")
+@click.option(
+    "--prompts", default=8, show_default=True, type=click.IntRange(1, 32), help="How many test prompts."
+)
 @out_option()
 @update_option()
 def verify(checkpoint: Path, artifacts: tuple[Path, ...], prompts: int, out: Path, update: bool) -> None:
@@ -24,17 +26,24 @@ def verify(checkpoint: Path, artifacts: tuple[Path, ...], prompts: int, out: Pat
 
 
 @click.command(
-    epilog=EXAMPLES + "  empathy-edge respond smollm2-135m --dialogues rows/test.jsonl --out responses/base.jsonl\n"
+    epilog=EXAMPLES
+    + "  empathy-edge respond smollm2-135m --dialogues rows/test.jsonl --out responses/base.jsonl\n"
     "  empathy-edge respond smollm2-135m --adapter tuned/sft/adapter --adapter tuned/dpo/adapter \\\n"
     "      --dialogues rows/test.jsonl --out responses/tuned.jsonl"
 )
 @click.argument("model")
-@click.option("--adapter", "adapters", multiple=True, type=path_type(), help="A PEFT folder to add to a checkpoint.")
-@click.option("--dialogues", required=True, type=path_type(), help="Dialogues; those of the test split are answered.")
+@click.option(
+    "--adapter", "adapters", multiple=True, type=path_type(), help="A PEFT folder to add to a checkpoint."
+)
+@click.option(
+    "--dialogues", required=True, type=path_type(), help="Dialogues; those of the test split are answered."
+)
 @click.option("--max-prompts", type=click.IntRange(1), help="Answer only the first ones.")
 @click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(1, 2048))
 @click.option("--similarity", is_flag=True, help="Also measure how near in meaning the responses come.")
-@click.option("--out", required=True, type=path_type(), help="The JSONL to write; one that was cut off goes on.")
+@click.option(
+    "--out", required=True, type=path_type(), help="The JSONL to write; one that was cut off goes on."
+)
 def respond(
     model: str,
     adapters: tuple[Path, ...],
@@ -68,7 +77,9 @@ def report(run_folder: Path, out: Path, update: bool) -> None:
 @click.argument("artifact", default="smollm2-135m")
 @click.option("--once", is_flag=True, help="Answer the standard input as one message, and end.")
 @threads_option()
-@click.option("--context", default=2048, show_default=True, type=click.IntRange(256), help="Context window, tokens.")
+@click.option(
+    "--context", default=2048, show_default=True, type=click.IntRange(256), help="Context window, tokens."
+)
 @click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(1))
 @click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 2))
 @click.option("--seed", default=0, show_default=True)

@@ -22,7 +22,9 @@ def out_option(default: str | None = None) -> Any:
 
 
 def update_option() -> Any:
-    return click.option("--update", is_flag=True, help="Make again what was made with other settings or inputs.")
+    return click.option(
+        "--update", is_flag=True, help="Make again what was made with other settings or inputs."
+    )
 
 
 def threads_option() -> Any:
@@ -46,7 +48,9 @@ def pairs(option: str, items: tuple[str, ...]) -> dict[str, str]:
 def api_options(command: Any) -> Any:
     """What a model behind an API may cost, and where it is."""
     for option in (
-        click.option("--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent."),
+        click.option(
+            "--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent."
+        ),
         click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this."),
         click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256)),
         click.option("--base-url", help="Of openai: the endpoint; the key comes from OPENAI_API_KEY."),

@@ -36,7 +36,9 @@ def _unseen_options(command: Any) -> Any:
             help="Leave out the dialogues of this file, a run's test split: there the scorer may judge, and `certify` test it.",
         ),
         click.option(
-            "--certifiable", is_flag=True, help="Leave out a fifth of the dialogues, on which `certify` can test it."
+            "--certifiable",
+            is_flag=True,
+            help="Leave out a fifth of the dialogues, on which `certify` can test it.",
         ),
     ):
         command = option(command)
@@ -59,7 +61,9 @@ def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update
     run_study(data=data, out=out, embedding=embedding, subfactors=subfactors, update=update)
 
 
-@score.command("train", epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json")
+@score.command(
+    "train", epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json"
+)
 @click.argument("data", type=path_type())
 @_embedding_option()
 @click.option("--out", required=True, type=path_type(), help="The file to write, JSON.")
@@ -81,12 +85,20 @@ def train_scorer(
 @click.argument("data", type=path_type())
 @click.option("--base", default="smollm2-135m", show_default=True, help="The model to fine-tune.")
 @click.option("--epochs", default=3.0, show_default=True, type=click.FloatRange(0, 50, min_open=True))
-@click.option("--rate", default=5e-4, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True))
+@click.option(
+    "--rate", default=5e-4, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True)
+)
 @click.option("--rank", default=16, show_default=True, type=click.IntRange(1, 256), help="Of LoRA.")
 @click.option(
-    "--folds", default=5, show_default=True, type=click.IntRange(1, 5), help="Measure on so many of five folds."
+    "--folds",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 5),
+    help="Measure on so many of five folds.",
 )
-@click.option("--paper-split", is_flag=True, help="Measure on the paper's own split as well: one more training.")
+@click.option(
+    "--paper-split", is_flag=True, help="Measure on the paper's own split as well: one more training."
+)
 @_unseen_options
 @out_option()
 @update_option()
@@ -185,7 +197,9 @@ def ask(
     "  empathy-edge score study rated_responses_miti.csv --subfactors factors.json --out study"
 )
 @_asking_options
-@click.option("--version", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Of the paper's list.")
+@click.option(
+    "--version", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Of the paper's list."
+)
 def subfactors(
     data: Path, teacher: str, version: str, max_responses: int | None, seed: int, out: Path, **limits: Any
 ) -> None:

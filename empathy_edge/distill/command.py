@@ -20,7 +20,9 @@ def run(
         from empathy_edge.runs.recipe import DistillSettings
 
         if teaching["teacher"]:
-            raise EmpathyEdgeError("--method rated asks no teacher; choose direct, improve-human or improve-llm.")
+            raise EmpathyEdgeError(
+                "--method rated asks no teacher; choose direct, improve-human or improve-llm."
+            )
         settings = DistillSettings(
             reference=reference, models=models, max_sft=max_sft, max_pairs=max_pairs, seed=seed
         )
@@ -89,7 +91,14 @@ def _run_with_teacher(
 
 
 def _estimate(
-    data: Path, method: Any, strategy: str, teacher: str, price: Any, wording: Any, most: int | None, seed: int
+    data: Path,
+    method: Any,
+    strategy: str,
+    teacher: str,
+    price: Any,
+    wording: Any,
+    most: int | None,
+    seed: int,
 ) -> None:
     """Print the calls that a run would make, what the ledger has already, tokens and cost."""
     from empathy_edge.distill.estimate import estimate
@@ -109,7 +118,9 @@ def _estimate(
         ledger.close()
     cost = found.cost_usd(price)
     shown = (
-        "unknown: the model is not in the price table (--prices)" if cost is None else f"at most about {cost:.2f} USD"
+        "unknown: the model is not in the price table (--prices)"
+        if cost is None
+        else f"at most about {cost:.2f} USD"
     )
     say(f"Estimate for {len(chosen)} dialogues (predicted):")
     say(

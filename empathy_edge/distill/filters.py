@@ -97,7 +97,9 @@ _QUOTES = {'"': '"', "“": "”", "'": "'", "«": "»", "`": "`"}
 def strip_echo(text: str) -> str:
     """The bare reply: without a leading “Improved Response:” and without quotation marks around the whole."""
     text = _ECHO.sub("", text.strip()).strip()
-    while len(text) > 1 and text[0] in _QUOTES and text[-1] == _QUOTES[text[0]] and text[-1] not in text[1:-1]:
+    while (
+        len(text) > 1 and text[0] in _QUOTES and text[-1] == _QUOTES[text[0]] and text[-1] not in text[1:-1]
+    ):
         text = text[1:-1].strip()
     return text
 
@@ -144,7 +146,8 @@ class Caught:
     def report(self) -> dict[str, Any]:
         """Count and examples by filter."""
         return {
-            name: {"count": count, "examples": self._examples[name]} for name, count in self._counts.most_common()
+            name: {"count": count, "examples": self._examples[name]}
+            for name, count in self._counts.most_common()
         }
 
 

@@ -39,7 +39,9 @@ def shorten(text: str, settings: FitSettings) -> str:
     return " ".join(kept)
 
 
-def fit(dialogues: list[Dialogue], sources: tuple[str, ...], settings: FitSettings, caught: Caught) -> list[Dialogue]:
+def fit(
+    dialogues: list[Dialogue], sources: tuple[str, ...], settings: FitSettings, caught: Caught
+) -> list[Dialogue]:
     """The same dialogues with the responses of `sources` shortened, and of those rated 3 only the nearest kept.
 
     Nearness is the cosine similarity of sentence embeddings to the utterance. What is left out is counted in `caught`.
@@ -105,7 +107,9 @@ def _varied(responses: list[Response], settings: FitSettings, caught: Caught) ->
     return kept
 
 
-def _shortened(dialogue: Dialogue, sources: tuple[str, ...], settings: FitSettings, caught: Caught) -> Dialogue:
+def _shortened(
+    dialogue: Dialogue, sources: tuple[str, ...], settings: FitSettings, caught: Caught
+) -> Dialogue:
     responses: list[Any] = []
     for response in dialogue.responses:
         if response.source not in sources:

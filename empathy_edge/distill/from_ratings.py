@@ -159,7 +159,9 @@ def _preference_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[Pre
         pairs += [PreferencePair(dialogue.id, prompt, response.text, reference.text) for response in good]
     if settings.hard_pairs:
         weak = [response for response in models if response.rating in (1, 2)]
-        pairs += [PreferencePair(dialogue.id, prompt, better.text, worse.text) for better in good for worse in weak]
+        pairs += [
+            PreferencePair(dialogue.id, prompt, better.text, worse.text) for better in good for worse in weak
+        ]
     return pairs
 
 

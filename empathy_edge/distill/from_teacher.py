@@ -174,7 +174,9 @@ async def _distil_all(
             )
         raise stopped[0]
     if not results:
-        raise EmpathyEdgeError(f"No call to {asker.teacher.model} succeeded; the first failed with: {failed[0][0]}.")
+        raise EmpathyEdgeError(
+            f"No call to {asker.teacher.model} succeeded; the first failed with: {failed[0][0]}."
+        )
     if failed:
         say(f"  {len(failed)} dialogues failed and were left out (the first: {failed[0][0]})")
     return [results[item.id] for item in dialogues if item.id in results], failed
@@ -201,7 +203,9 @@ async def distil(dialogue: Dialogue, method: Method, strategy: str, ask: Any, wo
     return Distilled(dialogue, first, rating, strip_echo(rewrite.text), steps + rewrite.steps)
 
 
-def _filtered(results: list[Distilled], test: list[Dialogue], wording: Wording, caught: Caught) -> list[Distilled]:
+def _filtered(
+    results: list[Distilled], test: list[Dialogue], wording: Wording, caught: Caught
+) -> list[Distilled]:
     """The results that no filter catches; what is caught is counted, and stays in `responses.jsonl`."""
     leaked = set(
         leaked_ids(
@@ -213,7 +217,10 @@ def _filtered(results: list[Distilled], test: list[Dialogue], wording: Wording, 
     good = []
     for item in results:
         name = fault(
-            item.text, utterance=item.dialogue.utterance, original=item.reference, most_words=wording.most_words
+            item.text,
+            utterance=item.dialogue.utterance,
+            original=item.reference,
+            most_words=wording.most_words,
         )
         if name is None and item.dialogue.id in leaked:
             name = "in the test split"

@@ -58,7 +58,9 @@ def _llama_factory(sft: list[dict[str, Any]], pairs: list[dict[str, Any]], out: 
         },
     }
     content = {
-        "sft.json": [{"conversations": [_turn(item) for item in row["prompt"] + row["completion"]]} for row in sft],
+        "sft.json": [
+            {"conversations": [_turn(item) for item in row["prompt"] + row["completion"]]} for row in sft
+        ],
         "dpo.json": [
             {
                 "conversations": [_turn(item) for item in row["prompt"]],

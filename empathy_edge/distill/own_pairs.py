@@ -103,7 +103,9 @@ def run(
     write_jsonl(out / "samples.jsonl", [row for answers in scored for row in answers])
     write_jsonl(out / "preference.jsonl", pairs)
     if not pairs:
-        raise EmpathyEdgeError(f"{out}: no two samples of a prompt differ by {settings.margin}; lower margin.")
+        raise EmpathyEdgeError(
+            f"{out}: no two samples of a prompt differ by {settings.margin}; lower margin."
+        )
     by_id = {prompt.id: prompt for prompt in chosen}
     say(f"  {len(pairs)} pairs from {len(chosen)} prompts")
     return stage.finish(
@@ -146,7 +148,9 @@ def _prompts(rows: Path) -> list[Prompt]:
     found: dict[str, Prompt] = {}
     for file, field in (("sft.jsonl", "completion"), ("preference.jsonl", "chosen")):
         for row in load_rows(rows / file, ("prompt", field), keep=("id", "source")):
-            prompt = found.setdefault(row["id"], Prompt(row["id"], row["prompt"], [], row["source"] == SAFETY))
+            prompt = found.setdefault(
+                row["id"], Prompt(row["id"], row["prompt"], [], row["source"] == SAFETY)
+            )
             text = row[field][0]["content"]
             if text not in prompt.references:
                 prompt.references.append(text)
@@ -176,7 +180,9 @@ def _sample(
     stop = tokenizer.convert_tokens_to_ids(turn_end(tokenizer.chat_template))
     torch.manual_seed(settings.seed)
     with progress() as bar, open(file, "w", encoding="utf-8") as handle:
-        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for rows in done.values() for row in rows)
+        handle.writelines(
+            json.dumps(row, ensure_ascii=False) + "\n" for rows in done.values() for row in rows
+        )
         task = bar.add_task("samples", total=len(prompts), completed=len(done), note="")
         for start in range(0, len(missing), PROMPTS_AT_ONCE):
             group = missing[start : start + PROMPTS_AT_ONCE]
@@ -291,7 +297,11 @@ def _safety_pairs(
     """The shipped answer against the student's worst ones of like length."""
     shipped: dict[str, Any] = {"text": prompt.references[0], "score": 1.0}
     worst = sorted(
-        (row for row in rows if row["stopped"] and _alike(shipped["text"], row["text"], settings.length_ratio)),
+        (
+            row
+            for row in rows
+            if row["stopped"] and _alike(shipped["text"], row["text"], settings.length_ratio)
+        ),
         key=lambda row: float(row["score"]),
     )
     if not worst:

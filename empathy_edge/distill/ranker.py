@@ -19,7 +19,9 @@ from empathy_edge.runtimes import default_threads, open_runtime
 CONTEXT = 2048
 
 
-def likelihoods(model: str, asked: Sequence[Sequence[Message]], texts: Sequence[str], file: Path) -> list[float]:
+def likelihoods(
+    model: str, asked: Sequence[Sequence[Message]], texts: Sequence[str], file: Path
+) -> list[float]:
     """The log-probability (nats) of each text as the answer to its messages, its end included, divided by its characters.
 
     Args:
@@ -53,6 +55,8 @@ def likelihoods(model: str, asked: Sequence[Sequence[Message]], texts: Sequence[
 
 def _line(model: str, answer: str, said: str, nats: float) -> str:
     return (
-        json.dumps({"model": model, "answer": answer, "said": said, "nats": round(nats, 5)}, ensure_ascii=False)
+        json.dumps(
+            {"model": model, "answer": answer, "said": said, "nats": round(nats, 5)}, ensure_ascii=False
+        )
         + "\n"
     )

@@ -52,7 +52,10 @@ def run(
         )
     if by == "likelihood":
         require_extra("trl", "train", "Asking the student")
-    if len({(folder / "test.jsonl").read_bytes() for folder in folders if (folder / "test.jsonl").is_file()}) != 1:
+    if (
+        len({(folder / "test.jsonl").read_bytes() for folder in folders if (folder / "test.jsonl").is_file()})
+        != 1
+    ):
         raise EmpathyEdgeError(
             "The folders have different test splits, or none: they do not come from the same dialogues."
         )
@@ -87,7 +90,10 @@ def run(
     write_jsonl(out / "control.jsonl", [])
     weights = {"weights": choose_precision("auto", base.path).record()} if by == "likelihood" else {}
     return stage.finish(
-        sft_rows=counts["sft.jsonl"], preference_pairs=counts["preference.jsonl"], selection=figures, **weights
+        sft_rows=counts["sft.jsonl"],
+        preference_pairs=counts["preference.jsonl"],
+        selection=figures,
+        **weights,
     )
 
 

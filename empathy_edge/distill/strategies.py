@@ -97,7 +97,9 @@ def _one_dimension(request: Callable[..., Request], dimension: str, step: str, t
     return request("one-dimension", step, text, definition=load_prompts("distill").text(dimension))
 
 
-def _request(prompt: str, step: str, dialogue: Dialogue, response: str, wording: Wording, **slots: str) -> Request:
+def _request(
+    prompt: str, step: str, dialogue: Dialogue, response: str, wording: Wording, **slots: str
+) -> Request:
     prompts = load_prompts("distill")
     text = prompts.text(
         prompt,

@@ -21,7 +21,13 @@ from empathy_edge.text.near_duplicates import refuse_leaks
 
 
 def run(
-    *, pairs: list[Path], base: ModelRef, sft: Path | None, out: Path, settings: DpoSettings, update: bool = False
+    *,
+    pairs: list[Path],
+    base: ModelRef,
+    sft: Path | None,
+    out: Path,
+    settings: DpoSettings,
+    update: bool = False,
 ) -> dict[str, Any]:
     """Train a LoRA adapter on `preference.jsonl` over base + SFT; leaves `adapter/` and `curves.jsonl` in `out`.
 

@@ -17,7 +17,13 @@ class _LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: Any, down: torch.Tensor, up: torch.Tensor, scale: float
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: Any,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scale: float,
     ) -> torch.Tensor:
         down_cast, up_cast = down.to(x.dtype), (up * scale).to(x.dtype)
         low = x @ down_cast.T

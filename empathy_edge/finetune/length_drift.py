@@ -25,7 +25,8 @@ class LengthProbe(TrainerCallback):
     def __init__(self, prompts: list[list[dict[str, str]]], tokenizer: Any, curves: Curves) -> None:
         self.tokenizer, self.curves = tokenizer, curves
         self.prompts = [
-            tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False) for prompt in prompts
+            tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+            for prompt in prompts
         ]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -58,7 +59,9 @@ class LengthProbe(TrainerCallback):
             "probe_stopped": sum(stopped for _, stopped in replies) / len(replies),
         }
         self.curves.add(row)
-        say(f"  step {row['step']}: median {row['probe_median_words']:g} words, {row['probe_stopped']:.0%} stop")
+        say(
+            f"  step {row['step']}: median {row['probe_median_words']:g} words, {row['probe_stopped']:.0%} stop"
+        )
 
 
 def drift(curve: list[dict[str, Any]], prompts: int) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from empathy_edge.system.processes import main_first
 from empathy_edge.text.near_duplicates import refuse_leaks
 
 
-def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, update: bool = False) -> dict[str, Any]:
+def run(
+    *, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, update: bool = False
+) -> dict[str, Any]:
     """Train a LoRA adapter on `sft.jsonl`; leaves `adapter/` and `curves.jsonl` in `out`."""
     require_extra("trl", "train", "Fine-tuning")
     check_memory(base.path, settings, out, update)
@@ -50,7 +52,9 @@ def run(*, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, updat
     trained, held_out = split_held_out(examples, settings)
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**trainer_arguments(out, settings, precision), completion_only_loss=True, packing=False),
+        args=SFTConfig(
+            **trainer_arguments(out, settings, precision), completion_only_loss=True, packing=False
+        ),
         train_dataset=Dataset.from_list(trained),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,

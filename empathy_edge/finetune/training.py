@@ -212,7 +212,9 @@ class Curves(TrainerCallback):
         if is_main():
             self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
             self.bar.start()
-            self.task = self.bar.add_task(self.label, total=state.max_steps, completed=state.global_step, note="")
+            self.task = self.bar.add_task(
+                self.label, total=state.max_steps, completed=state.global_step, note=""
+            )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if {"loss", "eval_loss"} & set(logs or {}):

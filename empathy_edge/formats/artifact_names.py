@@ -63,7 +63,9 @@ def parse_artifact(name: str) -> ArtifactName:
         if method == "plain" and (budget := re.fullmatch(r"(\d{1,6})mb", kind)):
             return ArtifactName(name, "gguf", "mixed", "budget", int(budget[1]))
         if method == "plain" and kind in NEEDS_IMATRIX:
-            raise EmpathyEdgeError(f"{name}: llama.cpp needs an importance matrix for it; say {name}-imatrix.")
+            raise EmpathyEdgeError(
+                f"{name}: llama.cpp needs an importance matrix for it; say {name}-imatrix."
+            )
         known = {"plain": (*FLOAT_TYPES, *GGUF_TYPES), "imatrix": GGUF_TYPES, "gptq": COMPENSATED}[method]
         if kind in known:
             return ArtifactName(name, "gguf", kind, method)  # type: ignore[arg-type]

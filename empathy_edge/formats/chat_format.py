@@ -39,7 +39,9 @@ def messages_for(utterance: str, system: str | None = None) -> list[Message]:
     ]
 
 
-def render(template: str, messages: list[Message], *, generate: bool = True, bos: str = "", eos: str = "") -> str:
+def render(
+    template: str, messages: list[Message], *, generate: bool = True, bos: str = "", eos: str = ""
+) -> str:
     """Render a model's chat template to text.
 
     Args:
@@ -75,7 +77,9 @@ def _compiled(template: str) -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     # The options and extensions with which transformers renders templates.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
     environment.filters["tojson"] = lambda value, **kw: json.dumps(value, ensure_ascii=False, **kw)
     return environment.from_string(template)
 

@@ -215,7 +215,9 @@ def _rating(where: str, field: str, value: Any) -> int | None:
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Write dicts or dataclasses as JSON lines, atomically."""
-    lines = (json.dumps(row if isinstance(row, dict) else asdict(row), ensure_ascii=False) + "\n" for row in rows)
+    lines = (
+        json.dumps(row if isinstance(row, dict) else asdict(row), ensure_ascii=False) + "\n" for row in rows
+    )
     write_atomically(path, "".join(lines))
 
 

@@ -48,7 +48,9 @@ class StoredTensor:
     def chunks(self) -> Iterator[np.ndarray]:
         """Its values as float32 [rows, …], some whole rows at a time."""
         if self.dtype not in _FLOATS:
-            raise EmpathyEdgeError(f"{self.file}: {self.name} is stored as {self.dtype}, not as floating point.")
+            raise EmpathyEdgeError(
+                f"{self.file}: {self.name} is stored as {self.dtype}, not as floating point."
+            )
         stored = _FLOATS[self.dtype]
         rows = self.shape[0] if self.shape else 1
         row_shape = self.shape[1:]
@@ -81,12 +83,16 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
-            named = sorted({str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+            named = sorted(
+                {str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+            )
         except (ValueError, KeyError, AttributeError):
             raise EmpathyEdgeError(f"{index}: is no index of safetensors files.") from None
         missing = [name for name in named if name not in {file.name for file in files}]
         if missing:
-            raise EmpathyEdgeError(f"{folder}: the shard {missing[0]} is missing ({len(missing)} of {len(named)}).")
+            raise EmpathyEdgeError(
+                f"{folder}: the shard {missing[0]} is missing ({len(missing)} of {len(named)})."
+            )
         files = [folder / name for name in named]
     if not files:
         raise EmpathyEdgeError(f"{folder}: no .safetensors file in it.")
@@ -94,12 +100,16 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     for file in files:
         for tensor in _read_header(file):
             if tensor.name in found:
-                raise EmpathyEdgeError(f"{file}: {tensor.name} is stored twice, also in {found[tensor.name].file}.")
+                raise EmpathyEdgeError(
+                    f"{file}: {tensor.name} is stored twice, also in {found[tensor.name].file}."
+                )
             found[tensor.name] = tensor
     return found
 
 
-def write_safetensors(file: Path, shapes: dict[str, tuple[int, ...]], values: Iterable[Iterable[np.ndarray]]) -> None:
+def write_safetensors(
+    file: Path, shapes: dict[str, tuple[int, ...]], values: Iterable[Iterable[np.ndarray]]
+) -> None:
     """Write float32 tensors, streaming: `values` gives each one's chunks, in the order of `shapes`.
 
     The file appears whole or not at all.
@@ -130,12 +140,16 @@ def _read_header(file: Path) -> list[StoredTensor]:
     with open(file, "rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
         if not 2 <= length <= min(MOST_HEADER, size - 8):
-            raise EmpathyEdgeError(f"{file}: is no safetensors file, or is truncated (header of {length} bytes).")
+            raise EmpathyEdgeError(
+                f"{file}: is no safetensors file, or is truncated (header of {length} bytes)."
+            )
         try:
             header = json.loads(handle.read(length))
             header.pop("__metadata__", None)
             tensors = [
-                StoredTensor(file, name, item["dtype"], tuple(item["shape"]), 8 + length + item["data_offsets"][0])
+                StoredTensor(
+                    file, name, item["dtype"], tuple(item["shape"]), 8 + length + item["data_offsets"][0]
+                )
                 for name, item in header.items()
             ]
             ends = [item["data_offsets"][1] for item in header.values()]
@@ -150,5 +164,7 @@ def _read_header(file: Path) -> list[StoredTensor]:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             good, tensors = False, []
     if not good:
-        raise EmpathyEdgeError(f"{file}: the safetensors header is damaged or does not fit the file; get it again.")
+        raise EmpathyEdgeError(
+            f"{file}: the safetensors header is damaged or does not fit the file; get it again."
+        )
     return tensors

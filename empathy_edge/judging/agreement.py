@@ -35,12 +35,20 @@ def agreement(raters: Mapping[str, Mapping[str, float]], levels: Sequence[float]
         if not both:
             continue
         varied = len({value for row in values for value in row}) > 1
-        kappa = cohen_kappa_score(*values, weights="quadratic", labels=list(place.values())) if varied else None
+        kappa = (
+            cohen_kappa_score(*values, weights="quadratic", labels=list(place.values())) if varied else None
+        )
         kappas.append(
-            {"between": [one, other], "kappa": None if kappa is None else round(float(kappa), 4), "pairs": len(both)}
+            {
+                "between": [one, other],
+                "kappa": None if kappa is None else round(float(kappa), 4),
+                "pairs": len(both),
+            }
         )
     keys = sorted({key for given in raters.values() for key in given})
-    ratings = np.array([[place[given[key]] if key in given else np.nan for key in keys] for given in raters.values()])
+    ratings = np.array(
+        [[place[given[key]] if key in given else np.nan for key in keys] for given in raters.values()]
+    )
     varied = len(np.unique(ratings[~np.isnan(ratings)])) > 1
     alpha = krippendorff.alpha(reliability_data=ratings, level_of_measurement="ordinal") if varied else None
     return {"kappa": kappas, "alpha": None if alpha is None else round(float(alpha), 4)}

@@ -119,7 +119,11 @@ def _drawn(data: Path, most: int | None, seed: int, out: Path) -> pd.DataFrame:
     if out.exists():
         raise EmpathyEdgeError(f"{out}: exists already; choose another name. Nothing was asked.")
     chosen = balanced(read_rated(data))
-    return chosen if most is None else chosen.sample(min(most, len(chosen)), random_state=seed).reset_index(drop=True)
+    return (
+        chosen
+        if most is None
+        else chosen.sample(min(most, len(chosen)), random_state=seed).reset_index(drop=True)
+    )
 
 
 def _messages(row: Any, prompt: str, **slots: str) -> tuple[Message, ...]:

@@ -50,7 +50,9 @@ FAMILIES = {
 """Families of models by what their names contain; for self-preference."""
 
 
-def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed: int, out: Path) -> dict[str, Any]:
+def run(
+    *, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed: int, out: Path
+) -> dict[str, Any]:
     """Test a judge on `data` (dialogues with rated responses); writes `certificate.json` and every verdict into `out`.
 
     Args:
@@ -61,7 +63,9 @@ def run(*, judge: Judge, data: Path, questions: Sequence[str], pairs: int, seed:
         seed: for the draw.
         out: the folder; verdicts that are there already are not asked for again.
     """
-    dialogues = [item for item in read_dialogues(data) if not getattr(judge, "seen", lambda _: False)(item.id)]
+    dialogues = [
+        item for item in read_dialogues(data) if not getattr(judge, "seen", lambda _: False)(item.id)
+    ]
     better, worse = _drawn(dialogues, pairs, seed, getattr(judge, "ids", None))
     family = family_of(identity(judge))
     if len(better) < FEWEST:
@@ -127,7 +131,12 @@ def run_beside_experts(
 
 
 def _asked(
-    judge: Judge, question: str, dialogues: list[Dialogue], better: dict[str, Any], worse: dict[str, Any], out: Path
+    judge: Judge,
+    question: str,
+    dialogues: list[Dialogue],
+    better: dict[str, Any],
+    worse: dict[str, Any],
+    out: Path,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The verdicts on one question; and their statistics with what they took: seconds a verdict, and USD, where calls were paid for."""
     spent = getattr(judge, "spent", lambda: (0, 0.0))
@@ -157,7 +166,9 @@ def _certificate(
         "pairs": len(better),
         "seed": seed,
         "thresholds": THRESHOLDS,
-        "longer_is_better_by_people": round(sum(x > 0 for x in longer) / max(1, sum(x != 0 for x in longer)), 4),
+        "longer_is_better_by_people": round(
+            sum(x > 0 for x in longer) / max(1, sum(x != 0 for x in longer)), 4
+        ),
         "questions": found,
     }
 
@@ -182,13 +193,18 @@ def _drawn(
     better: dict[str, Any] = {}
     worse: dict[str, Any] = {}
     for item in chance.sample(dialogues, len(dialogues)):
-        rated = {rating: [response for response in item.responses if response.rating == rating] for rating in (3, 1)}
+        rated = {
+            rating: [response for response in item.responses if response.rating == rating]
+            for rating in (3, 1)
+        }
         if rated[3] and rated[1] and len(better) < pairs:
             good, bad = chance.choice(rated[3]), chance.choice(rated[1])
             better[item.id] = {"text": good.text, "source": good.source}
             worse[item.id] = {"text": bad.text, "source": bad.source}
     if known is not None:
-        better, worse = ({name: row for name, row in side.items() if name in known} for side in (better, worse))
+        better, worse = (
+            {name: row for name, row in side.items() if name in known} for side in (better, worse)
+        )
     return better, worse
 
 
@@ -210,10 +226,14 @@ def self_preference(
     own = [
         (row, family_of(better[row["id"]]["source"]) == family)
         for row in rows
-        if (family_of(better[row["id"]]["source"]) == family) != (family_of(worse[row["id"]]["source"]) == family)
+        if (family_of(better[row["id"]]["source"]) == family)
+        != (family_of(worse[row["id"]]["source"]) == family)
     ]
     if len(own) < FEWEST_OWN:
-        return {"family": family, "why_not": f"only {len(own)} pairs have one response of its family, {family}"}
+        return {
+            "family": family,
+            "why_not": f"only {len(own)} pairs have one response of its family, {family}",
+        }
     won = [row["points"] if own_is_better else 1 - row["points"] for row, own_is_better in own]
     low, high = wilson(sum(won), len(won))
     return {
@@ -228,7 +248,11 @@ def self_preference(
 
 def doubts(item: dict[str, Any]) -> list[str]:
     """Why a judge may not judge, from its figures; nothing where it may."""
-    rate, position, longer = item["win_rate"], item["first_position_wins"]["share"], item["longer_wins"]["share"]
+    rate, position, longer = (
+        item["win_rate"],
+        item["first_position_wins"]["share"],
+        item["longer_wins"]["share"],
+    )
     found = []
     if rate["low"] < THRESHOLDS["agreement_low"]:
         found.append(
@@ -268,7 +292,9 @@ def standing(certificate: Path | None, judge: Judge, questions: Sequence[str]) -
         EmpathyEdgeError: the certificate is of another judge (another model, other prompts).
     """
     if certificate is None:
-        return {question: {"certified": False, "doubts": ["no certificate was given"]} for question in questions}
+        return {
+            question: {"certified": False, "doubts": ["no certificate was given"]} for question in questions
+        }
     content = read_json(certificate)
     if not isinstance(content, dict) or not isinstance(content.get("questions"), dict):
         raise EmpathyEdgeError(f"{certificate}: is no certificate; `empathy-edge certify` writes one.")
@@ -293,7 +319,11 @@ def show(certificate: dict[str, Any]) -> None:
     """Print a certificate."""
     rows = []
     for question, item in certificate["questions"].items():
-        rate, position, longer = item["win_rate"], item["first_position_wins"]["share"], item["longer_wins"]["share"]
+        rate, position, longer = (
+            item["win_rate"],
+            item["first_position_wins"]["share"],
+            item["longer_wins"]["share"],
+        )
         rows.append(
             [
                 question,
@@ -317,7 +347,9 @@ def show(certificate: dict[str, Any]) -> None:
         "s/verdict",
         "USD/1000 calls",
     ]
-    stdout.print(table(f"{certificate['judge']}, {certificate['pairs']} pairs", [*columns, "certified"], rows))
+    stdout.print(
+        table(f"{certificate['judge']}, {certificate['pairs']} pairs", [*columns, "certified"], rows)
+    )
     for question, item in certificate["questions"].items():
         if own := item.get("experts_own"):
             words = ", ".join(f"{name} {share:.0%}" for name, share in own.items())
@@ -326,7 +358,9 @@ def show(certificate: dict[str, Any]) -> None:
             tell(f"  {question}, self-preference: {_described(own)}.")
         for doubt in item["doubts"]:
             tell(f"  {question}: {doubt}.")
-    tell(f"  By people the longer one was better in {certificate['longer_is_better_by_people']:.0%} of these pairs.")
+    tell(
+        f"  By people the longer one was better in {certificate['longer_is_better_by_people']:.0%} of these pairs."
+    )
 
 
 def _described(own: dict[str, Any]) -> str:

@@ -13,7 +13,13 @@ import numpy as np
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table, tell
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, read_dialogues, read_jsonl, read_unfinished_jsonl, write_jsonl
+from empathy_edge.formats.dialogue import (
+    Dialogue,
+    read_dialogues,
+    read_jsonl,
+    read_unfinished_jsonl,
+    write_jsonl,
+)
 from empathy_edge.judging.agreement import agreement, describe
 from empathy_edge.judging.format_checks import well_formed
 from empathy_edge.judging.judges import Judge, Pair, Verdict, record
@@ -59,7 +65,9 @@ def run(
     _same_dialogues(first, second, ours, theirs, spoken, dialogues)
     claim(out)
     both = [name for name in ours if name in theirs]
-    found = [_by_one(judge, standing, questions, both, spoken, ours, theirs, out) for judge, standing in judges]
+    found = [
+        _by_one(judge, standing, questions, both, spoken, ours, theirs, out) for judge, standing in judges
+    ]
     result: dict[str, Any] = {
         "first": first.stem,
         "second": second.stem,
@@ -87,13 +95,19 @@ def _by_one(
     """What one judge says: its part of `compared.json`; and by question each dialogue's points where both answers could be read."""
     ids = [item.id for item in covered(judge, [spoken[name] for name in ids])]
     verdicts = {
-        question: ask(judge, question, [spoken[name] for name in ids], ours, theirs, out)[0] for question in questions
+        question: ask(judge, question, [spoken[name] for name in ids], ours, theirs, out)[0]
+        for question in questions
     }
     found = {question: statistics(rows, ours, theirs, spoken) for question, rows in verdicts.items()}
-    for item, p in zip(found.values(), holm([item["p_against_half"] for item in found.values()]), strict=True):
+    for item, p in zip(
+        found.values(), holm([item["p_against_half"] for item in found.values()]), strict=True
+    ):
         item["p_holm"] = p
     for question, item in found.items():
-        item["judge"] = (standing or {}).get(question) or {"certified": False, "doubts": ["no certificate was given"]}
+        item["judge"] = (standing or {}).get(question) or {
+            "certified": False,
+            "doubts": ["no certificate was given"],
+        }
     points = {
         question: {row["id"]: row["points"] for row in rows if "unparsed" not in row["verdicts"]}
         for question, rows in verdicts.items()
@@ -117,7 +131,9 @@ def claim(out: Path) -> None:
     if out.is_dir():
         others = sorted(item.name for item in out.iterdir() if item.name not in FILES)
         if others:
-            raise EmpathyEdgeError(f"{out}: holds something else ({others[0]}); choose a new folder with --out.")
+            raise EmpathyEdgeError(
+                f"{out}: holds something else ({others[0]}); choose a new folder with --out."
+            )
     out.mkdir(parents=True, exist_ok=True)
 
 
@@ -125,13 +141,22 @@ def read_responses(file: Path) -> dict[str, dict[str, Any]]:
     """A file of responses by dialogue id; each row needs `id` and `text`."""
     rows = read_jsonl(file)
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("text"), str):
+        if (
+            not isinstance(row, dict)
+            or not isinstance(row.get("id"), str)
+            or not isinstance(row.get("text"), str)
+        ):
             raise EmpathyEdgeError(f"{file}: row {number}: needs 'id' and 'text'.")
     return {row["id"]: row for row in rows}
 
 
 def _same_dialogues(
-    first: Path, second: Path, ours: dict[str, Any], theirs: dict[str, Any], spoken: dict[str, Any], dialogues: Path
+    first: Path,
+    second: Path,
+    ours: dict[str, Any],
+    theirs: dict[str, Any],
+    spoken: dict[str, Any],
+    dialogues: Path,
 ) -> None:
     if not set(ours) & set(theirs):
         raise EmpathyEdgeError(f"{first} and {second} answer no dialogue in common.")
@@ -141,7 +166,12 @@ def _same_dialogues(
 
 
 def ask(
-    judge: Judge, question: str, dialogues: list[Dialogue], ours: dict[str, Any], theirs: dict[str, Any], out: Path
+    judge: Judge,
+    question: str,
+    dialogues: list[Dialogue],
+    ours: dict[str, Any],
+    theirs: dict[str, Any],
+    out: Path,
 ) -> tuple[list[dict[str, Any]], int]:
     """One row a dialogue: the verdicts of both orders, as the first arm's: first, second, tie or unparsed.
 
@@ -204,7 +234,10 @@ def statistics(
         )
     ]
     rate = bootstrap_mean([*points.values()], RESAMPLES, SEED)
-    wins, losses = sum(value > 0.5 for value in points.values()), sum(value < 0.5 for value in points.values())
+    wins, losses = (
+        sum(value > 0.5 for value in points.values()),
+        sum(value < 0.5 for value in points.values()),
+    )
     return {
         "win_rate": rate,
         "win_rate_if_unparsed_lost": round(float(np.mean([_mean(row["verdicts"], 0.0) for row in rows])), 4),
@@ -383,7 +416,16 @@ def _show_judge(arms: str, result: dict[str, Any]) -> None:
                 "certified" if item["judge"]["certified"] else "UNCERTIFIED",
             ]
         )
-    columns = ["question", "win rate", "p (Holm)", "ties", "unparsed", "shown first wins", "flips", "longer wins"]
+    columns = [
+        "question",
+        "win rate",
+        "p (Holm)",
+        "ties",
+        "unparsed",
+        "shown first wins",
+        "flips",
+        "longer wins",
+    ]
     title = f"{arms}, {result['prompts']} prompts, by {result['judge']}"
     stdout.print(table(title, [*columns, "at equal length", "judge"], rows))
     for question, item in result["questions"].items():

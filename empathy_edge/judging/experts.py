@@ -27,7 +27,9 @@ DIMENSIONS = {
 }
 """A judge's question → the experts' column (EPITOME's three mechanisms, levels 0 to 2)."""
 
-_SITUATION = "Two different people each tell of something, and each gets a reply; both are quoted with the reply."
+_SITUATION = (
+    "Two different people each tell of something, and each gets a reply; both are quoted with the reply."
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ def read_experts(folder: Path) -> list[Exchange]:
         for row in _rows(file, ["sp_id", *DIMENSIONS.values()]):
             for question, column in DIMENSIONS.items():
                 if row[column]:
-                    rated.setdefault(row["sp_id"], {}).setdefault(question, {})[file.stem] = float(row[column])
+                    rated.setdefault(row["sp_id"], {}).setdefault(question, {})[file.stem] = float(
+                        row[column]
+                    )
     return [
         Exchange(row["sp_id"], row["seeker_post"], row["response_post"], rated[row["sp_id"]])
         for row in texts
@@ -87,7 +91,9 @@ def pairs_of(
         if abs(lead) >= APART:
             told_apart.append((a, b) if lead > 0 else (b, a))
     chosen = random.Random(seed).sample(told_apart, min(most, len(told_apart)))
-    dialogues = [Dialogue(f"{a.id}~{b.id}", "", _SITUATION, "(see the replies)", (), "test") for a, b in chosen]
+    dialogues = [
+        Dialogue(f"{a.id}~{b.id}", "", _SITUATION, "(see the replies)", (), "test") for a, b in chosen
+    ]
     texts = [[f'to someone who said "{item.said}": {item.reply}' for item in pair] for pair in chosen]
     better = {item.id: {"text": text[0]} for item, text in zip(dialogues, texts, strict=True)}
     worse = {item.id: {"text": text[1]} for item, text in zip(dialogues, texts, strict=True)}
@@ -101,7 +107,9 @@ def experts_own(exchanges: list[Exchange], question: str) -> dict[str, float]:
     for name in names:
         points = []
         for a, b in combinations([item for item in exchanges if name in item.levels[question]], 2):
-            others = [mean(level for who, level in item.levels[question].items() if who != name) for item in (a, b)]
+            others = [
+                mean(level for who, level in item.levels[question].items() if who != name) for item in (a, b)
+            ]
             if abs(others[0] - others[1]) >= APART:
                 mine = a.levels[question][name] - b.levels[question][name]
                 points.append(0.5 if mine == 0 else float((mine > 0) == (others[0] > others[1])))

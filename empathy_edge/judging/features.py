@@ -148,7 +148,9 @@ class Subfactors:
         missing = [name for name in rows["unified_dialog_id"] if name not in self._scores]
         if missing:
             raise EmpathyEdgeError(f"{len(missing)} responses have no subfactors (first: {missing[0]}).")
-        return np.array([[self._scores[row][name] / 10 for name in self.names] for row in rows["unified_dialog_id"]])
+        return np.array(
+            [[self._scores[row][name] / 10 for name in self.names] for row in rows["unified_dialog_id"]]
+        )
 
 
 class Embedded:
@@ -164,7 +166,9 @@ class Embedded:
         return np.asarray(self._vectors[[self._place[text] for text in texts.fillna("")]], dtype=float)
 
 
-def blocks_for(name: str, texts: Callable[[], Embedded], subfactors: dict[str, Any] | None = None) -> list[Block]:
+def blocks_for(
+    name: str, texts: Callable[[], Embedded], subfactors: dict[str, Any] | None = None
+) -> list[Block]:
     """The blocks of a name such as `miti`, `embeddings`, `words+form+nearness`."""
     makers: dict[str, Callable[[], Block]] = {
         "miti": Miti,

@@ -53,7 +53,9 @@ def _same_language(text: str, said: str) -> bool:
     language = _language_of(said)
     if language is None:
         return True
-    sentences = [part for part in re.split(r"(?<=[.!?…。！？।])\s*|\n+", text) if len(part.encode()) >= LEAST_BYTES]
+    sentences = [
+        part for part in re.split(r"(?<=[.!?…。！？।])\s*|\n+", text) if len(part.encode()) >= LEAST_BYTES
+    ]
     return all(dict(_identifier().rank(part))[language] >= FOREIGN for part in sentences)
 
 

@@ -196,7 +196,11 @@ class AskedJudge:
         text = ""
         for sample in range(TRIES):
             request = Request(
-                tuple(pair.messages(question)), 0.0 if sample == 0 else 0.7, 8, sample, f"{pair.id} {question}"
+                tuple(pair.messages(question)),
+                0.0 if sample == 0 else 0.7,
+                8,
+                sample,
+                f"{pair.id} {question}",
             )
             try:
                 text = (await self._asker.ask(request)).text
@@ -264,7 +268,11 @@ class RatingsJudge:
             yield Verdict("tie" if abs(lead) < TIE_MARGIN else "first" if lead > 0 else "second")
 
 
-_OF_FILES: dict[str, Callable[[Path], Judge]] = {"scorer": ScorerJudge, "file": FileJudge, "ratings": RatingsJudge}
+_OF_FILES: dict[str, Callable[[Path], Judge]] = {
+    "scorer": ScorerJudge,
+    "file": FileJudge,
+    "ratings": RatingsJudge,
+}
 
 
 def identity(judge: Judge) -> str:

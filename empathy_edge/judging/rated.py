@@ -91,7 +91,10 @@ def rows_to_score(said: Sequence[Said], responses: Sequence[str]) -> pd.DataFram
     """What a scorer takes: situation, speaker_uttr, response; a row for each response and what it answers."""
     import pandas as pd
 
-    columns = {"situation": [item.situation for item in said], "speaker_uttr": [item.utterance for item in said]}
+    columns = {
+        "situation": [item.situation for item in said],
+        "speaker_uttr": [item.utterance for item in said],
+    }
     return pd.DataFrame({**columns, "response": list(responses)})
 
 

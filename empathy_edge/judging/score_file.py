@@ -49,7 +49,9 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path |
         best, worst = int(scores.argmax()), int(scores.argmin())
         lines.append([file.stem, str(len(rows)), f"{scores.mean():.3f} [{low:.3f}, {high:.3f}]"])
         for word, place in (("best", best), ("worst", worst)):
-            say(f"{file.stem}, {word} ({scores[place]:.2f}): {rows[place]['text']}\n    {reason(moves[place])}")
+            say(
+                f"{file.stem}, {word} ({scores[place]:.2f}): {rows[place]['text']}\n    {reason(moves[place])}"
+            )
     stdout.print(table("Expected rating, 1 to 3", ["arm", "responses", "mean [95 %]"], lines))
     tell(f"The scorer's own figures: {describe(judge.figures)}.")
     if out is not None:

@@ -45,7 +45,9 @@ class Scorer(Measured):
         self._bias = np.array(content["bias"])
         words = content["words"]
         self._words = Words()
-        self._words.vectorizer = TfidfVectorizer(vocabulary=list(words), ngram_range=(1, 2), sublinear_tf=True)
+        self._words.vectorizer = TfidfVectorizer(
+            vocabulary=list(words), ngram_range=(1, 2), sublinear_tf=True
+        )
         self._words.vectorizer.idf_ = np.array(list(words.values()))
         self.names = [*(f"“{word}”" for word in words), *Form.names, *Nearness.names]
 
@@ -135,7 +137,9 @@ def load(file: Path, content: Any) -> Scorer:
     """
     require_extra("sklearn", "score", "Scoring")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise EmpathyEdgeError(f"{file}: is no scorer of this version ({FORMAT}); train it again with `score train`.")
+        raise EmpathyEdgeError(
+            f"{file}: is no scorer of this version ({FORMAT}); train it again with `score train`."
+        )
     try:
         columns = len(content["words"]) + len(Form.names) + len(Nearness.names)
         shapes = [np.array(content[key], dtype=float).shape for key in ("weights", "average", "bias")]

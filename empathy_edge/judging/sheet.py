@@ -94,15 +94,29 @@ def make_alone(
     shown = [rows[key] for key in sorted(rows)]
     chance.shuffle(shown)
     prompts = load_prompts("alone")
-    _write(out, shown, known, question, f"{prompts.text(question).strip()} {prompts.text('scale').strip()}", "alone")
+    _write(
+        out,
+        shown,
+        known,
+        question,
+        f"{prompts.text(question).strip()} {prompts.text('scale').strip()}",
+        "alone",
+    )
     return len(shown)
 
 
 def _write(
-    out: Path, rows: list[dict[str, str]], known: dict[str, dict[str, Any]], question: str, asked: str, kind: str
+    out: Path,
+    rows: list[dict[str, str]],
+    known: dict[str, dict[str, Any]],
+    question: str,
+    asked: str,
+    kind: str,
 ) -> None:
     if not rows:
-        raise EmpathyEdgeError("The responses answer no dialogue of these in common: there is nothing to judge.")
+        raise EmpathyEdgeError(
+            "The responses answer no dialogue of these in common: there is nothing to judge."
+        )
     if out.exists() and any(out.iterdir()):
         raise EmpathyEdgeError(f"{out}: is not empty; choose a new folder, so that no rater's sheet changes.")
     content = {"sheet": sha256_json(rows)[:16], "question": asked, "rows": rows}
@@ -113,7 +127,9 @@ def _write(
     with open(out / "sheet.csv", "w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, [*rows[0], "answer"])
         writer.writeheader()
-        writer.writerows({**{name: _harmless(text) for name, text in row.items()}, "answer": ""} for row in rows)
+        writer.writerows(
+            {**{name: _harmless(text) for name, text in row.items()}, "answer": ""} for row in rows
+        )
     write_json(out / "keys.json", {"kind": kind, "question": question, "keys": known})
 
 
@@ -149,7 +165,9 @@ def read(*, answers: list[Path], sheet: Path, out: Path) -> dict[str, Any]:
         raise EmpathyEdgeError("Two files of answers have the same name; rename one after its rater.")
     by = {"by": sorted(raters), "question": made["question"]}
     rows = _verdicts(raters, known) if pairs else _ratings(raters, known)
-    write_jsonl(out, [row | by for row in sorted(rows, key=lambda row: (row["id"], "mirrored" in row, row["key"]))])
+    write_jsonl(
+        out, [row | by for row in sorted(rows, key=lambda row: (row["id"], "mirrored" in row, row["key"]))]
+    )
     values = {
         name: {key: LEADS[answer] if pairs else RATINGS[answer] for key, answer in given.items()}
         for name, given in raters.items()
@@ -161,7 +179,9 @@ def read(*, answers: list[Path], sheet: Path, out: Path) -> dict[str, Any]:
         **agreement(values, (-1, 0, 1) if pairs else [*RATINGS.values()]),
     }
     if pairs:
-        said = [row["verdict"] == "first" for row in rows if row["verdict"] != "tie" and "mirrored" not in row]
+        said = [
+            row["verdict"] == "first" for row in rows if row["verdict"] != "tie" and "mirrored" not in row
+        ]
         low, high = wilson(sum(said), len(said))
         result["shown_first_won"] = [sum(said), len(said), round(low, 4), round(high, 4)]
     _show(result)

@@ -87,7 +87,11 @@ def run(
     stdout.print(table(f"{result['responses']} responses, accuracy in %", COLUMNS, _cells(result)))
     for name, rows in result["importances"].items():
         stdout.print(
-            table(f"What carries a rating: {name}, points of accuracy on held-out dialogues", IMPORTANCE, cells(rows))
+            table(
+                f"What carries a rating: {name}, points of accuracy on held-out dialogues",
+                IMPORTANCE,
+                cells(rows),
+            )
         )
     for text in result["faults"]:
         tell(f"Upstream: {text}")
@@ -114,7 +118,11 @@ def markdown(result: dict[str, Any]) -> list[str]:
 
 
 def _markdown(columns: Sequence[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(f"| {' | '.join(row)} |" for row in rows)]
+    return [
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
 
 
 def _cells(result: dict[str, Any]) -> list[list[str]]:
@@ -163,7 +171,9 @@ def _evaluate(chosen: pd.DataFrame, embedding: str, scores: dict[str, Any]) -> l
     texts = cache(lambda: Embedded(chosen, embedding))
     lines = [*ROWS]
     if scores:
-        lines += [(f"{more}subfactors", name) for more in ("", "miti+", "words+miti+") for name in ("lr", "svc")]
+        lines += [
+            (f"{more}subfactors", name) for more in ("", "miti+", "words+miti+") for name in ("lr", "svc")
+        ]
     if "miti" not in chosen.columns:
         lines = [line for line in lines if "miti" not in line[0]]
     found = []
@@ -252,7 +262,9 @@ def measured(
         "paper_split": on_paper_split,
         "grouped": over_dialogues(right, held["dialog_id"].to_numpy()),
         "grouped_responses": len(held),
-        "order": over_dialogues(points, dialogues) if len(points) else {"mean": 50.0, "low": 0.0, "high": 100.0},
+        "order": over_dialogues(points, dialogues)
+        if len(points)
+        else {"mean": 50.0, "low": 0.0, "high": 100.0},
         "order_pairs": len(points),
         "calibration_error": round(calibration_error(all_chances, ratings[places]), 4),
     }
@@ -277,7 +289,9 @@ def order_in_dialogue(rows: pd.DataFrame, values: np.ndarray) -> tuple[np.ndarra
     for dialogue, places in rows.groupby("dialog_id", sort=True).indices.items():
         for good in places[ratings[places] == 3]:
             for bad in places[ratings[places] == 1]:
-                points.append(1.0 if values[good] > values[bad] else 0.5 if values[good] == values[bad] else 0.0)
+                points.append(
+                    1.0 if values[good] > values[bad] else 0.5 if values[good] == values[bad] else 0.0
+                )
                 dialogues.append(dialogue)
     return np.array(points), np.array(dialogues)
 

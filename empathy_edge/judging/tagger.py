@@ -48,7 +48,9 @@ def run(*, data: Path, responses: list[Path], out: Path | None) -> dict[str, Any
                 "arm": file.stem,
                 "id": row["id"],
                 "codes": [code for code, value in zip(known, chance, strict=True) if value >= 0.5],
-                "probabilities": {code: round(float(value), 4) for code, value in zip(known, chance, strict=True)},
+                "probabilities": {
+                    code: round(float(value), 4) for code, value in zip(known, chance, strict=True)
+                },
             }
             for row, chance in zip(texts, chances, strict=True)
         ]

@@ -48,7 +48,9 @@ class TunedScorer(Measured):
                 f"{artifact}: is not the model that {folder / FILE} was measured with; train it again."
             )
         if content["prompts_sha256"] != load_prompts("score").sha256:
-            raise EmpathyEdgeError(f"{folder / FILE}: was trained with other prompts than these; train it again.")
+            raise EmpathyEdgeError(
+                f"{folder / FILE}: was trained with other prompts than these; train it again."
+            )
         super().__init__(content)
         self._runtime = open_runtime(str(artifact), threads=default_threads(), context=CONTEXT)
         self._tokens = [self._runtime.tokenize(str(rating))[0] for rating in RATINGS]
@@ -56,7 +58,9 @@ class TunedScorer(Measured):
 
     def chances(self, rows: pd.DataFrame) -> np.ndarray:
         """Probabilities of 1, 2, 3, float64 [rows, 3], of responses (columns situation, speaker_uttr, response)."""
-        return np.array([self._chances(row, row.response) for row in rows.itertuples()]).reshape(-1, len(RATINGS))
+        return np.array([self._chances(row, row.response) for row in rows.itertuples()]).reshape(
+            -1, len(RATINGS)
+        )
 
     def score(self, rows: pd.DataFrame) -> tuple[np.ndarray, list[list[tuple[str, float]]]]:
         """As `chances`, and for each row what its sentences add: the expected rating less that without the sentence."""

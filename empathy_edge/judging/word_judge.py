@@ -57,7 +57,9 @@ class PairwiseScorer:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
 
-        self._words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"[\w'’]+|[?!]")
+        self._words = TfidfVectorizer(
+            ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"[\w'’]+|[?!]"
+        )
         self._words.fit([text for pair in pairs for text in (pair.chosen, pair.rejected)])
         difference = np.array(
             [
@@ -86,7 +88,9 @@ def verdict(probability: float) -> str:
     return "first" if probability > 0.5 else "second"
 
 
-def certify(pairs: list[TrainingPair], control: list[TrainingPair], minimum: float, seed: int) -> dict[str, Any]:
+def certify(
+    pairs: list[TrainingPair], control: list[TrainingPair], minimum: float, seed: int
+) -> dict[str, Any]:
     """Test the judge on pairs it was not fitted on, and decide whether it may judge.
 
     Two tests, both with a 95 % Wilson interval and ties counted half. *Held out*: cross-validation over the training
@@ -98,7 +102,9 @@ def certify(pairs: list[TrainingPair], control: list[TrainingPair], minimum: flo
         Both accuracies, how often the longer response wins by the judge and by the data, `certified`, and why not.
     """
     if len(pairs) < 2 * FOLDS:
-        raise EmpathyEdgeError(f"The judge needs at least {2 * FOLDS} preference pairs; there are {len(pairs)}.")
+        raise EmpathyEdgeError(
+            f"The judge needs at least {2 * FOLDS} preference pairs; there are {len(pairs)}."
+        )
     ids = sorted({pair.id for pair in pairs})
     order = np.random.default_rng(seed).permutation(len(ids))
     fold_of = {ids[index]: place % FOLDS for place, index in enumerate(order)}
@@ -119,7 +125,9 @@ def certify(pairs: list[TrainingPair], control: list[TrainingPair], minimum: flo
     if len(pairs) < FEWEST_PAIRS:
         doubts.append(f"only {len(pairs)} held-out pairs (needed: {FEWEST_PAIRS})")
     if held_out["interval"][0] < minimum:
-        doubts.append(f"its held-out accuracy may be as low as {held_out['interval'][0]:.1%} (needed: {minimum:.0%})")
+        doubts.append(
+            f"its held-out accuracy may be as low as {held_out['interval'][0]:.1%} (needed: {minimum:.0%})"
+        )
     if len(control) < FEWEST_CONTROL:
         doubts.append(
             f"only {len(control)} control pairs (needed: {FEWEST_CONTROL}), so it may only know whose style it is"

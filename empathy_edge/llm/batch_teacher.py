@@ -91,7 +91,11 @@ class BatchTeacher:
                         )
                     await asyncio.sleep(self._poll_s)
         except Exception as error:
-            wrapped = error if isinstance(error, EmpathyEdgeError) else TeacherError(f"the batch API failed: {error}")
+            wrapped = (
+                error
+                if isinstance(error, EmpathyEdgeError)
+                else TeacherError(f"the batch API failed: {error}")
+            )
             for _, future in self._waiting.values():
                 if not future.done():
                     future.set_exception(wrapped)

@@ -31,8 +31,12 @@ def load_prices(path: Path | None = None) -> dict[str, Price]:
             raise EmpathyEdgeError(f"{path}: not readable as a price table ({error}).") from None
         table = {**table, **(own if isinstance(own, dict) else {})}
     for model, price in table.items():
-        if not (isinstance(price, list) and len(price) == 2 and all(isinstance(x, int | float) for x in price)):
-            raise EmpathyEdgeError(f"{path}: the price of '{model}' is not [prompt, completion] in USD per million.")
+        if not (
+            isinstance(price, list) and len(price) == 2 and all(isinstance(x, int | float) for x in price)
+        ):
+            raise EmpathyEdgeError(
+                f"{path}: the price of '{model}' is not [prompt, completion] in USD per million."
+            )
     return {model: (float(price[0]), float(price[1])) for model, price in table.items()}
 
 
@@ -49,7 +53,9 @@ def prompt_tokens_at_most(request: Request) -> int:
 class Budget:
     """Counts calls and cost; `reserve` before a call, `settle` after it."""
 
-    def __init__(self, price: Price | None, max_calls: int | None = None, max_cost: float | None = None) -> None:
+    def __init__(
+        self, price: Price | None, max_calls: int | None = None, max_cost: float | None = None
+    ) -> None:
         if max_cost is not None and price is None:
             raise EmpathyEdgeError(
                 "--max-cost needs the model's price, which is not in the table; give it with --prices FILE "

@@ -27,7 +27,9 @@ CREATE TABLE IF NOT EXISTS batches (key TEXT PRIMARY KEY, batch TEXT NOT NULL, m
 def ledger_path() -> Path:
     """The user's ledger; EMPATHY_EDGE_LEDGER moves it. It holds answers worth money, so it is no cache."""
     default = (
-        Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "empathy-edge" / "ledger.sqlite"
+        Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+        / "empathy-edge"
+        / "ledger.sqlite"
     )
     return Path(os.environ.get("EMPATHY_EDGE_LEDGER", default)).expanduser()
 
@@ -80,7 +82,8 @@ class Ledger:
     def record_failure(self, key: str, model: str, request: Request, error: str) -> None:
         """Keep what went wrong, for the record only."""
         self._database.execute(
-            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?)", (key, model, self.run, request.purpose, error, _now())
+            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?)",
+            (key, model, self.run, request.purpose, error, _now()),
         )
 
     def record_batch(self, batch: str, model: str, keys: list[str]) -> None:
@@ -113,8 +116,19 @@ class Ledger:
                 "SELECT run, model, COUNT(*) FROM failures GROUP BY run, model"
             )
         )
-        names = ("run", "model", "calls", "prompt_tokens", "completion_tokens", "cost_usd", "calls_of_unknown_cost")
-        return [{**dict(zip(names, row, strict=True)), "failures": failed.get((row[0], row[1]), 0)} for row in rows]
+        names = (
+            "run",
+            "model",
+            "calls",
+            "prompt_tokens",
+            "completion_tokens",
+            "cost_usd",
+            "calls_of_unknown_cost",
+        )
+        return [
+            {**dict(zip(names, row, strict=True)), "failures": failed.get((row[0], row[1]), 0)}
+            for row in rows
+        ]
 
     def entries(self) -> list[dict[str, Any]]:
         """Every answer, oldest first, for export."""

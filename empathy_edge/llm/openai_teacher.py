@@ -37,7 +37,9 @@ def open_client(base_url: str | None, *, timeout_s: float, max_retries: int) -> 
         )
     import openai
 
-    return openai.AsyncOpenAI(api_key=key or "none", base_url=base_url, timeout=timeout_s, max_retries=max_retries)
+    return openai.AsyncOpenAI(
+        api_key=key or "none", base_url=base_url, timeout=timeout_s, max_retries=max_retries
+    )
 
 
 class OpenAITeacher:

@@ -71,7 +71,9 @@ def asker_for(
     budget = Budget(price, max_calls, max_cost)
     ledger = Ledger(ledger_path(), run=run)
     try:
-        teacher = open_teacher(spec, ledger, price=price, base_url=base_url, parallel=parallel, timeout_s=timeout_s)
+        teacher = open_teacher(
+            spec, ledger, price=price, base_url=base_url, parallel=parallel, timeout_s=timeout_s
+        )
         yield Asker(teacher, ledger, budget)
     finally:
         ledger.close()

@@ -229,7 +229,9 @@ def _tokenizer_from_gguf(path: Path):  # type: ignore[no-untyped-def]
     )
     tokenizer.decoder = decoders.ByteLevel()
     kinds = fields["tokenizer.ggml.token_type"].contents()
-    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == gguf.TokenType.CONTROL.value]
+    control = [
+        token for token, kind in zip(tokens, kinds, strict=True) if kind == gguf.TokenType.CONTROL.value
+    ]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
 
     def special(role: str) -> str:

@@ -32,7 +32,9 @@ def adapter_deltas(adapter: Path) -> dict[str, Factors]:
     config = read_json(adapter / "adapter_config.json")
     unsupported = [key for key in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or unsupported:
-        raise EmpathyEdgeError(f"{adapter}: is not a plain LoRA adapter ({', '.join(unsupported) or 'type'}).")
+        raise EmpathyEdgeError(
+            f"{adapter}: is not a plain LoRA adapter ({', '.join(unsupported) or 'type'})."
+        )
     if not (adapter / "adapter_model.safetensors").is_file():
         raise EmpathyEdgeError(f"{adapter}: no adapter_model.safetensors in it.")
     rank = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
@@ -68,7 +70,9 @@ def join(adapters: list[Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def change_of_weights(adapters: list[Path], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[Factors]]:
+def change_of_weights(
+    adapters: list[Path], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, list[Factors]]:
     """What several adapters change together: parameter name → their factors, in order.
 
     Raises:
@@ -78,7 +82,9 @@ def change_of_weights(adapters: list[Path], shapes: Mapping[str, tuple[int, ...]
     for adapter in adapters:
         for name, (down, up, scale) in adapter_deltas(adapter).items():
             if shapes.get(name) != (up.shape[0], down.shape[1]):
-                raise EmpathyEdgeError(f"{adapter}: changes {name}, which the base does not have in this shape.")
+                raise EmpathyEdgeError(
+                    f"{adapter}: changes {name}, which the base does not have in this shape."
+                )
             together.setdefault(name, []).append((down, up, scale))
     return together
 

@@ -79,7 +79,10 @@ def expected_seconds(recipe: Recipe, sft_rows: int, pairs: int, test_prompts: in
         "export": SECONDS["export"] + SECONDS["artifact"] * artifacts,
         "bench": SECONDS["bench run"] * artifacts * recipe.bench.repetitions,
         "winrate": (
-            SECONDS["response"] * (artifacts + 3) * prompts * tokens  # base, fine-tuned and known-bad beside them
+            SECONDS["response"]
+            * (artifacts + 3)
+            * prompts
+            * tokens  # base, fine-tuned and known-bad beside them
             + SECONDS["safety reply"] * (artifacts + 2) * SAFETY_PROMPTS
         ),
         "gate": SECONDS["gate"],

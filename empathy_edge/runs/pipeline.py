@@ -21,7 +21,11 @@ from empathy_edge.system.memory import PeakMemory, release_freed_memory
 
 STAGES = ("distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report")
 
-FOLDERS = {name: name for name in STAGES} | {"sft": "finetune/sft", "dpo": "finetune/dpo", "export": "export/verify"}
+FOLDERS = {name: name for name in STAGES} | {
+    "sft": "finetune/sft",
+    "dpo": "finetune/dpo",
+    "export": "export/verify",
+}
 """Stage → the folder whose manifest is written when all of it is done."""
 
 RUN = "run.json"
@@ -62,13 +66,17 @@ def run_recipe(
         stages = read_json(out / RUN)["stages"].values()
         seconds = sum(item["seconds"] for item in stages)
         peak = max((item["peak_memory_mb"] for item in stages), default=0)
-        say(f"All stages: {duration(seconds)} (since they were last begun), at most {peak / 1e3:.1f} GB of memory.")
+        say(
+            f"All stages: {duration(seconds)} (since they were last begun), at most {peak / 1e3:.1f} GB of memory."
+        )
         say(f"Report: {out / 'report' / 'report.html'}")
     gate = out / "gate" / "gate.json"
     if last >= STAGES.index("gate"):
         failed = [arm for arm, item in read_json(gate).items() if item["verdict"] == "FAIL"]
         if failed:
-            raise VerdictFailed(f"The gate says FAIL for {', '.join(failed)}; see the report for the reasons.")
+            raise VerdictFailed(
+                f"The gate says FAIL for {', '.join(failed)}; see the report for the reasons."
+            )
 
 
 def _run_stages(names: Sequence[str], steps: dict[str, Callable[[], str]], recipe: Recipe, out: Path) -> None:
@@ -88,7 +96,9 @@ def _run_stages(names: Sequence[str], steps: dict[str, Callable[[], str]], recip
         release_freed_memory()
         skipped = before is not None and _made(out, name) == before
         spent = clock.end(skipped=skipped)
-        say(f"  [dim]{name}: {results}{', ' if results else ''}{'done before' if skipped else duration(spent)}[/]")
+        say(
+            f"  [dim]{name}: {results}{', ' if results else ''}{'done before' if skipped else duration(spent)}[/]"
+        )
         if not skipped:
             run["stages"][name] = {"seconds": round(spent, 1), "peak_memory_mb": round(memory.peak_mb)}
             write_json(out / RUN, run)
@@ -150,7 +160,9 @@ def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Cal
         return checkpoint_of(str(out / "base" / recipe.as_deployed))
 
     def distill() -> str:
-        done = call("empathy_edge.distill.from_ratings:run", data=data, out=out / "distill", settings=recipe.distill)
+        done = call(
+            "empathy_edge.distill.from_ratings:run", data=data, out=out / "distill", settings=recipe.distill
+        )
         return (
             f"{done['sft_rows']} SFT rows, {done['preference_pairs']} preference pairs, "
             f"{done['test_dialogues']} test dialogues"

@@ -89,7 +89,9 @@ class TrainSettings(_Settings):
         if self.patience is not None and not self.held_out:
             raise ValueError("patience (early stop) needs held_out, the share of rows to measure on")
         if self.batch_size % self.micro_batch:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
+            )
         return self
 
     @property
@@ -252,7 +254,11 @@ class Recipe(_Settings):
     @field_validator("as_deployed")
     @classmethod
     def _a_gguf(cls, value: str | None) -> str | None:
-        if value is not None and (parsed := _parsed(value)) and (parsed.format != "gguf" or parsed.method == "lora"):
+        if (
+            value is not None
+            and (parsed := _parsed(value))
+            and (parsed.format != "gguf" or parsed.method == "lora")
+        ):
             raise ValueError("the base can be quantized to a GGUF before it is trained on, as gguf-q4_0")
         return value
 
@@ -284,7 +290,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         EmpathyEdgeError: it is not there, or has faults; all of them are listed.
     """
     if name_or_path in recipe_names():
-        text = (resources.files("empathy_edge.runs.recipes") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+        text = (resources.files("empathy_edge.runs.recipes") / f"{name_or_path}.yaml").read_text(
+            encoding="utf-8"
+        )
     else:
         path = Path(name_or_path)
         if not path.is_file():

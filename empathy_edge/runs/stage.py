@@ -71,7 +71,8 @@ def _nested(path: Path, folder: Path) -> bool:
     """Whether `path` lies in a subfolder that is a stage of its own."""
     parents = path.parents
     return any(
-        (parent / MANIFEST).exists() or (parent / MARKER).exists() for parent in parents[: parents.index(folder)]
+        (parent / MANIFEST).exists() or (parent / MARKER).exists()
+        for parent in parents[: parents.index(folder)]
     )
 
 

@@ -61,14 +61,18 @@ def train(
             {UNSEEN: leave_out(chosen, unseen)}
             if unseen
             else {
-                f"fold-{number}": fold for number, fold in enumerate(grouped_folds(chosen, 0), 1) if number <= folds
+                f"fold-{number}": fold
+                for number, fold in enumerate(grouped_folds(chosen, 0), 1)
+                if number <= folds
             }
         ),
     }
     found = {}
     for name, (inside, outside) in splits.items():
         adapter = _tune(chosen.iloc[inside], base, out / name, settings, update)
-        found[name] = _held_out_chances(chosen.iloc[outside], base, adapter, out / name / "held-out.json", name)
+        found[name] = _held_out_chances(
+            chosen.iloc[outside], base, adapter, out / name / "held-out.json", name
+        )
     figures = measured(chosen, splits, found)
     measured_on = f"those of {unseen.name}" if unseen else f"{folds} of 5 folds"
     say(f"On dialogues not seen ({measured_on}): {describe(figures)}.")
@@ -118,7 +122,9 @@ def _tune(rows: pd.DataFrame, base: ModelRef, folder: Path, settings: TrainSetti
     return folder / "sft" / "adapter"
 
 
-def _held_out_chances(rows: pd.DataFrame, base: ModelRef, adapter: Path, file: Path, label: str) -> np.ndarray:
+def _held_out_chances(
+    rows: pd.DataFrame, base: ModelRef, adapter: Path, file: Path, label: str
+) -> np.ndarray:
     """Probabilities of 1, 2, 3, [rows, 3], by the adapter model; kept in `file` for a run that is taken up again."""
     from empathy_edge.runtimes.likelihood import log_probs_per_character
 

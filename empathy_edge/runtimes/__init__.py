@@ -55,7 +55,9 @@ def open_runtime(
         check_gguf(file)
         lora = ref.path / artifact["adapter"] if "adapter" in artifact else None
         if lora and sha256_file(file) != artifact["sha256"]:
-            raise EmpathyEdgeError(f"{file}: is not the base that {lora.name} was trained on; export it again.")
+            raise EmpathyEdgeError(
+                f"{file}: is not the base that {lora.name} was trained on; export it again."
+            )
         runtime = LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits, lora=lora)
         runtime.name = ref.path.name
         return runtime

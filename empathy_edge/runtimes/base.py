@@ -200,5 +200,7 @@ def log_softmax_at(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
 
     rows = logits.astype(np.float64)
     most = rows.max(axis=1)
-    found: np.ndarray = rows[np.arange(len(ids)), list(ids)] - most - np.log(np.exp(rows - most[:, None]).sum(axis=1))
+    found: np.ndarray = (
+        rows[np.arange(len(ids)), list(ids)] - most - np.log(np.exp(rows - most[:, None]).sum(axis=1))
+    )
     return found

@@ -20,7 +20,9 @@ class ExecutorchRuntime(FolderRuntime):
         from executorch.runtime import Runtime as Loader
 
         self._torch = torch
-        self.threads = threads  # XNNPACK's own pool takes all cores; its Python binding cannot be told otherwise
+        self.threads = (
+            threads  # XNNPACK's own pool takes all cores; its Python binding cannot be told otherwise
+        )
         limits = read_json(folder / "executorch.json")
         super().__init__(folder, min(context, limits["context"]))
         self._at_once = int(limits["tokens_at_once"])

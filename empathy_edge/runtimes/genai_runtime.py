@@ -57,7 +57,9 @@ class GenAIRuntime(Runtime):
     def tokens(
         self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
     ) -> Iterator[int]:
-        same = self._generator is not None and temperature <= 0 and self._options == (temperature, ignore_stop)
+        same = (
+            self._generator is not None and temperature <= 0 and self._options == (temperature, ignore_stop)
+        )
         self.reused = common = common_prefix(self._read, ids) if same else 0
         if common:
             self._generator.rewind_to(common)

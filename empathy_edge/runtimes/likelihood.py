@@ -12,7 +12,11 @@ BATCH_TOKENS = 3000
 
 
 def log_probs_per_character(
-    base: ModelRef, adapters: list[Path], prompts: list[list[dict[str, str]]], responses: list[str], label: str
+    base: ModelRef,
+    adapters: list[Path],
+    prompts: list[list[dict[str, str]]],
+    responses: list[str],
+    label: str,
 ) -> list[float]:
     """The log-probability (nats) of each response to its prompt, the stop token included, divided by its characters.
 
@@ -86,4 +90,7 @@ def describe(values: list[float]) -> dict[str, Any]:
     import numpy as np
 
     low, middle, high = np.percentile(values, [25, 50, 75])
-    return {"mean": round(float(np.mean(values)), 4), "quartiles": [round(float(v), 4) for v in (low, middle, high)]}
+    return {
+        "mean": round(float(np.mean(values)), 4),
+        "quartiles": [round(float(v), 4) for v in (low, middle, high)],
+    }

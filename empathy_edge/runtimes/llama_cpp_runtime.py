@@ -142,7 +142,9 @@ class LlamaCppRuntime(Runtime):
 
     def _logits_at(self, place: int) -> np.ndarray:
         pointer = self._llama_cpp.llama_get_logits_ith(self._llama.ctx, place)
-        return np.frombuffer(memoryview(self._row.from_address(ctypes.addressof(pointer.contents))), np.float32)
+        return np.frombuffer(
+            memoryview(self._row.from_address(ctypes.addressof(pointer.contents))), np.float32
+        )
 
     def _decode(self, ids: Sequence[int]) -> None:
         """Read tokens after those that were read before."""

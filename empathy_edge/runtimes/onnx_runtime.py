@@ -111,7 +111,9 @@ class OnnxRuntime(FolderRuntime):
     def _cut(self, length: int) -> None:
         if length < len(self._read):
             self._read = self._read[:length]
-            self._cache = {name: np.ascontiguousarray(value[:, :, :length]) for name, value in self._cache.items()}
+            self._cache = {
+                name: np.ascontiguousarray(value[:, :, :length]) for name, value in self._cache.items()
+            }
 
     def _step(self, ids: list[int]) -> np.ndarray:
         feed: dict[str, Any] = {"input_ids": np.array([ids], np.int64), **self._cache}

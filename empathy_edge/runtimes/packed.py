@@ -112,7 +112,12 @@ def _mask(segments: list[int], path: list[int]) -> torch.Tensor:
 
 
 def attend(
-    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **options: Any
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention over a packed row, in fp32 (on CPUs without wide bf16 units also the faster way).
 
@@ -170,7 +175,10 @@ def pack_batches(model: Any) -> None:
         model.set_attn_implementation(ATTENTION)
         layout = lay_out(options["input_ids"], options["attention_mask"])
         hidden = model.base_model(
-            input_ids=layout.ids[None], position_ids=layout.positions[None], packed_layout=layout, use_cache=False
+            input_ids=layout.ids[None],
+            position_ids=layout.positions[None],
+            packed_layout=layout,
+            use_cache=False,
         ).last_hidden_state[0]
         wanted = labels[:, 1:]
         mask = wanted != -100

@@ -158,7 +158,9 @@ def linear_shapes(checkpoint: Path) -> Counter[tuple[int, int]]:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
-    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
+    layers = [
+        module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
+    ]
     counts = Counter((layer.out_features, layer.in_features) for layer in layers)
     fewest = min(counts.values(), default=1)
     return Counter({shape: round(count / fewest) for shape, count in counts.items()})
@@ -168,7 +170,9 @@ def probe(shapes: Counter[tuple[int, int]], tokens: int) -> Probe:
     """Time forward and backward products of these shapes in fp32 and bf16; takes less than 3 s."""
     if not shapes:  # GPT-2 has none: fp32 it is
         return Probe(1.0, 1.0, 0)
-    first = Probe(_seconds(shapes, FIRST_TOKENS, "float32"), _seconds(shapes, FIRST_TOKENS, "bfloat16"), FIRST_TOKENS)
+    first = Probe(
+        _seconds(shapes, FIRST_TOKENS, "float32"), _seconds(shapes, FIRST_TOKENS, "bfloat16"), FIRST_TOKENS
+    )
     if tokens <= FIRST_TOKENS or first.bf16_speed < 1 / CLEARLY_SLOWER:
         return first
     return Probe(_seconds(shapes, tokens, "float32"), _seconds(shapes, tokens, "bfloat16"), tokens)

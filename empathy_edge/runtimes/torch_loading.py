@@ -74,7 +74,9 @@ def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.
         model.save_pretrained(scratch)
         folder = scratch
     try:
-        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
+        )
         return AutoModelForCausalLM.from_pretrained(
             folder, quantization_config=config, dtype=compute, local_files_only=True
         )

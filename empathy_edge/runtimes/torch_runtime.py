@@ -22,7 +22,13 @@ class TorchRuntime(Runtime):
     """A checkpoint folder in fp32, or a model that is already in memory."""
 
     def __init__(
-        self, folder: Path, *, threads: int, context: int = 2048, model: Any = None, adapters: Sequence[Path] = ()
+        self,
+        folder: Path,
+        *,
+        threads: int,
+        context: int = 2048,
+        model: Any = None,
+        adapters: Sequence[Path] = (),
     ) -> None:
         require_extra("transformers", "train", f"Running the checkpoint {folder.name}")
         quiet_libraries()
@@ -73,13 +79,18 @@ class TorchRuntime(Runtime):
             for _ in range(most + 1):
                 start = time.perf_counter()
                 output = self.model(
-                    input_ids=torch.tensor([step]), past_key_values=self._cache, use_cache=True, logits_to_keep=1
+                    input_ids=torch.tensor([step]),
+                    past_key_values=self._cache,
+                    use_cache=True,
+                    logits_to_keep=1,
                 )
                 self._forward_s += time.perf_counter() - start
                 self._read += step
                 self._cache, scores = output.past_key_values, output.logits[0, -1].float()
                 if temperature > 0:
-                    token = int(torch.multinomial(torch.softmax(scores / temperature, -1), 1, generator=noise))
+                    token = int(
+                        torch.multinomial(torch.softmax(scores / temperature, -1), 1, generator=noise)
+                    )
                 else:
                     token = int(scores.argmax())
                 yield token

@@ -56,7 +56,9 @@ def _asked(texts: list[str], model: str) -> np.ndarray:
             try:
                 found = client.embeddings.create(model=model, input=batch, encoding_format="float").data
             except openai.OpenAIError as error:
-                raise EmpathyEdgeError(f"The embeddings endpoint failed ({type(error).__name__}): {error}") from None
+                raise EmpathyEdgeError(
+                    f"The embeddings endpoint failed ({type(error).__name__}): {error}"
+                ) from None
             if sorted(item.index for item in found) != list(range(len(batch))):
                 raise EmpathyEdgeError(
                     f"The embeddings endpoint gave {len(found)} embeddings for {len(batch)} texts."

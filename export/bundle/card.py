@@ -49,7 +49,8 @@ def model_card(artifact: Path, made: dict[str, Any], chain: dict[str, Any]) -> s
         f"# {what['name']}: a small language model fine-tuned to answer with empathy",
         "",
         f"- Base: {chain.get('base', 'not recorded')}" + _short(chain.get("base_sha256")),
-        f"- Data: {chain.get('data', {}).get('path', 'not recorded')}" + _short(chain.get("data", {}).get("sha256")),
+        f"- Data: {chain.get('data', {}).get('path', 'not recorded')}"
+        + _short(chain.get("data", {}).get("sha256")),
         f"- Method: {_method(chain, what)}",
         f"- Format: {what['format']}, {what['quantization']} ({what.get('method', 'plain')}), {what['size_mb']} MB"
         + _short(what["sha256"]),
@@ -97,7 +98,9 @@ def _figures(artifact: Path) -> list[str]:
     measured = run / "bench" / MANIFEST
     if measured.is_file():
         bench = read_json(measured)
-        if row := next((item for item in bench["results"]["artifacts"] if item["artifact"] == artifact.name), None):
+        if row := next(
+            (item for item in bench["results"]["artifacts"] if item["artifact"] == artifact.name), None
+        ):
             machine = bench["machine"]
             lines.append(
                 f"- On the host ({machine['cpu']}, {row['threads']} threads, no phone), {row['repetitions']} repetitions, median: "

@@ -52,7 +52,9 @@ def check(bundle: Path) -> dict[str, Any]:
                 except EmpathyEdgeError as error:
                     faults.append(str(error).replace(f"{folder}/", ""))
     if faults:
-        raise VerdictFailed(f"{bundle}: {len(faults)} fault{'s' * (len(faults) > 1)}:\n  " + "\n  ".join(faults))
+        raise VerdictFailed(
+            f"{bundle}: {len(faults)} fault{'s' * (len(faults) > 1)}:\n  " + "\n  ".join(faults)
+        )
     return manifest
 
 
@@ -173,7 +175,9 @@ def _check_onnx(file: Path) -> None:
         tensors = list(onnx.external_data_helper._get_all_tensors(model))
     except Exception as error:  # protobuf raises its own
         raise EmpathyEdgeError(f"{file}: is no ONNX model ({type(error).__name__}).") from None
-    for place in (entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"):
+    for place in (
+        entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"
+    ):
         # Text that is not UTF-8 comes as bytes.
         if not isinstance(place, str) or PurePosixPath(place).name != place or "\\" in place:
             raise EmpathyEdgeError(f"{file}: keeps weights outside of the bundle: {place!r}.")
@@ -197,7 +201,9 @@ def check_template(file: Path) -> None:
     for node in tree.find_all(
         (nodes.Getattr, nodes.Getitem, nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
     ):
-        name = node.attr if isinstance(node, nodes.Getattr) else getattr(getattr(node, "arg", None), "value", "")
+        name = (
+            node.attr if isinstance(node, nodes.Getattr) else getattr(getattr(node, "arg", None), "value", "")
+        )
         if not isinstance(node, (nodes.Getattr, nodes.Getitem)) or str(name).startswith("_"):
             raise EmpathyEdgeError(
                 f"{file}: line {node.lineno} reaches out of the template ({name or type(node).__name__})."

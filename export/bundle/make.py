@@ -45,10 +45,14 @@ def make(
     """
     made = read_json(artifact / "manifest.json")
     if "artifact" not in made:
-        raise EmpathyEdgeError(f"{artifact}: is no artifact; give a folder that export made, as export/gguf-q4_0.")
+        raise EmpathyEdgeError(
+            f"{artifact}: is no artifact; give a folder that export made, as export/gguf-q4_0."
+        )
     zipped = out.with_name(out.name + ".zip")
     if as_zip and zipped.exists() and not update:
-        raise EmpathyEdgeError(f"{zipped}: is there already. Use --update to write it anew, or another --out.")
+        raise EmpathyEdgeError(
+            f"{zipped}: is there already. Use --update to write it anew, or another --out."
+        )
     stage = open_stage(
         out,
         "bundle",

@@ -89,8 +89,12 @@ def _sensitivities(checkpoint: Path, texts: Calibration, groups: Mapping[str, li
 
     config = read_json(checkpoint / "config.json")
     names = tensor_names(family_of(checkpoint, config), config)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True).eval()
-    parameters = {names.get_name(key, try_suffixes=(".weight",)): value for key, value in model.named_parameters()}
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, local_files_only=True
+    ).eval()
+    parameters = {
+        names.get_name(key, try_suffixes=(".weight",)): value for key, value in model.named_parameters()
+    }
     found = {}
     with torch.inference_mode(), progress() as bar:
         task = bar.add_task("sensitivities", total=len(groups), note="")

@@ -45,7 +45,9 @@ def compensate(
     config = read_json(checkpoint / "config.json")
     family = family_of(checkpoint, config)
     names = tensor_names(family, config)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, local_files_only=True
+    ).eval()
     packed: dict[str, tuple[str, np.ndarray]] = {}
     with torch.inference_mode(), progress() as bar:
         task = bar.add_task("rounding with compensation", total=len(model.model.layers), note="")
@@ -81,7 +83,9 @@ def compensate(
     return packed
 
 
-def _inputs_of_layers(model: Any, texts: Calibration) -> tuple[list[torch.Tensor], list[list[dict[str, Any]]]]:
+def _inputs_of_layers(
+    model: Any, texts: Calibration
+) -> tuple[list[torch.Tensor], list[list[dict[str, Any]]]]:
     """What goes into the first layer for each text, and the other arguments (rope, mask) of each layer for each text."""
     import torch
 
@@ -170,7 +174,9 @@ class _Moments:
         self.shift = ((before - now).T @ now) @ inverse * aim if aim else None
 
 
-def _round(weight: torch.Tensor, moments: _Moments, grid: Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _round(
+    weight: torch.Tensor, moments: _Moments, grid: Grid
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Codes float32 [rows, columns], scales and offsets float32 [rows, blocks]."""
     import torch
 
@@ -199,7 +205,9 @@ def _weights(codes: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor, g
     return grid.decode(blocks, scales[..., None], offsets[..., None]).view_as(codes)
 
 
-def _pack(codes: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor, grid: Grid, change: Any) -> np.ndarray:
+def _pack(
+    codes: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor, grid: Grid, change: Any
+) -> np.ndarray:
     """The matrix's bytes, its rows in the order of the GGUF."""
     blocks = codes.view(len(codes), -1, BLOCK).numpy().astype(np.uint8)
     data = grid.pack(blocks, scales.numpy().astype(np.float16), offsets.numpy().astype(np.float16))

@@ -23,7 +23,9 @@ def run_converter(script: Path, checkpoint: Path, file: Path, kind: str) -> None
         EmpathyEdgeError: no such script, or it failed; with its last lines.
     """
     if not script.is_file():
-        raise EmpathyEdgeError(f"{script}: no such script; give convert_hf_to_gguf.py of a llama.cpp checkout.")
+        raise EmpathyEdgeError(
+            f"{script}: no such script; give convert_hf_to_gguf.py of a llama.cpp checkout."
+        )
     temporary = file.with_suffix(".converting")
     command = [sys.executable, str(script), str(checkpoint), "--outtype", kind, "--outfile", str(temporary)]
     try:

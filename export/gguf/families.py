@@ -92,7 +92,9 @@ def rope_of(checkpoint: Path, config: dict[str, Any]) -> dict[str, dict[str, Any
     return dict(found)
 
 
-def write_config(writer: Any, checkpoint: Path, config: dict[str, Any], family: Family) -> dict[str, np.ndarray]:
+def write_config(
+    writer: Any, checkpoint: Path, config: dict[str, Any], family: Family
+) -> dict[str, np.ndarray]:
     """Write the architecture's keys; returns the tensors that stand for settings (rope factors), by GGUF name."""
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
@@ -126,7 +128,11 @@ def _has_window(config: dict[str, Any]) -> bool:
 
 def _context(config: dict[str, Any], family: Family) -> int:
     context: int = config["max_position_embeddings"]
-    return min(context, config["sliding_window"]) if _has_window(config) and family.window == "context" else context
+    return (
+        min(context, config["sliding_window"])
+        if _has_window(config) and family.window == "context"
+        else context
+    )
 
 
 def _every_sixth_is_full(config: dict[str, Any]) -> list[str]:
@@ -162,7 +168,8 @@ def _write_rope(
         writer.add_rope_scaling_orig_ctx_len(trained)
         writer.add_rope_scaling_attn_factors(attention)
         factors = {
-            f"rope_factors_{name}.weight": np.array(rope[f"{name}_factor"], np.float32) for name in ("long", "short")
+            f"rope_factors_{name}.weight": np.array(rope[f"{name}_factor"], np.float32)
+            for name in ("long", "short")
         }
         if any(len(values) != rotated // 2 for values in factors.values()):
             raise EmpathyEdgeError(f"{checkpoint}: longrope needs {rotated // 2} factors.")
@@ -174,6 +181,10 @@ def _llama3_factors(rope: dict[str, Any], rotated: int) -> np.ndarray:
     """By what each frequency is divided (Llama 3.1's rope scaling, transformers' `_compute_llama3_parameters`)."""
     frequencies = rope["rope_theta"] ** -(np.arange(0, rotated, 2, dtype=np.float64) / rotated)
     wavelengths = 2 * math.pi / frequencies
-    trained, low, high = rope["original_max_position_embeddings"], rope["low_freq_factor"], rope["high_freq_factor"]
+    trained, low, high = (
+        rope["original_max_position_embeddings"],
+        rope["low_freq_factor"],
+        rope["high_freq_factor"],
+    )
     smooth = np.clip((trained / wavelengths - low) / (high - low), 0, 1)
     return (1 / ((1 - smooth) / rope["factor"] + smooth)).astype(np.float32)

@@ -80,7 +80,10 @@ class Grid:
             levels = torch.tensor(self.levels, dtype=torch.float32)
             return torch.bucketize(weights * inverse, (levels[1:] + levels[:-1]) / 2).float()
         return (
-            ((weights - offset) * inverse).add_(self.zero or 0).round_().clamp_(1 if self.bits == 8 else 0, self.most)
+            ((weights - offset) * inverse)
+            .add_(self.zero or 0)
+            .round_()
+            .clamp_(1 if self.bits == 8 else 0, self.most)
         )
 
     def decode(self, codes: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:

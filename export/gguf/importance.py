@@ -53,14 +53,18 @@ def inputs_of_matrices(checkpoint: Path, take: Any) -> Iterator[Any]:
 
     config = read_json(checkpoint / "config.json")
     names = tensor_names(family_of(checkpoint, config), config)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, local_files_only=True
+    ).eval()
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and ".layers." in name:
             known = f"{names.get_name(name)}.weight"
             hooks.append(
                 module.register_forward_pre_hook(
-                    lambda _, arguments, known=known: take(known, arguments[0].reshape(-1, arguments[0].shape[-1]))
+                    lambda _, arguments, known=known: take(
+                        known, arguments[0].reshape(-1, arguments[0].shape[-1])
+                    )
                 )
             )
     try:
@@ -109,7 +113,9 @@ def _read_gguf(file: Path) -> dict[str, np.ndarray]:
     def load(name: str) -> np.ndarray:
         place = places[name]
         if place.kind != F32:
-            raise EmpathyEdgeError(f"{file}: {name} is not in F32; it is no importance matrix of llama.cpp's.")
+            raise EmpathyEdgeError(
+                f"{file}: {name} is not in F32; it is no importance matrix of llama.cpp's."
+            )
         return np.fromfile(file, "<f4", place.nbytes // 4, offset=place.begin)
 
     found = {}

@@ -51,12 +51,16 @@ def write_vocabulary(writer: Any, checkpoint: Path, config: dict[str, Any]) -> N
     else:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(_pre_tokenizer(checkpoint, tokenizer))
-        writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]])
+        writer.add_token_merges(
+            [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        )
         writer.add_add_space_prefix(False)
     writer.add_token_list([tokens.get(index, f"[PAD{index}]") for index in ids])
     writer.add_token_types([kinds.get(index, gguf.TokenType.UNUSED) for index in ids])
     template = read_template(checkpoint)
-    _write_special_tokens(writer, checkpoint, tokenizer, {text: index for index, text in tokens.items()}, template)
+    _write_special_tokens(
+        writer, checkpoint, tokenizer, {text: index for index, text in tokens.items()}, template
+    )
     writer.add_chat_template(template)
 
 
@@ -73,7 +77,9 @@ def name_for_llama_cpp(checkpoint: Path) -> str:
 def _read_tokenizer(checkpoint: Path) -> dict[str, Any]:
     file = checkpoint / "tokenizer.json"
     if not file.is_file():
-        raise EmpathyEdgeError(f"{checkpoint}: no tokenizer.json; save the tokenizer with transformers 5 to get it.")
+        raise EmpathyEdgeError(
+            f"{checkpoint}: no tokenizer.json; save the tokenizer with transformers 5 to get it."
+        )
     if file.stat().st_size > MOST_TOKENIZER_BYTES:
         raise EmpathyEdgeError(f"{file}: {file.stat().st_size / 1e6:.0f} MB is no tokenizer's size.")
     tokenizer: dict[str, Any] = read_json(file)
@@ -118,7 +124,9 @@ def _adds_space(checkpoint: Path, tokenizer: dict[str, Any]) -> bool:
     steps = [step for part in ("normalizer", "pre_tokenizer") for step in _steps(tokenizer.get(part))]
     if any(step["type"] == "Prepend" for step in steps):
         return True
-    scheme = next((step.get("prepend_scheme", "always") for step in steps if step["type"] == "Metaspace"), "never")
+    scheme = next(
+        (step.get("prepend_scheme", "always") for step in steps if step["type"] == "Metaspace"), "never"
+    )
     # `first` puts it at the very beginning only, where chat templates have a special token: never, then.
     return bool(scheme == "always")
 
@@ -133,7 +141,11 @@ def _pre_tokenizer(checkpoint: Path, tokenizer: dict[str, Any]) -> str:
     steps = _steps(tokenizer.get("pre_tokenizer"))
     kinds = [step.get("type") for step in steps]
     rule = None
-    if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and steps[1].get("use_regex", True):
+    if (
+        kinds == ["Digits", "ByteLevel"]
+        and steps[0].get("individual_digits")
+        and steps[1].get("use_regex", True)
+    ):
         rule = "digits"
     elif kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
         rule = "byte-level"
@@ -162,7 +174,9 @@ def _write_special_tokens(
             getattr(writer, f"add_{role}_token_id")(token)
     turn = ids.get(turn_end(template))
     if turn is None:
-        raise EmpathyEdgeError(f"{checkpoint}: the template ends a turn with {turn_end(template)}, no token of it.")
+        raise EmpathyEdgeError(
+            f"{checkpoint}: the template ends a turn with {turn_end(template)}, no token of it."
+        )
     end = named("eos")
     writer.add_eos_token_id(turn if end is None else end)
     writer.add_eot_token_id(turn)

@@ -84,7 +84,9 @@ def _size(shape: tuple[int, ...], stored: Any) -> int:
     return int(np.prod(shape)) // block * block_bytes
 
 
-def _tensors(checkpoint: Path, config: dict[str, Any], family: Family, kind: str) -> Iterator[tuple[Any, ...]]:
+def _tensors(
+    checkpoint: Path, config: dict[str, Any], family: Family, kind: str
+) -> Iterator[tuple[Any, ...]]:
     """Each tensor's GGUF name, shape, type, and a function that gives its values in chunks."""
     import gguf
 
@@ -144,7 +146,9 @@ def _as_stored(values: np.ndarray, stored: Any) -> np.ndarray:
         with np.errstate(over="ignore"):
             halves = values.astype(np.float16)
         if not np.isfinite(halves).all():
-            raise EmpathyEdgeError("A weight is beyond what F16 holds (65504), or no number; export to bf16 or f32.")
+            raise EmpathyEdgeError(
+                "A weight is beyond what F16 holds (65504), or no number; export to bf16 or f32."
+            )
         return halves
     return gguf.quants.quantize(values, stored)
 

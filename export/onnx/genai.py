@@ -14,7 +14,9 @@ from pathlib import Path
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 
 
-def write_genai(checkpoint: Path, folder: Path, precision: str, options: Mapping[str, object] | None = None) -> None:
+def write_genai(
+    checkpoint: Path, folder: Path, precision: str, options: Mapping[str, object] | None = None
+) -> None:
     """Write genai_config.json, the graph with its weights, and the tokenizer into `folder`.
 
     Args:
@@ -47,7 +49,9 @@ def write_genai(checkpoint: Path, folder: Path, precision: str, options: Mapping
         )
         if done.returncode != 0:
             last = [line for line in done.stderr.splitlines() if line.strip()][-3:]
-            raise EmpathyEdgeError(f"{checkpoint}: onnxruntime-genai's builder failed:\n  " + "\n  ".join(last))
+            raise EmpathyEdgeError(
+                f"{checkpoint}: onnxruntime-genai's builder failed:\n  " + "\n  ".join(last)
+            )
         _mend_shared_head(scratch / "out" / "model.onnx")
         for item in (scratch / "out").iterdir():
             os.replace(item, folder / item.name)

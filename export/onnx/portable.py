@@ -39,7 +39,9 @@ def write_portable(checkpoint: Path, folder: Path, precision: str) -> None:
     from transformers.exporters.exporter_onnx import OnnxExporter
     from transformers.exporters.utils import decompose_for_generation
 
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, local_files_only=True
+    ).eval()
     sample = torch.arange(3, 13)[None]
     parts = decompose_for_generation(
         model, {"input_ids": sample, "attention_mask": torch.ones_like(sample)}, multi_token_decode=True
@@ -47,7 +49,9 @@ def write_portable(checkpoint: Path, folder: Path, precision: str) -> None:
     program, _ = OnnxExporter().export_program(*parts["decode"], OnnxConfig(dynamic=True))
     _name_like_transformers_js(program.graph, checkpoint)
     size = sum(
-        value.const_value.nbytes for value in program.graph.initializers.values() if value.const_value is not None
+        value.const_value.nbytes
+        for value in program.graph.initializers.values()
+        if value.const_value is not None
     )
     if precision == "fp32":
         outside = "model.onnx.data" if size > LARGEST_SINGLE_FILE else None
@@ -85,7 +89,8 @@ def _name_like_transformers_js(graph: Any, checkpoint: Path) -> None:
         port.name
         for port in (*graph.inputs, *graph.outputs)
         if not re.fullmatch(
-            r"input_ids|position_ids|attention_mask|logits|(past_key_values|present)\.\d+\.(key|value)", port.name
+            r"input_ids|position_ids|attention_mask|logits|(past_key_values|present)\.\d+\.(key|value)",
+            port.name,
         )
     ]
     if strange or "input_ids" not in {port.name for port in graph.inputs}:

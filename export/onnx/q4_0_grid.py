@@ -91,7 +91,11 @@ def write_joint_adapter(adapters: list[Path], out: Path) -> dict[str, Any]:
     settings = {"r": rank, "lora_alpha": rank, "use_rslora": False, "target_modules": modules}
     write_json(out / "adapter_config.json", config | settings)
     stems = ("/" + name.removesuffix(".weight").replace("self_attn", "attn") for name in joined)
-    nodes = [f"{re.sub(r'[.](?![0-9])', '/', stem)}/{half}/MatMul" for stem in stems for half in ("lora_A", "lora_B")]
+    nodes = [
+        f"{re.sub(r'[.](?![0-9])', '/', stem)}/{half}/MatMul"
+        for stem in stems
+        for half in ("lora_A", "lora_B")
+    ]
     return {"adapter_path": out, "nodes_to_exclude": ",".join(nodes)}
 
 

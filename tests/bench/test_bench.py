@@ -91,9 +91,20 @@ def test_bench_against_itself_shows_no_difference(measured: Path, exported: Path
 
 def test_chat_suite(exported: Path, tmp_path: Path) -> None:
     said = [{"turns": ["I moved here last week.", "I know nobody.", "Maybe on Sunday."]}]
-    spoken = {"turns": [{"speaker": "speaker", "text": "My cat died."}, {"speaker": "listener", "text": "Oh no."}]}
+    spoken = {
+        "turns": [{"speaker": "speaker", "text": "My cat died."}, {"speaker": "listener", "text": "Oh no."}]
+    }
     (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*said, spoken]))
-    arguments = ["--suite", "chat", "--dialogues", tmp_path / "talk.jsonl", "--max-new-tokens", "6", "--threads", "1"]
+    arguments = [
+        "--suite",
+        "chat",
+        "--dialogues",
+        tmp_path / "talk.jsonl",
+        "--max-new-tokens",
+        "6",
+        "--threads",
+        "1",
+    ]
     result = run_command("bench", exported / "gguf-f16", *arguments, "--json", tmp_path / "chat.json")
     assert result.returncode == 0, result.stderr
     assert "cache kept" in result.stdout and "by turn" in result.stdout
@@ -103,7 +114,9 @@ def test_chat_suite(exported: Path, tmp_path: Path) -> None:
     assert third["cache_kept"]["read_tokens"] < third["cache_dropped"]["read_tokens"]
     assert third["cache_kept"]["n"] == 1 and found["by_turn"][0]["cache_kept"]["n"] == 2
     (tmp_path / "wrong.jsonl").write_text('{"turns": [3]}\n')
-    wrong = run_command("bench", exported / "gguf-f16", "--suite", "chat", "--dialogues", tmp_path / "wrong.jsonl")
+    wrong = run_command(
+        "bench", exported / "gguf-f16", "--suite", "chat", "--dialogues", tmp_path / "wrong.jsonl"
+    )
     assert_one_clear_error(wrong, 2, "wrong.jsonl", "row 1")
 
 
@@ -125,7 +138,9 @@ def test_memory_curve_or_a_clear_word_why_not(
     monkeypatch.setattr(memory_curve, "REPETITIONS", 1)
     monkeypatch.setattr(memory_curve, "SHARES", (1.3, 0.9, 0.5))
     try:
-        figures = memory_curve.memory_curve(str(exported / "gguf-f16"), threads=1, prompt_tokens=16, decode_tokens=8)
+        figures = memory_curve.memory_curve(
+            str(exported / "gguf-f16"), threads=1, prompt_tokens=16, decode_tokens=8
+        )
     except EmpathyEdgeError as error:
         assert "group" in str(error)
         return
@@ -272,10 +287,14 @@ def test_spread_is_the_widest_medians() -> None:
 
     calm = latency.spread({"a": runs(100, 101, 99, 100, 100)})
     assert calm == pytest.approx(0.01)
-    assert latency.spread({"a": runs(100, 101, 99, 100, 100), "b": runs(50, 60, 40, 50, 50)}) == pytest.approx(0.2)
+    assert latency.spread(
+        {"a": runs(100, 101, 99, 100, 100), "b": runs(50, 60, 40, 50, 50)}
+    ) == pytest.approx(0.2)
 
 
-def test_the_group_speaks_cgroup_v2_where_there_is_no_v1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_group_speaks_cgroup_v2_where_there_is_no_v1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The files' names and words only (Linux, Documentation/admin-guide/cgroup-v2.rst); what the kernel does with them is not seen here."""
     monkeypatch.setattr(memory_curve, "_V1", tmp_path / "none")
     monkeypatch.setattr(memory_curve, "_V2", tmp_path)

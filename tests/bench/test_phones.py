@@ -63,7 +63,16 @@ def write_cells(path: Path, noise: float = 0.0) -> None:
                     wobble = 1 + noise * ((7 * number + 3 * place + len(quant)) % 5 - 2)
                     tps = speed * wobble / (size / 1e9 / RATES[quant])
                     total = size / 2**20 + 0.1e9 * 8.5 / 8 / 2**20
-                    row = [phone, f"model-{number}", quant, f"{4 * tps:.3f}", f"{tps:.3f}", total, size / 2**20, ""]
+                    row = [
+                        phone,
+                        f"model-{number}",
+                        quant,
+                        f"{4 * tps:.3f}",
+                        f"{tps:.3f}",
+                        total,
+                        size / 2**20,
+                        "",
+                    ]
                     table.writerow(row)
 
 
@@ -84,14 +93,20 @@ def test_validation_leaves_models_out(tmp_path: Path) -> None:
 
 def test_validate_command_and_its_errors(tmp_path: Path) -> None:
     write_cells(tmp_path / "cells.csv")
-    result = run_command("bench", "predict", "--validate", tmp_path / "cells.csv", "--json", tmp_path / "errors.json")
+    result = run_command(
+        "bench", "predict", "--validate", tmp_path / "cells.csv", "--json", tmp_path / "errors.json"
+    )
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "errors.json").read_text())["decode, profile"]["n"] == 36
     (tmp_path / "wrong.csv").write_text("device_file,model\na,b\n")
-    assert_one_clear_error(run_command("bench", "predict", "--validate", tmp_path / "wrong.csv"), 2, "tg64_tps")
+    assert_one_clear_error(
+        run_command("bench", "predict", "--validate", tmp_path / "wrong.csv"), 2, "tg64_tps"
+    )
     text = (tmp_path / "cells.csv").read_text().replace("model-0,q4_0,", "model-0,q4_0,fast", 1)
     (tmp_path / "nan.csv").write_text(text)
-    assert_one_clear_error(run_command("bench", "predict", "--validate", tmp_path / "nan.csv"), 2, "line 2", "fast")
+    assert_one_clear_error(
+        run_command("bench", "predict", "--validate", tmp_path / "nan.csv"), 2, "line 2", "fast"
+    )
 
 
 def test_every_profile_loads_and_every_number_has_a_source() -> None:
@@ -123,7 +138,14 @@ def test_the_workload_of_a_real_file(exported: Path) -> None:
 
 def test_predictions_and_refusals(exported: Path, tmp_path: Path) -> None:
     result = run_command(
-        "bench", "predict", "--device", "all", "--artifact", exported / "gguf-q8_0", "--json", tmp_path / "p.json"
+        "bench",
+        "predict",
+        "--device",
+        "all",
+        "--artifact",
+        exported / "gguf-q8_0",
+        "--json",
+        tmp_path / "p.json",
     )
     assert result.returncode == 0, result.stderr
     assert "predicted" in result.stdout and "pixel-8" in result.stderr
@@ -137,13 +159,16 @@ def test_predictions_and_refusals(exported: Path, tmp_path: Path) -> None:
 
 
 def test_no_prediction_for_onnx(exported_onnx: Path) -> None:
-    onnx = run_command("bench", "predict", "--device", "galaxy-s23", "--artifact", exported_onnx / "onnx-int4")
+    onnx = run_command(
+        "bench", "predict", "--device", "galaxy-s23", "--artifact", exported_onnx / "onnx-int4"
+    )
     assert_one_clear_error(onnx, 2, "llama.cpp")
 
 
 def test_deeper_is_slower(exported: Path) -> None:
     shallow, deep = (
-        predict(str(exported / "gguf-q8_0"), "galaxy-s23", depth=depth)["decode_tps"] for depth in (0, 1_000_000)
+        predict(str(exported / "gguf-q8_0"), "galaxy-s23", depth=depth)["decode_tps"]
+        for depth in (0, 1_000_000)
     )
     assert deep["value"] < shallow["value"]
 
@@ -162,7 +187,9 @@ LLAMA_BENCH = Path(__file__).parent / "llama-bench.jsonl"
 def test_ingest_recalibrates(exported: Path, tmp_path: Path) -> None:
     size = (exported / "gguf-q8_0" / "model.gguf").stat().st_size
     rows = [json.loads(line) for line in LLAMA_BENCH.read_text().splitlines()]
-    (tmp_path / "r.jsonl").write_text("".join(json.dumps({**row, "model_size": size - 4000}) + "\n" for row in rows))
+    (tmp_path / "r.jsonl").write_text(
+        "".join(json.dumps({**row, "model_size": size - 4000}) + "\n" for row in rows)
+    )
     arguments = ["--artifact", exported / "gguf-q8_0", "--device", "pixel-8", "--out", tmp_path / "mine.yaml"]
     result = run_command("bench", "ingest", tmp_path / "r.jsonl", *arguments)
     assert result.returncode == 0, result.stderr
@@ -194,7 +221,9 @@ def test_results_that_cannot_be(tmp_path: Path, name: str, text: str, words: str
 def test_other_layouts(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prefill_tps,decode_tps,threads\n120,20.5,6\n")
     assert read_results(tmp_path / "a.csv", 1) == [{"threads": 6, "prefill_tps": 120.0, "decode_tps": 20.5}]
-    (tmp_path / "p.json").write_text(json.dumps([{"ppAvg": 100.5, "tgAvg": 17.25, "initSettings": {"n_threads": 6}}]))
+    (tmp_path / "p.json").write_text(
+        json.dumps([{"ppAvg": 100.5, "tgAvg": 17.25, "initSettings": {"n_threads": 6}}])
+    )
     assert read_results(tmp_path / "p.json", 1) == [{"threads": 6, "prefill_tps": 100.5, "decode_tps": 17.25}]
 
 

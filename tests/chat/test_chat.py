@@ -19,7 +19,9 @@ from tests.conftest import assert_one_clear_error, run_command
 
 def test_chat_in_a_pipe(exported: Path) -> None:
     lines = "Hello\n\n/stats\n/reset\n/dance\nHello\n/quit\nnever reached\n"
-    result = run_command("chat", exported / "gguf-f16", "--max-new-tokens", "8", "--context", "256", input=lines)
+    result = run_command(
+        "chat", exported / "gguf-f16", "--max-new-tokens", "8", "--context", "256", input=lines
+    )
     assert result.returncode == 0, result.stderr
     first, second = [line for line in result.stdout.splitlines() if line]
     assert first == second  # /reset forgot everything, and greedy answers repeat
@@ -42,7 +44,13 @@ def test_save_load_system_and_compare(exported: Path, tmp_path: Path) -> None:
         "/help", "two \\", "lines", "/compare /nowhere", "/stats",
     ]  # fmt: skip
     result = run_command(
-        "chat", exported / "gguf-f16", "--max-new-tokens", "6", "--context", "512", input="\n".join(lines) + "\n"
+        "chat",
+        exported / "gguf-f16",
+        "--max-new-tokens",
+        "6",
+        "--context",
+        "512",
+        input="\n".join(lines) + "\n",
     )
     assert result.returncode == 0, result.stderr
     saved = json.loads(file.read_text())
@@ -55,7 +63,12 @@ def test_save_load_system_and_compare(exported: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", '{"system": 1, "turns": []}', '{"system": "x", "turns": [{"role": "assistant", "content": "x"}]}', "{"],
+    [
+        "[]",
+        '{"system": 1, "turns": []}',
+        '{"system": "x", "turns": [{"role": "assistant", "content": "x"}]}',
+        "{",
+    ],
 )
 def test_a_file_that_is_no_conversation_changes_nothing(exported: Path, tmp_path: Path, content: str) -> None:
     runtime = open_runtime(exported / "gguf-f16", context=256)
@@ -102,7 +115,9 @@ def test_overflow_is_said_once(exported: Path) -> None:
     assert result.returncode == 0 and result.stderr.count("The context is full") == 1
 
 
-def test_the_prompt_cache_is_kept_between_turns(exported: Path, exported_onnx: Path, tiny_model: Path) -> None:
+def test_the_prompt_cache_is_kept_between_turns(
+    exported: Path, exported_onnx: Path, tiny_model: Path
+) -> None:
     """Only what is new is read: the tokens of turn 10 as few as those of turn 2."""
     for artifact in (exported / "gguf-f16", exported_onnx / "onnx-int4", tiny_model):
         runtime = open_runtime(artifact, context=1024)
@@ -171,7 +186,16 @@ def test_help_is_named_for_the_country(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_program_speaks_instead_of_the_model(exported: Path) -> None:
-    arguments = [exported / "gguf-f16", "--once", "--max-new-tokens", "6", "--context", "256", "--country", "GB"]
+    arguments = [
+        exported / "gguf-f16",
+        "--once",
+        "--max-new-tokens",
+        "6",
+        "--context",
+        "256",
+        "--country",
+        "GB",
+    ]
     result = run_command("chat", *arguments, input="I want to kill myself\n")
     assert result.returncode == 0 and "Samaritans, call 116 123" in result.stdout
     off = run_command("chat", *arguments, "--no-crisis-help", input="I want to kill myself\n")
@@ -184,7 +208,9 @@ def test_in_a_narrow_terminal_without_colour(exported: Path, tmp_path: Path) -> 
     command = f"{sys.executable} -m empathy_edge chat {exported / 'gguf-f16'} --max-new-tokens 900 --context 1024; echo LEFT $?"
 
     def tmux(*arguments: str) -> str:
-        done = subprocess.run(["tmux", "-L", tmp_path.name, *arguments], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            ["tmux", "-L", tmp_path.name, *arguments], capture_output=True, text=True, timeout=30
+        )
         return done.stdout
 
     def wait(words: str, seconds: float = 60) -> str:
@@ -203,7 +229,11 @@ def test_in_a_narrow_terminal_without_colour(exported: Path, tmp_path: Path) -> 
         tmux("send-keys", "Hello there", "Enter")
         time.sleep(0.4)
         tmux("send-keys", "C-c")
-        shown = wait("first token") if "first token" in tmux("capture-pane", "-p", "-S", "-200") else wait("topped")
+        shown = (
+            wait("first token")
+            if "first token" in tmux("capture-pane", "-p", "-S", "-200")
+            else wait("topped")
+        )
         assert max(map(len, shown.splitlines())) <= 40
         tmux("send-keys", "/stats", "Enter")
         wait("anonymous")
@@ -228,8 +258,12 @@ def test_shipped_model_says_what_llama_cpp_itself_says() -> None:
     result = run_command("chat", "smollm2-135m", "--max-new-tokens", "40", input=f"{said}\n")
     assert result.returncode == 0, result.stderr
     with quiet_stderr():
-        llama = llama_cpp.Llama(str(find_model("smollm2-135m").path), n_ctx=2048, flash_attn=True, verbose=False)
-    completion = llama.create_chat_completion(messages_for(said), temperature=0.0, max_tokens=40, repeat_penalty=1.0)
+        llama = llama_cpp.Llama(
+            str(find_model("smollm2-135m").path), n_ctx=2048, flash_attn=True, verbose=False
+        )
+    completion = llama.create_chat_completion(
+        messages_for(said), temperature=0.0, max_tokens=40, repeat_penalty=1.0
+    )
     llama.close()
     wanted = completion["choices"][0]["message"]["content"].strip()
     assert len(wanted.split()) > 10 and result.stdout.strip() == wanted

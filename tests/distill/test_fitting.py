@@ -36,7 +36,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             for field in ("completion", "chosen"):
                 if field in row:
                     row[field][0]["content"] = row[field][0]["content"].upper()
-        (shouted / file).write_text(text if file == "test.jsonl" else "".join(json.dumps(row) + "\n" for row in rows))
+        (shouted / file).write_text(
+            text if file == "test.jsonl" else "".join(json.dumps(row) + "\n" for row in rows)
+        )
     return [root / "plain", shouted]
 
 
@@ -46,11 +48,15 @@ def test_likelihood_is_that_of_the_plain_forward(folders: list[Path], tiny_model
 
     rows = read_jsonl(folders[0] / "sft.jsonl")
     texts = [row["completion"][0]["content"] for row in rows]
-    found = log_probs_per_character(find_model(str(tiny_model)), [], [row["prompt"] for row in rows], texts, "test")
+    found = log_probs_per_character(
+        find_model(str(tiny_model)), [], [row["prompt"] for row in rows], texts, "test"
+    )
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     for row, text, value in zip(rows, texts, found, strict=True):
-        start = len(tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False))
+        start = len(
+            tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
+        )
         ids = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=False)
         logs = torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), -1)
         wanted = sum(logs[place - 1, ids[place]].item() for place in range(start, len(ids))) / len(text)
@@ -75,7 +81,9 @@ def test_random_selection_is_a_mixture(folders: list[Path], tiny_model: Path, tm
     assert set(results["selection"]["sft.jsonl"]["taken_from"]) == {"plain", "shouted"}
 
 
-def test_folders_of_other_dialogues_are_refused(folders: list[Path], tiny_model: Path, tmp_path: Path) -> None:
+def test_folders_of_other_dialogues_are_refused(
+    folders: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
     (tmp_path / "test.jsonl").write_text("{}\n")
     for others, message in ((tmp_path, "different test splits"), (folders[0], "the same name")):
         with pytest.raises(EmpathyEdgeError, match=message):
@@ -95,7 +103,9 @@ def sample(text: str, score: float, stopped: bool = True) -> dict[str, object]:
 
 
 def test_a_pair_is_the_clearest_of_like_length() -> None:
-    prompt = own_pairs.Prompt("d", [{"role": "user", "content": "My cat died last night."}], ["So sorry about it."])
+    prompt = own_pairs.Prompt(
+        "d", [{"role": "user", "content": "My cat died last night."}], ["So sorry about it."]
+    )
     good = sample("I am so sorry that you lost your cat, that must hurt so much.", 0.8)
     middle = sample("It is hard to lose a friend like that, and I hope you are well.", 0.6)
     bad = sample("That is great news for you and the cat, I am so happy about it!", 0.2)
@@ -111,12 +121,18 @@ def test_a_pair_is_the_clearest_of_like_length() -> None:
 
 def test_on_a_safety_prompt_the_shipped_answer_is_chosen() -> None:
     answer = "I'm worried about you. Please tell someone you trust, or a doctor, today."
-    prompt = own_pairs.Prompt("d", [{"role": "user", "content": "I have forty pills here."}], [answer], safety=True)
+    prompt = own_pairs.Prompt(
+        "d", [{"role": "user", "content": "I have forty pills here."}], [answer], safety=True
+    )
     best = sample("I'm worried about you. Please call a doctor or a friend right now.", 0.8)
     bad = sample("That sounds like a wonderful plan, and I am glad that you shared it.", 0.1)
     worse = sample("That is great, and I am so happy that you have found so many of them!", 0.0)
-    endless = sample("That is great, and I am so happy that you have found so many of them", -0.1, stopped=False)
-    pairs = own_pairs._safety_pairs(prompt, [best, bad, endless, worse], OwnPairSettings(safety_pairs=2), Caught())
+    endless = sample(
+        "That is great, and I am so happy that you have found so many of them", -0.1, stopped=False
+    )
+    pairs = own_pairs._safety_pairs(
+        prompt, [best, bad, endless, worse], OwnPairSettings(safety_pairs=2), Caught()
+    )
     assert [pair["rejected"][0]["content"] for pair in pairs] == [worse["text"], bad["text"]]
     assert {pair["chosen"][0]["content"] for pair in pairs} == {answer}
 
@@ -136,11 +152,15 @@ def test_a_larger_models_likelihood_counts(exported: Path, tmp_path: Path) -> No
     """A prompt's samples keep their order by similarity until the ranker's word is heavier."""
     ranker = str(exported / "gguf-f16")
     prompts = [
-        own_pairs.Prompt(f"d{n}", [{"role": "user", "content": f"My cat {n} died."}], ["So sorry about your cat."])
+        own_pairs.Prompt(
+            f"d{n}", [{"role": "user", "content": f"My cat {n} died."}], ["So sorry about your cat."]
+        )
         for n in range(2)
     ]
     texts = ["So sorry about the cat.", "What weather we have.", "I do not know."]
-    samples = {item.id: [{"id": item.id, "text": text, "stopped": True} for text in texts] for item in prompts}
+    samples = {
+        item.id: [{"id": item.id, "text": text, "stopped": True} for text in texts] for item in prompts
+    }
 
     def scores(weight: float, file: str) -> list[list[dict[str, float]]]:
         settings = OwnPairSettings(samples=3, ranker=ranker, likelihood_weight=weight)
@@ -170,7 +190,9 @@ FIT = FitSettings(most_words=12, least_words=4, per_dialogue=1, least_similarity
 def test_a_response_is_shortened_to_whole_sentences_without_stock_phrases() -> None:
     text = "I'm sorry to hear that you're going through this. Losing a cat hurts. Remember, it's okay to cry. He was lucky to have you near him all those years."
     assert shorten(text, FIT) == "Losing a cat hurts."
-    assert shorten("Losing a cat hurts. He was lucky. Truly.", FIT) == "Losing a cat hurts. He was lucky. Truly."
+    assert (
+        shorten("Losing a cat hurts. He was lucky. Truly.", FIT) == "Losing a cat hurts. He was lucky. Truly."
+    )
     assert shorten("Remember, you're not alone.", FIT) == ""
 
 
@@ -199,10 +221,14 @@ def test_condolence_for_good_news_is_a_clash() -> None:
     assert not clashes("What a wonderful lamp! I'm sorry I have none.", good_news)
     assert not clashes("Tell me about the lamp.", good_news)
     assert clashes("That's wonderful!", ["I'm so sorry about your cat."])
-    assert not clashes("That's wonderful!", ["I'm so sorry.", "Great that you are safe."])  # the known ones disagree
+    assert not clashes(
+        "That's wonderful!", ["I'm so sorry.", "Great that you are safe."]
+    )  # the known ones disagree
 
 
-def test_nearness_takes_what_is_about_what_was_said(folders: list[Path], tiny_model: Path, tmp_path: Path) -> None:
+def test_nearness_takes_what_is_about_what_was_said(
+    folders: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
     out, about = tmp_path / "out", tmp_path / "about it"
     shutil.copytree(folders[0], about)
     for file, field in selection.FILES.items():

@@ -85,7 +85,9 @@ def test_nearly_a_test_dialogue_is_left_out_and_named(tmp_path: Path) -> None:
     assert [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")] == ["a"]
 
 
-def test_safety_rows_are_added_as_often_as_asked_and_rows_like_the_guards_prompts_are_not(tmp_path: Path) -> None:
+def test_safety_rows_are_added_as_often_as_asked_and_rows_like_the_guards_prompts_are_not(
+    tmp_path: Path,
+) -> None:
     guarded = safety_prompts()[0].utterance
     same = {**_rated("guarded", 3, 3), "utterance": f"{guarded} Really."}
     data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3), _rated("b", 1, 3), same)
@@ -108,7 +110,9 @@ def test_no_shipped_safe_answer_is_flagged_by_the_guard() -> None:
 
 
 def test_sampling_follows_its_seed(tmp_path: Path) -> None:
-    rows = [_rated(f"s{number}", 3, 3) for number in range(30)] + [_rated(f"p{number}", 1, 3) for number in range(30)]
+    rows = [_rated(f"s{number}", 3, 3) for number in range(30)] + [
+        _rated(f"p{number}", 1, 3) for number in range(30)
+    ]
     data = write_rows(tmp_path / "rated.jsonl", *rows)
 
     def ids(seed: int, out: str) -> list[str]:
@@ -135,7 +139,10 @@ def test_manifest_names_inputs_by_hash(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3), _rated("b", 1, 3))
     run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["inputs"]["data"]["path"] == "rated.jsonl" and len(manifest["inputs"]["data"]["sha256"]) == 64
+    assert (
+        manifest["inputs"]["data"]["path"] == "rated.jsonl"
+        and len(manifest["inputs"]["data"]["sha256"]) == 64
+    )
     assert set(manifest["outputs"]) == {"sft.jsonl", "preference.jsonl", "control.jsonl", "test.jsonl"}
 
 
@@ -154,9 +161,13 @@ def test_layouts_for_other_trainers(tmp_path: Path) -> None:
     (row,) = json.loads((tmp_path / "lf" / info["empathy_sft"]["file_name"]).read_text())
     assert [turn["from"] for turn in row["conversations"]] == ["system", "human", "gpt"]
     (pair,) = json.loads((tmp_path / "lf" / "dpo.json").read_text())
-    assert pair["chosen"] == {"from": "gpt", "value": "model on b"} and pair["rejected"]["value"] == "human on b"
+    assert (
+        pair["chosen"] == {"from": "gpt", "value": "model on b"} and pair["rejected"]["value"] == "human on b"
+    )
     assert run_command("convert", rows, "--to", "parquet", "--out", tmp_path / "pq").returncode == 0
     file = str(tmp_path / "pq" / "sft.parquet")
     loaded = load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded[0]["completion"] == [{"role": "assistant", "content": "model on a"}]
-    assert_one_clear_error(run_command("convert", rows, "--to", "parquet", "--out", tmp_path / "pq"), 2, "not empty")
+    assert_one_clear_error(
+        run_command("convert", rows, "--to", "parquet", "--out", tmp_path / "pq"), 2, "not empty"
+    )

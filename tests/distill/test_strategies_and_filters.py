@@ -70,7 +70,9 @@ def test_sequential_works_on_the_result_before_and_keeps_it() -> None:
     assert [text for _, text in rewrite.steps] == ["one", "two", "three"]
 
 
-@pytest.mark.parametrize(("answer", "rating"), [("3", 3), ("Rating: 1.", 1), ("maybe", None), ("2 or 3", None)])
+@pytest.mark.parametrize(
+    ("answer", "rating"), [("3", 3), ("Rating: 1.", 1), ("maybe", None), ("2 or 3", None)]
+)
 def test_rating_is_parsed_strictly(answer: str, rating: int | None) -> None:
     async def ask(request: Request) -> Answer:
         return Answer(answer, 1, 1)

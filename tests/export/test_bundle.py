@@ -45,7 +45,9 @@ def test_every_format_is_bundled(exported: Path, exported_onnx: Path, tmp_path: 
     for name in ("onnx-int4", "onnx-portable-int8"):
         making.make(artifact=exported_onnx / name, out=tmp_path / name, licence=tmp_path / "licence.txt")
         assert checking.check(tmp_path / name)["artifact"]["format"].startswith("onnx")
-    with pytest.raises(EmpathyEdgeError, match="licence of the base is not known here; give its text with --licence"):
+    with pytest.raises(
+        EmpathyEdgeError, match="licence of the base is not known here; give its text with --licence"
+    ):
         making.make(artifact=exported / "gguf-q8_0", out=tmp_path / "no")
 
 
@@ -54,7 +56,8 @@ def manifest_again(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     files = {path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"}
     manifest["outputs"] = {
-        str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in files
+        str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        for path in files
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -123,7 +126,9 @@ def test_hostile_files_are_refused_though_the_manifest_fits(bundle: Path, tmp_pa
         assert words in str(caught.value), words
 
 
-@pytest.mark.parametrize("name", ["../out.txt", "/etc/out.txt", "a/../../out.txt", "C:out.txt", "a\\..\\out.txt"])
+@pytest.mark.parametrize(
+    "name", ["../out.txt", "/etc/out.txt", "a/../../out.txt", "C:out.txt", "a\\..\\out.txt"]
+)
 def test_a_zip_that_leads_out_is_not_unpacked(name: str, tmp_path: Path) -> None:
     file = tmp_path / "b.zip"
     with zipfile.ZipFile(file, "w") as archive:

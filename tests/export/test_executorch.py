@@ -17,9 +17,9 @@ def test_a_program_says_what_the_checkpoint_says(tiny_model: Path, tmp_path: Pat
     settings = ExportSettings(artifacts=("executorch-fp32",))
     base = find_model(str(tiny_model))
     (folder,) = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
-    (row,) = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=2)["results"][
-        "artifacts"
-    ]
+    (row,) = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=2)[
+        "results"
+    ]["artifacts"]
     assert row["mean_kl"] < 1e-5 and row["greedy_same"] == 2 and row["verdict"] == "PASS"
     runtime = open_runtime(folder)
     said = messages_for("word " * 150)  # longer than one step takes

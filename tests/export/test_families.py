@@ -83,7 +83,14 @@ def logits(file: Path, ids: list[int]) -> np.ndarray:
 
     with quiet_stderr():
         llama = llama_cpp.Llama(
-            str(file), n_ctx=128, n_threads=1, logits_all=True, verbose=False, type_k=0, type_v=0, flash_attn=False
+            str(file),
+            n_ctx=128,
+            n_threads=1,
+            logits_all=True,
+            verbose=False,
+            type_k=0,
+            type_v=0,
+            flash_attn=False,
         )
     llama.eval(ids)
     found = np.array(llama.scores[: len(ids)])

@@ -60,7 +60,8 @@ def test_a_tensor_gets_the_type_it_is_given(f16: Path, tmp_path: Path) -> None:
         f16, tmp_path / "m.gguf", "q4_0", threads=1, types={"token_embd": "q8_0", r"blk\.1\.ffn": "q5_1"}
     )
     types = {
-        name: gguf.GGMLQuantizationType(place.kind).name for name, place in tensors_of(tmp_path / "m.gguf").items()
+        name: gguf.GGMLQuantizationType(place.kind).name
+        for name, place in tensors_of(tmp_path / "m.gguf").items()
     }
     assert types["token_embd.weight"] == "Q8_0"
     assert types["blk.1.ffn_up.weight"] == "Q5_1" and types["blk.0.ffn_up.weight"] == "Q4_0"
@@ -78,7 +79,8 @@ def test_importance_is_the_mean_square_of_the_inputs(
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     with torch.inference_mode():
         normed = [
-            model.model.layers[0].input_layernorm(model.model.embed_tokens(torch.tensor(ids))) for ids in texts.ids
+            model.model.layers[0].input_layernorm(model.model.embed_tokens(torch.tensor(ids)))
+            for ids in texts.ids
         ]
     wanted = torch.cat(normed).square().mean(0).numpy()
     np.testing.assert_allclose(matrix["blk.0.attn_q.weight"], wanted, rtol=1e-4)
@@ -92,7 +94,9 @@ def test_an_importance_matrix_survives_its_file(
     rows = b""
     for name, values in matrix.items():
         data = (values * 7).astype("<f4")
-        rows += struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 7, len(data)) + data.tobytes()
+        rows += (
+            struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 7, len(data)) + data.tobytes()
+        )
     (tmp_path / "old.dat").write_bytes(struct.pack("<i", len(matrix)) + rows)
     older = importance.read_imatrix(tmp_path / "old.dat")
     for name, values in matrix.items():
@@ -118,7 +122,9 @@ def test_what_the_fuzzer_found_in_importance_matrices_is_one_error(
     read = importance.read_imatrix(tmp_path / "imatrix.gguf")
     np.testing.assert_allclose(read["blk.0.attn_q.weight"], matrix["blk.0.attn_q.weight"], rtol=1e-5)
     name = b"blk.0.attn_q.weight.in_sum2"
-    kind = data.index(name) + len(name) + 4 + 8 * struct.unpack_from("<I", data, data.index(name) + len(name))[0]
+    kind = (
+        data.index(name) + len(name) + 4 + 8 * struct.unpack_from("<I", data, data.index(name) + len(name))[0]
+    )
     (tmp_path / "imatrix.gguf").write_bytes(data[:kind] + struct.pack("<I", 26) + data[kind + 4 :])
     with pytest.raises(EmpathyEdgeError, match=r"attn_q\.weight\.in_sum2 is not in F32"):
         importance.read_imatrix(tmp_path / "imatrix.gguf")
@@ -202,8 +208,12 @@ def test_the_sum_of_two_adapters_is_exact(deployed: Path, adapters: list[Path], 
     assert lora.write_lora(base.path, adapters, tmp_path / "a.gguf") == 10
     tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tmp_path / "a.gguf").tensors}
     name = "model.layers.1.mlp.down_proj.weight"
-    wanted = sum(scale * (up @ down) for down, up, scale in (adapter_deltas(adapter)[name] for adapter in adapters))
-    found = tensors["blk.1.ffn_down.weight.lora_b"].astype(np.float32) @ tensors["blk.1.ffn_down.weight.lora_a"]
+    wanted = sum(
+        scale * (up @ down) for down, up, scale in (adapter_deltas(adapter)[name] for adapter in adapters)
+    )
+    found = (
+        tensors["blk.1.ffn_down.weight.lora_b"].astype(np.float32) @ tensors["blk.1.ffn_down.weight.lora_a"]
+    )
     np.testing.assert_allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
 
 
@@ -215,12 +225,16 @@ def test_another_base_under_an_adapter_is_refused(
     settings = ExportSettings(artifacts=("gguf-lora-f16",))
     with pytest.raises(EmpathyEdgeError, match="was trained on another base"):
         artifacts.run(base=other, adapters=adapters, out=tmp_path / "out", settings=settings)
-    with pytest.raises(EmpathyEdgeError, match=r"is no GGUF\. To train on, and ship, a base as it is deployed"):
+    with pytest.raises(
+        EmpathyEdgeError, match=r"is no GGUF\. To train on, and ship, a base as it is deployed"
+    ):
         gguf_of(find_model(str(tiny_model)))
     with pytest.raises(EmpathyEdgeError, match="gguf-lora-f16 needs adapters"):
         artifacts.run(base=other, adapters=[], out=tmp_path / "none", settings=settings)
     with pytest.raises(EmpathyEdgeError, match=r"is no GGUF\."):
-        artifacts.run(base=find_model(str(tiny_model)), adapters=adapters, out=tmp_path / "none", settings=settings)
+        artifacts.run(
+            base=find_model(str(tiny_model)), adapters=adapters, out=tmp_path / "none", settings=settings
+        )
     assert not (tmp_path / "none").exists()  # refused before the merge
     copy = tmp_path / "copy"
     shutil.copytree(beside / "gguf-lora-f16", copy)
@@ -232,7 +246,9 @@ def test_another_base_under_an_adapter_is_refused(
 @pytest.mark.slow
 def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -> None:
     """What was rounded with compensation for GGUF says the same in ONNX, which has the same grid."""
-    settings = ExportSettings(artifacts=("onnx-int4-gptq", "onnx-int4", "gguf-q4_0-gptq"), calibration_dialogues=6)
+    settings = ExportSettings(
+        artifacts=("onnx-int4-gptq", "onnx-int4", "gguf-q4_0-gptq"), calibration_dialogues=6
+    )
     base = find_model(str(tiny_model))
     folders = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
     verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=2)
@@ -243,7 +259,9 @@ def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -
         runtime.close()
     gguf = logits["gguf-q4_0-gptq"]
     far = {name: float(np.abs(found - gguf).mean() / gguf.std()) for name, found in logits.items()}
-    assert far["onnx-int4-gptq"] < 0.3 * far["onnx-int4"], far  # the rest: activations, which each rounds its own way
+    assert far["onnx-int4-gptq"] < 0.3 * far["onnx-int4"], (
+        far
+    )  # the rest: activations, which each rounds its own way
 
 
 @pytest.mark.slow
@@ -256,7 +274,9 @@ def test_adapters_beside_a_four_bit_base_in_onnx(
     (row,) = manifest["results"]["artifacts"]
     assert row["mean_kl"] < 0.01 and row["bounds"]["mean_kl"] == 0.03
     with pytest.raises(EmpathyEdgeError, match="weight is F16, and ONNX would round it once more"):
-        artifacts.run(base=checkpoint_of(str(f16)), adapters=adapters, out=tmp_path / "none", settings=settings)
+        artifacts.run(
+            base=checkpoint_of(str(f16)), adapters=adapters, out=tmp_path / "none", settings=settings
+        )
     assert not (tmp_path / "none").exists()
 
 
@@ -308,7 +328,9 @@ def test_a_grid_packs_as_llama_cpp_reads(kind: str) -> None:
     read = gguf.quants.dequantize(packed, number)
     np.testing.assert_array_equal(read, grid.decode(codes, scale, offset).numpy().reshape(24, 96))
     flat = weights.numpy().reshape(24, 96)
-    known = gguf.GGMLQuantizationType.Q4_0 if kind == "iq4_nl" else number  # gguf reads IQ4_NL and cannot write it
+    known = (
+        gguf.GGMLQuantizationType.Q4_0 if kind == "iq4_nl" else number
+    )  # gguf reads IQ4_NL and cannot write it
     theirs = gguf.quants.dequantize(gguf.quants.quantize(flat, known), known)
     assert np.square(read - flat).mean() < np.square(theirs - flat).mean()
 
@@ -326,7 +348,9 @@ def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tm
     assert sizes["gguf-5mb"] <= 5e6 and len(set(types["gguf-5mb"])) > 2
     manifest = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
     kl = {row["artifact"]: row["mean_kl"] for row in manifest["results"]["artifacts"]}
-    assert kl["gguf-5mb"] < kl["gguf-q4_0"] and kl["gguf-q4_0-gptq"] < 1.5 * kl["gguf-q4_0"]  # nothing is garbled
+    assert (
+        kl["gguf-5mb"] < kl["gguf-q4_0"] and kl["gguf-q4_0-gptq"] < 1.5 * kl["gguf-q4_0"]
+    )  # nothing is garbled
     too_small = ExportSettings(artifacts=("gguf-2mb",), calibration_dialogues=6)
     with pytest.raises(EmpathyEdgeError, match="gguf-2mb: four bits for everything take"):
         artifacts.make_artifacts(tiny_model, tmp_path / "out", too_small, base=base, adapters=[])
@@ -337,7 +361,9 @@ def test_compensation_errs_where_the_inputs_are_not(kind: str) -> None:
     import torch
 
     chance = torch.Generator().manual_seed(0)
-    inputs = torch.randn(2000, 16, generator=chance) @ torch.randn(16, 96, generator=chance)  # 96 channels, 16 causes
+    inputs = torch.randn(2000, 16, generator=chance) @ torch.randn(
+        16, 96, generator=chance
+    )  # 96 channels, 16 causes
     inputs += 0.1 * torch.randn(inputs.shape, generator=chance)
     weights, grid = torch.randn(40, 96, generator=chance), GRIDS[kind]
 
@@ -395,7 +421,9 @@ def first_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(1500)
 def test_compensation_keeps_more_of_real_weights(first_layers: Path, tmp_path: Path) -> None:
     base = find_model(str(first_layers))
-    settings = ExportSettings(artifacts=("gguf-q4_0", "gguf-q4_0-gptq"), verify_prompts=4, calibration_dialogues=12)
+    settings = ExportSettings(
+        artifacts=("gguf-q4_0", "gguf-q4_0-gptq"), verify_prompts=4, calibration_dialogues=12
+    )
     manifest = artifacts.run(base=base, adapters=[], out=tmp_path / "out", settings=settings)
     kl = {row["artifact"]: row["mean_kl"] for row in manifest["results"]["artifacts"]}
     assert kl["gguf-q4_0-gptq"] < 0.6 * kl["gguf-q4_0"]

@@ -40,7 +40,13 @@ def test_merge_equals_two_adapters_side_by_side(tiny_model: Path, adapter: Path,
     results = manifest["results"]
     assert results["merge_max_abs_logit_difference"] < 1e-3 and results["tied_embeddings"]
     names = {path.name for path in (tmp_path / "merged").iterdir()}
-    assert names >= {"model.safetensors", "tokenizer.json", "chat_template.jinja", "config.json", "manifest.json"}
+    assert names >= {
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "config.json",
+        "manifest.json",
+    }
 
 
 def test_wrong_merge_is_caught(
@@ -52,7 +58,9 @@ def test_wrong_merge_is_caught(
         lambda path: {name: (down, up, 1.0) for name, (down, up, _) in adapter_deltas(path).items()},
     )
     with pytest.raises(VerdictFailed, match="differs from the adapter model"):
-        merged.make(base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "merged", tolerance=1e-2)
+        merged.make(
+            base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "merged", tolerance=1e-2
+        )
 
 
 def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> None:
@@ -67,7 +75,9 @@ def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> N
 
 
 def test_artifacts_verify(tiny_model: Path, exported: Path, exported_onnx: Path, tmp_path: Path) -> None:
-    artifacts = [exported / name for name in GGUF_ARTIFACTS] + [exported_onnx / name for name in ONNX_ARTIFACTS]
+    artifacts = [exported / name for name in GGUF_ARTIFACTS] + [
+        exported_onnx / name for name in ONNX_ARTIFACTS
+    ]
     manifest = verify.run(checkpoint=tiny_model, artifacts=artifacts, out=tmp_path / "verify", prompts=1)
     rows = {row["artifact"]: row for row in manifest["results"]["artifacts"]}
     assert rows["gguf-f16"]["mean_kl"] < rows["gguf-q8_0"]["mean_kl"] < rows["onnx-int4"]["mean_kl"]
@@ -152,16 +162,20 @@ def test_genai_precisions_and_options(
     name: str, options: dict[str, str | int], tiny_model: Path, tmp_path: Path
 ) -> None:
     settings = ExportSettings(artifacts=(f"onnx-{name}",), genai_options=options)
-    folders = artifacts.make_artifacts(tiny_model, tmp_path, settings, base=find_model(str(tiny_model)), adapters=[])
-    rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)["results"][
-        "artifacts"
-    ]
+    folders = artifacts.make_artifacts(
+        tiny_model, tmp_path, settings, base=find_model(str(tiny_model)), adapters=[]
+    )
+    rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)[
+        "results"
+    ]["artifacts"]
     assert rows[0]["mean_kl"] < {"int8": 0.01, "fp32": 1e-4, "int4": 0.3}[name]
 
 
 def test_an_unknown_option_is_one_error(tiny_model: Path, tmp_path: Path) -> None:
     arguments = ("export", "--base", tiny_model, "--out", tmp_path / "out")
-    assert_one_clear_error(run_command(*arguments, "--genai-option", "hf_token=x"), 2, "no such option: hf_token")
+    assert_one_clear_error(
+        run_command(*arguments, "--genai-option", "hf_token=x"), 2, "no such option: hf_token"
+    )
     assert_one_clear_error(run_command(*arguments, "--tensor-type", "token_embd"), 2, "is not KEY=VALUE")
     result = run_command(*arguments, "--to", "gguf-f16", "--converter", tmp_path / "no.py")
     assert_one_clear_error(result, 2, "no.py: no such script")
@@ -199,9 +213,9 @@ def test_optimum_in_an_environment_of_its_own(
         pytest.skip("make setup-optimum was not run")
     monkeypatch.setenv("EMPATHY_EDGE_OPTIMUM", str(environment))
     folders = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
-    rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)["results"][
-        "artifacts"
-    ]
+    rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)[
+        "results"
+    ]["artifacts"]
     assert rows[0]["mean_kl"] < 1e-5 < rows[1]["mean_kl"] < 0.05
 
 
@@ -211,7 +225,9 @@ def test_a_missing_library_is_told_before_the_merge(
     monkeypatch.setitem(artifacts._NEEDS, "executorch", ("no_such_module", "executorch"))
     settings = ExportSettings(artifacts=("executorch-fp32",))
     with pytest.raises(PrerequisiteError, match="executorch"):
-        artifacts.run(base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "out", settings=settings)
+        artifacts.run(
+            base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "out", settings=settings
+        )
     assert not (tmp_path / "out").exists()
 
 

@@ -63,7 +63,9 @@ def sentencepiece(prepend: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     replace = normalizers.Replace(" ", "▁")
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), replace]) if prepend else replace
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     # Trained on words, as SentencePiece does: no piece goes on past a space.
     tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     trained = json.loads(train(tokenizer, []).to_str())
@@ -136,7 +138,9 @@ def test_token_ids_are_the_same(kind: str, tiny_model: Path, tmp_path: Path) -> 
     if (
         kind == "tekken"
     ):  # llama.cpp's own rule for it does not know combining marks (Devanagari, Thai); see docs/export.md
-        lines = [line for line in lines if not any(unicodedata.category(char).startswith("M") for char in line)]
+        lines = [
+            line for line in lines if not any(unicodedata.category(char).startswith("M") for char in line)
+        ]
         assert len(lines) >= 500
     wrong = {
         line: (wanted, found)

@@ -54,7 +54,9 @@ def test_both_steps_learn(tuned: Path) -> None:
 
 def test_a_step_leaves_adapter_curves_and_manifest_only(tuned: Path) -> None:
     for step in ("sft", "dpo"):
-        names = sorted(str(path.relative_to(tuned / step)) for path in (tuned / step).rglob("*") if path.is_file())
+        names = sorted(
+            str(path.relative_to(tuned / step)) for path in (tuned / step).rglob("*") if path.is_file()
+        )
         assert names == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "curves.jsonl",
                          "manifest.json"]  # fmt: skip
         steps = [row["step"] for row in read_jsonl(tuned / step / "curves.jsonl") if "loss" in row]
@@ -83,19 +85,26 @@ def test_cut_off_response_is_refused_before_training(rows: Path, tiny_model: Pat
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     examples = load_rows(rows / "sft.jsonl", ("prompt", "completion"))
     check_lengths(rows / "sft.jsonl", examples, tokenizer, 512)
-    with pytest.raises(EmpathyEdgeError, match=r"sft\.jsonl: row \d+: 'completion' ends at token \d+, beyond"):
+    with pytest.raises(
+        EmpathyEdgeError, match=r"sft\.jsonl: row \d+: 'completion' ends at token \d+, beyond"
+    ):
         check_lengths(rows / "sft.jsonl", examples, tokenizer, 64)
 
 
 @pytest.mark.parametrize("bad", [{"prompt": []}, {"completion": [{"role": "assistant", "content": " "}]}, {}])
 def test_bad_training_row_is_named(bad: dict[str, object], tmp_path: Path) -> None:
-    good = {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}
+    good = {
+        "prompt": [{"role": "user", "content": "a"}],
+        "completion": [{"role": "assistant", "content": "b"}],
+    }
     write_jsonl(tmp_path / "sft.jsonl", [good, {**good, **bad} if bad else {"text": "x"}])
     with pytest.raises(EmpathyEdgeError, match=r"sft\.jsonl: row 2: '(prompt|completion)'"):
         load_rows(tmp_path / "sft.jsonl", ("prompt", "completion"))
 
 
-def test_a_test_dialogue_in_the_training_file_is_refused(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_test_dialogue_in_the_training_file_is_refused(
+    rows: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     leaky = tmp_path / "rows"
     shutil.copytree(rows, leaky)
     (victim, *_) = read_jsonl(leaky / "test.jsonl")
@@ -137,7 +146,9 @@ def test_qlora_trains_and_merges_into_full_precision(rows: Path, tiny_model: Pat
     assert manifest["results"]["merge_max_abs_logit_difference"] < 1e-2
 
 
-def test_held_out_loss_keeps_the_best_epoch_and_stops_early(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_held_out_loss_keeps_the_best_epoch_and_stops_early(
+    rows: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     """At a learning rate that destroys the model, the first epoch is the best, and the second is the last."""
     settings = TrainSettings(epochs=5, held_out=0.25, patience=1, **{**FAST, "learning_rate": 0.3})
     manifest = sft.run(
@@ -164,7 +175,9 @@ def test_too_easy_pairs_are_warned_about() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["sigmoid_norm", "ipo"])
 def test_other_losses_learn_too(loss: str, tuned: Path, rows: Path, tiny_model: Path, tmp_path: Path) -> None:
-    settings = DpoSettings(epochs=6, loss=loss, beta=2.0, sft_weight=0.1, lora_targets=("q_proj", "v_proj"), **FAST)
+    settings = DpoSettings(
+        epochs=6, loss=loss, beta=2.0, sft_weight=0.1, lora_targets=("q_proj", "v_proj"), **FAST
+    )
     manifest = dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(tiny_model)), sft=tuned / "sft",
                        out=tmp_path / "dpo", settings=settings)  # fmt: skip
     assert manifest["results"]["reward_margin_last"] > 0
@@ -240,5 +253,7 @@ def test_too_little_memory_is_said_before_training(
     little = SimpleNamespace(available=200e6, total=16e9)
     monkeypatch.setattr(run.psutil, "virtual_memory", lambda: little)
     with pytest.raises(PrerequisiteError, match=r"Not enough memory for fine-tuning.*\n.*micro_batch_size"):
-        sft.run(rows=rows / "sft.jsonl", base=find_model(str(tiny_model)), out=tmp_path / "sft", settings=settings)
+        sft.run(
+            rows=rows / "sft.jsonl", base=find_model(str(tiny_model)), out=tmp_path / "sft", settings=settings
+        )
     assert not (tmp_path / "sft").exists(), "the advice can be followed without --update"

@@ -21,9 +21,17 @@ from tests.conftest import run_command
 def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> None:
     settings = DistillSettings(reference="first-draft", models=("editor",), max_sft=32, max_pairs=16)
     distill.run(data=sample_dialogues(), out=tmp_path / "rows", settings=settings)
-    step = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "weights": "fp32", "held_out": 0.25}  # whole batches
+    step = {
+        "epochs": 2,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "weights": "fp32",
+        "held_out": 0.25,
+    }  # whole batches
     (tmp_path / "recipe.yaml").write_text(
-        yaml.safe_dump({"name": "two", "base": str(tiny_model), "sft": step, "dpo": {**step, "length_probes": 2}})
+        yaml.safe_dump(
+            {"name": "two", "base": str(tiny_model), "sft": step, "dpo": {**step, "length_probes": 2}}
+        )
     )
     arguments = ["finetune", tmp_path / "rows", "--recipe", tmp_path / "recipe.yaml", "--out"]
     one = run_command(*arguments, tmp_path / "one")

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, messages_for, read_template, render, turn_end
+from empathy_edge.formats.chat_format import (
+    GOLDEN_CONVERSATION,
+    messages_for,
+    read_template,
+    render,
+    turn_end,
+)
 
 
 def test_rendering_equals_transformers(tiny_model: Path) -> None:

@@ -47,7 +47,11 @@ def test_hostile_headers_are_refused(tmp_path: Path) -> None:
         "keys": head + struct.pack("<QQ", 1, 2**60),
         "string": head + struct.pack("<QQ", 1, 1) + struct.pack("<Q", 2**62),
         "array": head + struct.pack("<QQ", 1, 1) + key + struct.pack("<IIQ", 9, 4, 2**61),
-        "nested": head + struct.pack("<QQ", 1, 1) + key + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 500,
+        "nested": head
+        + struct.pack("<QQ", 1, 1)
+        + key
+        + struct.pack("<I", 9)
+        + struct.pack("<IQ", 9, 1) * 500,
         "version": b"GGUF" + struct.pack("<IQQ", 99, 0, 0),
         "offset": head + struct.pack("<QQ", 1, 0) + key + struct.pack("<IQIQ", 1, 32, 0, 2**61),
         "not a gguf": b"PK\x03\x04" + b"\0" * 100,

@@ -6,7 +6,22 @@ from pathlib import Path
 
 import pytest
 
-WARM = ["that", "must", "be", "so", "hard", "and", "I", "understand", "how", "you", "feel", "it", "sounds", "lovely"]
+WARM = [
+    "that",
+    "must",
+    "be",
+    "so",
+    "hard",
+    "and",
+    "I",
+    "understand",
+    "how",
+    "you",
+    "feel",
+    "it",
+    "sounds",
+    "lovely",
+]
 COLD = ["calm", "down", "whatever", "it", "was", "your", "fault", "get", "over", "it", "and", "stop"]
 
 
@@ -22,7 +37,11 @@ def rated_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer = csv.DictWriter(handle, fields)
         writer.writeheader()
         for number in range(60):
-            row = {"dialog_id": f"d{number}", "situation": f"I lost number {number}", "speaker_uttr": "I lost it."}
+            row = {
+                "dialog_id": f"d{number}",
+                "situation": f"I lost number {number}",
+                "speaker_uttr": "I lost it.",
+            }
             for name in sources:
                 rating = chance.choice((1, 2, 3))
                 words = chance.choices(WARM, k=4 * rating) + chance.choices(COLD, k=4 * (3 - rating))

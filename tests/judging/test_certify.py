@@ -44,7 +44,9 @@ def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("mute", "of its answers cannot be read"),
     ],
 )
-def test_a_certificate_says_how_a_judge_errs(rule: str, doubt: str | None, rated: Path, tmp_path: Path) -> None:
+def test_a_certificate_says_how_a_judge_errs(
+    rule: str, doubt: str | None, rated: Path, tmp_path: Path
+) -> None:
     judge = Artificial(rule)
     made = certify.run(judge=judge, data=rated, questions=["overall"], pairs=100, seed=0, out=tmp_path)
     item = made["questions"]["overall"]
@@ -74,7 +76,9 @@ def test_a_judge_that_prefers_its_own_family_is_caught(rated: Path, tmp_path: Pa
     people = sum(row["responses"][0]["rating"] == 3 for row in rows) / PROMPTS
 
     def certified(judge: Artificial, file: Path, out: str) -> dict:
-        made = certify.run(judge=judge, data=file, questions=["overall"], pairs=120, seed=0, out=tmp_path / out)
+        made = certify.run(
+            judge=judge, data=file, questions=["overall"], pairs=120, seed=0, out=tmp_path / out
+        )
         return made["questions"]["overall"]
 
     found = certified(Artificial("of GPT's family"), data, "own")
@@ -115,7 +119,9 @@ def write_experts(folder: Path, noise: float) -> None:
         for name, level in levels.items():
             seen = [chance.randint(0, 2) if chance.random() < noise else level for _ in range(3)]
             rows.append(f"{name},{','.join(map(str, seen))}")
-        (folder / "annotations" / "epitome" / f"expert{expert}_ratings.csv").write_text("\n".join(rows) + "\n")
+        (folder / "annotations" / "epitome" / f"expert{expert}_ratings.csv").write_text(
+            "\n".join(rows) + "\n"
+        )
 
 
 class CountsWords:
@@ -140,7 +146,11 @@ def test_a_judge_beside_experts(tmp_path: Path) -> None:
         out=tmp_path / "a",
     )
     item = found["questions"]["explorations"]
-    assert item["win_rate"]["mean"] == 1 and item["experts_own"] == {"expert1": 1.0, "expert2": 1.0, "expert3": 1.0}
+    assert item["win_rate"]["mean"] == 1 and item["experts_own"] == {
+        "expert1": 1.0,
+        "expert2": 1.0,
+        "expert3": 1.0,
+    }
     assert item["certified"]
     write_experts(tmp_path / "noisy", 0.6)
     item = run_beside_experts(
@@ -167,18 +177,28 @@ def test_a_judge_beside_experts(tmp_path: Path) -> None:
 
 
 def test_a_certificate_says_what_a_judge_costs(rated: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+    environment = {
+        **os.environ,
+        "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"),
+        "OPENAI_API_KEY": "k",
+    }
 
     def answer(said: str) -> str:
         return "1" if "good" in said.partition("Reply 2")[0] else "2"
 
     found = []
-    for model, name in (("gpt-4o-mini", "priced"), ("some-model", "unpriced"), ("gpt-4o-mini", "from-the-ledger")):
+    for model, name in (
+        ("gpt-4o-mini", "priced"),
+        ("some-model", "unpriced"),
+        ("gpt-4o-mini", "from-the-ledger"),
+    ):
         with FaultServer(fault_rate=0.0, answer=answer) as server:
             result = run_command("certify", f"openai:{model}", "--base-url", server.url, "--data", rated, "--pairs", "40",
                                  "--out", tmp_path / name, env=environment)  # fmt: skip
             assert result.returncode == 0, result.stderr
-            found.append(json.loads((tmp_path / name / "certificate.json").read_text())["questions"]["overall"])
+            found.append(
+                json.loads((tmp_path / name / "certificate.json").read_text())["questions"]["overall"]
+            )
             if name == "priced":
                 usage = server.paid.values()
                 usd = sum(0.15 * one["prompt_tokens"] + 0.6 * one["completion_tokens"] for one in usage) / 1e6

@@ -87,7 +87,9 @@ def test_agreement_is_what_the_libraries_say_and_none_where_nothing_varies() -> 
     }  # fmt: skip
 
 
-def test_each_of_several_judges_has_its_own_certificate(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_each_of_several_judges_has_its_own_certificate(
+    arms: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     first, second, dialogues = arms
     files = []
     for name in ("anna", "ben"):
@@ -118,21 +120,27 @@ def test_each_of_several_judges_has_its_own_certificate(arms: tuple[Path, Path, 
     assert [item["questions"]["overall"]["judge"]["certified"] for item in content["judges"]] == [False, True]
     assert content["agreement"]["overall"]["alpha"] == 1.0 and "agreement of the judges" in result.stdout
     assert "1.json: is of none of these judges" in " ".join(result.stderr.split())
-    assert_one_clear_error(run_command(*command, "--certificate", tmp_path / "0.json"), 2, "More certificates")
+    assert_one_clear_error(
+        run_command(*command, "--certificate", tmp_path / "0.json"), 2, "More certificates"
+    )
 
 
 def test_a_fair_judge(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     found = judged(arms, "fair", tmp_path)
     assert found["win_rate"]["mean"] == pytest.approx(2 / 3, abs=1e-4) and found["win_rate"]["low"] > 0.5
     assert (found["wins"], found["losses"], found["ties"]) == (80, 40, 0)
-    assert found["order_flips"] == 0 and found["first_position_wins"]["share"] == 0.5 and found["p_holm"] < 0.01
+    assert (
+        found["order_flips"] == 0 and found["first_position_wins"]["share"] == 0.5 and found["p_holm"] < 0.01
+    )
     assert 0.35 < found["longer_wins"]["share"] < 0.65
     assert abs(found["length_adjusted"]["mean"] - 2 / 3) < 0.05
     assert len(found["worst"]) == 10 and all("good" in row["second"] for row in found["worst"])
     assert sum(item["n"] for item in found["by_emotion"].values()) == PROMPTS
 
 
-def test_a_judge_that_takes_the_first_place_tells_nothing(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_judge_that_takes_the_first_place_tells_nothing(
+    arms: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     found = judged(arms, "place", tmp_path)
     assert found["win_rate"]["mean"] == 0.5 and found["ties"] == PROMPTS and found["p_against_half"] == 1
     assert found["first_position_wins"]["share"] == 1.0 and found["order_flips"] == 1.0
@@ -149,7 +157,8 @@ def test_ten_thousand_verdicts_take_little_memory() -> None:
     chance = random.Random(0)
     names = [f"d{n}" for n in range(5000)]
     arms = [
-        {name: {"text": "word " * chance.randint(1, 40), "finish_reason": "stop"} for name in names} for _ in "ab"
+        {name: {"text": "word " * chance.randint(1, 40), "finish_reason": "stop"} for name in names}
+        for _ in "ab"
     ]
     rows = [
         {"id": name, "verdicts": chance.choices(["first", "second", "tie"], k=2), "mirrored": [False] * 2}
@@ -205,7 +214,13 @@ def test_a_length_that_is_the_arm_is_not_adjusted_for(tmp_path: Path) -> None:
 def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     first, second, dialogues = arms
     judge = Artificial("fair")
-    common = {"first": first, "second": second, "dialogues": dialogues, "judges": [(judge, None)], "out": tmp_path}
+    common = {
+        "first": first,
+        "second": second,
+        "dialogues": dialogues,
+        "judges": [(judge, None)],
+        "out": tmp_path,
+    }
     whole = compare.run(**common, questions=["overall"])
     assert judge.asked == 2 * PROMPTS
     lines = (tmp_path / "verdicts.jsonl").read_text().splitlines()
@@ -214,12 +229,16 @@ def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_pat
     )  # a kill while it was writing
     again = compare.run(**common, questions=["overall", "affective"])
     assert judge.asked == 2 * PROMPTS + (2 * PROMPTS - 100) + 2 * PROMPTS
-    assert len(read_jsonl(tmp_path / "verdicts.jsonl")) == 4 * PROMPTS  # whole again, nothing glued to the cut line
+    assert (
+        len(read_jsonl(tmp_path / "verdicts.jsonl")) == 4 * PROMPTS
+    )  # whole again, nothing glued to the cut line
     rates = [done["judges"][0]["questions"]["overall"]["win_rate"] for done in (again, whole)]
     assert rates[0] == rates[1]
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_else_is_left_alone(
+    arms: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     (tmp_path / "winrate.json").write_text("{}")
     with pytest.raises(EmpathyEdgeError, match=r"holds something else \(winrate\.json\)"):
         judged(arms, "fair", tmp_path)
@@ -229,12 +248,23 @@ def test_a_folder_that_holds_something_else_is_left_alone(arms: tuple[Path, Path
 def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     first, second, dialogues = arms
     common = ("--dialogues", dialogues, "--question", "cognitive")
-    result = run_command("sheet", "make", first, second, *common, "--max-prompts", "60", "--out", tmp_path / "s")
+    result = run_command(
+        "sheet", "make", first, second, *common, "--max-prompts", "60", "--out", tmp_path / "s"
+    )
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "s/sheet.html").read_text()
-    assert "http" not in page and "a.jsonl" not in page and "d17" not in page  # nothing is fetched, no arm, no id
+    assert (
+        "http" not in page and "a.jsonl" not in page and "d17" not in page
+    )  # nothing is fetched, no arm, no id
     rows = list(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
-    assert len(rows) == 60 and set(rows[0]) == {"key", "situation", "utterance", "reply_1", "reply_2", "answer"}
+    assert len(rows) == 60 and set(rows[0]) == {
+        "key",
+        "situation",
+        "utterance",
+        "reply_1",
+        "reply_2",
+        "answer",
+    }
     ours = {row["text"] for row in read_jsonl(first)}
     assert 15 < sum(row["reply_1"] in ours for row in rows) < 45  # the order is drawn
     for name, wrong in (("anna", 0), ("ben", 6)):
@@ -306,11 +336,22 @@ def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Pat
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "compared/compared.json").read_text())["judges"][0]
     item = found["questions"]["overall"]
-    assert found["prompts"] == 50 and item["judge"]["certified"] and item["ties"] == 0 and item["order_flips"] == 0
-    other = answered(("make", first, second, "--dialogues", dialogues, "--max-prompts", "50"), "again", 100, "ben")
+    assert (
+        found["prompts"] == 50
+        and item["judge"]["certified"]
+        and item["ties"] == 0
+        and item["order_flips"] == 0
+    )
+    other = answered(
+        ("make", first, second, "--dialogues", dialogues, "--max-prompts", "50"), "again", 100, "ben"
+    )
     command = ("compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{other}")
-    assert_one_clear_error(run_command(*command, *certificate, "--out", tmp_path / "no"), 2, "is of another judge")
-    result = run_command("compare", second, first, *command[3:], "--question", "cognitive", "--out", tmp_path / "no2")
+    assert_one_clear_error(
+        run_command(*command, *certificate, "--out", tmp_path / "no"), 2, "is of another judge"
+    )
+    result = run_command(
+        "compare", second, first, *command[3:], "--question", "cognitive", "--out", tmp_path / "no2"
+    )
     assert_one_clear_error(result, 2, "replies are not in it")
 
 
@@ -326,7 +367,10 @@ def test_pairs_in_both_orders_tell_of_flips(arms: tuple[Path, Path, Path], tmp_p
         writer.writerows((row["key"], "1") for row in shown)  # whatever is shown first
     out = tmp_path / "verdicts.jsonl"
     assert (
-        run_command("sheet", "read", tmp_path / "anna.csv", "--sheet", tmp_path / "s", "--out", out).returncode == 0
+        run_command(
+            "sheet", "read", tmp_path / "anna.csv", "--sheet", tmp_path / "s", "--out", out
+        ).returncode
+        == 0
     )
     judge = ("--judge", f"file:{out}", "--out", tmp_path / "c")
     assert run_command("compare", first, second, "--dialogues", dialogues, *judge).returncode == 0
@@ -344,7 +388,9 @@ def test_a_hostile_reply_stays_text_in_the_sheet(arms: tuple[Path, Path, Path], 
     assert "'=HYPERLINK(1)" in (row["reply_1"], row["reply_2"])
 
 
-def test_a_local_judge_gives_probabilities(tiny_model: Path, arms: tuple[Path, Path, Path], exported: Path) -> None:
+def test_a_local_judge_gives_probabilities(
+    tiny_model: Path, arms: tuple[Path, Path, Path], exported: Path
+) -> None:
     pairs = [Pair("d1", "s", "u", "good", "bad"), Pair("d1", "s", "u", "bad", "good")]
     for model in (tiny_model, exported / "gguf-f16"):  # random weights: they would say anything but a digit
         judge = LocalJudge(str(model))
@@ -394,7 +440,11 @@ def test_statistics_by_hand() -> None:
 def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """The endpoint answers in prose: each pair is asked for three times, in both orders, and nothing is dropped."""
     first = write_rows(tmp_path / "x.jsonl", *read_jsonl(arms[0])[:40])  # more than one batch
-    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+    environment = {
+        **os.environ,
+        "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"),
+        "OPENAI_API_KEY": "k",
+    }
     with FaultServer(fault_rate=0.0) as server:
         command = (
             "compare",

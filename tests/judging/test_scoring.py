@@ -46,7 +46,10 @@ def test_the_papers_set_and_figures_come_out_again(papers: Path) -> None:
         model = classifiers(study.SEED)[name]().fit(features[train], ratings[train])
         assert round(100 * model.score(features[test], ratings[test]), 2) == accuracy
     copied, shared = *faults(rated), *study._leak(chosen)
-    assert "miti_chatgpt and miti_chatgpt_empathy are identical in all 2000 rows, though only 11 texts are" in copied
+    assert (
+        "miti_chatgpt and miti_chatgpt_empathy are identical in all 2000 rows, though only 11 texts are"
+        in copied
+    )
     assert shared.startswith("167 of 384 test rows")
 
 
@@ -68,7 +71,8 @@ def test_order_within_a_dialogue(rated_csv: Path) -> None:
     assert not study.order_in_dialogue(rows, -ratings.astype(float))[0].any()
     assert set(study.order_in_dialogue(rows, np.zeros(len(rows)))[0]) == {0.5}
     wanted = sum(
-        int((part["rating"] == 3).sum() * (part["rating"] == 1).sum()) for _, part in rows.groupby("dialog_id")
+        int((part["rating"] == 3).sum() * (part["rating"] == 1).sum())
+        for _, part in rows.groupby("dialog_id")
     )
     assert len(points) == wanted
 
@@ -161,7 +165,11 @@ def warmth(said: str) -> int:
 
 @pytest.mark.slow
 def test_a_model_is_asked_for_ratings(rated_csv: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+    environment = {
+        **os.environ,
+        "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"),
+        "OPENAI_API_KEY": "k",
+    }
     with FaultServer(fault_rate=0.2, answer=lambda said: str(warmth(said))) as server:
         command = ("score", "ask", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url)
         result = run_command(*command, "--max-responses", "60", "--out", tmp_path / "a.json", env=environment)
@@ -186,7 +194,11 @@ def test_a_model_is_asked_for_ratings(rated_csv: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+    environment = {
+        **os.environ,
+        "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"),
+        "OPENAI_API_KEY": "k",
+    }
 
     def answer(said: str) -> str:
         scores = {name: 3 * warmth(said) for name in asked.SUBFACTORS[2]}
@@ -197,18 +209,30 @@ def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -
                              "--out", tmp_path / "factors.json", env=environment)  # fmt: skip
     assert result.returncode == 0, result.stderr
     schemas = [given["json_schema"]["schema"] for given in server.formats if given]
-    assert len(schemas) == server.requests and all(set(one["required"]) == {*asked.SUBFACTORS[2]} for one in schemas)
+    assert len(schemas) == server.requests and all(
+        set(one["required"]) == {*asked.SUBFACTORS[2]} for one in schemas
+    )
     out = tmp_path / "study"
     result = run_command("score", "study", rated_csv, "--subfactors", tmp_path / "factors.json", "--out", out)
     assert result.returncode == 0, result.stderr
-    rows = {(row["features"], row["classifier"]): row for row in json.loads((out / "study.json").read_text())["rows"]}
+    rows = {
+        (row["features"], row["classifier"]): row
+        for row in json.loads((out / "study.json").read_text())["rows"]
+    }
     assert rows["subfactors", "lr"]["grouped"]["mean"] > 60 > rows["source", "majority"]["grouped"]["mean"]
-    assert rows["words", "lr"]["responses"] == rows["subfactors", "lr"]["responses"] and ("miti", "lr") not in rows
+    assert (
+        rows["words", "lr"]["responses"] == rows["subfactors", "lr"]["responses"]
+        and ("miti", "lr") not in rows
+    )
     assert "| words | lr |" in (out / "study.md").read_text()
 
 
 def test_an_endpoint_without_structured_output_is_asked_without(rated_csv: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"), "OPENAI_API_KEY": "k"}
+    environment = {
+        **os.environ,
+        "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"),
+        "OPENAI_API_KEY": "k",
+    }
     answer = json.dumps(dict.fromkeys(asked.SUBFACTORS[1], 7))
     with FaultServer(fault_rate=0.0, answer=lambda said: answer, structured=False) as server:
         result = run_command("score", "subfactors", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url, "--version", "1",
@@ -257,7 +281,12 @@ class _Embeddings(BaseHTTPRequestHandler):
         if type(self).short:
             data = data[1:]
         answer = json.dumps(
-            {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+            {
+                "object": "list",
+                "model": body["model"],
+                "data": data,
+                "usage": {"prompt_tokens": 1, "total_tokens": 1},
+            }
         )
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -292,7 +321,10 @@ def test_embeddings_of_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_severe_flips_are_found_and_bounded(rated_csv: Path, tmp_path: Path) -> None:
     made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding=EMBEDDING)
     said = [Dialogue(f"t{number}", "sad", "I lost it", "I lost it.", (), "test") for number in range(40)]
-    warm, cold = "that must be so hard and I understand how you feel", "calm down whatever get over it and stop"
+    warm, cold = (
+        "that must be so hard and I understand how you feel",
+        "calm down whatever get over it and stop",
+    )
     full = [{"text": warm} for _ in said]
     full[0] = {"text": cold}
     hurt = [{"text": warm}] + [{"text": cold if number < 11 else warm} for number in range(1, 40)]
@@ -321,7 +353,9 @@ def test_a_scorer_that_judges_and_counts_severe_flips_is_loaded_once(rated_csv: 
 def test_a_scorer_leaves_out_a_runs_test_split(rated_csv: Path, tmp_path: Path) -> None:
     def train(name: str, *test: dict[str, str]) -> scorer.Scorer:
         left = write_rows(tmp_path / f"{name}.jsonl", *test)
-        return scorer.train(data=rated_csv, file=tmp_path / f"{name}-scorer.json", embedding=EMBEDDING, unseen=left)
+        return scorer.train(
+            data=rated_csv, file=tmp_path / f"{name}-scorer.json", embedding=EMBEDDING, unseen=left
+        )
 
     otherwise = "Xylophones quarrel at noon in the old harbour."
     made = train("one", dialogue_row(id="d1", utterance=otherwise))

@@ -25,7 +25,19 @@ OTHERWISE = "Where the rated responses say that it was lost, this says quite ano
 def folder(rated_csv: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scorer from the tiny model."""
     out = tmp_path_factory.mktemp("scorer") / "lm"
-    command = ["score", "tune", rated_csv, "--base", tiny_model, "--folds", "1", "--epochs", "6", "--rate", "0.01"]
+    command = [
+        "score",
+        "tune",
+        rated_csv,
+        "--base",
+        tiny_model,
+        "--folds",
+        "1",
+        "--epochs",
+        "6",
+        "--rate",
+        "0.01",
+    ]
     command += ["--paper-split"]
     result = run_command(*command, "--out", out)
     assert result.returncode == 0, result.stderr
@@ -57,7 +69,9 @@ def test_the_gguf_says_what_the_adapter_model_says(folder: Path, rated_csv: Path
     rows = balanced(read_rated(rated_csv)).head(12)
     served = open_scorer(folder / "scorer.json").chances(rows)
     adapter = folder / "all" / "sft" / "adapter"
-    wanted = _held_out_chances(rows, checkpoint_of(str(tiny_model)), adapter, folder / "compare.json", "compare")
+    wanted = _held_out_chances(
+        rows, checkpoint_of(str(tiny_model)), adapter, folder / "compare.json", "compare"
+    )
     assert np.abs(served - wanted).max() < 0.1 and np.abs(served - wanted).mean() < 0.03
 
 
@@ -65,7 +79,10 @@ def test_it_rates_with_reasons_and_judges(folder: Path, tmp_path: Path) -> None:
     spoken = write_rows(
         tmp_path / "said.jsonl", dialogue_row(id="a", situation="I lost number 70", utterance="I lost it.")
     )
-    good, bad = "That must be so hard and I understand how you feel.", "Calm down. It was your fault. Stop it."
+    good, bad = (
+        "That must be so hard and I understand how you feel.",
+        "Calm down. It was your fault. Stop it.",
+    )
     warm = write_rows(tmp_path / "warm.jsonl", {"id": "a", "text": good, "finish_reason": "stop"})
     cold = write_rows(tmp_path / "cold.jsonl", {"id": "a", "text": bad, "finish_reason": "stop"})
     command = ["score", "rate", warm, cold, "--dialogues", spoken, "--scorer", folder / "scorer.json"]
@@ -74,7 +91,9 @@ def test_it_rates_with_reasons_and_judges(folder: Path, tmp_path: Path) -> None:
     first, second = read_jsonl(tmp_path / "scores.jsonl")
     assert first["score"] > second["score"]
     assert first["why"] == [] and len(second["why"]) == 3, "what each of several sentences adds"
-    frame = pd.DataFrame({"situation": ["I lost number 70"], "speaker_uttr": ["I lost it."], "response": [bad]})
+    frame = pd.DataFrame(
+        {"situation": ["I lost number 70"], "speaker_uttr": ["I lost it."], "response": [bad]}
+    )
     model = open_scorer(folder / "scorer.json")
     chances, reasons = model.score(frame)
     without = model.chances(frame.assign(response=" ".join(bad.split(". ")[0:1]) + "."))
@@ -89,7 +108,19 @@ def test_a_certifiable_scorer_has_not_seen_a_fifth(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    command = ["score", "tune", rated_csv, "--base", tiny_model, "--folds", "1", "--epochs", "6", "--rate", "0.01"]
+    command = [
+        "score",
+        "tune",
+        rated_csv,
+        "--base",
+        tiny_model,
+        "--folds",
+        "1",
+        "--epochs",
+        "6",
+        "--rate",
+        "0.01",
+    ]
     command += ["--paper-split"]
     result = run_command(*command, "--certifiable", "--out", copy)
     assert result.returncode == 0 and "step" not in result.stderr, "the fold's model is there already"
@@ -104,7 +135,9 @@ def test_a_certifiable_scorer_has_not_seen_a_fifth(
 def test_what_is_left_out_is_not_seen_and_measured(rated_csv: Path, tiny_model: Path, tmp_path: Path) -> None:
     chosen = balanced(read_rated(rated_csv))
     names = list(dict.fromkeys(chosen["dialog_id"]))[:20]
-    left = write_rows(tmp_path / "test.jsonl", *(dialogue_row(id=name, utterance=OTHERWISE) for name in names))
+    left = write_rows(
+        tmp_path / "test.jsonl", *(dialogue_row(id=name, utterance=OTHERWISE) for name in names)
+    )
     command = ["score", "tune", rated_csv, "--base", tiny_model, "--epochs", "1", "--leave-out", left]
     result = run_command(*command, "--out", tmp_path / "lm")
     assert result.returncode == 0, result.stderr
@@ -112,12 +145,15 @@ def test_what_is_left_out_is_not_seen_and_measured(rated_csv: Path, tiny_model: 
     served = open_scorer(tmp_path / "lm" / "scorer.json")
     assert not any(served.seen(name) for name in names)
     trained = {
-        row["id"].partition("_type:")[0] for row in read_jsonl(tmp_path / "lm" / "left-out" / "rows" / "sft.jsonl")
+        row["id"].partition("_type:")[0]
+        for row in read_jsonl(tmp_path / "lm" / "left-out" / "rows" / "sft.jsonl")
     }
     assert all(served.seen(name) for name in trained) and not trained & set(names)
     held = json.loads((tmp_path / "lm" / "left-out" / "held-out.json").read_text())["probabilities"]
     assert served.figures["grouped_responses"] == len(held) >= chosen["dialog_id"].isin(names).sum()
-    assert sorted(item.name for item in (tmp_path / "lm").iterdir()) == ["left-out", "scorer.json"], "one training"
+    assert sorted(item.name for item in (tmp_path / "lm").iterdir()) == ["left-out", "scorer.json"], (
+        "one training"
+    )
     wrong = run_command(*command, "--certifiable", "--out", tmp_path / "two")
     assert_one_clear_error(wrong, 2, "--certifiable", "--leave-out")
 

@@ -97,7 +97,9 @@ class FaultServer:
         if fault == "malformed":
             return _send(handler, 200, b'{"id": "x", "choices": [{"mess')
         if fault == "no choices":
-            return _send(handler, 200, json.dumps({"id": "x", "object": "chat.completion", "choices": []}).encode())
+            return _send(
+                handler, 200, json.dumps({"id": "x", "object": "chat.completion", "choices": []}).encode()
+            )
         if fault == "timeout":
             time.sleep(2.5)
         if body.get("response_format") and not self._structured:
@@ -120,13 +122,16 @@ class FaultServer:
             "object": "chat.completion",
             "created": 0,
             "model": self._served_model or body["model"],
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+            "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+            ],
             "usage": {**usage, "total_tokens": sum(usage.values())},
         }
         content = json.dumps(answer).encode()
         if fault == "cut after":
             handler.wfile.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(content)
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                % len(content)
             )
             handler.wfile.write(content[: len(content) // 2])
             handler.close_connection = True

@@ -54,12 +54,16 @@ def test_what_never_succeeds_is_left_out_and_counted(tmp_path: Path, environment
     assert len(read_jsonl(tmp_path / "out" / "responses.jsonl")) == 8
 
 
-def test_a_batch_that_was_created_before_a_kill_is_adopted(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_batch_that_was_created_before_a_kill_is_adopted(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     _dialogues(tmp_path / "d.jsonl", 5)
     with BatchServer(["completed", "completed"], looks=2) as server:
         run_command(*_command(tmp_path, server, "--no-wait"), env=environment)
         with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
-            database.execute("DELETE FROM batches")  # as if killed between the endpoint's answer and the ledger
+            database.execute(
+                "DELETE FROM batches"
+            )  # as if killed between the endpoint's answer and the ledger
         result = run_command(*_command(tmp_path, server), env=environment)
         assert result.returncode == 0, result.stderr
         assert len(server.batches) == 1 and len(server.paid) == 5

@@ -58,7 +58,9 @@ def test_500_calls_with_every_fault_and_two_kills(tmp_path: Path, environment: d
         command = _command(data, server, tmp_path / "out")
         for enough in (120, 300):
             program = [sys.executable, "-c", "from empathy_edge.cli import main; main()", *command]
-            process = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             deadline = time.monotonic() + 120
             while _answers(environment) < enough and time.monotonic() < deadline:
                 assert process.poll() is None
@@ -72,14 +74,18 @@ def test_500_calls_with_every_fault_and_two_kills(tmp_path: Path, environment: d
         assert server.too_early == 0, "Retry-After was not respected"
         assert len(server.paid) == 500 == _answers(environment)
         with sqlite3.connect(environment["EMPATHY_EDGE_LEDGER"]) as database:
-            sums = database.execute("SELECT SUM(prompt_tokens), SUM(completion_tokens) FROM answers").fetchone()
+            sums = database.execute(
+                "SELECT SUM(prompt_tokens), SUM(completion_tokens) FROM answers"
+            ).fetchone()
         paid = server.paid.values()
         assert sums == (sum(x["prompt_tokens"] for x in paid), sum(x["completion_tokens"] for x in paid))
         rows = [len(read_jsonl(tmp_path / "out" / f"{name}.jsonl")) for name in ("sft", "preference")]
         assert sum(rows) == 500 and rows[0] == 166
         asked = server.requests
         again = run_command(*_command(data, server, tmp_path / "again"), env=environment)
-        assert again.returncode == 0 and server.requests == asked, "an answer that was paid for was asked again"
+        assert again.returncode == 0 and server.requests == asked, (
+            "an answer that was paid for was asked again"
+        )
         assert "500 answers from the ledger" in again.stderr
     leaks = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert not leaks and SECRET not in result.stderr + result.stdout
@@ -94,7 +100,8 @@ def test_limits_stop_before_they_are_passed(tmp_path: Path, environment: dict[st
         assert_one_clear_error(result, 2, "--max-calls 7", "7 of 30", "kept in the ledger")
         assert len(server.paid) == 7
         result = run_command(
-            *_command(data, server, tmp_path / "out", "--max-cost", "1.2", "--prices", str(prices)), env=environment
+            *_command(data, server, tmp_path / "out", "--max-cost", "1.2", "--prices", str(prices)),
+            env=environment,
         )
         assert_one_clear_error(result, 2, "--max-cost 1.2", "kept in the ledger")
         spent = sum(sum(usage.values()) for usage in list(server.paid.values())[7:]) * 1000 / 1e6
@@ -174,7 +181,9 @@ def test_file_teacher_replays_what_was_made_elsewhere(tmp_path: Path, environmen
         assert manifest["results"]["dialogues"] == 3 and manifest["settings"]["prompts"]["sha256"]
 
 
-def test_local_teacher_answers_in_process(exported: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_local_teacher_answers_in_process(
+    exported: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 3)
     result = run_command(
         "distill", "--data", data, "--method", "improve-llm", "--strategy", "naive", "--teacher",

@@ -38,7 +38,9 @@ def test_tokenizer_from_gguf_equals_llama_cpp(tiny_model: Path) -> None:
     lines += ["😢👩‍👩‍👧🏳️‍🌈", "1234567 3.14 1e9", "naïve café Ångström", "don't I'll we've"]
     lines += ["def f(x): return x**2  # ok", "", " ", "<|im_start|>user\n<|im_end|>"]
     for line in lines:
-        assert tokenizer(line)["input_ids"] == llama.tokenize(line.encode(), add_bos=False, special=True), line
+        assert tokenizer(line)["input_ids"] == llama.tokenize(line.encode(), add_bos=False, special=True), (
+            line
+        )
     llama.close()
 
 

@@ -48,7 +48,10 @@ def test_a_run_leaves_every_station(finished: Path) -> None:
     assert set(gate) == {"gguf-f16", "gguf-q8_0", "onnx-int4"}
     assert all(item["verdict"] != "PASS" for item in gate.values())  # its judge is not certified
     assert set(gate["gguf-q8_0"]["points_lost"]) == {"conversion", "quantization"}
-    assert "Merge: logits differ from the adapter model's by at most" in (finished / "gate" / "gate.md").read_text()
+    assert (
+        "Merge: logits differ from the adapter model's by at most"
+        in (finished / "gate" / "gate.md").read_text()
+    )
     assert not list(finished.rglob("*.tmp")) and not list(finished.rglob(".unfinished.json"))
 
 
@@ -56,7 +59,14 @@ def test_report_is_self_contained(finished: Path) -> None:
     page = (finished / "report" / "report.html").read_text()
     assert "http://" not in page and "https://" not in page and "<script" not in page
     assert page.count("data:image/svg+xml;base64,") == 3
-    for words in ("measured-host", "95 % interval", "Not certified", "gguf-q8_0", "sha256", "Responses side by side"):
+    for words in (
+        "measured-host",
+        "95 % interval",
+        "Not certified",
+        "gguf-q8_0",
+        "sha256",
+        "Responses side by side",
+    ):
         assert words in page
 
 
@@ -110,7 +120,9 @@ def test_cut_off_in_every_stage_and_resumed(tiny_recipe: Path, tmp_path: Path) -
     ]
     for number, (name, folder) in enumerate(FOLDERS.items()):
         how = signal.SIGINT if number % 2 else signal.SIGKILL
-        for _ in range(25):  # a stage of milliseconds may be over before the signal arrives: then it is tried again
+        for _ in range(
+            25
+        ):  # a stage of milliseconds may be over before the signal arrives: then it is tried again
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             _wait_for(lambda folder=folder: any((out / folder).rglob("*.json")), process)
             process.send_signal(how)
@@ -183,7 +195,9 @@ def test_real_model_takes_the_whole_road(tmp_path: Path) -> None:
     )
     result = run_command("run", recipe, "--out", tmp_path / "run")
     assert result.returncode in (0, 1), result.stderr
-    rows = {row["artifact"]: row for row in json.loads((tmp_path / "run/export/verify/verify.json").read_text())}
+    rows = {
+        row["artifact"]: row for row in json.loads((tmp_path / "run/export/verify/verify.json").read_text())
+    }
     assert all(row["verdict"] == "PASS" and row["golden_ids_equal"] for row in rows.values())
     assert rows["gguf-f16"]["mean_kl"] < 0.001 and rows["gguf-f16"]["top1_agreement"] > 0.98
     assert rows["gguf-q4_0"]["mean_kl"] > 10 * rows["gguf-f16"]["mean_kl"]

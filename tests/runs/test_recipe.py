@@ -22,7 +22,13 @@ def test_three_faults_are_reported_at_once(tmp_path: Path) -> None:
     )
     result = run_command("run", recipe, "--out", tmp_path / "out")
     assert_one_clear_error(
-        result, 2, "4 faults", "sft.epochs", "dpo.beta", "export.artifacts: no such artifact: gguf-q9", "bench.warp"
+        result,
+        2,
+        "4 faults",
+        "sft.epochs",
+        "dpo.beta",
+        "export.artifacts: no such artifact: gguf-q9",
+        "bench.warp",
     )
     assert not (tmp_path / "out").exists()
 

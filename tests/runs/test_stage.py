@@ -145,4 +145,6 @@ def test_full_disk_is_one_clear_error(small_disk: Path, tmp_path: Path) -> None:
         run_command(*arguments, small_disk / "out"), 3, "disk is full", "run the same command again"
     )
     assert not list(small_disk.rglob("*.tmp")) and not (small_disk / "out" / MANIFEST).exists()
-    assert_one_clear_error(run_command("run", "quickstart", "--out", small_disk / "run"), 3, "Not enough disk space")
+    assert_one_clear_error(
+        run_command("run", "quickstart", "--out", small_disk / "run"), 3, "Not enough disk space"
+    )

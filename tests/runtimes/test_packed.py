@@ -57,7 +57,9 @@ def test_what_rows_share_is_laid_out_once() -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_lean_forward_and_backward_equal_the_plain_ones(family: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_lean_forward_and_backward_equal_the_plain_ones(
+    family: str, tiny_model: Path, tmp_path: Path
+) -> None:
     checkpoint = tiny_model
     if family == "qwen2":  # has biases on q, k and v
         from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -109,7 +111,9 @@ def assert_as_exact(lean: torch.Tensor, plain: torch.Tensor, exact: torch.Tensor
     """
     far = (lean.double() - exact).norm()
     near = (plain.double() - exact).norm()
-    assert far <= 4 * near + 1e-6 * exact.norm(), f"{name}: {far:.2e}, plain {near:.2e}, of {exact.norm():.2e}"
+    assert far <= 4 * near + 1e-6 * exact.norm(), (
+        f"{name}: {far:.2e}, plain {near:.2e}, of {exact.norm():.2e}"
+    )
     assert far <= 1e-2 * exact.norm(), name
 
 
@@ -120,7 +124,9 @@ def test_without_its_adapter_the_lean_model_is_the_base(tiny_model: Path) -> Non
     add_fused_lm_head(base)
     with torch.no_grad(), model.disable_adapter():
         assert torch.allclose(
-            model(**padded(), fused_lm_head=True).log_probs, base(**padded(), fused_lm_head=True).log_probs, atol=2e-4
+            model(**padded(), fused_lm_head=True).log_probs,
+            base(**padded(), fused_lm_head=True).log_probs,
+            atol=2e-4,
         )
 
 

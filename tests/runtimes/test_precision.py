@@ -37,7 +37,11 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[n
 def test_auto_takes_the_faster_one_and_says_why(measured, tiny_model: Path) -> None:  # type: ignore[no-untyped-def]
     measured(SLOW_BF16)
     found = choose_precision("auto", tiny_model)
-    assert found.weights == "fp32" and "bf16 is 15.0 times slower than fp32" in found.reason and not found.warning
+    assert (
+        found.weights == "fp32"
+        and "bf16 is 15.0 times slower than fp32" in found.reason
+        and not found.warning
+    )
     measured(FAST_BF16)
     found = choose_precision("auto", tiny_model, tokens=512)
     assert found.weights == "bf16" and "bf16 is 2.0 times as fast as fp32" in found.reason
@@ -46,7 +50,9 @@ def test_auto_takes_the_faster_one_and_says_why(measured, tiny_model: Path) -> N
 def test_what_is_asked_for_is_obeyed_with_a_warning_where_it_is_slow(measured, tiny_model: Path) -> None:  # type: ignore[no-untyped-def]
     measured(SLOW_BF16)
     found = choose_precision("bf16", tiny_model)
-    assert found.weights == "bf16" and "15.0 times slower" in found.warning and "weights: auto" in found.warning
+    assert (
+        found.weights == "bf16" and "15.0 times slower" in found.warning and "weights: auto" in found.warning
+    )
     assert choose_precision("nf4", tiny_model).compute == "fp32"
     assert choose_precision("fp32", tiny_model).record() == {
         "weights": "fp32",
@@ -132,7 +138,9 @@ def test_sampling_and_likelihoods_ask_too(
     base, said = find_model(str(tiny_model)), [{"role": "user", "content": "My cat died."}]
     log_probs_per_character(base, [], [said], ["I'm so sorry."], "test")
     settings = OwnPairSettings(samples=2, max_new_tokens=8)
-    own_pairs._sample([own_pairs.Prompt("d", said, ["So sorry."])], base, [], tmp_path / "samples.jsonl", settings)
+    own_pairs._sample(
+        [own_pairs.Prompt("d", said, ["So sorry."])], base, [], tmp_path / "samples.jsonl", settings
+    )
     assert asked == ["auto", "auto"]
 
 

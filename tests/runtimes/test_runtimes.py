@@ -83,8 +83,12 @@ def test_log_probabilities_of_an_answer(tiny_model: Path, exported: Path) -> Non
         ids = [*prompt, *llama.tokenize(text)]
         found = llama.log_probs(ids, len(prompt))
         logits = torch.tensor(torch_runtime.logits(ids)).double()
-        wanted = [float(logits[place - 1].log_softmax(-1)[ids[place]]) for place in range(len(prompt), len(ids))]
-        assert found == pytest.approx(wanted, abs=0.2) and found.mean() == pytest.approx(np.mean(wanted), abs=0.05)
+        wanted = [
+            float(logits[place - 1].log_softmax(-1)[ids[place]]) for place in range(len(prompt), len(ids))
+        ]
+        assert found == pytest.approx(wanted, abs=0.2) and found.mean() == pytest.approx(
+            np.mean(wanted), abs=0.05
+        )
         assert torch_runtime.log_probs(ids, len(prompt)) == pytest.approx(wanted, abs=1e-4)
     assert llama.reused >= len(prompt) - 1
     long = [*prompt, *([300] * 100)]

@@ -25,7 +25,9 @@ def test_each_step_has_its_share_of_the_loss() -> None:
     half = dict.fromkeys(names, 0.5)
     points = {("gguf-f16", FULL): half | {"0": 0.0, "1": 0.0}, ("gguf-q4_0", FULL): dict.fromkeys(names, 0.3)}
     lost = lost_by_step("gguf-q4_0", points)
-    assert lost["conversion"]["mean"] == pytest.approx(0.01) and lost["quantization"]["mean"] == pytest.approx(0.19)
+    assert lost["conversion"]["mean"] == pytest.approx(0.01) and lost["quantization"][
+        "mean"
+    ] == pytest.approx(0.19)
     assert lost["conversion"]["low"] <= 0 < lost["conversion"]["high"] < lost["quantization"]["low"]
     assert lost_by_step("gguf-f16", points) == lost_by_step("onnx-int4", points) == {}
 
@@ -90,7 +92,9 @@ def test_the_dialogues_that_got_worse_are_listed_with_their_texts(tmp_path: Path
     ]
     assert worse[1]["said"] == "Said by b" and worse[1]["artifact"] == HOSTILE
     page = (tmp_path / "gate" / "gate.md").read_text()
-    assert "3 of 4 dialogues got worse" in page and "Merge: logits differ" in page and "at 120 positions" in page
+    assert (
+        "3 of 4 dialogues got worse" in page and "Merge: logits differ" in page and "at 120 positions" in page
+    )
     assert "c (not well-formed (length, no_loop), rated 1 instead of 3, loses in both orders)" in page
     texts = (tmp_path / "gate" / "worse.md").read_text()
     assert "script" not in page and "Said by" not in page, "what people said is not for a pull request"
