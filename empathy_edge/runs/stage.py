@@ -13,13 +13,43 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.system.files import MANIFEST, read_json, sha256_file, sha256_json, sha256_path, write_json
 from empathy_edge.system.machine import machine, versions
 
 MARKER = ".unfinished.json"
+
+
+class Results(BaseModel):
+    """What a stage found, its figures: written into the manifest by the stage, read from there by later ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+R = TypeVar("R", bound=Results)
+
+
+def results_of(folder: Path, kind: type[R]) -> R:
+    """What the stage that wrote into `folder` found.
+
+    Raises:
+        EmpathyEdgeError: there is no manifest, or one of another version or stage.
+    """
+    return _results_in(read_json(folder / MANIFEST), kind, folder / MANIFEST)
+
+
+def _results_in(manifest: Any, kind: type[R], file: Path) -> R:
+    try:
+        return kind.model_validate(manifest["results"])
+    except (ValidationError, KeyError, TypeError) as error:
+        raise EmpathyEdgeError(
+            f"{file}: was written by another version of empathy-edge; make the stage again with --update.\n"
+            f"  ({str(error).splitlines()[0]})"
+        ) from None
 
 
 @dataclass
@@ -36,12 +66,18 @@ class Stage:
     manifest: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
-    def finish(self, *, artifact: dict[str, Any] | None = None, **results: Any) -> dict[str, Any]:
+    def results(self, kind: type[R]) -> R:
+        """What a stage that is done found."""
+        return _results_in(self.manifest, kind, self.folder / MANIFEST)
+
+    def finish(
+        self, results: Results | None = None, *, artifact: dict[str, Any] | None = None, **untyped: Any
+    ) -> dict[str, Any]:
         """Hash the outputs, write the manifest, drop the marker; returns the manifest.
 
         Args:
+            results: what the stage found.
             artifact: for a folder that a runtime can open: its format, quantization, model file and sha256.
-            results: the stage's figures.
         """
         outputs = {
             str(path.relative_to(self.folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
@@ -55,7 +91,7 @@ class Stage:
             "seconds": round(time.monotonic() - self.started, 1),
             "settings": self.settings,
             "inputs": self.inputs,
-            "results": results,
+            "results": results.model_dump(mode="json", exclude_unset=True) if results else untyped,
             "outputs": outputs,
             "versions": versions(),
             "machine": machine(),
