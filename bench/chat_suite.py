@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.bench.conditions import conditions
-from empathy_edge.bench.intervals import percentile
+from empathy_edge.bench.timing_intervals import percentile
 from empathy_edge.bench.latency import FORMAT, measure, say_if_warm, size_mb
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table

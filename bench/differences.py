@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.bench.intervals import Interval, ratio_interval
+from empathy_edge.bench.timing_intervals import Interval, ratio_interval
 from empathy_edge.bench.latency import FORMAT
 from empathy_edge.console import out as stdout
 from empathy_edge.console import say, table

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.bench.conditions import conditions
-from empathy_edge.bench.intervals import Interval, median_interval, percentile
+from empathy_edge.bench.timing_intervals import Interval, median_interval, percentile
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
 from empathy_edge.errors import EmpathyEdgeError

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 
-from empathy_edge.bench.intervals import ratio_interval
+from empathy_edge.bench.timing_intervals import ratio_interval
 from empathy_edge.bench.latency import measure
 from empathy_edge.bench.phones.device_folder import gguf_file
 from empathy_edge.runtimes import default_threads

@@ -13,7 +13,7 @@ import pytest
 
 from empathy_edge.bench import latency, memory_curve
 from empathy_edge.bench.chat_suite import summary as chat_summary
-from empathy_edge.bench.intervals import median_interval, percentile, ratio_interval
+from empathy_edge.bench.timing_intervals import median_interval, percentile, ratio_interval
 from empathy_edge.bench.latency import summary
 from empathy_edge.bench.overhead import compare
 from empathy_edge.errors import EmpathyEdgeError
