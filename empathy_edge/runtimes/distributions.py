@@ -1,4 +1,4 @@
-"""Next-token distributions as log-probabilities, and how far two of them are apart. Logarithms are natural: nats."""
+"""Next-token distributions as log-probabilities (nats), and how far two of them are apart."""
 
 from __future__ import annotations
 
