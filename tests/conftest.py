@@ -127,14 +127,14 @@ def exported_onnx(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def _export_once(
     tiny_model: Path, factory: pytest.TempPathFactory, name: str, artifacts: tuple[str, ...]
 ) -> Path:
-    from empathy_edge.export import artifacts
+    from empathy_edge.export.artifacts import make_artifacts
     from empathy_edge.models.find import find_model
     from empathy_edge.runs.recipe import ExportSettings
 
     settings = ExportSettings(artifacts=artifacts)
     with made_once(factory, name) as (out, is_made):
         if not is_made:
-            artifacts.make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
+            make_artifacts(tiny_model, out, settings, base=find_model(str(tiny_model)), adapters=[])
     return out
 
 

@@ -13,8 +13,7 @@ from empathy_edge.bench import chat_suite, latency, worker
 from empathy_edge.bench.conditions import conditions
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.bundle import check
-from empathy_edge.runs import stage as run
-from empathy_edge.system import memory
+from empathy_edge.system import machine, memory
 from tests.conftest import ROOT
 
 POSIX_ONLY = {"fcntl", "resource", "termios", "tty", "pty", "readline", "pwd", "grp"}
@@ -51,10 +50,10 @@ def test_memory_and_faults_without_resource(
 
 
 def test_machine_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run, "CPU_INFO", tmp_path / "absent")
-    run._cpu_name.cache_clear()
-    found = run.machine()
-    run._cpu_name.cache_clear()
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "absent")
+    machine._cpu_name.cache_clear()
+    found = machine.machine()
+    machine._cpu_name.cache_clear()
     assert found["cpu"] and found["cores"] == os.cpu_count() and found["memory_gb"] > 0
 
 

@@ -247,11 +247,11 @@ def test_a_checkpoint_that_a_kill_cut_short_is_dropped(tmp_path: Path) -> None:
 def test_too_little_memory_is_said_before_training(
     rows: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from empathy_edge.runs import stage as run
+    from empathy_edge.system import machine
 
     settings = TrainSettings(**FAST)
     little = SimpleNamespace(available=200e6, total=16e9)
-    monkeypatch.setattr(run.psutil, "virtual_memory", lambda: little)
+    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: little)
     with pytest.raises(PrerequisiteError, match=r"Not enough memory for fine-tuning.*\n.*micro_batch_size"):
         sft.run(
             rows=rows / "sft.jsonl", base=find_model(str(tiny_model)), out=tmp_path / "sft", settings=settings

@@ -122,7 +122,6 @@ def test_sampling_and_likelihoods_ask_too(
     monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
 ) -> None:
     from empathy_edge.distill import own_pairs
-    from empathy_edge.finetune import training
     from empathy_edge.models.find import find_model
     from empathy_edge.runs.recipe import OwnPairSettings
     from empathy_edge.runtimes.likelihood import log_probs_per_character
@@ -134,7 +133,7 @@ def test_sampling_and_likelihoods_ask_too(
         asked.append(weights)
         return load_base(folder, weights, *rest, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "load_base", spy)
+    monkeypatch.setattr("empathy_edge.runtimes.torch_loading.load_base", spy)
     base, said = find_model(str(tiny_model)), [{"role": "user", "content": "My cat died."}]
     log_probs_per_character(base, [], [said], ["I'm so sorry."], "test")
     settings = OwnPairSettings(samples=2, max_new_tokens=8)
