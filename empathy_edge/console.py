@@ -1,4 +1,4 @@
-"""The one console everything prints through: messages, tables, progress bars."""
+"""What the program prints, and where: messages, results, tables, progress bars."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,86 +28,134 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-# Messages go to stderr, so that what a command prints on stdout can be piped. When stderr is not a terminal, lines are not wrapped.
+# Messages go to stderr, so that a command's results on stdout can be piped.
+# When stderr is not a terminal, lines are not wrapped.
 console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 out = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def say(message: str) -> None:
-    """Print one line of what is going on; of several processes that train together, only the first speaks."""
+    """Print one message to stderr; of several processes that train together, only the main one prints."""
     if os.environ.get("RANK", "0") == "0":
         console.print(message)
 
 
 def tell(text: str) -> None:
-    """Print one line of a result to stdout, as plain text; broken at the width of a terminal only."""
+    """Print one line of a result to stdout, as plain text; it is wrapped on a terminal only."""
     out.print(text, markup=False, soft_wrap=not out.is_terminal)
 
 
-FIRST_LINE_S, LINE_S = 2.0, 10.0
-"""Without a terminal: when a long task's first line comes, and how often the next ones."""
+FIRST_LINE_S = 2.0
+"""Without a terminal: seconds until a long task's first line."""
+
+LINE_INTERVAL_S = 10.0
+"""Without a terminal: seconds between its next lines."""
 
 _time_left_of_run: Callable[[float | None], float] | None = None
 
 
 def show_time_left_of_run(estimate: Callable[[float | None], float] | None) -> None:
-    """From now on, let every progress bar show the time left for the whole run as well.
+    """From now on, show the time left for the whole run in every progress bar.
 
     Args:
-        estimate: takes the seconds left of what the bar shows, where known; returns those left of the run. None ends it.
+        estimate: takes the seconds left of the bar's own task, None if unknown; returns the seconds left of
+            the run. None ends it.
     """
     global _time_left_of_run
     _time_left_of_run = estimate
 
 
-class StageProgress(Progress):
-    """A progress bar; where there is no terminal, a line now and then instead."""
+@dataclass
+class _Lines:
+    """When a task's lines are due, where there is no terminal.
 
-    def __init__(self, *columns: ProgressColumn, whole_stage: bool, **options: Any) -> None:
-        super().__init__(*columns, _RunLeftColumn(whole_stage), **options)
+    Attributes:
+        began_s: when the task was added (`time.monotonic`).
+        completed_before: how much of it was done then, by an earlier, interrupted run.
+        next_s: when the next line is due.
+    """
+
+    began_s: float
+    completed_before: float
+    next_s: float
+
+
+class StageProgress:
+    """A progress bar; without a terminal, a line every ten seconds instead."""
+
+    def __init__(self, *, whole_stage: bool) -> None:
         self._whole_stage = whole_stage
-        self._begun: dict[TaskID, tuple[float, float]] = {}
-        self._next_line: dict[TaskID, float] = {}
+        self._lines: dict[TaskID, _Lines] = {}
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            _RunLeftColumn(whole_stage),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
 
-    def add_task(self, description: str, *args: Any, **fields: Any) -> TaskID:
-        """As rich's."""
-        task_id = super().add_task(description, *args, **fields)
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Show the bar."""
+        self._bar.start()
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+    def add_task(self, description: str, *, total: float, completed: int = 0, note: str = "") -> TaskID:
+        """Add a task of `total` parts, `completed` of which are done; `note` is shown beside them."""
+        task_id = self._bar.add_task(description, total=total, completed=completed, note=note)
         now = time.monotonic()
-        self._begun[task_id] = now, self._tasks[task_id].completed
-        self._next_line[task_id] = now + FIRST_LINE_S
+        self._lines[task_id] = _Lines(now, completed, now + FIRST_LINE_S)
         return task_id
 
-    def update(self, task_id: TaskID, **fields: Any) -> None:
-        """As rich's."""
-        super().update(task_id, **fields)
-        self._line(task_id)
+    def update(
+        self,
+        task_id: TaskID,
+        *,
+        completed: float | None = None,
+        advance: float | None = None,
+        note: str | None = None,
+    ) -> None:
+        """Set how many parts are done, or how many more; what is None stays as it is."""
+        if note is not None:
+            self._bar.update(task_id, note=note)
+        self._bar.update(task_id, completed=completed, advance=advance)
+        self._print_line(task_id)
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """As rich's."""
-        super().advance(task_id, advance)
-        self._line(task_id)
+        """So many more parts are done."""
+        self._bar.advance(task_id, advance)
+        self._print_line(task_id)
 
-    def _line(self, task_id: TaskID) -> None:
-        task, now = self._tasks[task_id], time.monotonic()
-        began, had = self._begun[task_id]
-        done = task.completed - had
-        if (
-            self.console.is_terminal
-            or now < self._next_line[task_id]
-            or not done
-            or not task.total
-            or task.finished
-        ):
+    def _print_line(self, task_id: TaskID) -> None:
+        """Print the task's state, if there is no terminal and a line is due."""
+        task, lines, now = self._bar.tasks[task_id], self._lines[task_id], time.monotonic()
+        done = task.completed - lines.completed_before
+        if console.is_terminal or now < lines.next_s or not done or not task.total or task.finished:
             return
-        self._next_line[task_id] = now + LINE_S
-        left = (now - began) / done * (task.total - task.completed)
+        lines.next_s = now + LINE_INTERVAL_S
+        left_s = (now - lines.began_s) / done * (task.total - task.completed)
         note = f", {task.fields['note']}" if task.fields.get("note") else ""
-        parts = f"{task.completed:g} of {task.total:g}{note}, about {duration(left)} left"
-        say(f"  {task.description}: {parts}{_run_left(left if self._whole_stage else None)}")
+        parts = f"{task.completed:g} of {task.total:g}{note}, about {duration(left_s)} left"
+        say(f"  {task.description}: {parts}{_run_left(left_s if self._whole_stage else None)}")
 
 
 class _RunLeftColumn(ProgressColumn):
-    """The time left of the whole run, where there is one."""
+    """The time left of the whole run; empty outside of a run."""
 
     max_refresh = 1.0
 
@@ -115,16 +164,14 @@ class _RunLeftColumn(ProgressColumn):
         self._whole_stage = whole_stage
 
     def render(self, task: Task) -> Text:
-        left = task.time_remaining if self._whole_stage else None
-        return Text(_run_left(left).removeprefix("; "), style="dim")
+        left_s = task.time_remaining if self._whole_stage else None
+        return Text(_run_left(left_s).removeprefix("; "), style="dim")
 
 
-def _run_left(stage_left: float | None) -> str:
-    return (
-        ""
-        if _time_left_of_run is None
-        else f"; whole run: about {duration(_time_left_of_run(stage_left))} left"
-    )
+def _run_left(stage_left_s: float | None) -> str:
+    if _time_left_of_run is None:
+        return ""
+    return f"; whole run: about {duration(_time_left_of_run(stage_left_s))} left"
 
 
 def duration(seconds: float) -> str:
@@ -136,28 +183,17 @@ def duration(seconds: float) -> str:
 
 
 def progress(*, whole_stage: bool = False) -> StageProgress:
-    """A progress bar with count, time spent and time left; a line every ten seconds where there is no terminal.
+    """A progress bar with count, time spent and time left; without a terminal, a line every ten seconds.
 
     Args:
-        whole_stage: the bar is about nearly all of a stage's time, so that the whole run can be estimated by it.
+        whole_stage: the task takes nearly all of its stage's time, so that the whole run can be estimated
+            from it.
     """
-    return StageProgress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        whole_stage=whole_stage,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    return StageProgress(whole_stage=whole_stage)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table whose first column is a name and whose other columns are figures; cells are plain text, not markup."""
+    """A table with a name in its first column and figures in the others; cells are plain text, not markup."""
     result = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold")
     for index, column in enumerate(columns):
         result.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)

@@ -1,36 +1,36 @@
-"""The errors a person may see; each becomes one or two lines and an exit code."""
+"""Errors that a user sees: a short message without a traceback, and an exit code."""
 
 
 class EmpathyEdgeError(Exception):
-    """Something in the input or the usage is wrong: says what, where, and what to do (exit code 2)."""
+    """The input or the usage is wrong; the message says what, where, and what to do (exit code 2)."""
 
     exit_code = 2
 
 
 class VerdictFailed(EmpathyEdgeError):
-    """A check did its work and the answer is no (exit code 1)."""
+    """A check ran to its end and failed (exit code 1)."""
 
     exit_code = 1
 
 
 class PrerequisiteError(EmpathyEdgeError):
-    """Something that must be there first is missing (exit code 3).
+    """A prerequisite is missing: a package, a model, memory, disk space (exit code 3).
 
     Args:
-        missing: what is not there, in one sentence.
-        mend: the command or step that mends it.
+        missing: what is missing, in one sentence.
+        remedy: the command or step that provides it.
     """
 
     exit_code = 3
 
-    def __init__(self, missing: str, mend: str) -> None:
-        super().__init__(f"{missing}\n  {mend}")
+    def __init__(self, missing: str, remedy: str) -> None:
+        super().__init__(f"{missing}\n  {remedy}")
         self.missing = missing
-        self.mend = mend
+        self.remedy = remedy
 
 
 def require_extra(module: str, extra: str, purpose: str) -> None:
-    """Raise PrerequisiteError when `module` is not installed, naming the extra that brings it."""
+    """Raise PrerequisiteError if `module` is not installed; the message names the extra to install."""
     from importlib.util import find_spec
 
     if find_spec(module) is None:

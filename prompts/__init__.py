@@ -1,4 +1,4 @@
-"""Every word we say to a model: one YAML per prompt set, each with a version."""
+"""All text that is sent to models: one YAML file per prompt set, each with a version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from empathy_edge.errors import EmpathyEdgeError
 
 @dataclass(frozen=True)
 class PromptSet:
-    """One YAML file of prompts: its name, version, texts by key, and the file's hash (first 12 hex digits)."""
+    """One YAML file of prompts.
+
+    Attributes:
+        name: the file's name, without `.yaml`.
+        version: as the file states it.
+        texts: each prompt by its key, on one line.
+        sha256: the first 12 hex digits of the file's hash.
+    """
 
     name: str
     version: int

@@ -1,22 +1,26 @@
-"""The sample dialogues that ship with the package."""
+"""The data files that ship with the package."""
 
 from importlib import resources
 from pathlib import Path
 
 
 def sample_dialogues() -> Path:
-    """The path of the shipped sample: 224 dialogues, 7 for each of 32 emotions, 32 of them the test split."""
-    return Path(str(resources.files("empathy_edge.data") / "dialogues.jsonl"))
+    """224 dialogues, 7 for each of 32 emotions; 32 of them are the test split."""
+    return _path_of("dialogues.jsonl")
 
 
 def conversations_file() -> Path:
-    """The path of the shipped conversations: what four people say in ten turns each."""
-    return Path(str(resources.files("empathy_edge.data") / "conversations.jsonl"))
+    """What four people say in ten turns each; `bench --suite chat` replays it."""
+    return _path_of("conversations.jsonl")
 
 
 def safety_file() -> Path:
-    """The path of the shipped answers to people in danger, delusions, requests for harm or for praise, and to what only sounds so.
+    """98 dialogues with safe responses: to people in danger, to delusions, to requests for harm or praise.
 
-    98 dialogues, none of them one of the guard's prompts (prompts/safety.yaml).
+    Some only sound dangerous. None is one of the safety check's prompts (prompts/safety.yaml).
     """
-    return Path(str(resources.files("empathy_edge.data") / "safety.jsonl"))
+    return _path_of("safety.jsonl")
+
+
+def _path_of(name: str) -> Path:
+    return Path(str(resources.files("empathy_edge.data") / name))
