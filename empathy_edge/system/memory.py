@@ -1,7 +1,7 @@
-"""A process's memory as it matters on phones: what the system cannot take back, and what it can.
+"""A process's memory as phones count it: what the system cannot reclaim, and what it can.
 
-Linux reports it exactly (https://docs.kernel.org/filesystems/proc.html, smaps_rollup and status); elsewhere psutil's
-nearest figures are taken.
+Linux reports it exactly (smaps_rollup and status in https://docs.kernel.org/filesystems/proc.html); elsewhere
+psutil's nearest figures are taken.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ PROC = Path("/proc/self")
 def memory_mb() -> dict[str, float]:
     """This process's memory in MB (10^6 bytes).
 
-    `anonymous`: private and dirty or swapped, the footprint that cannot be reclaimed (macOS and Windows: the unique
-    set size); `file_backed`: resident pages of files, the mapped weights among them (there: the rest of the resident
-    set); `pss`: proportional set size (Linux only); `peak_rss`: highest resident size so far, file pages included
-    (on Linux since `reset_peak`).
+    Returns:
+        `anonymous`: what cannot be reclaimed: private dirty pages, swapped ones included; on macOS and
+        Windows the unique set size.
+        `file_backed`: resident pages of files, such as mapped weights; on macOS and Windows the rest of the
+        resident set.
+        `pss`: proportional set size; Linux only.
+        `peak_rss`: the highest resident set size so far, file pages included; on Linux since `reset_peak`.
     """
     try:
         rollup = _kilobytes(PROC / "smaps_rollup")
@@ -41,12 +44,12 @@ def memory_mb() -> dict[str, float]:
 
 
 class PeakMemory:
-    """The highest resident memory of this process and its children together, sampled while the block runs.
+    """Samples the resident memory of this process and its children while the block runs.
 
-    Pages that processes share are counted for each of them.
+    Pages that several processes share are counted for each of them.
 
     Attributes:
-        peak_mb: MB (10^6 bytes), once the block has ended.
+        peak_mb: the highest sum seen, in MB (10^6 bytes); complete once the block has ended.
     """
 
     def __init__(self, interval_s: float = 1.0) -> None:
@@ -85,7 +88,7 @@ def _from_psutil() -> dict[str, float]:
 
 
 def _highest_rss() -> int:
-    """Bytes; 0 where the system does not tell (Windows has no `resource`)."""
+    """The highest resident set size so far, in bytes; 0 on Windows, which has no `resource`."""
     try:
         import resource
     except ImportError:
@@ -95,7 +98,7 @@ def _highest_rss() -> int:
 
 
 def release_freed_memory() -> None:
-    """Give the system back what this process has freed; training lets glibc keep it (decision 004)."""
+    """Return freed memory to the system; `keep_freed_memory` makes glibc keep it."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -104,7 +107,7 @@ def release_freed_memory() -> None:
 def minor_major_faults() -> tuple[int, int]:
     """Page faults of this process so far: minor ones, and major ones, which waited for the disk.
 
-    Windows counts both together; they are given as minor ones.
+    Windows counts both together; they are returned as minor ones.
     """
     try:
         import resource
@@ -121,6 +124,7 @@ def reset_peak() -> None:
 
 
 def _kilobytes(file: Path) -> dict[str, int]:
+    """The lines `NAME: NUMBER kB` of a file of /proc."""
     values = {}
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         parts = line.split()
@@ -134,7 +138,7 @@ def _mb(size: float) -> float:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep what torch frees: taking it again from the system costs a third of a CPU step."""
+    """Make glibc keep what torch frees: to allocate it anew costs a third of a training step on a CPU."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3

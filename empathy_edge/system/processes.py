@@ -1,4 +1,4 @@
-"""Work in several processes (`accelerate launch`, `torchrun`): who writes, and who waits."""
+"""Training in several processes (`accelerate launch`, `torchrun`): which one writes, and which ones wait."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def process_count() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes files and speaks."""
+    """Whether this process is the one that writes files and prints."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def wait_for_everyone() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has called this."""
     if process_count() > 1:
         _state().wait_for_everyone()
 
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-    """The main process runs the block, then the others, who find what it left."""
+    """The main process runs the block first; the others then find its files."""
     if not is_main():
         wait_for_everyone()
     yield
@@ -37,7 +37,7 @@ def main_first() -> Iterator[None]:
 
 
 def from_main_process(decide: Callable[[], T]) -> T:
-    """What the main process decides, the same in every process; called once where there is only one."""
+    """The main process's value of `decide()`, in every process."""
     if process_count() == 1:
         return decide()
     from accelerate.utils import broadcast_object_list
