@@ -67,10 +67,12 @@ def certify(
     from empathy_edge.judging.certify import run as run_certify
     from empathy_edge.judging.certify import run_beside_experts
     from empathy_edge.judging.judges import judged_by
+    from empathy_edge.llm.api_settings import ApiSettings
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
-    with judged_by(judge, base_url, parallel, max_calls, max_cost) as opened:
+    api = ApiSettings(base_url=base_url, parallel=parallel, max_calls=max_calls, max_cost=max_cost)
+    with judged_by(judge, api) as opened:
         if experts is not None:
             asked = (
                 list(question)
@@ -120,6 +122,7 @@ def compare(
     from empathy_edge.judging.certify import certificate_of, standing
     from empathy_edge.judging.compare import run as run_compare
     from empathy_edge.judging.judges import Judge, judged_by
+    from empathy_edge.llm.api_settings import ApiSettings
 
     if len(certificate) > len(judge):
         raise click.UsageError("More certificates than judges; give each judge its own.")
@@ -127,7 +130,7 @@ def compare(
     def opened() -> Iterator[tuple[Judge, dict[str, dict[str, Any]]]]:
         unused = list(certificate)
         for spec in judge:  # one after the other: two large models need not be in memory together
-            with judged_by(spec, **limits) as one:
+            with judged_by(spec, ApiSettings(**limits)) as one:
                 given = certificate_of(one, unused) if len(judge) > 1 else next(iter(unused), None)
                 yield one, standing(given, one, question)
                 unused = [file for file in unused if file != given]
@@ -344,6 +347,7 @@ def winrate(
     from empathy_edge.bench.gate.winrate import run as run_stage
     from empathy_edge.judging.certify import standing
     from empathy_edge.judging.judges import judged_by
+    from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.models.find import checkpoint_of
     from empathy_edge.runs.recipe import GateSettings, WinrateSettings
 
@@ -356,7 +360,7 @@ def winrate(
         "fine-tuned": checkpoint,
         **{item.name: item for item in artifacts},
     }
-    with judged_by(judge, **limits) if judge else nullcontext() as opened:
+    with judged_by(judge, ApiSettings(**limits)) if judge else nullcontext() as opened:
         run_stage(
             arms=arms,
             test=rows / "test.jsonl",

@@ -185,10 +185,11 @@ def ask(
 ) -> None:
     """Let a large model rate the responses in DATA, 1 to 3: the paper's baseline, beside the people's ratings."""
     from empathy_edge.judging.asked import rate as rate_asked
-    from empathy_edge.llm.teachers import asker_for
+    from empathy_edge.llm.api_settings import ApiSettings
+    from empathy_edge.llm.teachers import open_model_client
 
-    with asker_for(teacher, run="score ask", **limits) as asker:
-        rate_asked(data=data, prompt=prompt, asker=asker, most=max_responses, seed=seed, out=out)
+    with open_model_client(teacher, ApiSettings(**limits), run="score ask") as client:
+        rate_asked(data=data, prompt=prompt, client=client, most=max_responses, seed=seed, out=out)
 
 
 @score.command(
@@ -205,10 +206,11 @@ def subfactors(
 ) -> None:
     """Let a large model score fifteen explicit subfactors of each response in DATA, 1 to 10."""
     from empathy_edge.judging.asked import subfactors as ask_subfactors
-    from empathy_edge.llm.teachers import asker_for
+    from empathy_edge.llm.api_settings import ApiSettings
+    from empathy_edge.llm.teachers import open_model_client
 
-    with asker_for(teacher, run="score subfactors", **limits) as asker:
-        ask_subfactors(data=data, version=int(version), asker=asker, most=max_responses, seed=seed, out=out)
+    with open_model_client(teacher, ApiSettings(**limits), run="score subfactors") as client:
+        ask_subfactors(data=data, version=int(version), client=client, most=max_responses, seed=seed, out=out)
 
 
 @score.command(

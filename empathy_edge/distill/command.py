@@ -42,8 +42,9 @@ def _run_with_teacher(
 ) -> dict[str, Any] | None:  # fmt: skip
     from empathy_edge.distill.from_teacher import run as run_taught
     from empathy_edge.distill.strategies import Wording
-    from empathy_edge.llm.asking import Asker
+    from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.llm.budget import Budget
+    from empathy_edge.llm.client import ModelClient
     from empathy_edge.llm.local_teachers import FileTeacher
     from empathy_edge.llm.teachers import open_teacher, price_of
 
@@ -61,9 +62,8 @@ def _run_with_teacher(
     opened = open_teacher(
         teacher,
         ledger,
+        ApiSettings(base_url=base_url, parallel=parallel),
         price=price,
-        base_url=base_url,
-        parallel=parallel,
         timeout_s=timeout,
         wait=not no_wait,
         poll_s=poll,
@@ -74,7 +74,7 @@ def _run_with_teacher(
             out=out,
             method=method,  # type: ignore[arg-type]
             strategy=strategy,
-            asker=Asker(opened, ledger, budget),
+            client=ModelClient(opened, ledger, budget),
             wording=wording,
             max_dialogues=max_dialogues,
             only=opened.ids if isinstance(opened, FileTeacher) else None,
@@ -104,13 +104,14 @@ def _estimate(
     from empathy_edge.distill.estimate import estimate
     from empathy_edge.distill.from_teacher import drawn
     from empathy_edge.formats.dialogue import read_dialogues
+    from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.llm.local_teachers import FileTeacher
     from empathy_edge.llm.teachers import open_teacher
 
     kind, _, name = teacher.partition(":")
     ledger = Ledger(ledger_path())
     try:
-        opened = None if kind in ("openai", "batch") else open_teacher(teacher, ledger, price=price)
+        opened = None if kind in ("openai", "batch") else open_teacher(teacher, ledger, ApiSettings(), price=price)
         only = opened.ids if isinstance(opened, FileTeacher) else None
         chosen = drawn(data, read_dialogues(data), most, only, seed)
         found = estimate(chosen, method, strategy, opened.model if opened else name, ledger, wording)

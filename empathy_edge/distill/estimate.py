@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from empathy_edge.distill.from_teacher import Method, distil
 from empathy_edge.distill.strategies import Wording
 from empathy_edge.formats.dialogue import Dialogue
-from empathy_edge.llm.budget import Price, cost_usd, prompt_tokens_at_most
+from empathy_edge.llm.budget import Price, cost_usd, max_prompt_tokens
 from empathy_edge.llm.ledger import Ledger
 from empathy_edge.llm.records import Answer, Request, TeacherError
 
@@ -53,7 +53,7 @@ def estimate(
             found.in_ledger += 1
             return known
         found.calls += 1
-        found.prompt_tokens += prompt_tokens_at_most(request)
+        found.prompt_tokens += max_prompt_tokens(request)
         found.completion_tokens += min(request.max_tokens, TOKENS_PER_WORD * wording.words)
         return Answer(_stand_in(request, wording), 0, 0)
 

@@ -18,8 +18,8 @@ from empathy_edge.distill.strategies import Wording, answer_directly, improve, r
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import messages_for
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues, write_jsonl
-from empathy_edge.llm.asking import Asker
 from empathy_edge.llm.budget import BudgetReached
+from empathy_edge.llm.client import ModelClient
 from empathy_edge.llm.records import TeacherError
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.stage import open_stage
@@ -45,7 +45,7 @@ def run(
     out: Path,
     method: Method,
     strategy: str,
-    asker: Asker,
+    client: ModelClient,
     wording: Wording,
     max_dialogues: int | None = None,
     only: set[str] | None = None,
@@ -63,7 +63,7 @@ def run(
         out: the stage's folder.
         method: where the response comes from.
         strategy: how it is improved (not used by `direct`).
-        asker: the teacher with its ledger and budget.
+        client: the teacher with its ledger and budget.
         wording: the length that is asked for.
         max_dialogues: at most so many, drawn with `seed`.
         only: the ids that are wanted (those a file of answers covers).
@@ -78,7 +78,7 @@ def run(
     settings = {
         "method": method,
         "strategy": strategy if method != "direct" else None,
-        "teacher": asker.teacher.model,
+        "teacher": client.teacher.model,
         "prompts": {
             "name": "distill",
             "version": load_prompts("distill").version,
@@ -92,7 +92,7 @@ def run(
     stage = open_stage(out, "distill", settings=settings, inputs={"data": data}, update=update)
     if stage.done:
         return stage.manifest
-    results, failed = asyncio.run(_distil_all(chosen, method, strategy, asker, wording))
+    results, failed = asyncio.run(_distil_all(chosen, method, strategy, client, wording))
     caught = Caught()
     for name, dialogue_id in failed:
         caught.add("teacher failed", dialogue_id, name)
@@ -110,9 +110,9 @@ def run(
         sft_rows=len(sft),
         preference_pairs=len(pairs),
         test_dialogues=len(test),
-        calls=asker.calls,
-        answers_from_the_ledger=asker.from_ledger,
-        cost_usd=round(asker.budget.cost, 6),
+        calls=client.calls,
+        answers_from_the_ledger=client.from_ledger,
+        cost_usd=round(client.budget.cost, 6),
         caught=caught.report(),
         median_words={
             "completion": median_words(row["completion"][0]["content"] for row in sft),
@@ -138,7 +138,7 @@ def drawn(
 
 
 async def _distil_all(
-    dialogues: list[Dialogue], method: Method, strategy: str, asker: Asker, wording: Wording
+    dialogues: list[Dialogue], method: Method, strategy: str, client: ModelClient, wording: Wording
 ) -> tuple[list[Distilled], list[tuple[str, str]]]:
     """Every dialogue's result in their order, and (error, id) of those whose calls failed for good."""
     results: dict[str, Distilled] = {}
@@ -153,19 +153,19 @@ async def _distil_all(
             if stopped:
                 return
             try:
-                results[dialogue.id] = await distil(dialogue, method, strategy, asker.ask, wording)
+                results[dialogue.id] = await distil(dialogue, method, strategy, client.ask, wording)
             except TeacherError as error:
                 failed.append((str(error), dialogue.id))
             except EmpathyEdgeError as error:  # a limit, or a key that is refused: no use in going on
                 stopped.append(error)
                 return
-            bar.update(task, advance=1, note=f"{asker.calls} calls, {asker.from_ledger} from the ledger")
+            bar.update(task, advance=1, note=f"{client.calls} calls, {client.from_ledger} from the ledger")
 
     try:
         with bar:
-            await asyncio.gather(*(work() for _ in range(asker.teacher.parallel)))
+            await asyncio.gather(*(work() for _ in range(client.teacher.parallel)))
     finally:
-        await asyncio.shield(asker.teacher.close())
+        await asyncio.shield(client.teacher.close())
     if stopped:
         if isinstance(stopped[0], BudgetReached):
             raise BudgetReached(
@@ -175,7 +175,7 @@ async def _distil_all(
         raise stopped[0]
     if not results:
         raise EmpathyEdgeError(
-            f"No call to {asker.teacher.model} succeeded; the first failed with: {failed[0][0]}."
+            f"No call to {client.teacher.model} succeeded; the first failed with: {failed[0][0]}."
         )
     if failed:
         say(f"  {len(failed)} dialogues failed and were left out (the first: {failed[0][0]})")

@@ -19,8 +19,8 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.judging.rated import balanced, read_rated
 from empathy_edge.judging.study import order_in_dialogue, over_dialogues
-from empathy_edge.llm.asking import Asker
 from empathy_edge.llm.budget import BudgetReached
+from empathy_edge.llm.client import ModelClient
 from empathy_edge.llm.records import Request, TeacherError
 from empathy_edge.prompts import load_prompts
 from empathy_edge.system.files import write_json
@@ -47,20 +47,22 @@ SUBFACTORS = {
 TRIES = 3
 
 
-def rate(*, data: Path, prompt: str, asker: Asker, most: int | None, seed: int, out: Path) -> dict[str, Any]:
+def rate(
+    *, data: Path, prompt: str, client: ModelClient, most: int | None, seed: int, out: Path
+) -> dict[str, Any]:
     """Ask for a rating of each response of the balanced set, and show how often it is the people's; writes `out`.
 
     Answers that cannot be read are asked for again, then counted as wrong, and shown.
     """
     chosen = _drawn(data, most, seed, out)
-    answers = asyncio.run(_ask_all(chosen, asker, lambda row: _messages(row, prompt), 4, read_rating))
+    answers = asyncio.run(_ask_all(chosen, client, lambda row: _messages(row, prompt), 4, read_rating))
     ratings = chosen["rating"].to_numpy()
     given = np.array([np.nan if answer is None else answer for answer in answers])
     dialogues = chosen["dialog_id"].to_numpy()
     points, pairs = order_in_dialogue(chosen, np.nan_to_num(given, nan=2.0))
     result = {
         "prompt": prompt,
-        "model": asker.teacher.model,
+        "model": client.teacher.model,
         "prompts_sha256": load_prompts("score").sha256,
         "responses": len(chosen),
         "unparsed": int(np.isnan(given).sum()),
@@ -81,7 +83,7 @@ def rate(*, data: Path, prompt: str, asker: Asker, most: int | None, seed: int, 
     line.append(f"{order['mean']:.0f} [{order['low']:.0f}, {order['high']:.0f}]" if order else "–")
     stdout.print(
         table(
-            f"{asker.teacher.model}, {len(chosen)} responses",
+            f"{client.teacher.model}, {len(chosen)} responses",
             ["prompt", "accuracy, %", "unparsed", "3 above 1, %"],
             [line],
         )
@@ -90,7 +92,7 @@ def rate(*, data: Path, prompt: str, asker: Asker, most: int | None, seed: int, 
 
 
 def subfactors(
-    *, data: Path, version: int, asker: Asker, most: int | None, seed: int, out: Path
+    *, data: Path, version: int, client: ModelClient, most: int | None, seed: int, out: Path
 ) -> list[dict[str, Any]]:
     """Ask for the fifteen subfactors of each response; writes what `score study --subfactors` reads."""
     chosen = _drawn(data, most, seed, out)
@@ -98,7 +100,7 @@ def subfactors(
     answers = asyncio.run(
         _ask_all(
             chosen,
-            asker,
+            client,
             lambda row: _messages(row, "explicit", factors=", ".join(factors)),
             256,
             lambda text: read_factors(text, factors),
@@ -106,7 +108,7 @@ def subfactors(
         )
     )
     rows = [
-        {"id": name, "version": version, "model": asker.teacher.model, "scores": answer}
+        {"id": name, "version": version, "model": client.teacher.model, "scores": answer}
         for name, answer in zip(chosen["unified_dialog_id"], answers, strict=True)
         if answer is not None
     ]
@@ -136,7 +138,7 @@ def _messages(row: Any, prompt: str, **slots: str) -> tuple[Message, ...]:
 
 
 async def _ask_all(
-    chosen: pd.DataFrame, asker: Asker, messages: Any, tokens: int, read: Any, schema: str = ""
+    chosen: pd.DataFrame, client: ModelClient, messages: Any, tokens: int, read: Any, schema: str = ""
 ) -> list[Any]:
     """Each row's answer as `read` reads it, None where it cannot after some tries."""
     with progress() as bar:
@@ -148,12 +150,12 @@ async def _ask_all(
                 temperature = 0.0 if sample == 0 else 0.7
                 request = Request(messages(row), temperature, tokens, sample, row.unified_dialog_id, schema)
                 try:
-                    found = read((await asker.ask(request)).text)
+                    found = read((await client.ask(request)).text)
                 except TeacherError:
                     break
                 if found is not None:
                     break
-            bar.update(task, advance=1, note=f"{asker.calls} calls, {asker.from_ledger} from the ledger")
+            bar.update(task, advance=1, note=f"{client.calls} calls, {client.from_ledger} from the ledger")
             return found
 
         try:
@@ -163,7 +165,7 @@ async def _ask_all(
                 f"{reached}\n  Every answer so far is in the ledger; run the same command with a higher limit to go on."
             ) from None
         finally:
-            await asyncio.shield(asker.teacher.close())
+            await asyncio.shield(client.teacher.close())
 
 
 def read_rating(text: str) -> int | None:

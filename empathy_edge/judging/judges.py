@@ -20,9 +20,10 @@ import numpy as np
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.dialogue import read_jsonl
-from empathy_edge.llm.asking import Asker
+from empathy_edge.llm.api_settings import ApiSettings
+from empathy_edge.llm.client import ModelClient
 from empathy_edge.llm.records import Request, TeacherError
-from empathy_edge.llm.teachers import asker_for
+from empathy_edge.llm.teachers import open_model_client
 from empathy_edge.models.find import find_model
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runtimes import default_threads, open_runtime
@@ -91,9 +92,7 @@ class Judge(Protocol):
 
 
 @contextmanager
-def judged_by(
-    spec: str, base_url: str | None, parallel: int, max_calls: int | None, max_cost: float | None
-) -> Iterator[Judge]:
+def judged_by(spec: str, api: ApiSettings) -> Iterator[Judge]:
     """local:MODEL, scorer:FILE, file:VERDICTS.jsonl, ratings:FILE.jsonl, or openai:MODEL, which is asked through the ledger.
 
     Raises:
@@ -105,9 +104,8 @@ def judged_by(
             f"--judge '{spec}': give local:MODEL, openai:MODEL, scorer:FILE, file:VERDICTS.jsonl or ratings:FILE.jsonl."
         )
     if kind == "openai":
-        limits = {"base_url": base_url, "parallel": parallel, "max_calls": max_calls, "max_cost": max_cost}
-        with asker_for(spec, run="compare", **limits) as asker:  # type: ignore[arg-type]
-            yield AskedJudge(asker)
+        with open_model_client(spec, api, run="compare") as client:
+            yield AskedJudge(client)
     else:
         yield LocalJudge(name) if kind == "local" else _OF_FILES[kind](Path(name))
 
@@ -176,18 +174,18 @@ class ScorerJudge:
 class AskedJudge:
     """An LLM that is asked through the ledger: an answer that was paid for is not asked for again."""
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, client: ModelClient) -> None:
+        self._client = client
         self._loop = asyncio.Runner()  # one for all batches: the client's connections belong to it
-        self.name = f"{asker.teacher.model}:{load_prompts('judge').sha256}"
+        self.name = f"{client.teacher.model}:{load_prompts('judge').sha256}"
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
         return iter(self._loop.run(self._all(pairs, question)))
 
     def spent(self) -> tuple[int, float | None]:
         """Calls that were made, and their cost in USD; None where the model's price is not known."""
-        budget = self._asker.budget
-        return self._asker.calls, None if budget.price is None else budget.cost
+        budget = self._client.budget
+        return self._client.calls, None if budget.price is None else budget.cost
 
     async def _all(self, pairs: Sequence[Pair], question: str) -> list[Verdict]:
         return list(await asyncio.gather(*(self._ask(pair, question) for pair in pairs)))
@@ -203,7 +201,7 @@ class AskedJudge:
                 f"{pair.id} {question}",
             )
             try:
-                text = (await self._asker.ask(request)).text
+                text = (await self._client.ask(request)).text
             except TeacherError as error:
                 return Verdict("unparsed", answer=str(error))
             if (verdict := parse(text)) is not None:

@@ -1,1 +1,1 @@
-"""A large model as teacher or judge: over an API, in this process, or replayed from a file; every answer paid for once."""
+"""A large model as teacher or judge: behind an API, in this process, or from a file of answers."""

@@ -1,28 +1,40 @@
-"""Prices and limits: what a call costs at most is set aside before it is made, so that a limit is never passed."""
+"""Prices and limits. A call's highest possible cost is reserved before it, so that no limit is passed."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.records import Request
 
-Price = tuple[float, float]
-"""USD per million prompt tokens, and per million completion tokens."""
+
+class Price(NamedTuple):
+    """USD per million prompt tokens, and per million completion tokens."""
+
+    prompt: float
+    completion: float
+
+
+FREE = Price(0.0, 0.0)
 
 CHARACTERS_PER_TOKEN = 2.5
-"""A low estimate, so that the tokens of a prompt are rather over- than underestimated (English has about 4)."""
+"""English has about 4; this is lower, so that prompt tokens are rather overestimated."""
 
 
 class BudgetReached(EmpathyEdgeError):
-    """A limit would be passed by the next call; everything answered so far is kept."""
+    """The next call would pass a limit; everything answered so far is kept."""
 
 
 def load_prices(path: Path | None = None) -> dict[str, Price]:
-    """The price table that ships with the package, with the user's own on top."""
+    """The price table that ships with the package; the user's own table replaces and adds to it.
+
+    Raises:
+        EmpathyEdgeError: the user's file is not a price table.
+    """
     table = yaml.safe_load((resources.files("empathy_edge.llm") / "prices.yaml").read_text(encoding="utf-8"))
     if path is not None:
         try:
@@ -31,27 +43,34 @@ def load_prices(path: Path | None = None) -> dict[str, Price]:
             raise EmpathyEdgeError(f"{path}: not readable as a price table ({error}).") from None
         table = {**table, **(own if isinstance(own, dict) else {})}
     for model, price in table.items():
-        if not (
-            isinstance(price, list) and len(price) == 2 and all(isinstance(x, int | float) for x in price)
-        ):
+        if not _is_price(price):
             raise EmpathyEdgeError(
                 f"{path}: the price of '{model}' is not [prompt, completion] in USD per million."
             )
-    return {model: (float(price[0]), float(price[1])) for model, price in table.items()}
+    return {model: Price(float(price[0]), float(price[1])) for model, price in table.items()}
+
+
+def _is_price(value: object) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 2 and all(isinstance(item, int | float) for item in value)
+    )
 
 
 def cost_usd(price: Price | None, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """What a call cost; None where the price is unknown."""
-    return None if price is None else (price[0] * prompt_tokens + price[1] * completion_tokens) / 1e6
+    """What a call costs; None where the price is unknown."""
+    if price is None:
+        return None
+    return (price.prompt * prompt_tokens + price.completion * completion_tokens) / 1e6
 
 
-def prompt_tokens_at_most(request: Request) -> int:
+def max_prompt_tokens(request: Request) -> int:
     """A cautious estimate of a request's prompt tokens."""
-    return int(sum(len(message["content"]) for message in request.messages) / CHARACTERS_PER_TOKEN) + 16
+    characters = sum(len(message["content"]) for message in request.messages)
+    return int(characters / CHARACTERS_PER_TOKEN) + 16
 
 
 class Budget:
-    """Counts calls and cost; `reserve` before a call, `settle` after it."""
+    """Counts calls and their cost in USD: `reserve` before a call, `settle` after it."""
 
     def __init__(
         self, price: Price | None, max_calls: int | None = None, max_cost: float | None = None
@@ -61,27 +80,31 @@ class Budget:
                 "--max-cost needs the model's price, which is not in the table; give it with --prices FILE "
                 "(a line like `my-model: [0.5, 1.5]`, USD per million prompt and completion tokens)."
             )
-        self.price, self.max_calls, self.max_cost = price, max_calls, max_cost
-        self.calls, self.cost, self._reserved = 0, 0.0, 0.0
+        self.price = price
+        self.max_calls = max_calls
+        self.max_cost = max_cost
+        self.calls = 0
+        self.cost = 0.0
+        self._reserved = 0.0
 
     def reserve(self, request: Request) -> float:
-        """Set aside one call and the most it can cost.
+        """Reserve one call and its highest possible cost; returns that cost.
 
         Raises:
             BudgetReached: a limit would be passed.
         """
-        most = cost_usd(self.price, prompt_tokens_at_most(request), request.max_tokens) or 0.0
+        highest = cost_usd(self.price, max_prompt_tokens(request), request.max_tokens) or 0.0
         if self.max_calls is not None and self.calls >= self.max_calls:
             raise BudgetReached(f"--max-calls {self.max_calls} is reached.")
-        if self.max_cost is not None and self.cost + self._reserved + most > self.max_cost:
+        if self.max_cost is not None and self.cost + self._reserved + highest > self.max_cost:
             raise BudgetReached(
                 f"--max-cost {self.max_cost} USD would be passed by the next call ({self.cost:.4f} spent)."
             )
         self.calls += 1
-        self._reserved += most
-        return most
+        self._reserved += highest
+        return highest
 
     def settle(self, reserved: float, cost: float | None) -> None:
-        """Put the real cost in place of what was set aside."""
+        """Replace what was reserved for a call by its real cost."""
         self._reserved -= reserved
         self.cost += cost or 0.0

@@ -7,7 +7,9 @@ from pathlib import Path
 from empathy_edge.console import out, say, table
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import write_jsonl
-from empathy_edge.llm.ledger import Ledger, ledger_path
+from empathy_edge.llm.ledger import Ledger, Spending, ledger_path
+
+COLUMNS = ("run", "model", "calls", "failed", "prompt tokens", "completion tokens", "USD")
 
 
 def show_ledger(export_file: Path | None) -> None:
@@ -24,19 +26,18 @@ def show_ledger(export_file: Path | None) -> None:
         write_jsonl(export_file, entries)
         say(f"{len(entries)} answers in {export_file}")
     else:
-        rows = ledger.spent()
-        columns = ["run", "model", "calls", "failed", "prompt tokens", "completion tokens", "USD"]
-        lines = [
-            [
-                row["run"],
-                row["model"],
-                str(row["calls"]),
-                str(row["failures"]),
-                str(row["prompt_tokens"]),
-                str(row["completion_tokens"]),
-                "unknown" if row["calls_of_unknown_cost"] else f"{row['cost_usd']:.4f}",
-            ]
-            for row in rows
-        ]
-        out.print(table(f"Ledger ({path})", columns, lines))
+        out.print(table(f"Ledger ({path})", COLUMNS, [_cells(item) for item in ledger.spent()]))
     ledger.close()
+
+
+def _cells(spending: Spending) -> list[str]:
+    """One line of the table, in the order of COLUMNS."""
+    return [
+        spending.run,
+        spending.model,
+        str(spending.calls),
+        str(spending.failures),
+        str(spending.prompt_tokens),
+        str(spending.completion_tokens),
+        "unknown" if spending.calls_of_unknown_cost else f"{spending.cost_usd:.4f}",
+    ]

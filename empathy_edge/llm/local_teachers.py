@@ -1,4 +1,4 @@
-"""Teachers without a network: a model in this process, and answers made elsewhere."""
+"""Teachers without a network: a model in this process, and a file of answers."""
 
 from __future__ import annotations
 
@@ -15,31 +15,21 @@ from empathy_edge.system.files import sha256_file
 
 
 class LocalTeacher:
-    """A GGUF, an artifact or a checkpoint that answers in this process, one request at a time; it costs nothing."""
+    """A GGUF, an artifact or a checkpoint in this process: one request at a time, at no cost."""
 
     parallel = 1
 
     def __init__(self, model: str, *, threads: int | None = None, context: int = 4096) -> None:
         ref = find_model(model)
         self.model = f"local:{ref.path.name}:{ref.sha256[:16]}"
-        self._open = lambda: open_runtime(model, threads=threads, context=context)
+        self._name = model
+        self._threads = threads
+        self._context = context
         self._runtime: Runtime | None = None
 
     async def answer(self, request: Request, key: str) -> Answer:
-        def speak() -> Answer:
-            if self._runtime is None:  # not before there is something to ask: the ledger may know it all
-                self._runtime = self._open()
-            reply = self._runtime.reply(
-                list(request.messages),
-                max_new_tokens=request.max_tokens,
-                temperature=request.temperature,
-                seed=request.sample,
-                schema=request.schema,
-            )
-            return Answer(reply.text, reply.prompt_tokens, len(reply.token_ids), 0.0)
-
         try:
-            answer = await asyncio.to_thread(speak)
+            answer = await asyncio.to_thread(self._generate, request)
         except EmpathyEdgeError as error:
             raise TeacherError(str(error)) from None
         if not answer.text:
@@ -50,12 +40,25 @@ class LocalTeacher:
         if self._runtime is not None:
             self._runtime.close()
 
+    def _generate(self, request: Request) -> Answer:
+        if self._runtime is None:  # loaded at the first call: the ledger may have every answer
+            self._runtime = open_runtime(self._name, threads=self._threads, context=self._context)
+        reply = self._runtime.reply(
+            list(request.messages),
+            max_new_tokens=request.max_tokens,
+            temperature=request.temperature,
+            seed=request.sample,
+            schema=request.schema,
+        )
+        return Answer(reply.text, reply.prompt_tokens, len(reply.token_ids), 0.0)
+
 
 class FileTeacher:
-    """Answers made elsewhere: JSONL rows with `dialog_id` and one column for each step.
+    """A file of answers made elsewhere: JSONL rows with `dialog_id` and one column for each step.
 
-    The steps are `initial` (the teacher's own response), each strategy's name, `lacking` (which dimension it was), and
-    the strategies again with `llm_` before them for improvements of `initial`; `-` and `_` are the same.
+    The steps are `initial` (the teacher's own response), each strategy's name, and `lacking` (the dimension
+    that a response lacks). A strategy's name with `llm_` before it is an improvement of `initial`. In the columns'
+    names `-` and `_` are the same.
     """
 
     parallel = 64

@@ -16,16 +16,23 @@ from empathy_edge.llm.records import Answer, Request, TeacherError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+    from openai.types.chat import ChatCompletion
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 URL_VARIABLE = "OPENAI_BASE_URL"
 
+MAX_PAUSE_S = 30.0
+"""The longest pause between two tries where the endpoint names none."""
 
-def open_client(base_url: str | None, *, timeout_s: float, max_retries: int) -> AsyncOpenAI:
-    """The `openai` client, its key from the environment only.
+MAX_RETRY_AFTER_S = 120.0
+"""The longest pause that is made where the endpoint names one."""
+
+
+def openai_client(base_url: str | None, *, timeout_s: float, max_retries: int) -> AsyncOpenAI:
+    """The `openai` client; its key comes from the environment only.
 
     Raises:
-        PrerequisiteError: no key, and no other endpoint that may not need one.
+        PrerequisiteError: there is no key, and no other endpoint that may not need one.
     """
     require_extra("openai", "api", "A teacher behind an API")
     key = os.environ.get(KEY_VARIABLE)
@@ -43,11 +50,11 @@ def open_client(base_url: str | None, *, timeout_s: float, max_retries: int) -> 
 
 
 class OpenAITeacher:
-    """Asks `chat/completions`; 429 and 5xx are tried again as the endpoint's Retry-After says, or with backoff.
+    """Calls `chat/completions`, and tries again after 429 and 5xx: when Retry-After says so, or with backoff.
 
-    Each request carries its ledger key as `Idempotency-Key`: an endpoint that honours it answers a repeated request
-    (after a kill between the answer and the ledger) without charging again. One that does not can charge again for
-    at most `parallel` calls that were under way.
+    Each request carries its ledger key as `Idempotency-Key`. An endpoint that honours the key does not charge
+    again for a repeated request (after a kill between the answer and the ledger). Another endpoint can charge
+    again for the calls that were not finished then, at most `parallel`.
     """
 
     def __init__(
@@ -60,9 +67,12 @@ class OpenAITeacher:
         timeout_s: float = 60.0,
         tries: int = 8,
     ) -> None:
-        self.model, self.parallel, self.tries, self._price = model, parallel, tries, price
-        # The client's own retries are off: ours also cover answers that are broken, and count every try.
-        self._client = open_client(base_url, timeout_s=timeout_s, max_retries=0)
+        self.model = model
+        self.parallel = parallel
+        self.tries = tries
+        self._price = price
+        # The client's own retries are off: ours also cover invalid answers, and count every try.
+        self._client = openai_client(base_url, timeout_s=timeout_s, max_retries=0)
         self._structured = True
         import openai
 
@@ -72,20 +82,21 @@ class OpenAITeacher:
         problem = ""
         for attempt in range(self.tries):
             try:
-                return await self._try_once(request, key)
-            except _Again as again:
-                problem = str(again)
+                return self._read(await self._call(request, key))
+            except _Retryable as failure:
+                problem = str(failure)
                 if attempt < self.tries - 1:
-                    await asyncio.sleep(_pause(attempt, again.after_s))
+                    await asyncio.sleep(_pause_s(attempt, failure.retry_after_s))
         raise TeacherError(f"given up after {self.tries} tries: {problem}")
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _try_once(self, request: Request, key: str) -> Answer:
+    async def _call(self, request: Request, key: str) -> ChatCompletion:
+        """One call; every error of the client becomes one of ours."""
         openai = self._openai
         try:
-            completion = await self._client.chat.completions.create(
+            return await self._client.chat.completions.create(
                 model=self.model,
                 messages=list(request.messages),  # type: ignore[arg-type]
                 temperature=request.temperature,
@@ -95,57 +106,63 @@ class OpenAITeacher:
                 extra_headers={"Idempotency-Key": key},
             )
         except (openai.RateLimitError, openai.InternalServerError, openai.ConflictError) as error:
-            raise _Again(f"HTTP {error.status_code}", _retry_after(error)) from None
+            raise _Retryable(f"HTTP {error.status_code}", _retry_after_s(error)) from None
         except (openai.APIConnectionError, openai.APIResponseValidationError, json.JSONDecodeError) as error:
-            raise _Again(type(error).__name__) from None
+            raise _Retryable(type(error).__name__) from None
         except openai.AuthenticationError:
             raise PrerequisiteError(
                 f"The endpoint refused the key in {KEY_VARIABLE}.", "Set a valid key in the environment."
             ) from None
         except openai.BadRequestError as error:
             if not request.schema or not self._structured:
-                raise TeacherError(f"HTTP 400: {_short(error.message)}") from None
-            self._structured = False  # the reader of the answer checks it all the same
-            say(f"  The endpoint refuses structured output ({_short(error.message)}); asked without.")
-            raise _Again("HTTP 400", 0.0) from None
+                raise TeacherError(f"HTTP 400: {_one_line(error.message)}") from None
+            self._structured = False  # the caller validates the answer in any case
+            say(f"  The endpoint refuses structured output ({_one_line(error.message)}); asked without.")
+            raise _Retryable("HTTP 400", 0.0) from None
         except openai.APIStatusError as error:
-            raise TeacherError(f"HTTP {error.status_code}: {_short(error.message)}") from None
+            raise TeacherError(f"HTTP {error.status_code}: {_one_line(error.message)}") from None
+
+    def _read(self, completion: ChatCompletion) -> Answer:
+        """The answer in a response; endpoints send invalid ones too, which the client does not check."""
         served = getattr(completion, "model", None)
-        if not isinstance(completion, openai.types.chat.ChatCompletion) or not completion.choices:
-            raise _Again("an answer without choices")
+        if not isinstance(completion, self._openai.types.chat.ChatCompletion) or not completion.choices:
+            raise _Retryable("an answer without choices")
         if served and not _same_model(served, self.model):
-            raise TeacherError(f"the endpoint answered with the model '{_short(served)}', not '{self.model}'")
+            raise TeacherError(
+                f"the endpoint answered with the model '{_one_line(served)}', not '{self.model}'"
+            )
         choice = completion.choices[0]
         text = choice.message.content if choice.message else None
         if not text or not text.strip():
-            raise _Again("an empty answer")
+            raise _Retryable("an empty answer")
         usage = completion.usage
-        prompt, new = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        return Answer(text, prompt, new, cost_usd(self._price, prompt, new))
+        prompt_tokens, new_tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        return Answer(text, prompt_tokens, new_tokens, cost_usd(self._price, prompt_tokens, new_tokens))
 
 
-class _Again(Exception):
+class _Retryable(Exception):
     """A try failed in a way that may pass."""
 
-    def __init__(self, message: str, after_s: float | None = None) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.after_s = after_s
+        self.retry_after_s = retry_after_s
 
 
-def _pause(attempt: int, after_s: float | None) -> float:
-    """What the endpoint asked for, plus jitter; else exponential backoff with full jitter, at most 30 s."""
-    if after_s is not None:
-        return after_s + random.uniform(0, 0.25)
-    return random.uniform(0.1, min(30.0, 0.5 * 2**attempt))
+def _pause_s(attempt: int, retry_after_s: float | None) -> float:
+    """What the endpoint asked for, plus jitter; else exponential backoff with full jitter."""
+    if retry_after_s is not None:
+        return retry_after_s + random.uniform(0, 0.25)
+    return random.uniform(0.1, min(MAX_PAUSE_S, 0.5 * 2**attempt))
 
 
-def _retry_after(error: object) -> float | None:
+def _retry_after_s(error: object) -> float | None:
     headers = getattr(getattr(error, "response", None), "headers", {})
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+    for name, units_per_s in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            return min(120.0, max(0.0, float(headers[name]) / unit))
+            seconds = float(headers[name]) / units_per_s
         except (KeyError, ValueError):
             continue
+        return min(MAX_RETRY_AFTER_S, max(0.0, seconds))
     return None
 
 
@@ -155,5 +172,5 @@ def _same_model(served: str, asked: str) -> bool:
     return served == asked or bool(dated) or served.rpartition("/")[2] == asked.rpartition("/")[2]
 
 
-def _short(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(str(text).split())[:200]

@@ -14,9 +14,14 @@ from empathy_edge.system.files import sha256_json
 class Request:
     """One call: the messages and everything else that decides the answer.
 
-    `purpose` says what it is for (dialogue, method, strategy, step); the file teacher finds answers by it, and it is not
-    part of the key. `schema` is the JSON schema that the answer must have, as text; empty for free text. Not every teacher can hold an
-    answer to it: who reads the answer checks it.
+    Attributes:
+        messages: the conversation.
+        temperature: for sampling; 0 takes the likeliest token.
+        max_tokens: of the answer.
+        sample: which of several answers to the same messages; also the seed.
+        purpose: what the call is for: dialogue and step. A file of answers is searched by it. Not in the key.
+        schema: the JSON schema that the answer should have, as text; empty for free text. Not every model can
+            be held to a schema, so the caller must validate the answer.
     """
 
     messages: tuple[Message, ...]
@@ -28,14 +33,14 @@ class Request:
 
     def key(self, model: str) -> str:
         """The ledger's key: the hash of model, messages, parameters and sample index."""
-        parameters: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        parameters: dict[str, float | str] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         if self.schema:
             parameters["schema"] = self.schema
         return sha256_json([model, list(self.messages), parameters, self.sample])
 
     @property
     def structured_output(self) -> dict[str, Any]:
-        """What `chat/completions` is given besides, so that the answer has the schema; empty for free text."""
+        """The parameters of `chat/completions` that ask for the schema; none for free text."""
         if not self.schema:
             return {}
         answer = {"name": "answer", "strict": True, "schema": json.loads(self.schema)}
@@ -44,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, and what it cost (None where the price is unknown)."""
+    """What a model answered, and the cost in USD (None where the price is unknown)."""
 
     text: str
     prompt_tokens: int
@@ -54,23 +59,27 @@ class Answer:
 
 
 class TeacherError(Exception):
-    """One call failed for good; the message is kept in the ledger, and never served as an answer."""
+    """One call failed for good; the ledger keeps the message, but never gives it as an answer."""
 
 
 class StepNotKept(TeacherError):
-    """An intermediate step of a strategy that a file of answers did not keep; the later steps may be there."""
+    """A file of answers has not kept an intermediate step of a strategy; it may have the later steps."""
 
 
 class Teacher(Protocol):
-    """Something that answers requests."""
+    """A model that answers requests."""
 
     model: str
     parallel: int
 
     async def answer(self, request: Request, key: str) -> Answer:
-        """Answer one request, or raise TeacherError; `key` is the same for the same request, always."""
+        """Answer one request. Equal requests have equal keys.
+
+        Raises:
+            TeacherError: the call failed for good.
+        """
         ...
 
     async def close(self) -> None:
-        """Give connections and memory back."""
+        """Close connections and free memory."""
         ...

@@ -1,4 +1,4 @@
-"""From a teacher's name to something that can be asked: KIND:NAME, with the ledger and the limits around it."""
+"""From a model's name on the command line, KIND:NAME, to something that answers requests."""
 
 from __future__ import annotations
 
@@ -7,30 +7,39 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.llm.asking import Asker
-from empathy_edge.llm.budget import Budget, Price, load_prices
+from empathy_edge.llm.api_settings import ApiSettings
+from empathy_edge.llm.budget import FREE, Budget, Price, load_prices
+from empathy_edge.llm.client import ModelClient
 from empathy_edge.llm.ledger import Ledger, ledger_path
 from empathy_edge.llm.records import Teacher
 
 
 def price_of(spec: str, prices: Path | None = None) -> Price | None:
-    """What a teacher's tokens cost; nothing on this machine, None where it is not known."""
+    """What a model's tokens cost; nothing for one on this machine, None where it is not known."""
     kind, _, name = spec.partition(":")
-    return load_prices(prices).get(name) if kind in ("openai", "batch") else (0.0, 0.0)
+    return load_prices(prices).get(name) if kind in ("openai", "batch") else FREE
 
 
 def open_teacher(
     spec: str,
     ledger: Ledger,
+    api: ApiSettings,
     *,
     price: Price | None,
-    base_url: str | None = None,
-    parallel: int = 8,
     timeout_s: float = 60.0,
     wait: bool = True,
     poll_s: float = 30.0,
 ) -> Teacher:
-    """openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl.
+    """Open openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl.
+
+    Args:
+        spec: the kind and the name.
+        ledger: where the Batch API's requests are kept.
+        api: endpoint and limits.
+        price: what the tokens cost, where known.
+        timeout_s: openai: seconds for one try.
+        wait: batch: whether to wait for the answers.
+        poll_s: batch: seconds between two looks at a batch.
 
     Raises:
         EmpathyEdgeError: no such kind of teacher.
@@ -39,11 +48,13 @@ def open_teacher(
     if kind == "batch" and name:
         from empathy_edge.llm.batch_teacher import BatchTeacher
 
-        return BatchTeacher(name, ledger, base_url=base_url, price=price, wait=wait, poll_s=poll_s)
+        return BatchTeacher(name, ledger, base_url=api.base_url, price=price, wait=wait, poll_s=poll_s)
     if kind == "openai" and name:
         from empathy_edge.llm.openai_teacher import OpenAITeacher
 
-        return OpenAITeacher(name, base_url=base_url, price=price, parallel=parallel, timeout_s=timeout_s)
+        return OpenAITeacher(
+            name, base_url=api.base_url, price=price, parallel=api.parallel, timeout_s=timeout_s
+        )
     if kind == "local" and name:
         from empathy_edge.llm.local_teachers import LocalTeacher
 
@@ -56,24 +67,22 @@ def open_teacher(
 
 
 @contextmanager
-def asker_for(
-    spec: str,
-    *,
-    run: str,
-    base_url: str | None = None,
-    parallel: int = 8,
-    timeout_s: float = 120.0,
-    max_calls: int | None = None,
-    max_cost: float | None = None,
-) -> Iterator[Asker]:
-    """A teacher with the user's ledger and a budget, closed at the end."""
+def open_model_client(
+    spec: str, api: ApiSettings, *, run: str, timeout_s: float = 120.0
+) -> Iterator[ModelClient]:
+    """A model with the user's ledger and a budget; the ledger is closed at the end.
+
+    Args:
+        spec: the model, as `open_teacher` takes it.
+        api: endpoint and limits.
+        run: what the calls are listed under in the ledger.
+        timeout_s: seconds for one try.
+    """
     price = price_of(spec)
-    budget = Budget(price, max_calls, max_cost)
+    budget = Budget(price, api.max_calls, api.max_cost)
     ledger = Ledger(ledger_path(), run=run)
     try:
-        teacher = open_teacher(
-            spec, ledger, price=price, base_url=base_url, parallel=parallel, timeout_s=timeout_s
-        )
-        yield Asker(teacher, ledger, budget)
+        teacher = open_teacher(spec, ledger, api, price=price, timeout_s=timeout_s)
+        yield ModelClient(teacher, ledger, budget)
     finally:
         ledger.close()

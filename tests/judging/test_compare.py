@@ -17,6 +17,7 @@ from empathy_edge.judging import compare, sheet
 from empathy_edge.judging.agreement import agreement
 from empathy_edge.judging.judges import FileJudge, LocalJudge, Pair, judged_by, parse
 from empathy_edge.judging.statistics import holm, prompts_needed
+from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.prompts import load_prompts
 from tests.artificial import Artificial
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
@@ -422,7 +423,7 @@ def test_answers_are_read_strictly(text: str, verdict: str | None) -> None:
 def test_unknown_judges_and_bad_files_are_one_error(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     with (
         pytest.raises(EmpathyEdgeError, match="give local:MODEL, openai:MODEL"),
-        judged_by("gpt", None, 1, None, None),
+        judged_by("gpt", ApiSettings()),
     ):
         pass
     file = write_rows(tmp_path / "v.jsonl", {"key": "x", "verdict": "maybe"})

@@ -14,6 +14,7 @@ from empathy_edge.judging.judges import Pair, judged_by
 from empathy_edge.judging.open_scorer import open_scorer
 from empathy_edge.judging.rated import balanced, read_rated
 from empathy_edge.judging.study import paper_split
+from empathy_edge.llm.api_settings import ApiSettings
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 
 pytestmark = pytest.mark.slow
@@ -99,7 +100,7 @@ def test_it_rates_with_reasons_and_judges(folder: Path, tmp_path: Path) -> None:
     without = model.chances(frame.assign(response=" ".join(bad.split(". ")[0:1]) + "."))
     assert chances.shape == without.shape == (1, 3) and reasons[0]
     pair = Pair("a", "I lost number 70", "I lost it.", good, bad)
-    with judged_by(f"scorer:{folder / 'scorer.json'}", None, 1, None, None) as judge:
+    with judged_by(f"scorer:{folder / 'scorer.json'}", ApiSettings()) as judge:
         assert next(iter(judge.compare([pair], "overall"))).verdict == "first"
 
 

@@ -1,4 +1,4 @@
-"""Asking many things at once: the ledger first, then the teacher, within the budget, a few at a time."""
+"""Many requests to one model: an answer comes from the ledger, or else from a call within the budget."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ from empathy_edge.llm.records import Answer, Request, StepNotKept, Teacher, Teac
 
 
 @dataclass
-class Asker:
-    """One teacher with its ledger and budget; `ask` is what methods call."""
+class ModelClient:
+    """A teacher or judge with its ledger and budget.
+
+    Attributes:
+        teacher: the model.
+        ledger: where answers are looked up and kept.
+        budget: how many calls may be made, and what they may cost.
+        calls: how many calls were answered.
+        from_ledger: how many answers the ledger had.
+        failures: what went wrong, one line for each call that failed for good.
+    """
 
     teacher: Teacher
     ledger: Ledger
@@ -24,11 +33,11 @@ class Asker:
     _slots: asyncio.Semaphore | None = None
 
     async def ask(self, request: Request) -> Answer:
-        """Answer one request; the same request asked twice at the same time is one call.
+        """Answer one request. Equal requests at the same time are one call.
 
         Raises:
             TeacherError: the call failed for good; it is recorded as a failure.
-            BudgetReached: a limit would be passed; nothing was asked.
+            BudgetReached: the call would pass a limit; it was not made.
         """
         key = request.key(self.teacher.model)
         known = self.ledger.find(key)
@@ -43,7 +52,7 @@ class Asker:
             answer = await self._call(request, key)
         except BaseException as error:
             future.set_exception(error)
-            future.exception()  # looked at, also where nobody else waits for it
+            future.exception()  # marks it as retrieved, so that asyncio does not warn where nobody else waits
             raise
         else:
             future.set_result(answer)
