@@ -1,1 +1,1 @@
-"""What can be said of a text by rules: near duplicates, tone, embeddings."""
+"""What can be told of a text alone: meaning, language, tone, near copies, advice to harm oneself."""

