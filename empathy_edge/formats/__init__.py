@@ -1,1 +1,1 @@
-"""The files that everything else reads and writes: dialogues, training rows, chat templates, model files."""
+"""File formats: dialogues, training rows, chat templates, model files, names of artifacts."""

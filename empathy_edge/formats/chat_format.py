@@ -1,13 +1,13 @@
-"""How a dialogue becomes messages, text and token ids: the same for every runtime.
+"""Chat templates: from messages to the text that a model reads, the same for every runtime.
 
-The template is rendered here, in a sandbox, and not by each runtime in its own way: template mismatch is the
-commonest way to a model that talks nonsense.
+Templates are rendered here, in a sandbox, and not by each runtime in its own way: a mismatched template is
+the most common cause of nonsense output.
 """
 
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,17 @@ GOLDEN_CONVERSATION: list[Message] = [
     {"role": "assistant", "content": "I'm so sorry. Thirteen years is a whole life together."},
     {"role": "user", "content": "Merci — 谢谢, شكرا. He weighed 31.5 kg & hated 'cats' <b>so</b> much!!"},
 ]
-"""A fixed conversation with accents, emoji, digits, CJK, right-to-left text and odd whitespace: its token ids
-must be the same in the checkpoint and in every artifact made from it."""
+"""A fixed conversation with accents, emoji, digits, CJK, right-to-left text and odd whitespace.
+
+Its token ids must be the same in a checkpoint and in every artifact made from it.
+"""
 
 STOP_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
+"""The end of a turn in the templates of known model families."""
 
 
 def messages_for(utterance: str, system: str | None = None) -> list[Message]:
-    """The messages a listener model gets: our system prompt, then what the person says."""
+    """A conversation's first messages: the system prompt (ours by default), then the person's utterance."""
     return [
         {"role": "system", "content": system or load_prompts("chat").text("system")},
         {"role": "user", "content": utterance},
@@ -47,12 +50,12 @@ def render(
     Args:
         template: Jinja source, from the model's own files; it runs in Jinja's immutable sandbox.
         messages: role and content of each turn.
-        generate: whether to open the assistant's turn at the end.
+        generate: whether to begin the assistant's turn at the end (transformers: `add_generation_prompt`).
         bos: the beginning-of-sequence token's text.
         eos: the end-of-sequence token's text.
 
     Raises:
-        EmpathyEdgeError: the template is not valid, or reaches for something outside its sandbox.
+        EmpathyEdgeError: the template is not valid, or uses something that the sandbox forbids.
     """
     import jinja2
 
@@ -76,11 +79,11 @@ def _compiled(template: str) -> Any:
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    # The options and extensions with which transformers renders templates.
+    # As transformers renders templates.
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
     )
-    environment.filters["tojson"] = lambda value, **kw: json.dumps(value, ensure_ascii=False, **kw)
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
     return environment.from_string(template)
 
 
@@ -88,8 +91,8 @@ def turn_end(template: str) -> str:
     """The text with which the template ends an assistant's turn, e.g. `<|im_end|>`.
 
     Raises:
-        EmpathyEdgeError: the template closes the turn with no known stop token, so that a model trained on it
-            would never stop.
+        EmpathyEdgeError: the template ends a turn without a known stop token; a model trained on it would
+            never stop.
     """
     probe = "\u241fprobe\u241f"
     conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": probe}]
@@ -107,7 +110,7 @@ def read_template(folder: Path) -> str:
     """The chat template of a checkpoint or artifact folder.
 
     Raises:
-        EmpathyEdgeError: there is none; such a model cannot be talked to.
+        EmpathyEdgeError: there is none; such a model cannot chat.
     """
     path = folder / "chat_template.jinja"
     if path.is_file():

@@ -1,4 +1,4 @@
-"""Dialogues with rated responses: reading them from JSONL and from the paper's CSV, and splitting them.
+"""Dialogues with rated responses, the formats they are read from, and JSON lines.
 
 The paper is *Distilling Empathy from Large Language Models* (arXiv 2507.08151).
 """
@@ -27,7 +27,7 @@ CSV_COLUMNS = ("dialog_id", "emotion", "situation", "speaker_uttr")
 
 @dataclass(frozen=True)
 class Response:
-    """One response to a dialogue: who wrote it, its words, and its rating 1–3 (None: not rated)."""
+    """One response to a dialogue: who wrote it, its text, and its rating from 1 to 3 (None: not rated)."""
 
     source: str
     text: str
@@ -36,7 +36,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A person's situation and what they say about it, with the responses collected so far."""
+    """What a person says about a situation, with the responses to it."""
 
     id: str
     emotion: str
@@ -61,11 +61,32 @@ class PreferencePair:
 
 
 def read_dialogues(path: Path) -> list[Dialogue]:
-    """Read dialogues from our JSONL or from the paper's CSV (by the file's suffix).
+    """Read dialogues from a JSONL or CSV file; the suffix says which.
+
+    A CSV file has the paper's columns. A row of JSONL is a dialogue with rated responses (our own format) or
+    a conversation without ratings (EmpatheticDialogues).
 
     Raises:
         EmpathyEdgeError: the file is missing, empty or not UTF-8, or a row is wrong; names the row and field.
     """
+    text = _read_text(path)
+    rows = _from_csv(path, text) if path.suffix.lower() == ".csv" else _from_jsonl(path, text)
+    dialogues: list[Dialogue] = []
+    row_of_id: dict[str, int] = {}
+    for row, dialogue in rows:
+        if dialogue.id in row_of_id:
+            raise EmpathyEdgeError(
+                f"{path}: row {row}: the dialogue id '{dialogue.id}' is already used "
+                f"in row {row_of_id[dialogue.id]}. Give every dialogue its own id."
+            )
+        row_of_id[dialogue.id] = row
+        dialogues.append(dialogue)
+    if not dialogues:
+        raise EmpathyEdgeError(f"{path}: a header but no dialogue; it needs at least one row.")
+    return dialogues
+
+
+def _read_text(path: Path) -> str:
     if not path.is_file():
         raise EmpathyEdgeError(f"{path}: no such file. Give a .jsonl or .csv file of dialogues with --data.")
     try:
@@ -77,57 +98,62 @@ def read_dialogues(path: Path) -> list[Dialogue]:
         ) from None
     if not text.strip():
         raise EmpathyEdgeError(f"{path}: the file is empty; it needs at least one dialogue.")
-    rows = _from_csv(path, text) if path.suffix.lower() == ".csv" else _from_jsonl(path, text)
-    dialogues: list[Dialogue] = []
-    seen: dict[str, int] = {}
-    for row, dialogue in rows:
-        if dialogue.id in seen:
-            raise EmpathyEdgeError(
-                f"{path}: row {row}: the dialogue id '{dialogue.id}' is already used in row {seen[dialogue.id]}. "
-                "Give every dialogue its own id."
-            )
-        seen[dialogue.id] = row
-        dialogues.append(dialogue)
-    if not dialogues:
-        raise EmpathyEdgeError(f"{path}: a header but no dialogue; it needs at least one row.")
-    return dialogues
+    return text
 
 
 def _from_jsonl(path: Path, text: str) -> Iterator[tuple[int, Dialogue]]:
+    """The row number and the dialogue of each line."""
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise EmpathyEdgeError(f"{path}: row {number} is not JSON ({error}).") from None
-        if not isinstance(row, dict):
-            raise EmpathyEdgeError(f"{path}: row {number} is not a JSON object.")
         where = f"{path}: row {number}"
+        row = _json_object(where, line)
         split = row.get("split", "train")
         if split not in ("train", "test"):
             raise EmpathyEdgeError(f"{where}: 'split' is {split!r}; it must be 'train' or 'test'.")
-        if "turns" in row and "responses" not in row:
-            yield number, _from_turns(where, row, split)
-            continue
-        items = row.get("responses")
-        if not isinstance(items, list) or not items:
-            raise EmpathyEdgeError(f"{where}: no response; 'responses' needs at least one.")
-        yield (
-            number,
-            Dialogue(
-                id=_text(where, row, "id"),
-                emotion=_text(where, row, "emotion"),
-                situation=_text(where, row, "situation"),
-                utterance=_text(where, row, "utterance"),
-                responses=tuple(_response(where, index, item) for index, item in enumerate(items, 1)),
-                split=split,
-            ),
-        )
+        is_conversation = "turns" in row and "responses" not in row
+        read_row = _from_conversation if is_conversation else _from_rated_responses
+        yield number, read_row(where, row, split)
 
 
-def _from_turns(where: str, row: dict[str, Any], split: Split) -> Dialogue:
-    """A whole conversation without ratings, as EmpatheticDialogues has it: the first turn, and the first answer to it."""
+def _json_object(where: str, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise EmpathyEdgeError(f"{where} is not JSON ({error}).") from None
+    if not isinstance(row, dict):
+        raise EmpathyEdgeError(f"{where} is not a JSON object.")
+    return row
+
+
+def _from_rated_responses(where: str, row: dict[str, Any], split: Split) -> Dialogue:
+    """Our own format: an utterance, and responses to it with their sources and ratings."""
+    items = row.get("responses")
+    if not isinstance(items, list) or not items:
+        raise EmpathyEdgeError(f"{where}: no response; 'responses' needs at least one.")
+    return Dialogue(
+        id=_text(where, row, "id"),
+        emotion=_text(where, row, "emotion"),
+        situation=_text(where, row, "situation"),
+        utterance=_text(where, row, "utterance"),
+        responses=tuple(_response(where, index, item) for index, item in enumerate(items, 1)),
+        split=split,
+    )
+
+
+def _response(where: str, index: int, item: Any) -> Response:
+    where = f"{where}: response {index}"
+    if not isinstance(item, dict):
+        raise EmpathyEdgeError(f"{where} is not a JSON object.")
+    return Response(
+        source=_text(where, item, "source"),
+        text=_text(where, item, "text"),
+        rating=_rating(where, "rating", item.get("rating")),
+    )
+
+
+def _from_conversation(where: str, row: dict[str, Any], split: Split) -> Dialogue:
+    """EmpatheticDialogues' format: turns without ratings; the first one and the reply to it are taken."""
     turns = row["turns"]
     if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, dict) for turn in turns[:2]):
         raise EmpathyEdgeError(f"{where}: 'turns' needs at least two, the speaker's and the listener's.")
@@ -141,19 +167,20 @@ def _from_turns(where: str, row: dict[str, Any], split: Split) -> Dialogue:
     )
 
 
-def _response(where: str, index: int, item: Any) -> Response:
-    where = f"{where}: response {index}"
-    if not isinstance(item, dict):
-        raise EmpathyEdgeError(f"{where} is not a JSON object.")
-    return Response(
-        _text(where, item, "source"), _text(where, item, "text"), _rating(where, "rating", item.get("rating"))
-    )
-
-
 def _from_csv(path: Path, text: str) -> Iterator[tuple[int, Dialogue]]:
+    """The paper's CSV: the row number (the header is row 1) and the dialogue of each row."""
     csv.field_size_limit(1 << 20)
     reader = csv.DictReader(io.StringIO(text), strict=True)
-    columns = list(reader.fieldnames or ())
+    try:
+        sources = _sources_of(path, list(reader.fieldnames or ()))
+        for number, row in enumerate(reader, 2):
+            yield number, _from_csv_row(f"{path}: row {number}", row, sources)
+    except csv.Error as error:
+        raise EmpathyEdgeError(f"{path}: row {reader.line_num}: not readable as CSV ({error}).") from None
+
+
+def _sources_of(path: Path, columns: list[str]) -> list[str]:
+    """The sources X of the columns `response_X`, once all columns are known to be there."""
     sources = [name.removeprefix("response_") for name in columns if name.startswith("response_")]
     missing = [name for name in CSV_COLUMNS if name not in columns]
     missing += [f"rating_{source}" for source in sources if f"rating_{source}" not in columns]
@@ -163,30 +190,26 @@ def _from_csv(path: Path, text: str) -> Iterator[tuple[int, Dialogue]]:
             f"{path}: wrong columns: {wanted} missing (found: {', '.join(columns[:8])}).\n"
             f"  The header needs {', '.join(CSV_COLUMNS)}, and response_X with rating_X for each source X."
         )
-    try:
-        for number, row in enumerate(reader, 2):
-            where = f"{path}: row {number}"
-            responses = tuple(
-                Response(
-                    source,
-                    _text(where, row, f"response_{source}"),
-                    _rating(where, f"rating_{source}", row[f"rating_{source}"]),
-                )
-                for source in sources
-            )
-            yield (
-                number,
-                Dialogue(
-                    id=_text(where, row, "dialog_id"),
-                    emotion=_text(where, row, "emotion"),
-                    situation=_text(where, row, "situation"),
-                    utterance=_text(where, row, "speaker_uttr"),
-                    responses=responses,
-                    split=paper_split(responses),
-                ),
-            )
-    except csv.Error as error:
-        raise EmpathyEdgeError(f"{path}: row {reader.line_num}: not readable as CSV ({error}).") from None
+    return sources
+
+
+def _from_csv_row(where: str, row: dict[str, Any], sources: list[str]) -> Dialogue:
+    responses = tuple(
+        Response(
+            source=source,
+            text=_text(where, row, f"response_{source}"),
+            rating=_rating(where, f"rating_{source}", row[f"rating_{source}"]),
+        )
+        for source in sources
+    )
+    return Dialogue(
+        id=_text(where, row, "dialog_id"),
+        emotion=_text(where, row, "emotion"),
+        situation=_text(where, row, "situation"),
+        utterance=_text(where, row, "speaker_uttr"),
+        responses=responses,
+        split=paper_split(responses),
+    )
 
 
 def paper_split(responses: Iterable[Response]) -> Split:
@@ -215,16 +238,19 @@ def _rating(where: str, field: str, value: Any) -> int | None:
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Write dicts or dataclasses as JSON lines, atomically."""
-    lines = (
-        json.dumps(row if isinstance(row, dict) else asdict(row), ensure_ascii=False) + "\n" for row in rows
-    )
+    lines = []
+    for row in rows:
+        record = row if isinstance(row, dict) else asdict(row)
+        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     write_atomically(path, "".join(lines))
 
 
 def read_unfinished_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows that an interrupted writer left, none where there is no file; a line that was cut off is dropped."""
+    """The rows that an interrupted writer left; without a file, none. A line that was cut off is dropped."""
+    if not path.exists():
+        return []
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
         except ValueError:
@@ -235,7 +261,11 @@ def read_unfinished_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; a missing file or a broken row is an error that names it."""
+    """Read JSON lines.
+
+    Raises:
+        EmpathyEdgeError: the file is missing or not UTF-8, or a row is not JSON; names the row.
+    """
     if not path.is_file():
         raise EmpathyEdgeError(f"{path}: no such file.")
     try:
@@ -244,9 +274,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         raise EmpathyEdgeError(f"{path}: not UTF-8 (byte {error.start}).") from None
     rows = []
     for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise EmpathyEdgeError(f"{path}: row {number} is not JSON ({error}).") from None
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise EmpathyEdgeError(f"{path}: row {number} is not JSON ({error}).") from None
     return rows

@@ -1,4 +1,4 @@
-"""A GGUF file's header, read with bounds: a stranger's file is refused before any runtime maps it.
+"""A GGUF file's header, read with limits: a damaged or malicious file is refused before a runtime maps it.
 
 The format is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3.
 """
@@ -12,16 +12,18 @@ from typing import BinaryIO, NamedTuple
 
 from empathy_edge.errors import EmpathyEdgeError
 
-MOST_KEYS = 4096
-MOST_TENSORS = 65_536
-MOST_ARRAY = 4_000_000
-MOST_STRING = 16 * 2**20
+MAX_KEYS = 4096
+MAX_TENSORS = 65_536
+MAX_ARRAY_ITEMS = 4_000_000
+MAX_STRING_BYTES = 16 * 2**20
+MAX_ALIGNMENT = 2**20
 
+# Types of metadata values: bytes of the scalar ones, by number.
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_STRING, _ARRAY = 8, 9
+_UINT32, _STRING, _ARRAY = 4, 8, 9
 
 _BLOCK = {
-    # ggml type: (weights in a block, bytes of a block); ggml.h and ggml-common.h
+    # ggml type: (weights per block, bytes per block), from ggml.h and ggml-common.h
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40),
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
     16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110),
@@ -30,17 +32,15 @@ _BLOCK = {
 }  # fmt: skip
 
 
-def check_gguf(path: Path) -> None:
-    """Refuse a file that is no GGUF, is cut short, or whose header claims more than the file holds.
-
-    Raises:
-        EmpathyEdgeError: names the file and what is wrong with it.
-    """
-    tensors_of(path)
-
-
 class TensorPlace(NamedTuple):
-    """A tensor in a file: its ggml type, its shape (columns first), the byte at which it begins, and how many there are."""
+    """Where a tensor lies in a file.
+
+    Attributes:
+        kind: its ggml type.
+        shape: columns first, as GGUF stores it.
+        begin: the byte at which its data begins.
+        nbytes: how many bytes its data takes.
+    """
 
     kind: int
     shape: tuple[int, ...]
@@ -48,72 +48,99 @@ class TensorPlace(NamedTuple):
     nbytes: int
 
 
+class _Header(NamedTuple):
+    """The tensors by name, and the byte at which the data of all of them begins."""
+
+    tensors: dict[str, TensorPlace]
+    data_begin: int
+
+
+def check_gguf(path: Path) -> None:
+    """Refuse a file that is not GGUF, is truncated, or whose header promises more than the file holds.
+
+    Raises:
+        EmpathyEdgeError: names the file and what is wrong with it.
+    """
+    tensors_of(path)
+
+
 def tensors_of(path: Path) -> dict[str, TensorPlace]:
     """Where each tensor lies, after the checks of `check_gguf`."""
-    tensors: dict[str, TensorPlace] = {}
     size = path.stat().st_size
     with open(path, "rb") as handle:
         if handle.read(4) != b"GGUF":
             raise EmpathyEdgeError(f"{path}: is not a GGUF model file.")
         try:
-            needed = _needed_bytes(handle, size, tensors)
+            header = _read_header(handle, size)
         except (struct.error, EOFError, ValueError, OverflowError) as error:
             raise EmpathyEdgeError(
-                f"{path}: the GGUF header is damaged or truncated ({error}); download or export the file again."
+                f"{path}: the GGUF header is damaged or truncated ({error}); "
+                "download or export the file again."
             ) from None
+    ends = [place.begin + place.nbytes for place in header.tensors.values()]
+    needed = max([header.data_begin, *ends])
     if needed > size:
         raise EmpathyEdgeError(
             f"{path}: the GGUF file is truncated: {size} bytes, its tensors need {needed}; "
             "download or export it again."
         )
-    return tensors
+    return header.tensors
 
 
-def _needed_bytes(handle: BinaryIO, size: int, found: dict[str, TensorPlace]) -> int:
-    version, tensors, keys = _unpack(handle, "<IQQ")
+def _read_header(handle: BinaryIO, size: int) -> _Header:
+    """Read what follows the magic number of a file of `size` bytes."""
+    version, tensor_count, key_count = _unpack(handle, "<IQQ")
     if version not in (2, 3):
         raise ValueError(f"version {version}, not 2 or 3")
-    if keys > MOST_KEYS or tensors > MOST_TENSORS:
-        raise ValueError(f"{keys} keys and {tensors} tensors")
+    if key_count > MAX_KEYS or tensor_count > MAX_TENSORS:
+        raise ValueError(f"{key_count} keys and {tensor_count} tensors")
+    alignment = _skip_keys(handle, size, key_count)
+    offsets = dict(_read_tensor(handle, size) for _ in range(tensor_count))
+    if not 1 <= alignment <= MAX_ALIGNMENT:
+        raise ValueError(f"an alignment of {alignment}")
+    padding = -handle.tell() % alignment
+    data_begin = handle.tell() + padding
+    tensors = {name: place._replace(begin=data_begin + place.begin) for name, place in offsets.items()}
+    return _Header(tensors, data_begin)
+
+
+def _skip_keys(handle: BinaryIO, size: int, count: int) -> int:
+    """Pass over the metadata; returns the alignment of the data, which is part of it."""
     alignment = 32
-    for _ in range(keys):
+    for _ in range(count):
         key = _string(handle, size)
         (kind,) = _unpack(handle, "<I")
-        if key == b"general.alignment" and kind == 4:
+        if key == b"general.alignment" and kind == _UINT32:
             (alignment,) = _unpack(handle, "<I")
         else:
             _skip(handle, kind, size)
-    end = 0
-    for _ in range(tensors):
-        name = _string(handle, size).decode("utf-8", "replace")
-        (dimensions,) = _unpack(handle, "<I")
-        if dimensions > 4:
-            raise ValueError(f"a tensor of {dimensions} dimensions")
-        shape = _unpack(handle, f"<{dimensions}Q")
-        weights = math.prod(shape)
-        kind, offset = _unpack(handle, "<IQ")
-        if kind not in _BLOCK:
-            raise ValueError(f"an unknown tensor type {kind}")
-        block, block_bytes = _BLOCK[kind]
-        nbytes = weights // block * block_bytes
-        found[name] = TensorPlace(kind, shape, offset, nbytes)
-        end = max(end, offset + nbytes)
-    if not 1 <= alignment <= 2**20:
-        raise ValueError(f"an alignment of {alignment}")
-    data = -(-handle.tell() // alignment) * alignment
-    for name, place in found.items():
-        found[name] = place._replace(begin=data + place.begin)
-    return data + end
+    return alignment
+
+
+def _read_tensor(handle: BinaryIO, size: int) -> tuple[str, TensorPlace]:
+    """A tensor's name and place; `begin` is still counted from where the data of all tensors begins."""
+    name = _string(handle, size).decode("utf-8", "replace")
+    (dimensions,) = _unpack(handle, "<I")
+    if dimensions > 4:
+        raise ValueError(f"a tensor of {dimensions} dimensions")
+    shape = _unpack(handle, f"<{dimensions}Q")
+    kind, offset = _unpack(handle, "<IQ")
+    if kind not in _BLOCK:
+        raise ValueError(f"an unknown tensor type {kind}")
+    block_weights, block_bytes = _BLOCK[kind]
+    nbytes = math.prod(shape) // block_weights * block_bytes
+    return name, TensorPlace(kind, shape, offset, nbytes)
 
 
 def _skip(handle: BinaryIO, kind: int, size: int, depth: int = 0) -> None:
+    """Pass over a metadata value of a type."""
     if kind in _SCALAR_BYTES:
         handle.seek(_SCALAR_BYTES[kind], 1)
     elif kind == _STRING:
         _string(handle, size)
     elif kind == _ARRAY and depth < 2:
         item, count = _unpack(handle, "<IQ")
-        if count > MOST_ARRAY:
+        if count > MAX_ARRAY_ITEMS:
             raise ValueError(f"an array of {count} items")
         if item in _SCALAR_BYTES:
             handle.seek(_SCALAR_BYTES[item] * count, 1)
@@ -128,7 +155,7 @@ def _skip(handle: BinaryIO, kind: int, size: int, depth: int = 0) -> None:
 
 def _string(handle: BinaryIO, size: int) -> bytes:
     (length,) = _unpack(handle, "<Q")
-    if length > min(size, MOST_STRING):
+    if length > min(size, MAX_STRING_BYTES):
         raise ValueError(f"a string of {length} bytes")
     text = handle.read(length)
     if len(text) < length:
@@ -136,5 +163,5 @@ def _string(handle: BinaryIO, size: int) -> bytes:
     return text
 
 
-def _unpack(handle: BinaryIO, form: str) -> tuple[int, ...]:
-    return struct.unpack(form, handle.read(struct.calcsize(form)))
+def _unpack(handle: BinaryIO, layout: str) -> tuple[int, ...]:
+    return struct.unpack(layout, handle.read(struct.calcsize(layout)))

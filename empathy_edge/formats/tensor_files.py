@@ -1,7 +1,8 @@
 """Safetensors read and written one tensor at a time, a few megabytes at once, without torch.
 
-The format is https://github.com/huggingface/safetensors#format: eight bytes with the header's length, a JSON header, the
-data. A stranger's header is checked before anything is read: it may lie about lengths, types and places.
+The format is https://github.com/huggingface/safetensors#format: eight bytes with the header's length, a JSON
+header, the data. The header is checked before any data is read: in a damaged or malicious file its lengths,
+types and offsets may be wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from empathy_edge.errors import EmpathyEdgeError
 
 CHUNK_BYTES = 8 * 2**20
-MOST_HEADER = 64 * 2**20
+MAX_HEADER_BYTES = 64 * 2**20
+MAX_DIMENSIONS = 8
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _FLOATS: dict[str, np.dtype[Any]] = {
@@ -32,7 +34,15 @@ _FLOATS: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor that lies in a safetensors file: its name, dtype (the format's name), shape, and the byte where it begins."""
+    """A tensor in a safetensors file.
+
+    Attributes:
+        file: the file.
+        name: the tensor's name in it.
+        dtype: as the format writes it, as `BF16`.
+        shape: its sizes.
+        begin: the byte of the file at which its data begins.
+    """
 
     file: Path
     name: str
@@ -42,11 +52,11 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it takes on the disk."""
+        """How many bytes its data takes in the file."""
         return math.prod(self.shape) * _BYTES[self.dtype]
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """Its values as float32 [rows, …], some whole rows at a time."""
+        """Its values as float32, about CHUNK_BYTES at a time: [rows of the chunk, …]."""
         if self.dtype not in _FLOATS:
             raise EmpathyEdgeError(
                 f"{self.file}: {self.name} is stored as {self.dtype}, not as floating point."
@@ -54,14 +64,15 @@ class StoredTensor:
         stored = _FLOATS[self.dtype]
         rows = self.shape[0] if self.shape else 1
         row_shape = self.shape[1:]
-        in_row = math.prod(row_shape)
-        step = max(1, CHUNK_BYTES // max(1, in_row * 4))
+        row_values = math.prod(row_shape)
+        rows_per_chunk = max(1, CHUNK_BYTES // max(1, row_values * 4))
         with open(self.file, "rb") as handle:
             handle.seek(self.begin)
-            for start in range(0, rows, step):
-                count = min(step, rows - start)
-                values = np.fromfile(handle, dtype=stored, count=count * in_row).reshape(count, *row_shape)
-                if self.dtype == "BF16":
+            for start in range(0, rows, rows_per_chunk):
+                count = min(rows_per_chunk, rows - start)
+                values = np.fromfile(handle, dtype=stored, count=count * row_values)
+                values = values.reshape(count, *row_shape)
+                if self.dtype == "BF16":  # the upper half of a float32
                     yield (values.astype(np.uint32) << 16).view(np.float32)
                 else:
                     yield values.astype(np.float32, copy=False)
@@ -74,30 +85,13 @@ class StoredTensor:
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a checkpoint folder, over all its shards.
+    """Every tensor of a checkpoint folder by name, over all its shards.
 
     Raises:
-        EmpathyEdgeError: a header that lies or is damaged, a missing shard, a tensor stored twice.
+        EmpathyEdgeError: a header is damaged or wrong, a shard is missing, a tensor is stored twice.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            named = sorted(
-                {str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
-            )
-        except (ValueError, KeyError, AttributeError):
-            raise EmpathyEdgeError(f"{index}: is no index of safetensors files.") from None
-        missing = [name for name in named if name not in {file.name for file in files}]
-        if missing:
-            raise EmpathyEdgeError(
-                f"{folder}: the shard {missing[0]} is missing ({len(missing)} of {len(named)})."
-            )
-        files = [folder / name for name in named]
-    if not files:
-        raise EmpathyEdgeError(f"{folder}: no .safetensors file in it.")
     found: dict[str, StoredTensor] = {}
-    for file in files:
+    for file in _shards_of(folder):
         for tensor in _read_header(file):
             if tensor.name in found:
                 raise EmpathyEdgeError(
@@ -107,12 +101,44 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     return found
 
 
+def _shards_of(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: those that its index names, if it has one."""
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        named = _names_in(index)
+        present = {file.name for file in files}
+        missing = [name for name in named if name not in present]
+        if missing:
+            raise EmpathyEdgeError(
+                f"{folder}: the shard {missing[0]} is missing ({len(missing)} of {len(named)})."
+            )
+        files = [folder / name for name in named]
+    if not files:
+        raise EmpathyEdgeError(f"{folder}: no .safetensors file in it.")
+    return files
+
+
+def _names_in(index: Path) -> list[str]:
+    try:
+        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+        return sorted({str(name) for name in weight_map.values()})
+    except (ValueError, KeyError, AttributeError):
+        raise EmpathyEdgeError(f"{index}: is no index of safetensors files.") from None
+
+
 def write_safetensors(
     file: Path, shapes: dict[str, tuple[int, ...]], values: Iterable[Iterable[np.ndarray]]
 ) -> None:
-    """Write float32 tensors, streaming: `values` gives each one's chunks, in the order of `shapes`.
+    """Write float32 tensors, whole or not at all.
 
-    The file appears whole or not at all.
+    Args:
+        file: what is written.
+        shapes: each tensor's shape by name, in the order of the file.
+        values: for each tensor, in the same order, its values in chunks.
+
+    Raises:
+        RuntimeError: the values are not as many as the shapes say.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -139,32 +165,41 @@ def _read_header(file: Path) -> list[StoredTensor]:
     size = file.stat().st_size
     with open(file, "rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
-        if not 2 <= length <= min(MOST_HEADER, size - 8):
+        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
             raise EmpathyEdgeError(
                 f"{file}: is no safetensors file, or is truncated (header of {length} bytes)."
             )
-        try:
-            header = json.loads(handle.read(length))
-            header.pop("__metadata__", None)
-            tensors = [
-                StoredTensor(
-                    file, name, item["dtype"], tuple(item["shape"]), 8 + length + item["data_offsets"][0]
-                )
-                for name, item in header.items()
-            ]
-            ends = [item["data_offsets"][1] for item in header.values()]
-            good = all(
-                tensor.dtype in _BYTES
-                and all(isinstance(side, int) and side >= 0 for side in (*tensor.shape, tensor.begin, end))
-                and len(tensor.shape) <= 8
-                and tensor.begin >= 8 + length
-                and tensor.begin + tensor.nbytes == 8 + length + end <= size
-                for tensor, end in zip(tensors, ends, strict=True)
-            )
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-            good, tensors = False, []
-    if not good:
+        text = handle.read(length)
+    try:
+        return _parse_header(file, text, size)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         raise EmpathyEdgeError(
             f"{file}: the safetensors header is damaged or does not fit the file; get it again."
-        )
+        ) from None
+
+
+def _parse_header(file: Path, text: bytes, size: int) -> list[StoredTensor]:
+    """The tensors of a JSON header in a file of `size` bytes; any kind of error if the header is wrong."""
+    header = json.loads(text)
+    header.pop("__metadata__", None)
+    data_begin = 8 + len(text)
+    tensors = []
+    for name, item in header.items():
+        begin, end = (data_begin + item["data_offsets"][place] for place in (0, 1))
+        tensor = StoredTensor(file, name, item["dtype"], tuple(item["shape"]), begin)
+        if not _fits(tensor, end, data_begin, size):
+            raise ValueError(name)
+        tensors.append(tensor)
     return tensors
+
+
+def _fits(tensor: StoredTensor, end: int, data_begin: int, size: int) -> bool:
+    """Whether dtype, shape and offsets agree, and the data lies between `data_begin` and `size`."""
+    numbers = (*tensor.shape, tensor.begin, end)
+    return (
+        tensor.dtype in _BYTES
+        and all(isinstance(number, int) and number >= 0 for number in numbers)
+        and len(tensor.shape) <= MAX_DIMENSIONS
+        and data_begin <= tensor.begin
+        and tensor.begin + tensor.nbytes == end <= size
+    )

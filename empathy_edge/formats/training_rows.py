@@ -1,4 +1,4 @@
-"""What a step is trained on, checked before training: nothing cut off, the stop token inside the loss."""
+"""Training files in TRL's conversational format, checked before training begins."""
 
 from __future__ import annotations
 
@@ -9,41 +9,63 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import turn_end
 from empathy_edge.formats.dialogue import read_jsonl
 
+TrainingRow = dict[str, Any]
+"""Messages by field, as {"prompt": […], "completion": […]}; TRL and datasets take plain dicts."""
 
-def load_rows(path: Path, fields: tuple[str, ...], keep: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """Read a training file in TRL's conversational format; keep `fields`, which are checked, and `keep` as they are.
+
+def load_rows(path: Path, fields: tuple[str, ...], keep: tuple[str, ...] = ()) -> list[TrainingRow]:
+    """Read a training file.
+
+    Args:
+        path: JSON lines; each row has messages in each of `fields`.
+        fields: the fields to keep and to check, as `prompt` and `completion`.
+        keep: other fields to keep, unchecked; None where a row lacks one.
 
     Raises:
-        EmpathyEdgeError: the file is missing or empty, or a row has no non-empty messages in a field.
+        EmpathyEdgeError: the file is missing or empty, or a row lacks messages in a field.
     """
     rows = read_jsonl(path)
     if not rows:
         raise EmpathyEdgeError(f"{path}: the file is empty; run distill first.")
     for number, row in enumerate(rows, 1):
         for field in fields:
-            messages = row.get(field) if isinstance(row, dict) else None
-            good = isinstance(messages, list) and messages and all(_is_message(item) for item in messages)
-            if not good:
+            if not isinstance(row, dict) or not _are_messages(row.get(field)):
                 raise EmpathyEdgeError(
-                    f"{path}: row {number}: '{field}' needs messages with a role and a content that is not empty."
+                    f"{path}: row {number}: '{field}' needs messages "
+                    "with a role and a content that is not empty."
                 )
     return [{field: row.get(field) for field in (*keep, *fields)} for row in rows]
 
 
-def check_lengths(path: Path, rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> None:
-    """Refuse rows whose response `max_length` would cut off: the model would learn never to stop."""
+def check_lengths(path: Path, rows: list[TrainingRow], tokenizer: Any, max_length: int) -> None:
+    """Refuse rows that would be cut off at `max_length` tokens: the model would learn never to stop.
+
+    Args:
+        path: the file that the rows are from, for the message.
+        rows: at least one, as `load_rows` returns them.
+        tokenizer: transformers', with the model's chat template.
+        max_length: tokens of prompt and response together.
+
+    Raises:
+        EmpathyEdgeError: names the row and the field.
+    """
     stop = tokenizer.convert_tokens_to_ids(turn_end(tokenizer.chat_template))
-    answers = [field for field in rows[0] if field != "prompt"]
+    response_fields = [field for field in rows[0] if field != "prompt"]
     for number, row in enumerate(rows, 1):
-        for field in answers:
+        for field in response_fields:
             ids = tokenizer.apply_chat_template(row["prompt"] + row[field], return_dict=False)
             if len(ids) > max_length:
                 raise EmpathyEdgeError(
-                    f"{path}: row {number}: '{field}' ends at token {len(ids)}, beyond max_length {max_length}.\n"
+                    f"{path}: row {number}: '{field}' ends at token {len(ids)}, "
+                    f"beyond max_length {max_length}.\n"
                     "  Raise max_length in the recipe, or shorten the row."
                 )
             if stop not in ids[-2:]:
                 raise EmpathyEdgeError(f"{path}: row {number}: '{field}' does not end with the stop token.")
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_message(item) for item in value)
 
 
 def _is_message(item: Any) -> bool:
