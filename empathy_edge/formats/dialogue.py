@@ -176,7 +176,8 @@ def _from_csv(path: Path, text: str) -> Iterator[tuple[int, Dialogue]]:
         for number, row in enumerate(reader, 2):
             yield number, _from_csv_row(f"{path}: row {number}", row, sources)
     except csv.Error as error:
-        raise EmpathyEdgeError(f"{path}: row {reader.line_num}: not readable as CSV ({error}).") from None
+        row_number = max(1, reader.line_num)
+        raise EmpathyEdgeError(f"{path}: row {row_number}: not readable as CSV ({error}).") from None
 
 
 def _sources_of(path: Path, columns: list[str]) -> list[str]:

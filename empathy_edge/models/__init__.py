@@ -1,1 +1,1 @@
-"""Find a model, and join LoRA adapters to it."""
+"""Find a model, convert a GGUF to a checkpoint, and add LoRA adapters to a base."""

