@@ -13,6 +13,7 @@ from empathy_edge.bench import chat_suite, latency, worker
 from empathy_edge.bench.conditions import conditions
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.bundle import check
+from empathy_edge.runs.stage import locked
 from empathy_edge.system import machine, memory
 from tests.conftest import ROOT
 
@@ -98,7 +99,7 @@ def test_a_template_is_rendered_where_memory_cannot_be_limited(
 
 def test_a_run_is_locked_without_fcntls_own_call(tmp_path: Path) -> None:
     busy = pytest.raises(EmpathyEdgeError, match="another empathy-edge process")
-    with run.locked(tmp_path / "run"), busy, run.locked(tmp_path / "run"):
+    with locked(tmp_path / "run"), busy, locked(tmp_path / "run"):
         pass
-    with run.locked(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         pass  # free again
