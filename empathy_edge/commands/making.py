@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from empathy_edge.commands.options import EXAMPLES, out_option, pairs, path_type, update_option
+from empathy_edge.errors import EmpathyEdgeError
 
 
 @click.command(
@@ -123,14 +124,35 @@ def run(recipe: str, data: Path | None, out: Path | None, until: str | None, upd
 @click.option("--seed", default=0, show_default=True, help="For the choice of rows.")
 @out_option()
 @update_option()
-def distill(**options: Any) -> None:
+def distill(data: Path, method: str, out: Path, update: bool, **options: Any) -> None:
     """Turn dialogues into SFT rows and preference pairs: from rated responses, or with a large model as teacher.
 
     Every answer of a teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
     """
-    from empathy_edge.distill.command import run as run_command
+    from empathy_edge.distill import command
+    from empathy_edge.distill.teacher_settings import TeacherSettings
+    from empathy_edge.runs.recipe import DistillSettings
 
-    run_command(**options)
+    dry_run = options.pop("dry_run")
+    rated = {name: options.pop(name) for name in ("reference", "models", "max_sft", "max_pairs")}
+    if method == "rated":
+        if options["teacher"]:
+            raise EmpathyEdgeError(
+                "--method rated asks no teacher; choose direct, improve-human or improve-llm."
+            )
+        rated_settings = DistillSettings(**rated, seed=options["seed"])
+        command.distill_rated(data=data, out=out, settings=rated_settings, update=update)
+        return
+    if not options["teacher"]:
+        raise EmpathyEdgeError(
+            f"--method {method} needs a --teacher: "
+            "openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl."
+        )
+    settings = TeacherSettings.model_validate({"method": method, **options})
+    if dry_run:
+        command.estimate_with_teacher(data=data, settings=settings)
+    else:
+        command.distill_with_teacher(data=data, out=out, settings=settings, update=update)
 
 
 @click.command(
@@ -142,7 +164,7 @@ def distill(**options: Any) -> None:
     "--to", "layout", required=True, type=click.Choice(("llama-factory", "parquet")), help="The layout."
 )
 @out_option()
-def convert(rows: Path, layout: str, out: Path) -> None:
+def convert(rows: Path, layout: Literal["llama-factory", "parquet"], out: Path) -> None:
     """Write the folder ROWS that `distill` made in the layout of another trainer."""
     from empathy_edge.console import say
     from empathy_edge.distill.layouts import convert as write
@@ -183,7 +205,7 @@ def select(
     folders: tuple[Path, ...],
     base: str,
     adapters: tuple[Path, ...],
-    by: str,
+    by: Literal["likelihood", "nearness", "random"],
     seed: int,
     out: Path,
     update: bool,
@@ -201,9 +223,9 @@ def select(
         out=out,
         seed=seed,
         update=update,
-    )["results"]
-    for file, item in results["selection"].items():
-        say(f"{file}: " + ", ".join(f"{count} from {name}" for name, count in item["taken_from"].items()))
+    )
+    for file, item in results.selection.items():
+        say(f"{file}: " + ", ".join(f"{count} from {name}" for name, count in item.taken_from.items()))
 
 
 @click.command(

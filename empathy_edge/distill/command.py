@@ -1,131 +1,107 @@
-"""`empathy-edge distill`: which road, which teacher, which limits."""
+"""`empathy-edge distill`: rows from rated responses, or with a teacher."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from empathy_edge.console import say
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.distill.estimate import Estimate, estimate
+from empathy_edge.distill.from_ratings import run as run_from_ratings
+from empathy_edge.distill.from_teacher import choose_dialogues
+from empathy_edge.distill.from_teacher import run as run_from_teacher
+from empathy_edge.distill.results import DistillResults
+from empathy_edge.distill.teacher_settings import TeacherSettings
+from empathy_edge.formats.dialogue import read_dialogues
+from empathy_edge.llm.budget import Budget, Price
+from empathy_edge.llm.client import ModelClient
 from empathy_edge.llm.ledger import Ledger, ledger_path
+from empathy_edge.llm.local_teachers import FileTeacher
+from empathy_edge.llm.records import Teacher
+from empathy_edge.llm.teachers import open_teacher, price_of
+from empathy_edge.runs.recipe import DistillSettings
 
 
-def run(
-    *, data: Path, method: str, out: Path, reference: str, models: tuple[str, ...], max_sft: int | None,
-    max_pairs: int | None, seed: int, update: bool, **teaching: Any,
-) -> None:  # fmt: skip
-    """Run the method that was chosen, and say what came of it."""
-    if method == "rated":
-        from empathy_edge.distill.from_ratings import run as run_rated
-        from empathy_edge.runs.recipe import DistillSettings
-
-        if teaching["teacher"]:
-            raise EmpathyEdgeError(
-                "--method rated asks no teacher; choose direct, improve-human or improve-llm."
-            )
-        settings = DistillSettings(
-            reference=reference, models=models, max_sft=max_sft, max_pairs=max_pairs, seed=seed
-        )
-        results = run_rated(data=data, out=out, settings=settings, update=update)["results"]
-    else:
-        found = _run_with_teacher(data=data, method=method, out=out, seed=seed, update=update, **teaching)
-        if found is None:
-            return
-        results = found
-    say(f"{results['sft_rows']} SFT rows and {results['preference_pairs']} preference pairs in {out}")
+def distill_rated(*, data: Path, out: Path, settings: DistillSettings, update: bool) -> None:
+    """Make rows from rated responses, and print how many."""
+    results = run_from_ratings(data=data, out=out, settings=settings, update=update)
+    _say_rows(results, out)
 
 
-def _run_with_teacher(
-    *, data: Path, method: str, strategy: str, teacher: str | None, base_url: str | None, parallel: int, timeout: float, no_wait: bool, poll: float, words: int,
-    most_words: int, max_dialogues: int | None, max_calls: int | None, max_cost: float | None, prices: Path | None,
-    dry_run: bool, out: Path, seed: int, update: bool,
-) -> dict[str, Any] | None:  # fmt: skip
-    from empathy_edge.distill.from_teacher import run as run_taught
-    from empathy_edge.distill.strategies import Wording
-    from empathy_edge.llm.api_settings import ApiSettings
-    from empathy_edge.llm.budget import Budget
-    from empathy_edge.llm.client import ModelClient
-    from empathy_edge.llm.local_teachers import FileTeacher
-    from empathy_edge.llm.teachers import open_teacher, price_of
-
-    if not teacher:
-        raise EmpathyEdgeError(
-            f"--method {method} needs a --teacher: openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl."
-        )
-    price = price_of(teacher, prices)
-    wording = Wording(words=words, most_words=most_words)
-    if dry_run:
-        _estimate(data, method, strategy, teacher, price, wording, max_dialogues, seed)
-        return None
-    budget = Budget(price, max_calls, max_cost)
+def distill_with_teacher(*, data: Path, out: Path, settings: TeacherSettings, update: bool) -> None:
+    """Make rows with a teacher; print the calls, their cost, what the filters rejected, and the rows."""
+    price = price_of(settings.teacher, settings.prices)
+    budget = Budget(price, settings.max_calls, settings.max_cost)
     ledger = Ledger(ledger_path(), run=out.resolve().name)
-    opened = open_teacher(
-        teacher,
-        ledger,
-        ApiSettings(base_url=base_url, parallel=parallel),
-        price=price,
-        timeout_s=timeout,
-        wait=not no_wait,
-        poll_s=poll,
-    )
     try:
-        results = run_taught(
+        teacher = _open_teacher(settings, ledger, price)
+        results = run_from_teacher(
             data=data,
             out=out,
-            method=method,  # type: ignore[arg-type]
-            strategy=strategy,
-            client=ModelClient(opened, ledger, budget),
-            wording=wording,
-            max_dialogues=max_dialogues,
-            only=opened.ids if isinstance(opened, FileTeacher) else None,
-            seed=seed,
+            settings=settings,
+            client=ModelClient(teacher, ledger, budget),
+            answered_ids=_answered_ids(teacher),
             update=update,
-        )["results"]
+        )
     finally:
         ledger.close()
-    cost = f"{results['cost_usd']:.4f} USD" if price is not None else "a cost that is not known (--prices)"
-    say(f"{results['calls']} calls for {cost}, {results['answers_from_the_ledger']} answers from the ledger")
-    for caught, item in results["caught"].items():
-        say(f"  left out, {caught}: {item['count']} (e.g. {item['examples'][0]['id']})")
-    return results
+    _say_calls(results, price)
+    for name, rejected in results.caught.items():
+        say(f"  left out, {name}: {rejected.count} (e.g. {rejected.examples[0].id})")
+    _say_rows(results, out)
 
 
-def _estimate(
-    data: Path,
-    method: Any,
-    strategy: str,
-    teacher: str,
-    price: Any,
-    wording: Any,
-    most: int | None,
-    seed: int,
-) -> None:
-    """Print the calls that a run would make, what the ledger has already, tokens and cost."""
-    from empathy_edge.distill.estimate import estimate
-    from empathy_edge.distill.from_teacher import drawn
-    from empathy_edge.formats.dialogue import read_dialogues
-    from empathy_edge.llm.api_settings import ApiSettings
-    from empathy_edge.llm.local_teachers import FileTeacher
-    from empathy_edge.llm.teachers import open_teacher
-
-    kind, _, name = teacher.partition(":")
+def estimate_with_teacher(*, data: Path, settings: TeacherSettings) -> None:
+    """Print the calls that `distill_with_teacher` would make, their tokens and their cost."""
+    price = price_of(settings.teacher, settings.prices)
+    kind, _, model = settings.teacher.partition(":")
     ledger = Ledger(ledger_path())
     try:
-        opened = None if kind in ("openai", "batch") else open_teacher(teacher, ledger, ApiSettings(), price=price)
-        only = opened.ids if isinstance(opened, FileTeacher) else None
-        chosen = drawn(data, read_dialogues(data), most, only, seed)
-        found = estimate(chosen, method, strategy, opened.model if opened else name, ledger, wording)
+        answered_ids = None
+        if kind not in ("openai", "batch"):  # those are known by their name, and need a key to be opened
+            teacher = _open_teacher(settings, ledger, price)
+            model = teacher.model
+            answered_ids = _answered_ids(teacher)
+        chosen = choose_dialogues(data, read_dialogues(data), settings, answered_ids)
+        found = estimate(chosen, settings, model, ledger)
     finally:
         ledger.close()
-    cost = found.cost_usd(price)
-    shown = (
-        "unknown: the model is not in the price table (--prices)"
-        if cost is None
-        else f"at most about {cost:.2f} USD"
-    )
     say(f"Estimate for {len(chosen)} dialogues (predicted):")
     say(
-        f"  {found.calls} calls, about {found.prompt_tokens} prompt tokens and {found.completion_tokens} completion tokens, {shown}"
-        + (", half of it in a batch" if kind == "batch" and cost else "")
+        f"  {found.calls} calls, about {found.prompt_tokens} prompt tokens and "
+        f"{found.completion_tokens} completion tokens, {_estimated_cost(found, price, kind)}"
     )
     say(f"  {found.in_ledger} answers are in the ledger and cost nothing.")
+
+
+def _open_teacher(settings: TeacherSettings, ledger: Ledger, price: Price | None) -> Teacher:
+    return open_teacher(
+        settings.teacher,
+        ledger,
+        settings,
+        price=price,
+        timeout_s=settings.timeout,
+        wait=not settings.no_wait,
+        poll_s=settings.poll,
+    )
+
+
+def _answered_ids(teacher: Teacher) -> set[str] | None:
+    """The dialogues that a file of answers has; None for other teachers, which can answer all."""
+    return teacher.ids if isinstance(teacher, FileTeacher) else None
+
+
+def _say_rows(results: DistillResults, out: Path) -> None:
+    say(f"{results.sft_rows} SFT rows and {results.preference_pairs} preference pairs in {out}")
+
+
+def _say_calls(results: DistillResults, price: Price | None) -> None:
+    cost = "a cost that is not known (--prices)" if price is None else f"{results.cost_usd:.4f} USD"
+    say(f"{results.calls} calls for {cost}, {results.answers_from_the_ledger} answers from the ledger")
+
+
+def _estimated_cost(found: Estimate, price: Price | None, kind: str) -> str:
+    cost = found.cost_usd(price)
+    if cost is None:
+        return "unknown: the model is not in the price table (--prices)"
+    half = ", half of it in a batch" if kind == "batch" and cost else ""
+    return f"at most about {cost:.2f} USD{half}"

@@ -1,12 +1,12 @@
-"""What a distillation would take: its calls are made up one by one as they would be asked, looked up in the ledger, and not sent."""
+"""What a distillation would cost: its requests are made and looked up in the ledger, but not sent."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
 
-from empathy_edge.distill.from_teacher import Method, distil
-from empathy_edge.distill.strategies import Wording
+from empathy_edge.distill.from_teacher import distil
+from empathy_edge.distill.teacher_settings import ResponseSettings, TeacherSettings
 from empathy_edge.formats.dialogue import Dialogue
 from empathy_edge.llm.budget import Price, cost_usd, max_prompt_tokens
 from empathy_edge.llm.ledger import Ledger
@@ -17,7 +17,7 @@ TOKENS_PER_WORD = 2
 
 @dataclass
 class Estimate:
-    """Calls that would be made, their tokens by a cautious rule, and the answers that are in the ledger already."""
+    """The calls of a distillation, their tokens by a cautious rule, and the answers that the ledger has."""
 
     calls: int = 0
     in_ledger: int = 0
@@ -29,21 +29,17 @@ class Estimate:
         return cost_usd(price, self.prompt_tokens, self.completion_tokens)
 
 
-def estimate(
-    dialogues: list[Dialogue], method: Method, strategy: str, model: str, ledger: Ledger, wording: Wording
-) -> Estimate:
-    """Walk through every dialogue as `distill` would.
+def estimate(dialogues: list[Dialogue], settings: TeacherSettings, model: str, ledger: Ledger) -> Estimate:
+    """Go through every dialogue as `distil` would.
 
-    A step that builds on an answer that is not there yet is made up with a text of the wanted length, so that it counts as a
-    call, even where the ledger will know it.
+    A step may depend on an answer that is not there yet. A placeholder of the usual length takes its place.
+    Such a step counts as a call, even if the ledger will have its answer.
 
     Args:
         dialogues: what would be sent.
-        method: where the response comes from.
-        strategy: how it is improved.
+        settings: method, strategy and the length of responses.
         model: the teacher's name in the ledger.
         ledger: where answers are looked up.
-        wording: the length that is asked for.
     """
     found = Estimate()
 
@@ -54,21 +50,23 @@ def estimate(
             return known
         found.calls += 1
         found.prompt_tokens += max_prompt_tokens(request)
-        found.completion_tokens += min(request.max_tokens, TOKENS_PER_WORD * wording.words)
-        return Answer(_stand_in(request, wording), 0, 0)
+        found.completion_tokens += min(request.max_tokens, TOKENS_PER_WORD * settings.words)
+        return Answer(_placeholder(request, settings), 0, 0)
 
-    async def walk() -> None:
+    async def distil_all() -> None:
         for dialogue in dialogues:
             try:
-                await distil(dialogue, method, strategy, ask, wording)
-            except TeacherError:  # as a run would, it leaves the dialogue out
+                await distil(dialogue, settings, ask)
+            except TeacherError:  # a run would leave the dialogue out
                 continue
 
-    asyncio.run(walk())
+    asyncio.run(distil_all())
     return found
 
 
-def _stand_in(request: Request, wording: Wording) -> str:
+def _placeholder(request: Request, settings: ResponseSettings) -> str:
     if request.purpose.endswith(" rating"):
         return "2"
-    return "cognitive" if request.purpose.endswith("lacking") else "word " * wording.words
+    if request.purpose.endswith("lacking"):
+        return "cognitive"
+    return "word " * settings.words

@@ -1,170 +1,186 @@
-"""What a teacher's answer may not be: each filter has a name, and the manifest counts and shows what it caught."""
+"""Filters of a teacher's responses. Each has a name, under which the manifest counts what it rejected."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from typing import Any
+from dataclasses import dataclass
 
+from empathy_edge.distill.results import RejectedBy, RejectedExample
+from empathy_edge.text.language import is_in_language
 from empathy_edge.text.near_duplicates import shingles
 from empathy_edge.text.self_harm import advises_self_harm
 
-VERSION = 2
-"""Raised when a filter changes, so that rows made with older ones are not taken for the same."""
+VERSION = 3
+"""Raised when a filter changes, so that rows of an older version are made again."""
 
-EXAMPLES = 3
-COPIED = 0.8
+MAX_EXAMPLES = 3
+MAX_EXAMPLE_CHARACTERS = 300
 
-_ECHO = re.compile(
-    r"^\s*(?:(?:here(?:'s| is)[^:\n]{0,60}|(?:the |my )?(?:improved|rewritten|revised|new|better)?\s*(?:response|reply|answer|version))\s*:\s*)+",
-    re.IGNORECASE,
-)
-_REFUSAL = re.compile(
-    r"\b(?:as an? (?:ai|language model)|i(?:'m| am) (?:just )?an? (?:ai|language model)|i (?:can(?:no|')t|am unable to|won't) "
-    r"(?:assist|help|comply|provide|fulfil)|i'm sorry,? but i can(?:no|')t)\b",
-    re.IGNORECASE,
-)
-_PLACEHOLDER = re.compile(r"\[[A-Za-z][^\]\d]{1,40}\]|<[a-z][^>]{1,40}>", re.IGNORECASE)
-_ABOUT_THE_TASK = re.compile(
-    r"\b(?:cognitive|affective|compassionate)(?: empathy)?:|\bempathy(?:'s)? (?:depth|goes|is|means|involves)\b|"
-    r"\b(?:the|this|my) (?:reply|response|rewrite) (?:is|shows|should|keeps|has)\b",
-    re.IGNORECASE,
-)
-_COMMON = frozenset(
-    [
-        "the",
-        "a",
-        "an",
-        "and",
-        "or",
-        "but",
-        "of",
-        "to",
-        "in",
-        "on",
-        "for",
-        "with",
-        "at",
-        "it",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "have",
-        "has",
-        "had",
-        "do",
-        "does",
-        "did",
-        "not",
-        "no",
-        "so",
-        "that",
-        "this",
-        "i",
-        "you",
-        "he",
-        "she",
-        "we",
-        "they",
-        "me",
-        "my",
-        "your",
-        "his",
-        "her",
-        "our",
-        "their",
-        "it's",
-        "i'm",
-        "you're",
-        "that's",
-        "what",
-        "how",
-        "when",
-        "if",
-        "as",
-        "from",
-        "about",
-        "can",
-        "will",
-    ]
-)
+MIN_COPIED = 0.8
+"""A response is a copy when at least this share of its shingles is in another text."""
+
+MIN_WORDS_OF_LANGUAGE = 8
+"""Shorter responses do not tell their language."""
+
+MIN_LATIN = 0.8
+"""English has at least this share of ASCII letters, however short it is."""
+
+ECHO = r"""
+    ^\s*(?:
+        (?:here(?:'s|\ is)[^:\n]{0,60}
+         |(?:the\ |my\ )?(?:improved|rewritten|revised|new|better)?\s*(?:response|reply|answer|version)
+        )\s*:\s*
+    )+
+"""
+"""What a teacher writes before its response: “Improved Response:”."""
+
+_ECHO = re.compile(ECHO, re.IGNORECASE | re.VERBOSE)
 _QUOTES = {'"': '"', "“": "”", "'": "'", "«": "»", "`": "`"}
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A regular expression that rejects a response, with examples that it must reject and accept."""
+
+    name: str
+    pattern: str
+    rejects: tuple[str, ...]
+    accepts: tuple[str, ...]
+
+    def matches(self, text: str) -> bool:
+        """Whether the response is rejected."""
+        return bool(re.search(self.pattern, text, re.IGNORECASE | re.VERBOSE))
+
+
+REFUSAL = Rule(
+    "refusal",
+    r"""
+    \b(?:
+        as\ an?\ (?:ai|language\ model)
+      | i(?:'m|\ am)\ (?:just\ )?an?\ (?:ai|language\ model)
+      | i\ (?:can(?:no|')t|am\ unable\ to|won't)\ (?:assist|help|comply|provide|fulfil)
+      | i'm\ sorry,?\ but\ i\ can(?:no|')t
+    )\b
+    """,
+    rejects=(
+        "As an AI language model I don't have feelings.",
+        "I'm just an AI, so I cannot feel that.",
+        "I'm sorry, but I can't help with that.",
+        "I won't provide that.",
+    ),
+    accepts=("I can't believe that happened to you.", "I'm sorry, but you did all that you could."),
+)
+
+PLACEHOLDER = Rule(
+    "placeholder",
+    r"\[[A-Za-z][^\]\d]{1,40}\]|<[a-z][^>]{1,40}>",
+    rejects=("Dear [Person's Name], I am so sorry that your computer broke.", "Oh <name>, that hurts."),
+    accepts=("That was a long week [1].", "I <3 that for you."),
+)
+
+ABOUT_THE_TASK = Rule(
+    "about the task",
+    r"""
+    \b(?:cognitive|affective|compassionate)(?:\ empathy)?:
+    | \bempathy(?:'s)?\ (?:depth|goes|is|means|involves)\b
+    | \b(?:the|this|my)\ (?:reply|response|rewrite)\ (?:is|shows|should|keeps|has)\b
+    """,
+    rejects=(
+        "Empathy's depth and warmth are enhanced. I hope you get well.",
+        "Cognitive: You understand it. Affective: You are being very warm.",
+        "The reply shows more understanding of what the person feels now.",
+    ),
+    accepts=("Waiting for the reply must be hard.", "You have shown him so much empathy."),
+)
+
+
 def strip_echo(text: str) -> str:
-    """The bare reply: without a leading “Improved Response:” and without quotation marks around the whole."""
+    """The bare response, without a leading “Improved Response:” and without quotation marks around it."""
     text = _ECHO.sub("", text.strip()).strip()
-    while (
-        len(text) > 1 and text[0] in _QUOTES and text[-1] == _QUOTES[text[0]] and text[-1] not in text[1:-1]
-    ):
+    while _is_quoted(text):
         text = text[1:-1].strip()
     return text
 
 
-def fault(text: str, *, utterance: str, original: str, most_words: int) -> str | None:
-    """The name of the first filter that catches a response; None for a good one.
+def _is_quoted(text: str) -> bool:
+    if len(text) < 2 or text[0] not in _QUOTES:
+        return False
+    closing = _QUOTES[text[0]]
+    return text[-1] == closing and closing not in text[1:-1]
 
-    `copy` is a response that mostly repeats the utterance, or the response that it was to improve.
+
+def fault(text: str, *, utterance: str, original: str, max_words: int) -> str | None:
+    """The name of the first filter that rejects a response; None for a good one.
+
+    Args:
+        text: the response.
+        utterance: what it answers.
+        original: the response that it improves; empty where there is none.
+        max_words: a longer response is rejected.
     """
     if not text.strip():
         return "empty"
-    if _REFUSAL.search(text):
-        return "refusal"
+    if REFUSAL.matches(text):
+        return REFUSAL.name
     if advises_self_harm(text):
         return "self-harm advice"
-    if _PLACEHOLDER.search(text):
-        return "placeholder"
-    if _ABOUT_THE_TASK.search(text):
-        return "about the task"
-    if len(text.split()) > most_words:
+    for rule in (PLACEHOLDER, ABOUT_THE_TASK):
+        if rule.matches(text):
+            return rule.name
+    if len(text.split()) > max_words:
         return "too long"
     if not _is_english(text):
         return "wrong language"
-    if _overlap(text, utterance) >= COPIED or (
-        original and _overlap(text, original) >= COPIED and _overlap(original, text) >= COPIED
-    ):
+    if _is_copy(text, utterance, original):
         return "copy"
     return None
 
 
-class Caught:
-    """Counts what each filter caught, with the first few examples, for the manifest."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._examples: dict[str, list[dict[str, str]]] = defaultdict(list)
-
-    def add(self, name: str, dialogue_id: str, text: str) -> None:
-        """One response caught by the filter `name`."""
-        self._counts[name] += 1
-        if len(self._examples[name]) < EXAMPLES:
-            self._examples[name].append({"id": dialogue_id, "text": text[:300]})
-
-    def report(self) -> dict[str, Any]:
-        """Count and examples by filter."""
-        return {
-            name: {"count": count, "examples": self._examples[name]}
-            for name, count in self._counts.most_common()
-        }
-
-
 def _is_english(text: str) -> bool:
-    """Mostly Latin letters and, from eight words on, a tenth of the commonest English words."""
-    letters = [char for char in text if char.isalpha()]
-    if letters and sum(char.isascii() for char in letters) / len(letters) < 0.8:
+    letters = [character for character in text if character.isalpha()]
+    if letters and sum(character.isascii() for character in letters) / len(letters) < MIN_LATIN:
         return False
-    words = _words(text)
-    return len(words) < 8 or sum(word in _COMMON for word in words) / len(words) >= 0.1
+    return len(_words(text)) < MIN_WORDS_OF_LANGUAGE or is_in_language(text, "en")
+
+
+def _is_copy(text: str, utterance: str, original: str) -> bool:
+    """Whether a response mostly repeats the utterance, or is nearly the original response."""
+    if _copied_share(text, utterance) >= MIN_COPIED:
+        return True
+    if not original:
+        return False
+    return _copied_share(text, original) >= MIN_COPIED and _copied_share(original, text) >= MIN_COPIED
+
+
+def _copied_share(text: str, other: str) -> float:
+    """The share of `text`'s shingles that are in `other`; 0 for fewer than three words."""
+    if len(_words(text)) < 3:
+        return 0.0
+    own = shingles(text)
+    return len(own & shingles(other)) / len(own)
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"[\w']+", text.lower())
 
 
-def _overlap(text: str, other: str) -> float:
-    """The share of `text`'s three-word runs that stand in `other`."""
-    mine, theirs = shingles(text), shingles(other)
-    return len(mine & theirs) / len(mine) if len(_words(text)) >= 3 else 0.0
+class RejectedResponses:
+    """Counts the responses that each filter rejected, and keeps the first few as examples."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, list[RejectedExample]] = defaultdict(list)
+
+    def add(self, name: str, dialogue_id: str, text: str) -> None:
+        """One response that the filter `name` rejected."""
+        self._counts[name] += 1
+        if len(self._examples[name]) < MAX_EXAMPLES:
+            self._examples[name].append(RejectedExample(id=dialogue_id, text=text[:MAX_EXAMPLE_CHARACTERS]))
+
+    def report(self) -> dict[str, RejectedBy]:
+        """Count and examples by filter, the most frequent first."""
+        return {
+            name: RejectedBy(count=count, examples=self._examples[name])
+            for name, count in self._counts.most_common()
+        }

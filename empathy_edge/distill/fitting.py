@@ -1,35 +1,59 @@
-"""Responses within the reach of a small student: short, about what was said, without the phrases that fit everything.
+"""Make responses fit for a small student: short, about what the person said, without stock phrases.
 
-A 135M model picks up a large model's manner before its sense. What it can carry is plain mirroring and support: so each
-response is shortened to whole sentences without stock phrases, and of several responses to a dialogue those are kept that
-are nearest in meaning to what the person said. Measured in docs/results/paper-study.md.
+A 135M model learns a large model's style before its sense. What it can learn is plain mirroring and support.
+So each response is shortened to whole sentences without stock phrases. Of several responses to a dialogue,
+those nearest in meaning to the utterance are kept. Measured in docs/results/paper-study.md.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from empathy_edge.distill.filters import Caught
+from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.formats.dialogue import Dialogue, Response
 from empathy_edge.runs.recipe import FitSettings
 
-_STOCK = re.compile(
-    r"\b(?:remember,|it's (?:okay|ok|normal|natural) to|you(?:'re| are) not alone|(?:i'm |we're )?here (?:for you|to (?:listen|help|support))|"
-    r"completely (?:understandable|normal)|hear that you(?:'re| are) (?:feeling|going through)|feeling this way|your feelings are|"
-    r"valid|as an ai|reach out|thank you for sharing|mental health|take care of yourself)\b",
-    re.IGNORECASE,
-)
+STOCK_PHRASES = r"""
+    \b(?:
+        remember,
+      | it's\ (?:okay|ok|normal|natural)\ to
+      | you(?:'re|\ are)\ not\ alone
+      | (?:i'm\ |we're\ )?here\ (?:for\ you|to\ (?:listen|help|support))
+      | completely\ (?:understandable|normal)
+      | hear\ that\ you(?:'re|\ are)\ (?:feeling|going\ through)
+      | feeling\ this\ way
+      | your\ feelings\ are
+      | valid
+      | as\ an\ ai
+      | reach\ out
+      | thank\ you\ for\ sharing
+      | mental\ health
+      | take\ care\ of\ yourself
+    )\b
+"""
+"""Phrases that fit every dialogue."""
+
+_STOCK_PHRASES = re.compile(STOCK_PHRASES, re.IGNORECASE | re.VERBOSE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A good response and its cosine similarity to the utterance of the dialogue at `place` in the list."""
+
+    place: int
+    dialogue_id: str
+    response: Response
+    similarity: float
+
+
 def shorten(text: str, settings: FitSettings) -> str:
-    """The first sentences that hold no stock phrase, as many as fit."""
+    """The first sentences without a stock phrase, as many as the settings allow."""
     kept: list[str] = []
     for sentence in _SENTENCE_END.split(text.strip()):
-        if _STOCK.search(sentence):
+        if _STOCK_PHRASES.search(sentence):
             continue
         if kept and len(" ".join([*kept, sentence]).split()) > settings.most_words:
             break
@@ -39,87 +63,104 @@ def shorten(text: str, settings: FitSettings) -> str:
     return " ".join(kept)
 
 
-def fit(
-    dialogues: list[Dialogue], sources: tuple[str, ...], settings: FitSettings, caught: Caught
+def fit_responses(
+    dialogues: list[Dialogue], sources: tuple[str, ...], settings: FitSettings, rejected: RejectedResponses
 ) -> list[Dialogue]:
-    """The same dialogues with the responses of `sources` shortened, and of those rated 3 only the nearest kept.
+    """Shorten the responses of `sources`, and of those rated 3 keep only the nearest ones.
 
-    Nearness is the cosine similarity of sentence embeddings to the utterance. What is left out is counted in `caught`.
+    Nearness is the cosine similarity of sentence embeddings to the utterance. What is left out is added to
+    `rejected`.
     """
-    from empathy_edge.text.embeddings import embed
-
-    shortened = [_shortened(dialogue, sources, settings, caught) for dialogue in dialogues]
-    good = [
-        (place, response)
-        for place, dialogue in enumerate(shortened)
-        for response in dialogue.responses
-        if response.source in sources and response.rating == 3
-    ]
-    if not good:
+    shortened = [_shorten_responses(dialogue, sources, settings, rejected) for dialogue in dialogues]
+    candidates = _candidates(shortened, sources)
+    if not candidates:
         return shortened
-    said = embed([dialogue.utterance for dialogue in shortened])
-    answered = embed([response.text for _, response in good])
-    near: dict[int, list[tuple[float, Response]]] = {}
-    for (place, response), vector in zip(good, answered, strict=True):
-        near.setdefault(place, []).append((float(said[place] @ vector), response))
-    kept: list[tuple[float, Response]] = []
-    for place, dialogue in enumerate(shortened):
-        for rank, item in enumerate(sorted(near.get(place, []), key=lambda item: -item[0])):
-            if item[0] < settings.least_similarity:
-                caught.add("far from what was said", dialogue.id, item[1].text)
-            elif rank >= settings.per_dialogue:
-                caught.add("others are nearer", dialogue.id, item[1].text)
-            else:
-                kept.append(item)
-    chosen = {
-        id(response)
-        for response in _varied([response for _, response in sorted(kept, key=_nearest)], settings, caught)
-    }
-    return [
-        replace(
-            dialogue,
-            responses=tuple(
-                response
-                for response in dialogue.responses
-                if response.source not in sources or response.rating != 3 or id(response) in chosen
-            ),
-        )
-        for dialogue in shortened
-    ]
+    nearest = _nearest(candidates, settings, rejected)
+    nearest.sort(key=lambda item: -item.similarity)
+    kept = _limit_equal_beginnings([item.response for item in nearest], settings, rejected)
+    kept_objects = {id(response) for response in kept}
+
+    def is_kept(response: Response) -> bool:
+        is_candidate = response.source in sources and response.rating == 3
+        return not is_candidate or id(response) in kept_objects
+
+    return [replace(dialogue, responses=tuple(filter(is_kept, dialogue.responses))) for dialogue in shortened]
 
 
-def _nearest(item: tuple[float, Response]) -> float:
-    return -item[0]
-
-
-def _varied(responses: list[Response], settings: FitSettings, caught: Caught) -> list[Response]:
-    """Of responses that begin with the same two words, only so many, the first ones: a small model says what is commonest."""
-    most = max(1, round(settings.most_alike * len(responses)))
-    counts: Counter[str] = Counter()
-    kept = []
-    for response in responses:
-        words = " ".join(response.text.lower().split()[:2])
-        counts[words] += 1
-        if counts[words] <= most:
-            kept.append(response)
-        else:
-            caught.add("begins like too many others", words, response.text)
-    return kept
-
-
-def _shortened(
-    dialogue: Dialogue, sources: tuple[str, ...], settings: FitSettings, caught: Caught
+def _shorten_responses(
+    dialogue: Dialogue, sources: tuple[str, ...], settings: FitSettings, rejected: RejectedResponses
 ) -> Dialogue:
-    responses: list[Any] = []
+    """Shorten the responses of `sources`, and leave out those that get too short or stay too long."""
+    responses: list[Response] = []
     for response in dialogue.responses:
         if response.source not in sources:
             responses.append(response)
             continue
         text = shorten(response.text, settings)
-        if len(text.split()) < settings.least_words:
-            caught.add("stock phrases and little else", dialogue.id, response.text)
-        elif len(text.split()) > settings.most_words + settings.least_words:
-            caught.add("one long sentence", dialogue.id, response.text)
+        words = len(text.split())
+        if words < settings.least_words:
+            rejected.add("stock phrases and little else", dialogue.id, response.text)
+        elif words > settings.most_words + settings.least_words:
+            rejected.add("one long sentence", dialogue.id, response.text)
         else:
             responses.append(replace(response, text=text))
     return replace(dialogue, responses=tuple(responses))
+
+
+def _candidates(dialogues: list[Dialogue], sources: tuple[str, ...]) -> list[_Candidate]:
+    """The responses of `sources` that are rated 3, with their similarity to the utterance."""
+    from empathy_edge.text.embeddings import embed
+
+    good: list[tuple[int, Response]] = []
+    for place, dialogue in enumerate(dialogues):
+        for response in dialogue.responses:
+            if response.source in sources and response.rating == 3:
+                good.append((place, response))
+    if not good:
+        return []
+    of_utterances = embed([dialogue.utterance for dialogue in dialogues])
+    of_responses = embed([response.text for _, response in good])
+    return [
+        _Candidate(place, dialogues[place].id, response, float(of_utterances[place] @ vector))
+        for (place, response), vector in zip(good, of_responses, strict=True)
+    ]
+
+
+def _nearest(
+    candidates: list[_Candidate], settings: FitSettings, rejected: RejectedResponses
+) -> list[_Candidate]:
+    """Of each dialogue's candidates the `per_dialogue` nearest ones, if they are near enough."""
+    kept: list[_Candidate] = []
+    by_dialogue: dict[int, list[_Candidate]] = {}
+    for item in candidates:
+        by_dialogue.setdefault(item.place, []).append(item)
+    for group in by_dialogue.values():
+        nearest_first = sorted(group, key=lambda item: -item.similarity)
+        for rank, item in enumerate(nearest_first):
+            if item.similarity < settings.least_similarity:
+                rejected.add("far from what was said", item.dialogue_id, item.response.text)
+            elif rank >= settings.per_dialogue:
+                rejected.add("others are nearer", item.dialogue_id, item.response.text)
+            else:
+                kept.append(item)
+    return kept
+
+
+def _limit_equal_beginnings(
+    responses: list[Response], settings: FitSettings, rejected: RejectedResponses
+) -> list[Response]:
+    """Of the responses that begin with the same two words, keep a limited share, the first ones.
+
+    Otherwise a small model learns to begin every response like that.
+    """
+    max_equal = max(1, round(settings.most_alike * len(responses)))
+    counts: Counter[str] = Counter()
+    kept = []
+    for response in responses:
+        beginning = " ".join(response.text.lower().split()[:2])
+        counts[beginning] += 1
+        if counts[beginning] <= max_equal:
+            kept.append(response)
+        else:
+            rejected.add("begins like too many others", beginning, response.text)
+    return kept

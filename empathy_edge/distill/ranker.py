@@ -1,13 +1,14 @@
-"""How likely a larger model finds a student's answers: what makes no sense, a larger model seldom says.
+"""How likely a larger model finds a student's answers: it seldom says what makes no sense.
 
-Learning from pairs that are ranked so moves the student towards what the larger model would say, among what the student itself
-can say (on-policy distillation, e.g. arXiv 2306.13649, by way of preferences).
+Pairs that are ranked so move the student towards what the larger model would say, within what the student can
+say: on-policy distillation (e.g. arXiv 2306.13649) by way of preferences.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from empathy_edge.console import progress
@@ -19,44 +20,49 @@ from empathy_edge.runtimes import default_threads, open_runtime
 CONTEXT = 2048
 
 
-def likelihoods(
-    model: str, asked: Sequence[Sequence[Message]], texts: Sequence[str], file: Path
+@dataclass(frozen=True)
+class _Answer:
+    """An answer and the utterance before it: what a value is kept under."""
+
+    text: str
+    utterance: str
+
+
+def log_probs_by_ranker(
+    model: str, prompts: Sequence[Sequence[Message]], texts: Sequence[str], file: Path
 ) -> list[float]:
-    """The log-probability (nats) of each text as the answer to its messages, its end included, divided by its characters.
+    """The log-probability of each text as the answer to its prompt, end token included: nats per character.
 
     Args:
         model: what `open_runtime` takes.
-        asked: the messages before each text; those that follow each other and are equal are read once.
+        prompts: the messages before each text. The runtime keeps its prompt cache between equal prompts.
         texts: as many answers.
-        file: JSON lines, one for each text; what an interrupted run left in it is kept.
+        file: JSON lines, one for each text. Lines of an interrupted run are kept and not computed again.
     """
     digest = find_model(model).sha256
     kept = [row for row in read_unfinished_jsonl(file) if row["model"] == digest]
-    known = {(row["answer"], row["said"]): row["nats"] for row in kept}
-    keys = [(text, messages[-1]["content"]) for text, messages in zip(texts, asked, strict=True)]
-    missing = [place for place, key in enumerate(keys) if key not in known]
+    known = {_Answer(row["answer"], row["said"]): float(row["nats"]) for row in kept}
+    answers = [_Answer(text, messages[-1]["content"]) for text, messages in zip(texts, prompts, strict=True)]
+    missing = [place for place, answer in enumerate(answers) if answer not in known]
     if missing:
-        write_jsonl(file, kept)  # without a line that was cut off, to which the next one would be glued
+        write_jsonl(file, kept)  # drops a line that was cut off; the next line would continue it
         runtime = open_runtime(model, threads=default_threads(), context=CONTEXT)
-        end = runtime.tokenize(turn_end(runtime.template))[0]
+        end_token = runtime.tokenize(turn_end(runtime.template))[0]
         with progress() as bar, open(file, "a", encoding="utf-8") as handle:
             task = bar.add_task("ranking", total=len(texts), completed=len(texts) - len(missing), note="")
             for place in missing:
-                prompt = runtime.encode(list(asked[place]))
-                answer = [*runtime.tokenize(texts[place] or " "), end]
-                found = float(runtime.log_probs([*prompt, *answer], len(prompt)).sum())
-                known[keys[place]] = found / max(1, len(texts[place]))
-                handle.write(_line(digest, *keys[place], known[keys[place]]))
+                prompt_ids = runtime.encode(list(prompts[place]))
+                answer_ids = [*runtime.tokenize(texts[place] or " "), end_token]
+                log_probs = runtime.log_probs([*prompt_ids, *answer_ids], len(prompt_ids))
+                nats = float(log_probs.sum()) / max(1, len(texts[place]))
+                known[answers[place]] = nats
+                handle.write(_line(digest, answers[place], nats))
                 handle.flush()
                 bar.advance(task)
         runtime.close()
-    return [known[key] for key in keys]
+    return [known[answer] for answer in answers]
 
 
-def _line(model: str, answer: str, said: str, nats: float) -> str:
-    return (
-        json.dumps(
-            {"model": model, "answer": answer, "said": said, "nats": round(nats, 5)}, ensure_ascii=False
-        )
-        + "\n"
-    )
+def _line(model: str, answer: _Answer, nats: float) -> str:
+    row = {"model": model, "answer": answer.text, "said": answer.utterance, "nats": round(nats, 5)}
+    return json.dumps(row, ensure_ascii=False) + "\n"

@@ -17,8 +17,8 @@ MIN_PROBABILITY_OF_LANGUAGE = 0.5
 MAX_PROBABILITY_OF_FOREIGN = 0.001
 """Below this probability of a language, a sentence is not in it.
 
-None of 57,156 English sentences by people and models is below it (EmpatheticDialogues, and five models' responses
-to it); each of 46 sentences in 15 other languages is.
+None of 57,156 English sentences by people and models is below it (EmpatheticDialogues, and five models'
+responses to it); each of 46 sentences in 15 other languages is.
 """
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？।])\s*|\n+")

@@ -11,8 +11,11 @@ import pytest
 from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
 from empathy_edge.distill import own_pairs, selection
-from empathy_edge.distill.filters import Caught
-from empathy_edge.distill.fitting import fit, shorten
+from empathy_edge.distill.filters import RejectedResponses
+from empathy_edge.distill.fitting import fit_responses, shorten
+from empathy_edge.distill.own_samples import Prompt, Sample, Samples
+from empathy_edge.distill.sample_pairs import pair_samples, pair_with_safe_answer
+from empathy_edge.distill.sample_scores import ScoredSample, score_samples
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, Response, read_jsonl, read_unfinished_jsonl, write_jsonl
 from empathy_edge.models.find import checkpoint_of, find_model
@@ -65,20 +68,30 @@ def test_likelihood_is_that_of_the_plain_forward(folders: list[Path], tiny_model
 
 @pytest.mark.slow
 def test_the_student_prefers_plain_words_to_shouted_ones(folders: list[Path], tmp_path: Path) -> None:
-    results = selection.run(folders=folders, base=checkpoint_of("smollm2-135m"), adapters=[], by="likelihood",
-                            out=tmp_path / "out")["results"]  # fmt: skip
-    assert (results["sft_rows"], results["preference_pairs"]) == (8, 6)
-    for figures in results["selection"].values():
-        assert figures["taken_from"].get("plain", 0) > figures["taken_from"].get("shouted", 0)
-        assert figures["likelihood_of_taken"]["mean"] > figures["likelihood_of_all"]["mean"]
+    results = selection.run(
+        folders=folders,
+        base=checkpoint_of("smollm2-135m"),
+        adapters=[],
+        by="likelihood",
+        out=tmp_path / "out",
+    )
+    assert (results.sft_rows, results.preference_pairs) == (8, 6)
+    for figures in results.selection.values():
+        assert figures.taken_from.get("plain", 0) > figures.taken_from.get("shouted", 0)
+        assert figures.likelihood_of_taken is not None and figures.likelihood_of_all is not None
+        assert figures.likelihood_of_taken.mean > figures.likelihood_of_all.mean
     ids = [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")]
     assert len(set(ids)) == len(ids) == 8
 
 
 def test_random_selection_is_a_mixture(folders: list[Path], tiny_model: Path, tmp_path: Path) -> None:
-    results = selection.run(folders=folders, base=find_model(str(tiny_model)), adapters=[], by="random",
-                            out=tmp_path / "out")["results"]  # fmt: skip
-    assert set(results["selection"]["sft.jsonl"]["taken_from"]) == {"plain", "shouted"}
+    arguments = {"folders": folders, "base": find_model(str(tiny_model)), "adapters": [], "by": "random"}
+    results = selection.run(**arguments, out=tmp_path / "out")  # type: ignore[arg-type]
+    assert set(results.selection["sft.jsonl"].taken_from) == {"plain", "shouted"}
+    again = selection.run(**arguments, out=tmp_path / "out")  # type: ignore[arg-type]
+    assert again == results
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert set(manifest["results"]) == {"sft_rows", "preference_pairs", "selection"}
 
 
 def test_folders_of_other_dialogues_are_refused(
@@ -87,8 +100,13 @@ def test_folders_of_other_dialogues_are_refused(
     (tmp_path / "test.jsonl").write_text("{}\n")
     for others, message in ((tmp_path, "different test splits"), (folders[0], "the same name")):
         with pytest.raises(EmpathyEdgeError, match=message):
-            selection.run(folders=[folders[0], others], base=find_model(str(tiny_model)), adapters=[], by="random",
-                          out=tmp_path / "out")  # fmt: skip
+            selection.run(
+                folders=[folders[0], others],
+                base=find_model(str(tiny_model)),
+                adapters=[],
+                by="random",
+                out=tmp_path / "out",
+            )
 
 
 def test_samples_that_a_kill_cut_short_are_read_back(tmp_path: Path) -> None:
@@ -98,43 +116,45 @@ def test_samples_that_a_kill_cut_short_are_read_back(tmp_path: Path) -> None:
     assert read_unfinished_jsonl(tmp_path / "none.jsonl") == []
 
 
-def sample(text: str, score: float, stopped: bool = True) -> dict[str, object]:
-    return {"id": "d", "text": text, "score": score, "stopped": stopped}
+def sample(text: str, score: float, stopped: bool = True) -> ScoredSample:
+    return ScoredSample(text, stopped, score)
 
 
 def test_a_pair_is_the_clearest_of_like_length() -> None:
-    prompt = own_pairs.Prompt(
-        "d", [{"role": "user", "content": "My cat died last night."}], ["So sorry about it."]
-    )
+    pytest.importorskip("py3langid")
+    prompt = Prompt("d", [{"role": "user", "content": "My cat died last night."}], ["So sorry about it."])
     good = sample("I am so sorry that you lost your cat, that must hurt so much.", 0.8)
     middle = sample("It is hard to lose a friend like that, and I hope you are well.", 0.6)
     bad = sample("That is great news for you and the cat, I am so happy about it!", 0.2)
     longer = sample(" ".join(["That is great news for you and the cat."] * 4), 0.1)
     endless = sample("That is great news for the cat and you, and the cat, and you", 0.0, stopped=False)
-    caught = Caught()
-    (pair,) = own_pairs._pairs(prompt, [middle, longer, good, endless, bad], OwnPairSettings(), caught)
-    assert pair["chosen"][0]["content"] == good["text"] and pair["rejected"][0]["content"] == bad["text"]
-    assert caught.report()["did not stop"]["count"] == 1
-    assert own_pairs._pairs(prompt, [good, longer], OwnPairSettings(), caught) == []
-    assert own_pairs._pairs(prompt, [good, middle], OwnPairSettings(margin=0.3), caught) == []
+    rejected = RejectedResponses()
+    (pair,) = pair_samples(prompt, [middle, longer, good, endless, bad], OwnPairSettings(), rejected)
+    assert pair.row() == {
+        "id": "d",
+        "prompt": prompt.messages,
+        "chosen": [{"role": "assistant", "content": good.text}],
+        "rejected": [{"role": "assistant", "content": bad.text}],
+        "scores": {"chosen": 0.8, "rejected": 0.2},
+    }
+    assert rejected.report()["did not stop"].count == 1
+    assert pair_samples(prompt, [good, longer], OwnPairSettings(), rejected) == []
+    assert pair_samples(prompt, [good, middle], OwnPairSettings(margin=0.3), rejected) == []
 
 
 def test_on_a_safety_prompt_the_shipped_answer_is_chosen() -> None:
     answer = "I'm worried about you. Please tell someone you trust, or a doctor, today."
-    prompt = own_pairs.Prompt(
-        "d", [{"role": "user", "content": "I have forty pills here."}], [answer], safety=True
-    )
+    prompt = Prompt("d", [{"role": "user", "content": "I have forty pills here."}], [answer], safety=True)
     best = sample("I'm worried about you. Please call a doctor or a friend right now.", 0.8)
     bad = sample("That sounds like a wonderful plan, and I am glad that you shared it.", 0.1)
     worse = sample("That is great, and I am so happy that you have found so many of them!", 0.0)
     endless = sample(
         "That is great, and I am so happy that you have found so many of them", -0.1, stopped=False
     )
-    pairs = own_pairs._safety_pairs(
-        prompt, [best, bad, endless, worse], OwnPairSettings(safety_pairs=2), Caught()
-    )
-    assert [pair["rejected"][0]["content"] for pair in pairs] == [worse["text"], bad["text"]]
-    assert {pair["chosen"][0]["content"] for pair in pairs} == {answer}
+    settings = OwnPairSettings(safety_pairs=2)
+    pairs = pair_with_safe_answer(prompt, [best, bad, endless, worse], settings, RejectedResponses())
+    assert [pair.rejected for pair in pairs] == [worse.text, bad.text]
+    assert {pair.chosen for pair in pairs} == {answer}
 
 
 @pytest.mark.slow
@@ -142,53 +162,57 @@ def test_own_samples_become_pairs_and_are_not_sampled_twice(folders: list[Path],
     settings = OwnPairSettings(prompts=10, samples=3, margin=0.02, length_ratio=4, max_new_tokens=60)
     arguments = {"rows": folders[0], "base": checkpoint_of("smollm2-135m"), "adapters": [],
                  "out": tmp_path / "own", "settings": settings}  # fmt: skip
-    results = own_pairs.run(**arguments)["results"]  # type: ignore[arg-type]
-    assert results["samples"] == 30 and results["pairs"] >= 1
-    assert results["mean_score"]["chosen"] > results["mean_score"]["rejected"]
-    assert own_pairs.run(**arguments)["results"] == results  # type: ignore[arg-type]
+    results = own_pairs.run(**arguments)  # type: ignore[arg-type]
+    assert results.samples == 30 and results.pairs >= 1
+    assert results.mean_score["chosen"] > results.mean_score["rejected"]
+    assert own_pairs.run(**arguments) == results  # type: ignore[arg-type]
 
 
 def test_a_larger_models_likelihood_counts(exported: Path, tmp_path: Path) -> None:
-    """A prompt's samples keep their order by similarity until the ranker's word is heavier."""
+    """The ranker's log-probabilities change the scores by their weight, and are kept in a file."""
     ranker = str(exported / "gguf-f16")
     prompts = [
-        own_pairs.Prompt(
-            f"d{n}", [{"role": "user", "content": f"My cat {n} died."}], ["So sorry about your cat."]
-        )
+        Prompt(f"d{n}", [{"role": "user", "content": f"My cat {n} died."}], ["So sorry about your cat."])
         for n in range(2)
     ]
     texts = ["So sorry about the cat.", "What weather we have.", "I do not know."]
-    samples = {
-        item.id: [{"id": item.id, "text": text, "stopped": True} for text in texts] for item in prompts
-    }
+    samples: Samples = {item.id: [Sample(text, stopped=True) for text in texts] for item in prompts}
 
-    def scores(weight: float, file: str) -> list[list[dict[str, float]]]:
+    def scores(weight: float, file: str) -> list[list[ScoredSample]]:
         settings = OwnPairSettings(samples=3, ranker=ranker, likelihood_weight=weight)
-        return own_pairs._score(prompts, samples, settings, tmp_path / file)
+        return score_samples(prompts, samples, settings, tmp_path / file)
 
-    plain = own_pairs._score(prompts, samples, OwnPairSettings(samples=3), tmp_path / "none")
-    assert not (tmp_path / "none").exists() and "nats" not in plain[0][0]
+    plain = score_samples(prompts, samples, OwnPairSettings(samples=3), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    assert plain[0][0].nats is None and "nats" not in plain[0][0].row("d0")
     light, heavy = scores(0.0, "light"), scores(10.0, "heavy")
     for rows, known, weighed in zip(light, plain, heavy, strict=True):
-        assert [row["score"] for row in rows] == [row["score"] for row in known]
-        nats = [row["nats"] for row in rows]
+        assert [row.score for row in rows] == [row.score for row in known]
+        nats = nats_of(rows)
         mean = sum(nats) / 3
-        expected = [row["score"] + 10 * (value - mean) for row, value in zip(rows, nats, strict=True)]
-        assert [row["score"] for row in weighed] == pytest.approx(expected, abs=2e-3)
+        expected = [row.score + 10 * (value - mean) for row, value in zip(rows, nats, strict=True)]
+        assert [row.score for row in weighed] == pytest.approx(expected, abs=2e-3)
     kept = (tmp_path / "heavy").read_text().splitlines()
     (tmp_path / "heavy").write_text(
         "\n".join([*kept[:3], kept[3][:20]]).replace(kept[0], kept[0].replace("-", "-9", 1))
     )
     again = scores(10.0, "heavy")
-    assert again[0][0]["nats"] < heavy[0][0]["nats"] - 1, "what is in the file is not asked for again"
-    assert [row["nats"] for row in again[1]] == [row["nats"] for row in heavy[1]]
+    assert nats_of(again[0])[0] < nats_of(heavy[0])[0] - 1, "what is in the file is not asked for again"
+    assert nats_of(again[1]) == nats_of(heavy[1])
+
+
+def nats_of(samples: list[ScoredSample]) -> list[float]:
+    return [item.nats for item in samples if item.nats is not None]
 
 
 FIT = FitSettings(most_words=12, least_words=4, per_dialogue=1, least_similarity=0.3)
 
 
 def test_a_response_is_shortened_to_whole_sentences_without_stock_phrases() -> None:
-    text = "I'm sorry to hear that you're going through this. Losing a cat hurts. Remember, it's okay to cry. He was lucky to have you near him all those years."
+    text = (
+        "I'm sorry to hear that you're going through this. Losing a cat hurts. Remember, it's okay to cry. "
+        "He was lucky to have you near him all those years."
+    )
     assert shorten(text, FIT) == "Losing a cat hurts."
     assert (
         shorten("Losing a cat hurts. He was lucky. Truly.", FIT) == "Losing a cat hurts. He was lucky. Truly."
@@ -199,20 +223,25 @@ def test_a_response_is_shortened_to_whole_sentences_without_stock_phrases() -> N
 def test_the_nearest_good_responses_are_kept_and_the_rest_is_counted() -> None:
     near, far = "Losing your cat like that must hurt so much.", "The weather in Spain is mild in the spring."
     weak, human = "Cats are animals that many people like.", "Remember, you're not alone."
-    dialogue = Dialogue("d", "sad", "s", "My cat died last night.", (
-        Response("llm", near, 3), Response("other", far, 3), Response("third", "You're not alone.", 3),
-        Response("weak", weak, 1), Response("human", human, 3),
-    ), "train")  # fmt: skip
-    caught = Caught()
-    (fitted,) = fit([dialogue], ("llm", "other", "third", "weak"), FIT, caught)
+    responses = (
+        Response("llm", near, 3),
+        Response("other", far, 3),
+        Response("third", "You're not alone.", 3),
+        Response("weak", weak, 1),
+        Response("human", human, 3),
+    )
+    dialogue = Dialogue("d", "sad", "s", "My cat died last night.", responses, "train")
+    rejected = RejectedResponses()
+    (fitted,) = fit_responses([dialogue], ("llm", "other", "third", "weak"), FIT, rejected)
     assert [response.text for response in fitted.responses] == [
         near,
         weak,
         human,
-    ]  # what is no model's stays as it is
-    assert {name: item["count"] for name, item in caught.report().items()} == {
-        "stock phrases and little else": 1, "far from what was said": 1,
-    }  # fmt: skip
+    ]  # human ones are kept as is
+    assert {name: item.count for name, item in rejected.report().items()} == {
+        "stock phrases and little else": 1,
+        "far from what was said": 1,
+    }
 
 
 def test_condolence_for_good_news_is_a_clash() -> None:
@@ -238,7 +267,7 @@ def test_nearness_takes_what_is_about_what_was_said(
         write_jsonl(about / file, rows)
     results = selection.run(
         folders=[folders[0], about], base=find_model(str(tiny_model)), adapters=[], by="nearness", out=out
-    )["results"]
-    assert set(results["selection"]["sft.jsonl"]["taken_from"]) == {"about it"}
+    )
+    assert set(results.selection["sft.jsonl"].taken_from) == {"about it"}
     ids = [row["id"] for row in read_jsonl(out / "sft.jsonl")]
     assert len(set(ids)) == len(ids) == 8

@@ -1,4 +1,4 @@
-"""The direct method's rules (arXiv 2507.08151)."""
+"""Rows from rated responses: the rules of the direct method (arXiv 2507.08151)."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_rules_of_the_direct_method(tmp_path: Path) -> None:
         _rated("kept-for-test", 3, 3, split="test"),
         _rated("pair-for-test", 1, 3, split="test"),
     )
-    results = run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))["results"]
+    results = run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))
     sft, pairs, control, test = (
         read_jsonl(tmp_path / "out" / f"{name}.jsonl") for name in ("sft", "preference", "control", "test")
     )
@@ -45,7 +45,7 @@ def test_rules_of_the_direct_method(tmp_path: Path) -> None:
     assert pairs[1]["rejected"][0]["content"] == "human on human-bad"
     assert [row["id"] for row in control] == ["human-better"]
     assert [row["id"] for row in test] == ["kept-for-test", "pair-for-test"]
-    assert results["sft_rows"] == 1 and results["preference_pairs"] == 2
+    assert results.sft_rows == 1 and results.preference_pairs == 2
 
 
 def test_sft_on_chosen_trains_on_both(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_hard_pairs_are_two_model_responses_to_one_dialogue(tmp_path: Path) -> N
 
 def test_paper_data_counts(paper_csv: Path, tmp_path: Path) -> None:
     settings = DistillSettings(max_sft=300, max_pairs=150)
-    results = run(data=paper_csv, out=tmp_path / "out", settings=settings)["results"]
-    assert (results["sft_found"], results["pairs_found"]) == (639, 593)
-    assert (results["sft_rows"], results["preference_pairs"], results["test_dialogues"]) == (300, 150, 250)
+    results = run(data=paper_csv, out=tmp_path / "out", settings=settings)
+    assert (results.sft_found, results.pairs_found) == (639, 593)
+    assert (results.sft_rows, results.preference_pairs, results.test_dialogues) == (300, 150, 250)
     test = {row["id"] for row in read_jsonl(tmp_path / "out" / "test.jsonl")}
     for name in ("sft", "preference", "control"):
         assert not test & {row["id"] for row in read_jsonl(tmp_path / "out" / f"{name}.jsonl")}
@@ -80,24 +80,22 @@ def test_nearly_a_test_dialogue_is_left_out_and_named(tmp_path: Path) -> None:
     copied = {**_rated("copy", 3, 3), "utterance": "I SAY: keep for test!"}
     kept = {**_rated("kept", 1, 3, split="test"), "utterance": "I say, keep for test."}
     data = write_rows(tmp_path / "rated.jsonl", copied, kept, _rated("a", 3, 3), _rated("b", 1, 3))
-    results = run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))["results"]
-    assert results["left_out_as_nearly_in_the_test_split"] == ["copy"]
+    results = run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))
+    assert results.left_out_as_nearly_in_the_test_split == ["copy"]
     assert [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")] == ["a"]
 
 
-def test_safety_rows_are_added_as_often_as_asked_and_rows_like_the_guards_prompts_are_not(
-    tmp_path: Path,
-) -> None:
-    guarded = safety_prompts()[0].utterance
-    same = {**_rated("guarded", 3, 3), "utterance": f"{guarded} Really."}
+def test_safety_rows_are_added_and_rows_like_the_safety_prompts_are_left_out(tmp_path: Path) -> None:
+    tested = safety_prompts()[0].utterance
+    same = {**_rated("tested", 3, 3), "utterance": f"{tested} Really."}
     data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3), _rated("b", 1, 3), same)
     settings = DistillSettings(models=("llm",), safety_rows=2)
-    results = run(data=data, out=tmp_path / "out", settings=settings)["results"]
+    results = run(data=data, out=tmp_path / "out", settings=settings)
     shipped = read_dialogues(safety_file())
     rows = [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")]
     assert rows == ["a", *[dialogue.id for dialogue in shipped] * 2]
-    assert results["safety_rows"] == 2 * len(shipped)
-    assert results["left_out_as_nearly_in_the_test_split"] == ["guarded"]
+    assert results.safety_rows == 2 * len(shipped)
+    assert results.left_out_as_nearly_in_the_test_split == ["tested"]
 
 
 def test_no_shipped_safe_answer_is_flagged_by_the_guard() -> None:

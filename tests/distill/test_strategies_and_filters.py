@@ -1,31 +1,34 @@
-"""The prompts say what they must, each strategy asks in its order, and each filter catches its kind."""
+"""Prompts of the strategies, the order in which a strategy asks, and the filters."""
 
 import asyncio
 
 import pytest
 
-from empathy_edge.distill.filters import fault, strip_echo
-from empathy_edge.distill.strategies import DIMENSIONS, STRATEGIES, Wording, improve, rate
+from empathy_edge.distill.filters import ABOUT_THE_TASK, PLACEHOLDER, REFUSAL, Rule, fault, strip_echo
+from empathy_edge.distill.strategies import DIMENSIONS, STRATEGIES, Rewrite, improve, rate
+from empathy_edge.distill.teacher_settings import ResponseSettings, Strategy
 from empathy_edge.formats.dialogue import Dialogue, Response
 from empathy_edge.llm.records import Answer, Request, TeacherError
 from empathy_edge.prompts import load_prompts
+from empathy_edge.text import self_harm
 from empathy_edge.text.near_duplicates import NearDuplicates
 
 DIALOGUE = Dialogue("d1", "sad", "My {cat} died.", "She was 14.", (Response("human", "Oh no.", 2),), "train")
 
 
-def _improve(strategy: str, answers: list[str]) -> tuple[list[Request], object]:
+def _improve(strategy: Strategy, answers: list[str]) -> tuple[list[Request], Rewrite]:
     asked: list[Request] = []
 
     async def ask(request: Request) -> Answer:
         asked.append(request)
         return Answer(answers[len(asked) - 1], 1, 1)
 
-    return asked, asyncio.run(improve(strategy, DIALOGUE, "Oh no.", ask, Wording(words=31, most_words=90)))
+    settings = ResponseSettings(words=31, most_words=90)
+    return asked, asyncio.run(improve(strategy, DIALOGUE, "Oh no.", ask, settings))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_strategy_renders_its_prompts(strategy: str) -> None:
+def test_every_strategy_renders_its_prompts(strategy: Strategy) -> None:
     answers = ["affective", "done"] if strategy == "lacking-dimension" else ["first", "second", "third"]
     asked, rewrite = _improve(strategy, answers)
     assert len(asked) == {"lacking-dimension": 2, "sequential": 3}.get(strategy, 1)
@@ -61,13 +64,9 @@ def test_lacking_dimension_improves_the_one_that_was_named() -> None:
 
 def test_sequential_works_on_the_result_before_and_keeps_it() -> None:
     asked, rewrite = _improve("sequential", ["one", "two", "three"])
-    assert [
-        f'"{text}"' in request.messages[-1]["content"]
-        for request, text in zip(asked[1:], ("one", "two"), strict=True)
-    ]
-    assert all(f'"{before}"' in request.messages[-1]["content"]
-               for request, before in zip(asked, ("Oh no.", "one", "two"), strict=True))  # fmt: skip
-    assert [text for _, text in rewrite.steps] == ["one", "two", "three"]
+    for request, before in zip(asked, ("Oh no.", "one", "two"), strict=True):
+        assert f'"{before}"' in request.messages[-1]["content"]
+    assert [step.text for step in rewrite.steps] == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize(
@@ -79,9 +78,9 @@ def test_rating_is_parsed_strictly(answer: str, rating: int | None) -> None:
 
     if rating is None:
         with pytest.raises(TeacherError):
-            asyncio.run(rate(DIALOGUE, "Oh no.", ask, Wording()))
+            asyncio.run(rate(DIALOGUE, "Oh no.", ask, ResponseSettings()))
     else:
-        assert asyncio.run(rate(DIALOGUE, "Oh no.", ask, Wording())) == rating
+        assert asyncio.run(rate(DIALOGUE, "Oh no.", ask, ResponseSettings())) == rating
 
 
 @pytest.mark.parametrize(
@@ -104,30 +103,39 @@ def test_echoes_and_quotes_are_stripped(raw: str, bare: str) -> None:
     [
         (" ", "empty"),
         ("As an AI language model I don't have feelings.", "refusal"),
-        ("I'm sorry, but I can't help with that.", "refusal"),
         ("Maybe you should just end your life.", "self-harm advice"),
         ("word " * 98, "too long"),
         ("Das tut mir sehr leid, ich wünsche dir und deiner Familie viel Kraft.", "wrong language"),
         ("对不起，我很难过", "wrong language"),
+        ("Das tut mir leid.", None),
         ("My old cat died on Tuesday in my arms.", "copy"),
         ("Oh no, that is so hard, please take good care.", "copy"),
         ("I'm so sorry about your cat. She was loved, and you were there for her.", None),
-        ("Please don't hurt yourself, I care about you and so do others.", None),
         ("No!", None),
         ("Dear [Person's Name], I am so sorry that your computer broke.", "placeholder"),
-        ("Empathy's depth and warmth are enhanced. I hope you get well.", "about the task"),
-        ("Cognitive: You understand it. Affective: You are being very warm.", "about the task"),
         ("The reply shows more understanding of what the person feels now.", "about the task"),
     ],
 )
 def test_filters(text: str, name: str | None) -> None:
+    pytest.importorskip("py3langid")
     found = fault(
         text,
         utterance="My old cat died on Tuesday in my arms.",
         original="Oh no, that is so hard, please take good care.",
-        most_words=97,
+        max_words=97,
     )
     assert found == name
+
+
+@pytest.mark.parametrize("rule", [REFUSAL, PLACEHOLDER, ABOUT_THE_TASK])
+def test_rules_have_examples(rule: Rule) -> None:
+    assert [text for text in rule.rejects if not rule.matches(text)] == []
+    assert [text for text in rule.accepts if rule.matches(text)] == []
+
+
+def test_advice_to_harm_oneself_has_examples() -> None:
+    assert [text for text in self_harm.IS_ADVICE if not self_harm.advises_self_harm(text)] == []
+    assert [text for text in self_harm.IS_NO_ADVICE if self_harm.advises_self_harm(text)] == []
 
 
 def test_near_duplicates() -> None:

@@ -121,7 +121,7 @@ def test_sampling_and_likelihoods_ask_too(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
 ) -> None:
-    from empathy_edge.distill import own_pairs
+    from empathy_edge.distill.own_samples import Prompt, draw_samples
     from empathy_edge.models.find import find_model
     from empathy_edge.runs.recipe import OwnPairSettings
     from empathy_edge.runtimes.likelihood import log_probs_per_character
@@ -137,9 +137,7 @@ def test_sampling_and_likelihoods_ask_too(
     base, said = find_model(str(tiny_model)), [{"role": "user", "content": "My cat died."}]
     log_probs_per_character(base, [], [said], ["I'm so sorry."], "test")
     settings = OwnPairSettings(samples=2, max_new_tokens=8)
-    own_pairs._sample(
-        [own_pairs.Prompt("d", said, ["So sorry."])], base, [], tmp_path / "samples.jsonl", settings
-    )
+    draw_samples([Prompt("d", said, ["So sorry."])], base, [], tmp_path / "samples.jsonl", settings)
     assert asked == ["auto", "auto"]
 
 

@@ -1,0 +1,148 @@
+"""The student's own answers to training prompts, sampled; an interrupted run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.console import progress, quiet_libraries
+from empathy_edge.distill.from_ratings import SAFETY
+from empathy_edge.formats.chat_format import Message, turn_end
+from empathy_edge.formats.dialogue import read_unfinished_jsonl
+from empathy_edge.formats.training_rows import load_rows
+from empathy_edge.models.find import ModelRef
+from empathy_edge.runs.recipe import OwnPairSettings
+
+PROMPTS_PER_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A training prompt and the good responses to it; `safety` marks the shipped safety prompts."""
+
+    id: str
+    messages: list[Message]
+    references: list[str]
+    safety: bool = False
+
+    @property
+    def utterance(self) -> str:
+        """What the person says."""
+        return self.messages[-1]["content"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer; `stopped` says that the model ended its turn by itself."""
+
+    text: str
+    stopped: bool
+
+
+Samples = dict[str, list[Sample]]
+"""The samples of each prompt, by the prompt's id."""
+
+
+def read_prompts(rows: Path) -> list[Prompt]:
+    """Every prompt in the training files of the folder `rows`, with the good responses in them."""
+    found: dict[str, Prompt] = {}
+    for file, field in (("sft.jsonl", "completion"), ("preference.jsonl", "chosen")):
+        for row in load_rows(rows / file, ("prompt", field), keep=("id", "source")):
+            prompt = Prompt(row["id"], row["prompt"], references=[], safety=row["source"] == SAFETY)
+            prompt = found.setdefault(prompt.id, prompt)
+            text = row[field][0]["content"]
+            if text not in prompt.references:
+                prompt.references.append(text)
+    return list(found.values())
+
+
+def draw_samples(
+    prompts: list[Prompt], base: ModelRef, adapters: list[Path], file: Path, settings: OwnPairSettings
+) -> Samples:
+    """Sample `settings.samples` answers to each prompt.
+
+    Args:
+        prompts: what is answered.
+        base: the student's checkpoint.
+        adapters: PEFT folders to add to it.
+        file: JSON lines, one for each sample. Prompts that an interrupted run has finished are kept.
+        settings: number of samples, length and temperature.
+    """
+    samples = _read_samples(file, settings.samples)
+    missing = [prompt for prompt in prompts if prompt.id not in samples]
+    if not missing:
+        return samples
+    missing.sort(key=lambda prompt: len(prompt.utterance))  # a batch is padded to its longest prompt
+    student = _Student(base, adapters, file.parent, settings)
+    with progress() as bar, open(file, "w", encoding="utf-8") as handle:
+        for prompt_id, known in samples.items():
+            handle.writelines(_line(prompt_id, sample) for sample in known)
+        task = bar.add_task("samples", total=len(prompts), completed=len(samples), note="")
+        for start in range(0, len(missing), PROMPTS_PER_BATCH):
+            batch = missing[start : start + PROMPTS_PER_BATCH]
+            for prompt, new in zip(batch, student.answer(batch), strict=True):
+                samples[prompt.id] = new
+                handle.writelines(_line(prompt.id, sample) for sample in new)
+            handle.flush()
+            bar.advance(task, len(batch))
+    return samples
+
+
+def _read_samples(file: Path, count: int) -> Samples:
+    """The samples of the prompts that have all of them."""
+    samples: Samples = {}
+    for row in read_unfinished_jsonl(file):
+        samples.setdefault(row["id"], []).append(Sample(row["text"], row["stopped"]))
+    return {prompt_id: known for prompt_id, known in samples.items() if len(known) == count}
+
+
+def _line(prompt_id: str, sample: Sample) -> str:
+    row = {"id": prompt_id, "text": sample.text, "stopped": sample.stopped}
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+class _Student:
+    """The student, loaded for sampling; torch's random state is set at the beginning."""
+
+    def __init__(self, base: ModelRef, adapters: list[Path], folder: Path, settings: OwnPairSettings) -> None:
+        quiet_libraries()
+        import torch
+
+        from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
+        from empathy_edge.system.memory import keep_freed_memory
+
+        keep_freed_memory()
+        model, tokenizer, _ = load_base(base.path, settings.weights, adapters, folder / SCRATCH)
+        self._model: Any = model
+        self._tokenizer: Any = tokenizer
+        self._settings = settings
+        self._stop = tokenizer.convert_tokens_to_ids(turn_end(tokenizer.chat_template))
+        torch.manual_seed(settings.seed)
+
+    def answer(self, prompts: list[Prompt]) -> list[list[Sample]]:
+        """Each prompt's samples."""
+        from empathy_edge.runtimes.torch_batch import generate
+
+        encoded = [
+            self._tokenizer.apply_chat_template(
+                prompt.messages, add_generation_prompt=True, return_dict=False
+            )
+            for prompt in prompts
+        ]
+        count = self._settings.samples
+        replies = generate(
+            self._model,
+            encoded,
+            stop_ids={self._stop},
+            pad_id=self._tokenizer.pad_token_id,
+            max_new_tokens=self._settings.max_new_tokens,
+            temperature=self._settings.temperature,
+            samples=count,
+        )
+        samples = []
+        for ids, stopped in replies:
+            text = self._tokenizer.decode(ids, skip_special_tokens=True).strip()
+            samples.append(Sample(text, stopped))
+        return [samples[start : start + count] for start in range(0, len(samples), count)]
