@@ -1,4 +1,4 @@
-"""Something that can speak: torch, llama.cpp or ONNX Runtime GenAI, behind one small interface."""
+"""Runtimes behind one interface: torch, llama.cpp, ONNX Runtime, ONNX Runtime GenAI, ExecuTorch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.models.find import checkpoint_of, find_model
 from empathy_edge.runtimes.base import Reply, Runtime
-from empathy_edge.system.files import read_json, sha256_file
+from empathy_edge.system.files import MANIFEST, read_json, sha256_file
 
 __all__ = ["Reply", "Runtime", "default_threads", "open_runtime"]
 
 
 def default_threads() -> int:
-    """As many threads as this process may use cores."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -27,14 +27,14 @@ def open_runtime(
     all_logits: bool = False,
     adapters: Sequence[Path] = (),
 ) -> Runtime:
-    """Load a model for speaking.
+    """Load a model on the runtime of its format.
 
     Args:
         name: an artifact folder, a .gguf file, a checkpoint folder, a hub id or a shipped model's name.
-        threads: CPU threads; all cores that this process may use by default.
-        context: the context window in tokens (prompt and response together).
-        all_logits: keep the logits of every position, for `Runtime.logits` (llama.cpp needs to know beforehand).
-        adapters: PEFT folders to add to a checkpoint's weights, in memory; a GGUF is read as its checkpoint then.
+        threads: CPU threads; by default all cores that this process may use.
+        context: the context window in tokens, prompt and response together.
+        all_logits: keep the logits of every position, for `Runtime.logits`; llama.cpp must know in advance.
+        adapters: PEFT folders to add to the weights in memory; a GGUF is converted to a checkpoint first.
     """
     threads = threads or default_threads()
     ref = checkpoint_of(str(name)) if adapters else find_model(str(name))
@@ -46,31 +46,39 @@ def open_runtime(
         from empathy_edge.runtimes.torch_runtime import TorchRuntime
 
         return TorchRuntime(ref.path, threads=threads, context=context, adapters=adapters)
-    artifact = read_json(ref.path / "manifest.json")["artifact"]
-    if artifact["format"] == "gguf":
-        from empathy_edge.formats.gguf_header import check_gguf
-        from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
+    return _open_artifact(ref.path, threads=threads, context=context, all_logits=all_logits)
 
-        file = ref.path / artifact["file"]
-        check_gguf(file)
-        lora = ref.path / artifact["adapter"] if "adapter" in artifact else None
-        if lora and sha256_file(file) != artifact["sha256"]:
-            raise EmpathyEdgeError(
-                f"{file}: is not the base that {lora.name} was trained on; export it again."
-            )
-        runtime = LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits, lora=lora)
-        runtime.name = ref.path.name
-        return runtime
+
+def _open_artifact(folder: Path, *, threads: int, context: int, all_logits: bool) -> Runtime:
+    artifact = read_json(folder / MANIFEST)["artifact"]
+    if artifact["format"] == "gguf":
+        return _open_gguf_artifact(folder, threads=threads, context=context, all_logits=all_logits)
     if artifact["format"] == "onnx-genai":
         from empathy_edge.runtimes.genai_runtime import GenAIRuntime
 
-        return GenAIRuntime(ref.path, threads=threads, context=context)
+        return GenAIRuntime(folder, threads=threads, context=context)
     if artifact["format"] == "onnx-portable":
         from empathy_edge.runtimes.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(ref.path, threads=threads, context=context)
+        return OnnxRuntime(folder, threads=threads, context=context)
     if artifact["format"] == "executorch":
         from empathy_edge.runtimes.executorch_runtime import ExecutorchRuntime
 
-        return ExecutorchRuntime(ref.path, threads=threads, context=context)
-    raise EmpathyEdgeError(f"{ref.path}: no runtime for the format '{artifact['format']}'.")
+        return ExecutorchRuntime(folder, threads=threads, context=context)
+    raise EmpathyEdgeError(f"{folder}: no runtime for the format '{artifact['format']}'.")
+
+
+def _open_gguf_artifact(folder: Path, *, threads: int, context: int, all_logits: bool) -> Runtime:
+    """A GGUF of ours, with the LoRA adapter beside it if there is one."""
+    from empathy_edge.formats.gguf_header import check_gguf
+    from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
+
+    artifact = read_json(folder / MANIFEST)["artifact"]
+    file = folder / artifact["file"]
+    check_gguf(file)
+    lora = folder / artifact["adapter"] if "adapter" in artifact else None
+    if lora and sha256_file(file) != artifact["sha256"]:
+        raise EmpathyEdgeError(f"{file}: is not the base that {lora.name} was trained on; export it again.")
+    runtime = LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits, lora=lora)
+    runtime.name = folder.name
+    return runtime

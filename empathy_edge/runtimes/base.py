@@ -1,4 +1,4 @@
-"""One record for everything that speaks, and the one loop that makes it."""
+"""The interface of all runtimes, the loop that turns tokens into a reply, and the record of a reply."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, render, turn_end
+from empathy_edge.runtimes.distributions import log_softmax
 
 if TYPE_CHECKING:
     import numpy as np
+
+FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Reply:
     Attributes:
         text: the response, without its stop token.
         token_ids: its tokens, without the stop token.
-        prompt_tokens: how many tokens were read before the first new one.
+        prompt_tokens: how many tokens the prompt has.
         ttft_s: seconds from the call to the first token, tokenization and sampling included.
         token_times_s: seconds from the call to each new token, the stop token included.
         finish_reason: `stop` (the model ended its turn) or `length` (it was cut off).
@@ -35,7 +38,7 @@ class Reply:
     prompt_tokens: int
     ttft_s: float
     token_times_s: tuple[float, ...]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     cached_tokens: int = 0
 
     @property
@@ -50,8 +53,47 @@ class Reply:
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How new tokens are chosen.
+
+    Attributes:
+        temperature: 0 takes the likeliest token each time.
+        seed: for temperatures above 0.
+        max_new_tokens: the largest number of tokens to make.
+        ignore_stop: go on past stop tokens, for benchmarks of a fixed length.
+    """
+
+    temperature: float
+    seed: int
+    max_new_tokens: int
+    ignore_stop: bool
+
+
+class ReplyOptions(TypedDict, total=False):
+    """The options of `Runtime.stream`, which describes them."""
+
+    max_new_tokens: int
+    temperature: float
+    seed: int
+    ignore_stop: bool
+    schema: str
+
+
 class Runtime(ABC):
-    """A loaded model. Subclasses know how to tokenize, how to step, and what the logits are."""
+    """A loaded model. A subclass tokenizes, computes logits and makes tokens.
+
+    Attributes:
+        name: the model's or artifact's name.
+        template: its chat template (Jinja).
+        context: the context window in tokens: prompt and response together.
+        threads: CPU threads.
+        stop_ids: the tokens at which a reply ends.
+        bos: the beginning-of-sequence token's text; empty if there is none.
+        eos: the end-of-sequence token's text; empty if there is none.
+        declared_stop_ids: the stop tokens in the model's own files; other programs read only those.
+        cached_tokens: how many tokens of the last prompt were in the prompt cache.
+    """
 
     name: str
     template: str
@@ -61,9 +103,7 @@ class Runtime(ABC):
     bos: str = ""
     eos: str = ""
     declared_stop_ids: frozenset[int] = frozenset()
-    """The end tokens that the model's own files name, for other runtimes that read only those."""
-    reused: int = 0
-    """How many tokens of the last prompt were in the prompt cache."""
+    cached_tokens: int = 0
 
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
@@ -71,19 +111,15 @@ class Runtime(ABC):
 
     @abstractmethod
     def token_bytes(self, token: int) -> bytes:
-        """The bytes one token stands for; empty for control tokens."""
+        """The bytes that a token stands for; empty for control tokens."""
 
     @abstractmethod
-    def tokens(
-        self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
-    ) -> Iterator[int]:
-        """New tokens after `ids`, one at a time."""
+    def tokens(self, ids: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """New tokens after `ids`, one at a time; the caller stops at a stop token or at the limit."""
 
-    def tokens_of_schema(
-        self, ids: Sequence[int], schema: str, temperature: float, seed: int, most: int
-    ) -> Iterator[int]:
-        """As `tokens`, held to a JSON schema where the runtime can do that; this one cannot."""
-        return self.tokens(ids, temperature, seed, most, False)
+    def tokens_of_schema(self, ids: Sequence[int], schema: str, sampling: Sampling) -> Iterator[int]:
+        """As `tokens`, but the text matches a JSON schema; runtimes that cannot do that ignore it."""
+        return self.tokens(ids, sampling)
 
     @abstractmethod
     def logits(self, ids: Sequence[int]) -> np.ndarray:
@@ -95,22 +131,31 @@ class Runtime(ABC):
         return last
 
     def log_probs(self, ids: Sequence[int], start: int) -> np.ndarray:
-        """The log-probability (nats) of each of `ids` from `start` (at least 1) on, given those before it, float64 [len(ids) - start]."""
+        """The log-probability (nats) of each token from `ids[start]` on, given those before it.
+
+        Args:
+            ids: a prompt and its response.
+            start: at least 1.
+
+        Returns:
+            float64 [len(ids) - start].
+        """
         return log_softmax_at(self.logits(ids[:-1])[start - 1 :], ids[start:])
 
     def forward_s(self) -> float | None:
-        """Seconds spent in the model itself so far, sampling and tokenization apart; None where that cannot be told."""
+        """Seconds in the model itself so far, without sampling and tokenization; None if not known."""
         return None
 
-    def forget(self, keep: int = 0) -> None:  # noqa: B027 - runtimes without a prompt cache have nothing to forget
+    def forget(self, keep: int = 0) -> None:  # noqa: B027 - some runtimes have no prompt cache
         """Drop the prompt cache, so that the next reply reads its whole prompt.
 
         Args:
-            keep: tokens at the beginning that may stay, if the next prompt begins with them; not all runtimes can.
+            keep: how many tokens at the beginning may stay, if the next prompt begins with them; not all
+                runtimes can keep some.
         """
 
-    def close(self) -> None:  # noqa: B027
-        """Give the memory back."""
+    def close(self) -> None:  # noqa: B027 - some runtimes have nothing to close
+        """Free the memory."""
 
     def encode(self, messages: list[Message]) -> list[int]:
         """Token ids of a conversation, the assistant's turn opened."""
@@ -126,81 +171,101 @@ class Runtime(ABC):
         ignore_stop: bool = False,
         schema: str = "",
     ) -> Iterator[str | Reply]:
-        """Speak: yields pieces of text as they come, and last the Reply.
+        """Make a reply: yields pieces of text as they come, and last the Reply.
 
         Args:
             messages: a conversation, or the token ids of a prompt.
-            max_new_tokens: the most tokens to make.
-            temperature: 0 takes the likeliest token each time.
-            seed: for sampling.
-            ignore_stop: go on past stop tokens, for benchmarks of a fixed length.
-            schema: a JSON schema that the text must have; only llama.cpp holds a model to it.
+            max_new_tokens: as in `Sampling`; the context window may allow fewer.
+            temperature: as in `Sampling`.
+            seed: as in `Sampling`.
+            ignore_stop: as in `Sampling`.
+            schema: a JSON schema that the text must match; only llama.cpp can do that.
 
         Raises:
             EmpathyEdgeError: the prompt does not fit into the context window.
         """
         start = time.perf_counter()
-        conversation = bool(messages) and isinstance(messages[0], dict)
-        ids: list[int] = self.encode(messages) if conversation else list(messages)  # type: ignore[arg-type]
-        if len(ids) >= self.context:
-            raise EmpathyEdgeError(
-                f"The prompt has {len(ids)} tokens, the context window {self.context}. Shorten the conversation, "
-                "or open the model with a larger context."
-            )
-        most = min(max_new_tokens, self.context - len(ids))
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        ids = self._prompt_ids(messages)
+        limit = min(max_new_tokens, self.context - len(ids))
+        sampling = Sampling(temperature, seed, limit, ignore_stop)
+        tokens = self.tokens_of_schema(ids, schema, sampling) if schema else self.tokens(ids, sampling)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may span several tokens
         pieces: list[str] = []
-        new: list[int] = []
+        new_ids: list[int] = []
         times: list[float] = []
-        finish: Literal["stop", "length"] = "length"
-        tokens = (
-            self.tokens_of_schema(ids, schema, temperature, seed, most)
-            if schema
-            else self.tokens(ids, temperature, seed, most, ignore_stop)
-        )
+        finish_reason: FinishReason = "length"
         for token in tokens:
             times.append(time.perf_counter() - start)
             if token in self.stop_ids and not ignore_stop:
-                finish = "stop"
+                finish_reason = "stop"
                 break
-            new.append(token)
+            new_ids.append(token)
             piece = decoder.decode(self.token_bytes(token))
             if piece:
                 pieces.append(piece)
                 yield piece
-            if len(new) >= most:
+            if len(new_ids) >= limit:
                 break
         rest = decoder.decode(b"", final=True)
         if rest:
             pieces.append(rest)
             yield rest
-        ttft = times[0] if times else time.perf_counter() - start
-        yield Reply("".join(pieces).strip(), tuple(new), len(ids), ttft, tuple(times), finish, self.reused)
+        yield Reply(
+            text="".join(pieces).strip(),
+            token_ids=tuple(new_ids),
+            prompt_tokens=len(ids),
+            ttft_s=times[0] if times else time.perf_counter() - start,
+            token_times_s=tuple(times),
+            finish_reason=finish_reason,
+            cached_tokens=self.cached_tokens,
+        )
 
-    def reply(self, messages: list[Message] | Sequence[int], **options: object) -> Reply:
+    def _prompt_ids(self, messages: list[Message] | Sequence[int]) -> list[int]:
+        if messages and isinstance(messages[0], dict):
+            ids = self.encode(cast("list[Message]", messages))
+        else:
+            ids = list(cast("Sequence[int]", messages))
+        if len(ids) >= self.context:
+            raise EmpathyEdgeError(
+                f"The prompt has {len(ids)} tokens, the context window {self.context}. "
+                "Shorten the conversation, or open the model with a larger context."
+            )
+        return ids
+
+    def reply(self, messages: list[Message] | Sequence[int], **options: Unpack[ReplyOptions]) -> Reply:
         """As `stream`, but the whole Reply at once."""
-        *_, reply = self.stream(messages, **options)  # type: ignore[arg-type]
+        *_, reply = self.stream(messages, **options)
         assert isinstance(reply, Reply)
         return reply
 
-    def _stop_ids(self, known: Sequence[int]) -> frozenset[int]:
-        """The model's own end tokens and the one with which its template ends a turn."""
-        return frozenset([*known, *self.tokenize(turn_end(self.template))])
+    def _stop_ids(self, declared: Sequence[int]) -> frozenset[int]:
+        """The model's own stop tokens, and the one with which its template ends a turn."""
+        return frozenset([*declared, *self.tokenize(turn_end(self.template))])
 
 
-def common_prefix(read: Sequence[int], ids: Sequence[int]) -> int:
-    """How many tokens of a prompt need not be read again; the last one always is, for its logits."""
-    most = min(len(read), len(ids) - 1)
-    return next((place for place in range(most) if read[place] != ids[place]), max(most, 0))
+def common_prefix(cached: Sequence[int], ids: Sequence[int]) -> int:
+    """How many tokens of the prompt `ids` are in the cache already.
+
+    The last one does not count: it is always read again, for its logits.
+    """
+    longest = max(min(len(cached), len(ids) - 1), 0)
+    for place in range(longest):
+        if cached[place] != ids[place]:
+            return place
+    return longest
 
 
 def log_softmax_at(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
-    """Of each row of `logits` [n, vocabulary], the log-probability (nats) of the token in `ids` [n], float64 [n]."""
+    """The log-probability (nats) of one token for each row of logits.
+
+    Args:
+        logits: [n, vocabulary].
+        ids: the tokens, n of them.
+
+    Returns:
+        float64 [n].
+    """
     import numpy as np
 
-    rows = logits.astype(np.float64)
-    most = rows.max(axis=1)
-    found: np.ndarray = (
-        rows[np.arange(len(ids)), list(ids)] - most - np.log(np.exp(rows - most[:, None]).sum(axis=1))
-    )
-    return found
+    chosen: np.ndarray = log_softmax(logits)[np.arange(len(ids)), list(ids)]
+    return chosen

@@ -1,4 +1,4 @@
-"""ExecuTorch programs (.pte) on its own Python runtime: what PyTorch's mobile stack runs."""
+"""ExecuTorch programs (.pte), PyTorch's format for mobile devices, on its Python runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from empathy_edge.system.files import read_json
 
 
 class ExecutorchRuntime(FolderRuntime):
-    """A folder with model.pte, executorch.json, tokenizer.json and config.json; keeps its cache between replies."""
+    """A folder with model.pte, executorch.json, tokenizer.json and config.json.
+
+    The prompt cache is kept between replies. XNNPACK always uses all cores; `threads` has no effect.
+    """
 
     def __init__(self, folder: Path, *, threads: int, context: int) -> None:
         require_extra("executorch", "executorch", f"Running {folder.name}")
@@ -20,38 +23,38 @@ class ExecutorchRuntime(FolderRuntime):
         from executorch.runtime import Runtime as Loader
 
         self._torch = torch
-        self.threads = (
-            threads  # XNNPACK's own pool takes all cores; its Python binding cannot be told otherwise
-        )
+        self.threads = threads
         limits = read_json(folder / "executorch.json")
         super().__init__(folder, min(context, limits["context"]))
-        self._at_once = int(limits["tokens_at_once"])
+        self._max_step = int(limits["tokens_at_once"])
         try:
             self._method = Loader.get().load_program(folder / "model.pte").load_method("forward")
         except Exception as error:  # the bindings raise plain RuntimeError
             raise EmpathyEdgeError(f"{folder}: ExecuTorch cannot load it: {error}") from None
-        self._shapes = [
-            tuple(self._method.metadata.input_tensor_meta(place).sizes())
-            for place in range(2, self._method.metadata.num_inputs())
+        # Inputs: token ids, positions, then keys and values of each layer, [1, heads, tokens, size].
+        metadata = self._method.metadata
+        self._cache_shapes = [
+            tuple(metadata.input_tensor_meta(number).sizes()) for number in range(2, metadata.num_inputs())
         ]
         self.forget()
 
     def forget(self, keep: int = 0) -> None:
         self._read = []
-        self._cache = [self._torch.zeros(1, heads, 0, size) for _, heads, _, size in self._shapes]
+        self._cache = [self._torch.zeros(1, heads, 0, size) for _, heads, _, size in self._cache_shapes]
 
-    def _cut(self, length: int) -> None:
+    def _truncate(self, length: int) -> None:
         if length < len(self._read):
             self._read = self._read[:length]
             self._cache = [part[:, :, :length].contiguous() for part in self._cache]
 
     def _step(self, ids: list[int]) -> np.ndarray:
-        found = []
-        for start in range(0, len(ids), self._at_once):
-            part = ids[start : start + self._at_once]
-            places = self._torch.arange(len(self._read), len(self._read) + len(part))[None]
-            logits, *cache = self._method.execute([self._torch.tensor([part]), places, *self._cache])
-            found.append(logits[0].numpy().copy())  # the outputs' memory is the program's, and used again
+        logits_of_parts = []
+        for start in range(0, len(ids), self._max_step):
+            part = ids[start : start + self._max_step]
+            positions = self._torch.arange(len(self._read), len(self._read) + len(part))[None]
+            logits, *cache = self._method.execute([self._torch.tensor([part]), positions, *self._cache])
+            # Copied: the program reuses the memory of its outputs.
+            logits_of_parts.append(logits[0].numpy().copy())
             self._cache = [item.clone() for item in cache]
             self._read = [*self._read, *part]
-        return np.concatenate(found)
+        return np.concatenate(logits_of_parts)

@@ -11,8 +11,9 @@ import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.chat_format import read_template
-from empathy_edge.runtimes.base import Runtime, common_prefix
-from empathy_edge.runtimes.pieces import piece_bytes, special_text
+from empathy_edge.runtimes.base import Runtime, Sampling, common_prefix
+from empathy_edge.runtimes.pieces import ids_of, piece_bytes, special_text
+from empathy_edge.system.files import read_json
 
 
 class GenAIRuntime(Runtime):
@@ -33,17 +34,17 @@ class GenAIRuntime(Runtime):
             self._tokenizer = og.Tokenizer(self._model)
         except Exception as error:  # the bindings raise plain RuntimeError and OrtException
             raise EmpathyEdgeError(f"{folder}: ONNX Runtime GenAI cannot load it: {error}") from None
-        settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
+        settings = read_json(folder / "genai_config.json")["model"]
         self.context = min(context, int(settings["context_length"]))
-        end = settings["eos_token_id"]
-        self.declared_stop_ids = frozenset(end if isinstance(end, list) else [end])
+        self.declared_stop_ids = ids_of(settings["eos_token_id"])
         self._special, self._pieces = _vocabulary(folder)
         self._byte_level = "Ġ" in self._pieces.values()
-        names = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        self.bos, self.eos = (special_text(names.get(f"{role}_token")) for role in ("bos", "eos"))
+        names = read_json(folder / "tokenizer_config.json")
+        self.bos = special_text(names.get("bos_token"))
+        self.eos = special_text(names.get("eos_token"))
         self.stop_ids = self._stop_ids([*self.declared_stop_ids])
         self._generator: Any = None
-        self._options = (0.0, False)
+        self._sampling: Sampling | None = None
         self._read: list[int] = []
 
     def tokenize(self, text: str) -> list[int]:
@@ -54,39 +55,47 @@ class GenAIRuntime(Runtime):
             return b""
         return piece_bytes(self._pieces.get(token, ""), self._byte_level)
 
-    def tokens(
-        self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
-    ) -> Iterator[int]:
-        same = (
-            self._generator is not None and temperature <= 0 and self._options == (temperature, ignore_stop)
-        )
-        self.reused = common = common_prefix(self._read, ids) if same else 0
-        if common:
-            self._generator.rewind_to(common)
+    def tokens(self, ids: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        self.cached_tokens = common_prefix(self._read, ids) if self._can_go_on(sampling) else 0
+        if self.cached_tokens:
+            self._generator.rewind_to(self.cached_tokens)
         else:
-            self._begin(temperature, seed, ignore_stop)
+            self._new_generator(sampling)
         self._read = list(ids)
-        self._generator.append_tokens(np.asarray(ids[common:], dtype=np.int32))
+        self._generator.append_tokens(np.asarray(ids[self.cached_tokens :], dtype=np.int32))
         while not self._generator.is_done():
             self._generator.generate_next_token()
             token = int(self._generator.get_next_tokens()[0])
             yield token
-            self._read.append(token)  # only what was asked to go on is sure to be in the cache
+            self._read.append(token)  # a token is in the cache only once the caller asks for the next one
 
-    def _begin(self, temperature: float, seed: int, ignore_stop: bool) -> None:
-        """A new generator, with an empty cache; sampled answers never go on with an old one, for the seed's sake."""
+    def _can_go_on(self, sampling: Sampling) -> bool:
+        """Whether the last reply's generator, with its cache, can make this reply too.
+
+        Only if both are greedy: a sampled reply depends on the seed that its generator began with.
+        """
+        last = self._sampling
+        return (
+            self._generator is not None
+            and last is not None
+            and sampling.temperature <= 0
+            and (last.temperature, last.ignore_stop) == (sampling.temperature, sampling.ignore_stop)
+        )
+
+    def _new_generator(self, sampling: Sampling) -> None:
+        """Begin a generator with an empty cache."""
         parameters = self._og.GeneratorParams(self._model)
         parameters.set_search_options(
             max_length=self.context,
-            min_length=self.context if ignore_stop else 0,
-            do_sample=temperature > 0,
-            temperature=temperature or 1.0,
+            min_length=self.context if sampling.ignore_stop else 0,
+            do_sample=sampling.temperature > 0,
+            temperature=sampling.temperature or 1.0,
             top_k=40,
             top_p=0.95,
-            random_seed=seed,
+            random_seed=sampling.seed,
         )
         self._generator = self._og.Generator(self._model, parameters)
-        self._options = (temperature, ignore_stop)
+        self._sampling = sampling
 
     def forget(self, keep: int = 0) -> None:
         del self._read[keep:]
@@ -102,6 +111,8 @@ class GenAIRuntime(Runtime):
 
 
 def _vocabulary(folder: Path) -> tuple[set[int], dict[int, str]]:
-    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    """The ids of the special tokens, and each id's piece, from tokenizer.json."""
+    content = read_json(folder / "tokenizer.json")
     special = {item["id"] for item in content.get("added_tokens", []) if item.get("special")}
-    return special, {index: piece for piece, index in content["model"]["vocab"].items()}
+    pieces = {index: piece for piece, index in content["model"]["vocab"].items()}
+    return special, pieces

@@ -7,16 +7,20 @@ import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.gguf_header import check_gguf
-from empathy_edge.runtimes.base import Runtime, common_prefix, log_softmax_at
+from empathy_edge.runtimes.base import Runtime, Sampling, common_prefix, log_softmax_at
 
 
 class LlamaCppRuntime(Runtime):
-    """One GGUF, perhaps with a LoRA on it; keeps its prompt cache between replies, so that a conversation is read only once."""
+    """A GGUF file, with or without a LoRA adapter.
+
+    The prompt cache is kept between replies, so that a conversation is read only once.
+    """
 
     def __init__(
         self, file: Path, *, threads: int, context: int, all_logits: bool = False, lora: Path | None = None
@@ -25,82 +29,90 @@ class LlamaCppRuntime(Runtime):
         import llama_cpp
 
         self._llama_cpp = llama_cpp
-        self._file, self._all_logits = file, all_logits
+        self._file = file
+        self._all_logits = all_logits
         self._batch = min(512, context)
         self._read: list[int] = []
         self._pieces: dict[int, bytes] = {}
-        self.name, self.threads = file.stem, threads
-        with quiet_stderr():
-            try:
-                self._llama = llama_cpp.Llama(
-                    model_path=str(file),
-                    n_ctx=context,
-                    n_batch=self._batch,
-                    n_threads=threads,
-                    n_threads_batch=threads,
-                    logits_all=all_logits,
-                    # A tenth to a fifth faster on a CPU (docs/results/bench.md); but it rounds queries to F16, so that
-                    # conversions are proven without it.
-                    flash_attn=not all_logits,
-                    verbose=False,
-                )
-            except (ValueError, RuntimeError, AssertionError):
-                raise EmpathyEdgeError(
-                    f"{file}: llama.cpp cannot load it; the file is damaged or of a kind it does not know."
-                ) from None
+        self.name = file.stem
+        self.threads = threads
+        self._llama = self._load(context)
         self._row = ctypes.c_float * self._llama.n_vocab()
         if lora is not None:
             self._add_lora(lora)
-        architecture = self._llama.metadata.get("general.architecture", "llama")
-        trained = int(self._llama.metadata.get(f"{architecture}.context_length", self._llama.n_ctx()))
-        self.context = min(self._llama.n_ctx(), trained)
-        template = self._llama.metadata.get("tokenizer.chat_template")
+        metadata = self._llama.metadata
+        architecture = metadata.get("general.architecture", "llama")
+        trained_context = int(metadata.get(f"{architecture}.context_length", self._llama.n_ctx()))
+        self.context = min(self._llama.n_ctx(), trained_context)
+        template = metadata.get("tokenizer.chat_template")
         if not template:
             raise EmpathyEdgeError(f"{file}: the GGUF has no chat template; export it again with one.")
         self.template = template
         vocabulary = llama_cpp.llama_model_get_vocab(self._llama.model)
         self.bos = _text_of(vocabulary, llama_cpp.llama_vocab_bos(vocabulary))
         self.eos = _text_of(vocabulary, llama_cpp.llama_vocab_eos(vocabulary))
-        # What the file says, not what llama.cpp guesses beyond it from the tokens' names.
-        ends = (self._llama.metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("eos", "eot"))
-        self.declared_stop_ids = frozenset(int(token) for token in ends if token is not None)
+        # From the file: llama.cpp itself guesses further ones from the tokens' names.
+        declared = (metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("eos", "eot"))
+        self.declared_stop_ids = frozenset(int(token) for token in declared if token is not None)
         self.stop_ids = self._stop_ids([self._llama.token_eos(), *self.declared_stop_ids])
 
+    def _load(self, context: int) -> Any:
+        with quiet_stderr():
+            try:
+                return self._llama_cpp.Llama(
+                    model_path=str(self._file),
+                    n_ctx=context,
+                    n_batch=self._batch,
+                    n_threads=self.threads,
+                    n_threads_batch=self.threads,
+                    logits_all=self._all_logits,
+                    # Flash attention is 10 to 20 % faster on a CPU (docs/results/bench.md), but it rounds
+                    # queries to F16: logits that are compared with another runtime's are made without it.
+                    flash_attn=not self._all_logits,
+                    verbose=False,
+                )
+            except (ValueError, RuntimeError, AssertionError):
+                raise EmpathyEdgeError(
+                    f"{self._file}: llama.cpp cannot load it; "
+                    "the file is damaged or of a kind it does not know."
+                ) from None
+
     def _add_lora(self, lora: Path) -> None:
-        """Lay an adapter on the model. Not by Llama(lora_path=…), which gives up mapping the file into memory."""
+        """Apply an adapter to the model; Llama(lora_path=…) would not map the model's file into memory."""
         check_gguf(lora)
         with quiet_stderr():
             self._adapter = self._llama_cpp.llama_adapter_lora_init(self._llama.model, str(lora).encode())
             adapters = (self._llama_cpp.llama_adapter_lora_p_ctypes * 1)(self._adapter)
+            scales = (ctypes.c_float * 1)(1.0)
             failed = not self._adapter or self._llama_cpp.llama_set_adapters_lora(
-                self._llama.ctx, adapters, 1, (ctypes.c_float * 1)(1.0)
+                self._llama.ctx, adapters, 1, scales
             )
         if failed:
-            raise EmpathyEdgeError(f"{lora}: llama.cpp cannot lay this adapter on {self._file}.")
+            raise EmpathyEdgeError(f"{lora}: llama.cpp cannot apply this adapter to {self._file}.")
 
     def tokenize(self, text: str) -> list[int]:
-        return self._llama.tokenize(text.encode("utf-8"), add_bos=False, special=True)
+        ids: list[int] = self._llama.tokenize(text.encode("utf-8"), add_bos=False, special=True)
+        return ids
 
     def token_bytes(self, token: int) -> bytes:
         if token not in self._pieces:
             self._pieces[token] = self._llama.detokenize([token])
         return self._pieces[token]
 
-    def tokens(
-        self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
-    ) -> Iterator[int]:
-        """Straight on llama.cpp's own calls: the loop of llama-cpp-python takes some 2 % longer (docs/results/bench.md)."""
+    def tokens(self, ids: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """New tokens after `ids`, one at a time.
+
+        Calls llama.cpp directly: llama-cpp-python's own loop takes about 2 % longer (docs/results/bench.md).
+        """
         self._read_prompt(ids)
-        if temperature <= 0:
+        if sampling.temperature <= 0:
             while True:
                 token = int(self._last_logits().argmax())
                 yield token
                 self._decode([token])
-        yield from self._sample(self._sampler(temperature, seed))
+        yield from self._sample(self._sampler(sampling))
 
-    def tokens_of_schema(
-        self, ids: Sequence[int], schema: str, temperature: float, seed: int, most: int
-    ) -> Iterator[int]:
+    def tokens_of_schema(self, ids: Sequence[int], schema: str, sampling: Sampling) -> Iterator[int]:
         from llama_cpp.llama_grammar import json_schema_to_gbnf
 
         lib = self._llama_cpp
@@ -108,13 +120,13 @@ class LlamaCppRuntime(Runtime):
         vocabulary = lib.llama_model_get_vocab(self._llama.model)
         grammar = json_schema_to_gbnf(schema).encode()
         lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_grammar(vocabulary, grammar, b"root"))
-        last = self._sampler(temperature, seed) if temperature > 0 else lib.llama_sampler_init_greedy()
+        last = self._sampler(sampling) if sampling.temperature > 0 else lib.llama_sampler_init_greedy()
         lib.llama_sampler_chain_add(chain, last)
         self._read_prompt(ids)
         yield from self._sample(chain)
 
     def _sample(self, sampler: ctypes.c_void_p) -> Iterator[int]:
-        """Tokens from a sampler, which is freed at the end."""
+        """New tokens from a sampler, which is freed at the end."""
         try:
             while True:
                 token = self._llama_cpp.llama_sampler_sample(sampler, self._llama.ctx, -1)
@@ -124,50 +136,51 @@ class LlamaCppRuntime(Runtime):
             self._llama_cpp.llama_sampler_free(sampler)
 
     def _read_prompt(self, ids: Sequence[int]) -> None:
-        """Read what the prompt cache does not have of `ids`; at least the last of them."""
+        """Read those tokens of a prompt that are not in the cache, and always the last one."""
         memory = self._llama_cpp.llama_get_memory(self._llama.ctx)
         common = common_prefix(self._read, ids)
         if not self._llama_cpp.llama_memory_seq_rm(memory, 0, common, -1):
-            # Recurrent states cannot be taken back a part of the way; such models read the whole prompt again.
+            # A recurrent state cannot be rewound; such models read the whole prompt again.
             self._llama_cpp.llama_memory_clear(memory, True)
             common = 0
-        self.reused = common
+        self.cached_tokens = common
         del self._read[common:]
         for start in range(common, len(ids), self._batch):
             self._decode(ids[start : start + self._batch])
 
     def _last_logits(self) -> np.ndarray:
-        """llama.cpp's own memory, not a copy: the logits after what was read last, float32 [vocabulary]."""
+        """The logits after the last token, float32 [vocabulary]: llama.cpp's memory, not a copy."""
         return self._logits_at(-1)
 
     def _logits_at(self, place: int) -> np.ndarray:
         pointer = self._llama_cpp.llama_get_logits_ith(self._llama.ctx, place)
-        return np.frombuffer(
-            memoryview(self._row.from_address(ctypes.addressof(pointer.contents))), np.float32
-        )
+        row = self._row.from_address(ctypes.addressof(pointer.contents))
+        return np.frombuffer(memoryview(row), np.float32)
 
     def _decode(self, ids: Sequence[int]) -> None:
         """Read tokens after those that were read before."""
-        array = (self._llama_cpp.llama_token * len(ids))(*ids)  # the batch only points to it
-        if code := self._llama_cpp.llama_decode(
-            self._llama.ctx, self._llama_cpp.llama_batch_get_one(array, len(ids))
-        ):
-            raise EmpathyEdgeError(f"{self.name}: llama.cpp could not decode (code {code}).")
+        array = (self._llama_cpp.llama_token * len(ids))(*ids)  # kept alive: the batch only points to it
+        batch = self._llama_cpp.llama_batch_get_one(array, len(ids))
+        self._check(self._llama_cpp.llama_decode(self._llama.ctx, batch))
         self._read += ids
 
-    def _sampler(self, temperature: float, seed: int) -> ctypes.c_void_p:
-        """llama.cpp's defaults of top-k, top-p and min-p."""
+    def _check(self, code: int) -> None:
+        if code:
+            raise EmpathyEdgeError(f"{self.name}: llama.cpp could not decode (code {code}).")
+
+    def _sampler(self, sampling: Sampling) -> ctypes.c_void_p:
+        """Samples with llama.cpp's default values of top-k, top-p and min-p."""
         lib = self._llama_cpp
         chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         for sampler in (
             lib.llama_sampler_init_top_k(40),
             lib.llama_sampler_init_top_p(0.95, 1),
             lib.llama_sampler_init_min_p(0.05, 1),
-            lib.llama_sampler_init_temp(temperature),
-            lib.llama_sampler_init_dist(seed),
+            lib.llama_sampler_init_temp(sampling.temperature),
+            lib.llama_sampler_init_dist(sampling.seed),
         ):
             lib.llama_sampler_chain_add(chain, sampler)
-        return chain
+        return cast("ctypes.c_void_p", chain)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         if not self._all_logits:
@@ -178,21 +191,21 @@ class LlamaCppRuntime(Runtime):
         return np.array(self._llama.scores[: len(ids)], dtype=np.float32)
 
     def next_logits(self, ids: Sequence[int]) -> np.ndarray:
-        next(iter(self.tokens(ids, 0.0, 0, 1, True)))  # reads what the prompt cache does not have yet
+        self._read_prompt(ids)
         return self._last_logits().copy()
 
     def log_probs(self, ids: Sequence[int], start: int) -> np.ndarray:
         self._read_prompt(ids[:start])
-        found = [log_softmax_at(self._last_logits()[None], ids[start : start + 1])]
+        parts = [log_softmax_at(self._last_logits()[None], ids[start : start + 1])]
         for first in range(start, len(ids) - 1, self._batch):
-            last = min(first + self._batch, len(ids) - 1)
-            self._decode_with_all_logits(ids[first:last])
-            rows = np.stack([self._logits_at(place) for place in range(last - first)])
-            found.append(log_softmax_at(rows, ids[first + 1 : last + 1]))
-        return np.concatenate(found)
+            end = min(first + self._batch, len(ids) - 1)
+            self._decode_with_all_logits(ids[first:end])
+            rows = np.stack([self._logits_at(place) for place in range(end - first)])
+            parts.append(log_softmax_at(rows, ids[first + 1 : end + 1]))
+        return np.concatenate(parts)
 
     def _decode_with_all_logits(self, ids: Sequence[int]) -> None:
-        """As `_decode`, with the logits of every token kept until the next call."""
+        """As `_decode`, but the logits after every token are kept until the next call."""
         lib = self._llama_cpp
         batch = lib.llama_batch_init(len(ids), 0, 1)
         try:
@@ -203,15 +216,14 @@ class LlamaCppRuntime(Runtime):
                 batch.n_seq_id[place] = 1
                 batch.seq_id[place][0] = 0
                 batch.logits[place] = 1
-            if code := lib.llama_decode(self._llama.ctx, batch):
-                raise EmpathyEdgeError(f"{self.name}: llama.cpp could not decode (code {code}).")
+            self._check(lib.llama_decode(self._llama.ctx, batch))
         finally:
             lib.llama_batch_free(batch)
         self._read += ids
 
     def forward_s(self) -> float | None:
-        figures = self._llama_cpp.llama_perf_context(self._llama.ctx)
-        return float(figures.t_p_eval_ms + figures.t_eval_ms) / 1000
+        times = self._llama_cpp.llama_perf_context(self._llama.ctx)
+        return float(times.t_p_eval_ms + times.t_eval_ms) / 1000
 
     def forget(self, keep: int = 0) -> None:
         del self._read[keep:]
@@ -221,15 +233,17 @@ class LlamaCppRuntime(Runtime):
 
 
 def _text_of(vocabulary: object, token: int) -> str:
-    """A special token's text; empty where the model has none."""
+    """A special token's text; empty where the model has none (a negative id)."""
     import llama_cpp
 
-    return llama_cpp.llama_vocab_get_text(vocabulary, token).decode("utf-8", "replace") if token >= 0 else ""
+    if token < 0:
+        return ""
+    return str(llama_cpp.llama_vocab_get_text(vocabulary, token).decode("utf-8", "replace"))
 
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """llama.cpp prints to file descriptor 2 while it loads, whatever `verbose` says."""
+    """Discard what llama.cpp prints to file descriptor 2 while it loads, even with verbose=False."""
     saved = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
     try:

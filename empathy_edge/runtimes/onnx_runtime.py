@@ -1,4 +1,4 @@
-"""One ONNX graph with a cache on plain ONNX Runtime: what a browser or a phone without the GenAI library runs."""
+"""An ONNX graph on plain ONNX Runtime, for browsers and for phones without the GenAI library."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.chat_format import read_template
-from empathy_edge.runtimes.base import Runtime, common_prefix
-from empathy_edge.runtimes.pieces import piece_bytes, special_text
+from empathy_edge.runtimes.base import Runtime, Sampling, common_prefix
+from empathy_edge.runtimes.pieces import ids_of, piece_bytes, special_text
 from empathy_edge.system.files import read_json
+
+TOP_K = 40
+"""Sampling chooses among this many tokens."""
 
 
 class FolderRuntime(Runtime):
-    """What runtimes share that step a graph themselves: tokenizer and template from the folder, and the loop over tokens."""
+    """A runtime that executes a graph step by step; its tokenizer and template come from the folder."""
 
     def __init__(self, folder: Path, context: int) -> None:
         require_extra("tokenizers", "onnx", f"Running {folder.name}")
@@ -30,9 +33,9 @@ class FolderRuntime(Runtime):
         config = read_json(folder / "config.json")
         names = read_json(folder / "tokenizer_config.json")
         self.context = min(context, int(config["max_position_embeddings"]))
-        end = config.get("eos_token_id")
-        self.declared_stop_ids = frozenset(end if isinstance(end, list) else [end] if end is not None else [])
-        self.bos, self.eos = (special_text(names.get(f"{role}_token")) for role in ("bos", "eos"))
+        self.declared_stop_ids = ids_of(config.get("eos_token_id"))
+        self.bos = special_text(names.get("bos_token"))
+        self.eos = special_text(names.get("eos_token"))
         self.stop_ids = self._stop_ids([*self.declared_stop_ids])
         self._byte_level = self._tokenizer.token_to_id("Ġ") is not None
         added = self._tokenizer.get_added_tokens_decoder()
@@ -48,18 +51,19 @@ class FolderRuntime(Runtime):
             return b""
         return piece_bytes(self._tokenizer.id_to_token(token) or "", self._byte_level)
 
-    def tokens(
-        self, ids: Sequence[int], temperature: float, seed: int, most: int, ignore_stop: bool
-    ) -> Iterator[int]:
-        chance = np.random.default_rng(seed)
-        self.reused = common = common_prefix(self._read, ids)
-        self._cut(common)
-        pending = list(ids[common:])
+    def tokens(self, ids: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        generator = np.random.default_rng(sampling.seed)
+        self.cached_tokens = common_prefix(self._read, ids)
+        self._truncate(self.cached_tokens)
+        pending = list(ids[self.cached_tokens :])
         while True:
             start = time.perf_counter()
-            scores = self._step(pending)[-1]
+            logits = self._step(pending)[-1]
             self._forward_s += time.perf_counter() - start
-            token = int(scores.argmax()) if temperature <= 0 else _sample(scores / temperature, chance)
+            if sampling.temperature <= 0:
+                token = int(logits.argmax())
+            else:
+                token = _sample(logits / sampling.temperature, generator)
             yield token
             pending = [token]
 
@@ -71,16 +75,16 @@ class FolderRuntime(Runtime):
         return self._step(list(ids))
 
     @abstractmethod
-    def _cut(self, length: int) -> None:
+    def _truncate(self, length: int) -> None:
         """Keep only the first `length` tokens of what was read."""
 
     @abstractmethod
     def _step(self, ids: list[int]) -> np.ndarray:
-        """Read more tokens; the logits after each, float32 [len(ids), vocabulary]."""
+        """Read more tokens; returns the logits after each, float32 [len(ids), vocabulary]."""
 
 
 class OnnxRuntime(FolderRuntime):
-    """A folder with model.onnx, tokenizer.json and config.json; keeps its cache between replies."""
+    """A folder with model.onnx, tokenizer.json and config.json; the prompt cache is kept between replies."""
 
     def __init__(self, folder: Path, *, threads: int, context: int) -> None:
         require_extra("onnxruntime", "onnx", f"Running {folder.name}")
@@ -89,26 +93,28 @@ class OnnxRuntime(FolderRuntime):
         super().__init__(folder, context)
         self.threads = threads
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
         try:
             self._session = onnxruntime.InferenceSession(
                 folder / "model.onnx", options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the bindings raise their own exceptions, without a common parent
             raise EmpathyEdgeError(f"{folder}: ONNX Runtime cannot load it: {error}") from None
-        self._inputs = {port.name: port for port in self._session.get_inputs()}
+        self._inputs = {item.name: item for item in self._session.get_inputs()}
+        self._output_names = [item.name for item in self._session.get_outputs()]
         self.forget()
 
     def forget(self, keep: int = 0) -> None:
         self._read = []
         self._cache = {
-            name: np.zeros(_empty(port), np.float32)
-            for name, port in self._inputs.items()
+            name: np.zeros(_empty_shape(item), np.float32)
+            for name, item in self._inputs.items()
             if name.startswith("past_key_values.")
         }
 
-    def _cut(self, length: int) -> None:
+    def _truncate(self, length: int) -> None:
         if length < len(self._read):
             self._read = self._read[:length]
             self._cache = {
@@ -116,27 +122,27 @@ class OnnxRuntime(FolderRuntime):
             }
 
     def _step(self, ids: list[int]) -> np.ndarray:
-        feed: dict[str, Any] = {"input_ids": np.array([ids], np.int64), **self._cache}
+        feed: dict[str, np.ndarray] = {"input_ids": np.array([ids], np.int64), **self._cache}
         length = len(self._read) + len(ids)
         if "position_ids" in self._inputs:
             feed["position_ids"] = np.arange(len(self._read), length, dtype=np.int64)[None]
         if "attention_mask" in self._inputs:
             feed["attention_mask"] = np.ones((1, length), np.int64)
-        found = self._session.run(None, feed)
-        outputs = {port.name: value for port, value in zip(self._session.get_outputs(), found, strict=True)}
+        values = self._session.run(None, feed)
+        outputs = dict(zip(self._output_names, values, strict=True))
         self._read = [*self._read, *ids]
         self._cache = {name: outputs[name.replace("past_key_values", "present")] for name in self._cache}
         return np.asarray(outputs["logits"][0], np.float32)
 
 
-def _empty(port: Any) -> tuple[int, ...]:
-    """The shape of an empty cache input: one text, heads, no token yet, size; fixed sizes may come as text."""
-    _, heads, _, size = port.shape
+def _empty_shape(cache_input: Any) -> tuple[int, ...]:
+    """[batch 1, heads, no token yet, size]; ONNX Runtime may give fixed sizes as text."""
+    _, heads, _, size = cache_input.shape
     return 1, int(heads), 0, int(size)
 
 
-def _sample(scores: np.ndarray, chance: np.random.Generator) -> int:
-    """One of the 40 likeliest tokens, by its probability."""
-    top = np.argpartition(scores, -40)[-40:]
-    weights = np.exp(scores[top] - scores[top].max())
-    return int(chance.choice(top, p=weights / weights.sum()))
+def _sample(logits: np.ndarray, generator: np.random.Generator) -> int:
+    """One of the TOP_K likeliest tokens, drawn by its probability."""
+    top = np.argpartition(logits, -TOP_K)[-TOP_K:]
+    weights = np.exp(logits[top] - logits[top].max())
+    return int(generator.choice(top, p=weights / weights.sum()))

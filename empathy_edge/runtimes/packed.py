@@ -1,15 +1,15 @@
-"""The same forward pass on less: no padding, and what several sequences of a batch begin with is read only once.
+"""The forward pass of a batch without padding, in which a beginning that rows share is computed only once.
 
-All rows of a batch share the system prompt, and the two responses of a preference pair share their whole prompt. The
-sequences are laid out as a tree of segments, in one row; each segment attends to its ancestors and itself. Hidden states
-come back in the padded shape, so that trainers need not know (the idea of tree attention, e.g. arXiv 2305.09781, and of
-padding-free batches).
+All rows of a batch share the system prompt, and the two responses of a preference pair share their whole
+prompt. The rows are packed into one sequence, as a tree of segments: a segment attends to its ancestors and
+itself (tree attention, for example arXiv 2305.09781). The results have the shape of the padded batch, and
+trainers need no change.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,19 +18,24 @@ from empathy_edge.runtimes.token_log_probs import TokenLogProbs
 ATTENTION = "empathy_edge_packed"
 
 FAMILIES = ("llama", "qwen2", "qwen3")
-"""Model types whose attention is plain causal: no sliding window, no soft cap."""
+"""Model types whose attention is plain and causal: no sliding window, no soft cap."""
 
-SHORTEST_SHARED = 8
-"""Tokens that sequences must have in common before they share a segment."""
+MIN_SHARED_TOKENS = 8
+"""How many tokens rows must have in common to share a segment."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch lie in the packed row.
+    """Where the tokens of a batch are in the packed sequence.
 
-    `ids` and `positions` have shape [tokens]; `gather` [batch × length] is each padded place's index in the packed row
-    (0 for padding); `segments` are the sizes in order; `paths` the segments that each one attends to, itself last;
-    `masks` additive, [segment, path].
+    Attributes:
+        ids: the packed token ids, [tokens].
+        positions: each one's position in its row, [tokens].
+        gather: for each place of the padded batch, its index in the packed sequence; 0 for padding;
+            [batch × length].
+        segments: how many tokens each segment has, in the order of the packed sequence.
+        paths: for each segment, the segments it attends to: its ancestors, and itself last.
+        masks: for each segment an additive mask, [tokens of the segment, tokens of the path].
     """
 
     ids: torch.Tensor
@@ -43,22 +48,32 @@ class Layout:
 
 @dataclass
 class _Tree:
-    """What `_grow` collects: the packed row, segment by segment."""
+    """The packed sequence while `_add_segments` builds it.
 
+    Attributes:
+        rows: the token ids of each row of the batch, without padding.
+        ids: as in `Layout`, and so are `positions`, `segments` and `paths`.
+        places: for each row, the indices of its tokens in the packed sequence.
+    """
+
+    rows: list[list[int]]
     ids: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
     paths: list[list[int]] = field(default_factory=list)
-    places: dict[int, list[int]] = field(default_factory=dict)
+    places: list[list[int]] = field(default_factory=list)
 
 
 def lay_out(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Layout:
-    """The layout of a right-padded batch, [batch, length] each."""
+    """The layout of a right-padded batch; both arguments are [batch, length]."""
     rows = [ids[: int(mask.sum())].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
-    tree = _Tree(places={number: [] for number in range(len(rows))})
-    _grow(tree, rows, list(range(len(rows))), 0, [])
+    tree = _Tree(rows, places=[[] for _ in rows])
+    _add_segments(tree, list(range(len(rows))), 0, [])
     length = input_ids.shape[1]
-    gather = [place for number in range(len(rows)) for place in _padded(tree.places[number], length)]
+    gather: list[int] = []
+    for places in tree.places:
+        padding = [0] * (length - len(places))
+        gather += places + padding
     return Layout(
         ids=torch.tensor(tree.ids),
         positions=torch.tensor(tree.positions),
@@ -69,29 +84,39 @@ def lay_out(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Layout:
     )
 
 
-def _grow(tree: _Tree, rows: list[list[int]], members: list[int], start: int, path: list[int]) -> None:
-    """Add the segments of `members`, which agree on their first `start` tokens, below `path`."""
-    by_next: dict[tuple[int, ...], list[int]] = {}
+def _add_segments(tree: _Tree, members: list[int], start: int, path: list[int]) -> None:
+    """Add the segments below `path`.
+
+    Args:
+        tree: what is built.
+        members: the rows that share the segments of `path`.
+        start: how many tokens those are.
+        path: the segments from the root on.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
     for member in members:
-        by_next.setdefault(tuple(rows[member][start : start + SHORTEST_SHARED]), []).append(member)
-    for group in by_next.values():
-        end = len(rows[group[0]]) if len(group) == 1 else _common(rows, group, start)
+        next_tokens = tuple(tree.rows[member][start : start + MIN_SHARED_TOKENS])
+        groups.setdefault(next_tokens, []).append(member)
+    for group in groups.values():
+        end = _common_end(tree.rows, group, start)
         if end == start:
             continue
-        number = len(tree.segments)
-        first = len(tree.ids)
-        tree.ids += rows[group[0]][start:end]
+        segment = len(tree.segments)
+        first_place = len(tree.ids)
+        tree.ids += tree.rows[group[0]][start:end]
         tree.positions += range(start, end)
         tree.segments.append(end - start)
-        tree.paths.append([*path, number])
+        tree.paths.append([*path, segment])
         for member in group:
-            tree.places[member] += range(first, first + end - start)
+            tree.places[member] += range(first_place, first_place + end - start)
         if len(group) > 1:
-            _grow(tree, rows, group, end, [*path, number])
+            _add_segments(tree, group, end, [*path, segment])
 
 
-def _common(rows: list[list[int]], members: list[int], start: int) -> int:
-    """Where the members' common beginning ends."""
+def _common_end(rows: list[list[int]], members: list[int], start: int) -> int:
+    """The first place from `start` on at which the rows differ, or one of them ends."""
+    if len(members) == 1:
+        return len(rows[members[0]])
     end = min(len(rows[member]) for member in members)
     for place in range(start, end):
         if len({rows[member][place] for member in members}) > 1:
@@ -99,16 +124,13 @@ def _common(rows: list[list[int]], members: list[int], start: int) -> int:
     return end
 
 
-def _padded(places: list[int], length: int) -> list[int]:
-    return places + [0] * (length - len(places))
-
-
 def _mask(segments: list[int], path: list[int]) -> torch.Tensor:
-    """Everything before the segment is seen; inside it, only what came earlier."""
-    size, before = segments[path[-1]], sum(segments[number] for number in path[:-1])
-    hidden = torch.ones(size, size, dtype=torch.bool).triu(1)
-    inside = torch.zeros(size, size).masked_fill(hidden, float("-inf"))
-    return torch.cat([torch.zeros(size, before), inside], dim=1)
+    """A token sees all ancestors of its segment, and in the segment itself and what is before it."""
+    size = segments[path[-1]]
+    ancestors = sum(segments[number] for number in path[:-1])
+    is_later = torch.ones(size, size, dtype=torch.bool).triu(1)
+    inside = torch.zeros(size, size).masked_fill(is_later, float("-inf"))
+    return torch.cat([torch.zeros(size, ancestors), inside], dim=1)
 
 
 def attend(
@@ -119,25 +141,37 @@ def attend(
     attention_mask: Any,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention over a packed row, in fp32 (on CPUs without wide bf16 units also the faster way).
+    """Attention over a packed sequence, in transformers' interface for attention functions.
 
-    Shapes: query [1, heads, tokens, size], key and value [1, key heads, tokens, size]; the heads that share a key head are
-    treated as more queries of it, so that nothing is repeated. Returns [1, tokens, heads, size].
+    It computes in fp32, which is also faster on CPUs without wide bf16 units. With grouped queries, the heads
+    that share a key head are treated as more queries of it, so that no key is copied.
+
+    Args:
+        module: unused.
+        query: [1, heads, tokens, size].
+        key: [1, key heads, tokens, size].
+        value: [1, key heads, tokens, size].
+        attention_mask: unused; the layout has its own.
+        options: `packed_layout`, a Layout, and `scaling`; others are unused.
+
+    Returns:
+        [1, tokens, heads, size], and None for the attention weights.
     """
     layout: Layout = options["packed_layout"]
     heads, tokens, size = query.shape[1:]
-    shared = heads // key.shape[1]
-    queries = query[0].float().view(key.shape[1], shared, tokens, size).split(layout.segments, dim=2)
+    key_heads = key.shape[1]
+    group = heads // key_heads
+    queries = query[0].float().view(key_heads, group, tokens, size).split(layout.segments, dim=2)
     keys = key[0].float().split(layout.segments, dim=1)
     values = value[0].float().split(layout.segments, dim=1)
     outputs = []
     for part, path, mask in zip(queries, layout.paths, layout.masks, strict=True):
         length = part.shape[2]
         output = torch.nn.functional.scaled_dot_product_attention(
-            part.reshape(1, key.shape[1], shared * length, size),
+            part.reshape(1, key_heads, group * length, size),
             torch.cat([keys[number] for number in path], dim=1)[None],
             torch.cat([values[number] for number in path], dim=1)[None],
-            attn_mask=mask.repeat(shared, 1),
+            attn_mask=mask.repeat(group, 1),
             scale=options["scaling"],
         )
         outputs.append(output.view(heads, length, size))
@@ -145,7 +179,7 @@ def attend(
 
 
 def can_pack(model: Any) -> bool:
-    """Whether `model` is a causal language model whose batches can be read packed: of FAMILIES, and on the CPU."""
+    """Whether batches of a causal language model can be packed: it is one of FAMILIES, and on the CPU."""
     config = model.config
     return (
         config.model_type in FAMILIES
@@ -156,46 +190,62 @@ def can_pack(model: Any) -> bool:
 
 
 def pack_batches(model: Any) -> None:
-    """Replace the forward that TRL calls with `fused_lm_head=True` by one that reads its batch packed.
+    """Replace the forward pass that TRL calls with `fused_lm_head=True` by a packed one.
 
-    Takes input_ids, attention_mask and labels [batch, length], right-padded; returns TRL's own record, each of its fields
-    [batch, length - 1] and 0 where there is no label. Without `fused_lm_head` the model's own forward answers.
+    It takes input_ids, attention_mask and labels, [batch, length] each and right-padded, and returns TRL's
+    `FusedCausalLMOutput`, whose fields are [batch, length - 1] and 0 where there is no label. Without
+    `fused_lm_head` the model's own forward pass is called.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
-    from trl.trainer.utils import FusedCausalLMOutput
 
     AttentionInterface.register(ATTENTION, attend)
     AttentionMaskInterface.register(ATTENTION, lambda *args, **options: None)
-    own_attention, own_forward = model.config._attn_implementation, type(model).forward
+    own_attention = model.config._attn_implementation
+    own_forward = type(model).forward
 
     def forward(*args: Any, fused_lm_head: bool = False, labels: Any = None, **options: Any) -> Any:
         if not fused_lm_head:
             model.set_attn_implementation(own_attention)
             return own_forward(model, *args, labels=labels, **options)
         model.set_attn_implementation(ATTENTION)
-        layout = lay_out(options["input_ids"], options["attention_mask"])
-        hidden = model.base_model(
-            input_ids=layout.ids[None],
-            position_ids=layout.positions[None],
-            packed_layout=layout,
-            use_cache=False,
-        ).last_hidden_state[0]
-        wanted = labels[:, 1:]
-        mask = wanted != -100
-        places = layout.gather.view(labels.shape)[:, :-1][mask]
-        found = TokenLogProbs.apply(
-            hidden.index_select(0, places), model.get_output_embeddings().weight, wanted[mask]
-        )
-        log_probs, entropy, mean_logits, is_top1 = (
-            item.new_zeros(mask.shape).masked_scatter(mask, item) for item in found
-        )
-        return FusedCausalLMOutput(
-            loss=-log_probs.sum() / mask.sum().clamp(min=1),
-            log_probs=log_probs,
-            entropy=entropy,
-            mean_logits=mean_logits,
-            is_top1=is_top1,
-            label_mask=mask,
-        )
+        return _packed_forward(model, options["input_ids"], options["attention_mask"], labels)
 
     model.forward = forward
+
+
+class _LabelFigures(NamedTuple):
+    """The results of TokenLogProbs, [batch, length - 1] each."""
+
+    log_probs: torch.Tensor
+    entropy: torch.Tensor
+    mean_logits: torch.Tensor
+    is_top1: torch.Tensor
+
+
+def _packed_forward(
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+) -> Any:
+    from trl.trainer.utils import FusedCausalLMOutput
+
+    layout = lay_out(input_ids, attention_mask)
+    hidden = model.base_model(
+        input_ids=layout.ids[None],
+        position_ids=layout.positions[None],
+        packed_layout=layout,
+        use_cache=False,
+    ).last_hidden_state[0]
+    # The hidden state at one place predicts the label at the next one.
+    next_labels = labels[:, 1:]
+    mask = next_labels != -100
+    places = layout.gather.view(labels.shape)[:, :-1][mask]
+    output_layer = model.get_output_embeddings().weight
+    of_labels = TokenLogProbs.apply(hidden.index_select(0, places), output_layer, next_labels[mask])
+    figures = _LabelFigures(*(item.new_zeros(mask.shape).masked_scatter(mask, item) for item in of_labels))
+    return FusedCausalLMOutput(
+        loss=-figures.log_probs.sum() / mask.sum().clamp(min=1),
+        log_probs=figures.log_probs,
+        entropy=figures.entropy,
+        mean_logits=figures.mean_logits,
+        is_top1=figures.is_top1,
+        label_mask=mask,
+    )

@@ -1,4 +1,4 @@
-"""How vocabularies write their pieces: in GPT-2's byte-level alphabet, or SentencePiece's."""
+"""Tokenizer files: the two alphabets of vocabularies (GPT-2's and SentencePiece's), and special tokens."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from functools import lru_cache
 
 @lru_cache(maxsize=1)
 def byte_alphabet() -> dict[str, int]:
-    """Each byte's printable character → the byte (openai/gpt-2, encoder.py, `bytes_to_unicode`)."""
+    """GPT-2's alphabet: from characters to the bytes they stand for (openai/gpt-2, `bytes_to_unicode`)."""
     printable = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),
         *range(ord("®"), ord("ÿ") + 1),
     ]
     alphabet = {chr(byte): byte for byte in printable}
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    alphabet.update({chr(256 + index): byte for index, byte in enumerate(others)})
+    others = [byte for byte in range(256) if chr(byte) not in alphabet]
+    for index, byte in enumerate(others):
+        alphabet[chr(256 + index)] = byte
     return alphabet
 
 
@@ -24,7 +25,8 @@ def piece_bytes(piece: str, byte_level: bool) -> bytes:
 
     Args:
         piece: as the vocabulary writes it.
-        byte_level: GPT-2's alphabet; otherwise SentencePiece's, with ▁ for a space and <0x0A> for a byte.
+        byte_level: whether in GPT-2's alphabet; otherwise in SentencePiece's, with ▁ for a space and <0x0A>
+            for a byte.
     """
     if byte_level:
         alphabet = byte_alphabet()
@@ -36,5 +38,14 @@ def piece_bytes(piece: str, byte_level: bool) -> bytes:
 
 
 def special_text(token: str | dict[str, str] | None) -> str:
-    """A special token as tokenizer_config.json writes it, in either of its two ways; empty where there is none."""
-    return token["content"] if isinstance(token, dict) else token or ""
+    """A special token's text, from tokenizer_config.json, which has two ways to write it; empty for none."""
+    if isinstance(token, dict):
+        return token["content"]
+    return token or ""
+
+
+def ids_of(value: int | list[int] | None) -> frozenset[int]:
+    """The token ids of `eos_token_id` in a configuration: none, one or several."""
+    if value is None:
+        return frozenset()
+    return frozenset(value if isinstance(value, list) else [value])

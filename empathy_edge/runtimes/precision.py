@@ -1,7 +1,7 @@
-"""Which number format a model's weights are held in: the one asked for, or the faster one on this machine.
+"""Which number format a model's weights are held in: the requested one, or the faster one on this machine.
 
-Half the CPUs in use have no bf16 units. There a product in bf16 takes 8 to 60 times as long as in fp32; with such units
-it takes about half as long. No flag of a CPU says so reliably, so `auto` measures it.
+Half the CPUs in use have no bf16 units. There a product in bf16 takes 8 to 60 times as long as in fp32; with
+such units it takes about half as long. No flag of a CPU says so reliably, so `auto` measures it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from empathy_edge.console import say
 from empathy_edge.models.find import cache_folder
@@ -21,15 +21,26 @@ from empathy_edge.runs.recipe import Weights
 from empathy_edge.system.files import sha256_json, write_json
 from empathy_edge.system.machine import machine
 
+if TYPE_CHECKING:
+    import torch
+
 MIN_GAIN = 1.1
-"""bf16 is taken where it is this many times as fast; below, fp32 is as good and rounds less."""
+"""`auto` takes bf16 if it is at least this many times as fast; otherwise fp32, which rounds less."""
 
 CLEARLY_SLOWER = 3.0
-"""Where a first look at a few tokens finds bf16 this many times slower, that is enough."""
+"""If the first, short measurement finds bf16 this many times slower, there is no second one."""
 
-FIRST_TOKENS, MAX_TOKENS = 64, 1024
+FIRST_TOKENS = 64
+"""Tokens of the first measurement."""
+
+MAX_TOKENS = 1024
+"""The largest number of tokens of the second one."""
+
 MAX_SIZE = 1536
-"""Matrices larger than this are cut, so that the probe of an 8B model stays below 3 s too."""
+"""Larger matrices are cut to this size, so that the measurement for an 8B model takes less than 3 s too."""
+
+LayerShapes = Counter[tuple[int, int]]
+"""How often each shape (out, in) of a linear layer occurs in a block."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +48,10 @@ class Precision:
     """A decision and its reason; both go into manifests.
 
     Attributes:
-        weights: `fp32`, `bf16`, `fp16` (GPUs without bf16 only) or `nf4`.
-        compute: what products are computed in; it differs from `weights` for `nf4` alone.
-        reason: one sentence, with the measurement where there was one.
-        warning: what a person should know before the work begins; mostly nothing.
+        weights: `fp32`, `bf16`, `fp16` (on GPUs without bf16) or `nf4`.
+        compute: the format of products; it differs from `weights` for `nf4` only.
+        reason: one sentence, with the measurement if there was one.
+        warning: what a user should know before the work begins; usually empty.
     """
 
     weights: Literal["fp32", "bf16", "fp16", "nf4"]
@@ -49,13 +60,19 @@ class Precision:
     warning: str = ""
 
     def record(self) -> dict[str, str]:
-        """For a manifest."""
+        """The decision without the warning, for a manifest."""
         return {"weights": self.weights, "compute": self.compute, "reason": self.reason}
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Seconds of one forward and backward pass through the linear layers of a block, in both formats."""
+    """A measurement: one forward and backward pass through the linear layers of a block.
+
+    Attributes:
+        fp32_s: seconds in fp32.
+        bf16_s: seconds in bf16.
+        tokens: how many tokens were computed at a time.
+    """
 
     fp32_s: float
     bf16_s: float
@@ -63,7 +80,7 @@ class Probe:
 
     @property
     def bf16_speed(self) -> float:
-        """How many times as fast bf16 is; below 1 it is slower."""
+        """How many times as fast as fp32 bf16 is; below 1 it is slower."""
         return self.fp32_s / self.bf16_s
 
     def __str__(self) -> str:
@@ -74,12 +91,12 @@ class Probe:
 
 
 def choose_precision(requested: Weights, checkpoint: Path, *, tokens: int = 1024) -> Precision:
-    """Decide what a checkpoint's weights are held in.
+    """Decide in which format a checkpoint's weights are held.
 
     Args:
-        requested: `auto` takes the faster of fp32 and bf16. Anything else is obeyed; a `bf16` that is slow here
-            has a warning.
-        checkpoint: a folder with `config.json`; the shapes of its linear layers are what is measured.
+        requested: `auto` takes the faster of fp32 and bf16; any other format is used as requested, with a
+            warning if bf16 is slow on this machine.
+        checkpoint: a folder with `config.json`; the measurement uses the shapes of its linear layers.
         tokens: how many tokens are computed at a time.
     """
     import torch
@@ -88,60 +105,69 @@ def choose_precision(requested: Weights, checkpoint: Path, *, tokens: int = 1024
         return Precision("fp32", "fp32", "asked for")
     if torch.cuda.is_available():
         return gpu_precision(requested, torch.cuda.is_bf16_supported(including_emulation=False))
-    found = measure(checkpoint, min(tokens, MAX_TOKENS))
-    faster: Literal["fp32", "bf16"] = "bf16" if found.bf16_speed >= MIN_GAIN else "fp32"
+    measured = measure(checkpoint, min(tokens, MAX_TOKENS))
+    faster: Literal["fp32", "bf16"] = "bf16" if measured.bf16_speed >= MIN_GAIN else "fp32"
     if requested == "auto":
-        return Precision(faster, faster, f"auto: {found}")
+        return Precision(faster, faster, f"auto: {measured}")
     if requested == "nf4":
-        return Precision("nf4", faster, f"nf4 was asked for; products in {faster}: {found}")
-    slow = f"weights: bf16 was asked for, but {found}. Set weights: auto, or fp32."
-    return Precision("bf16", "bf16", f"asked for; {found}", slow if found.bf16_speed < 1 / MIN_GAIN else "")
+        return Precision("nf4", faster, f"nf4 was asked for; products in {faster}: {measured}")
+    warning = ""
+    if measured.bf16_speed < 1 / MIN_GAIN:
+        warning = f"weights: bf16 was asked for, but {measured}. Set weights: auto, or fp32."
+    return Precision("bf16", "bf16", f"asked for; {measured}", warning)
 
 
 def gpu_precision(requested: Weights, has_bf16: bool) -> Precision:
-    """The same on a GPU, where nothing needs measuring: bf16 if it has it, else fp16 with scaled gradients."""
+    """The decision on a GPU, without a measurement: bf16 if it has that, else fp16 with scaled gradients."""
     compute: Literal["bf16", "fp16"] = "bf16" if has_bf16 else "fp16"
     reason = f"the GPU has {'' if has_bf16 else 'no '}bf16"
     if requested == "auto":
         return Precision(compute, compute, f"auto: {reason}")
     if requested == "nf4":
         return Precision("nf4", compute, f"nf4 was asked for; products in {compute}: {reason}")
-    emulated = "weights: bf16 was asked for, but the GPU only emulates it. Set weights: auto."
-    return Precision("bf16", "bf16", "asked for", "" if has_bf16 else emulated)
+    warning = ""
+    if not has_bf16:
+        warning = "weights: bf16 was asked for, but the GPU only emulates it. Set weights: auto."
+    return Precision("bf16", "bf16", "asked for", warning)
 
 
 @cache
 def measure(checkpoint: Path, tokens: int) -> Probe:
-    """The probe of this checkpoint's shapes on this machine; once, then it is kept in the model cache."""
-    import torch
-
+    """The measurement for this checkpoint's shapes on this machine, kept in the model cache."""
     shapes = linear_shapes(checkpoint)
-    key = sha256_json(
-        {
-            "cpu": machine()["cpu"],
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "isa": torch.backends.cpu.get_cpu_capability(),
-            "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
-            "shapes": sorted((*shape, count) for shape, count in shapes.items()),
-            "tokens": tokens,
-        }
-    )[:16]
+    key = _cache_key(shapes, tokens)
     file = cache_folder() / "precision.json"
-    known = _read(file)
+    known = _read_cache(file)
     try:
         return Probe(**known[key])
     except (KeyError, TypeError):
         pass
-    found = probe(shapes, tokens)
+    measured = probe(shapes, tokens)
     try:
-        write_json(file, {**known, key: asdict(found)})
+        write_json(file, {**known, key: asdict(measured)})
     except OSError:
         say(f"[dim]{file} cannot be written; the measurement of fp32 and bf16 is not kept.[/]")
-    return found
+    return measured
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _cache_key(shapes: LayerShapes, tokens: int) -> str:
+    """A hash of everything that changes the result."""
+    import torch
+
+    settings = {
+        "cpu": machine()["cpu"],
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
+        "shapes": sorted((*shape, count) for shape, count in shapes.items()),
+        "tokens": tokens,
+    }
+    return sha256_json(settings)[:16]
+
+
+def _read_cache(file: Path) -> dict[str, Any]:
+    """The measurements by key; none where the file is missing or damaged."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -149,8 +175,8 @@ def _read(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def linear_shapes(checkpoint: Path) -> Counter[tuple[int, int]]:
-    """(out, in) of every linear layer of one block, with how often it occurs; no weight is read."""
+def linear_shapes(checkpoint: Path) -> LayerShapes:
+    """The shapes of the linear layers of one block; no weight is read."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -162,40 +188,50 @@ def linear_shapes(checkpoint: Path) -> Counter[tuple[int, int]]:
         module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
     ]
     counts = Counter((layer.out_features, layer.in_features) for layer in layers)
-    fewest = min(counts.values(), default=1)
-    return Counter({shape: round(count / fewest) for shape, count in counts.items()})
+    blocks = min(counts.values(), default=1)  # the rarest shape occurs once in each block
+    return Counter({shape: round(count / blocks) for shape, count in counts.items()})
 
 
-def probe(shapes: Counter[tuple[int, int]], tokens: int) -> Probe:
+def probe(shapes: LayerShapes, tokens: int) -> Probe:
     """Time forward and backward products of these shapes in fp32 and bf16; takes less than 3 s."""
-    if not shapes:  # GPT-2 has none: fp32 it is
+    if not shapes:  # GPT-2, whose layers are of another class: the result is fp32
         return Probe(1.0, 1.0, 0)
-    first = Probe(
-        _seconds(shapes, FIRST_TOKENS, "float32"), _seconds(shapes, FIRST_TOKENS, "bfloat16"), FIRST_TOKENS
-    )
+    first = _time_both(shapes, FIRST_TOKENS)
     if tokens <= FIRST_TOKENS or first.bf16_speed < 1 / CLEARLY_SLOWER:
         return first
-    return Probe(_seconds(shapes, tokens, "float32"), _seconds(shapes, tokens, "bfloat16"), tokens)
+    return _time_both(shapes, tokens)
 
 
-def _seconds(shapes: Counter[tuple[int, int]], tokens: int, dtype: str) -> float:
-    """The shorter of two passes through each shape, added up; larger matrices are cut to MAX_SIZE and scaled."""
+def _time_both(shapes: LayerShapes, tokens: int) -> Probe:
     import torch
 
-    kind = getattr(torch, dtype)
-    seconds: dict[tuple[int, int], float] = {}
+    fp32_s = _seconds(shapes, tokens, torch.float32)
+    bf16_s = _seconds(shapes, tokens, torch.bfloat16)
+    return Probe(fp32_s, bf16_s, tokens)
+
+
+def _seconds(shapes: LayerShapes, tokens: int, dtype: torch.dtype) -> float:
+    """Seconds of one pass through all layers of a block: for each shape the shorter of two measurements.
+
+    Matrices larger than MAX_SIZE are cut, and their time is scaled to the whole size.
+    """
+    import torch
+
+    seconds_of: dict[tuple[int, int], float] = {}
     total = 0.0
     for (size_out, size_in), count in shapes.items():
-        cut = min(size_out, MAX_SIZE), min(size_in, MAX_SIZE)
-        if cut not in seconds:
-            x, weight = torch.randn(tokens, cut[1]).to(kind), torch.randn(cut).to(kind)
-            seconds[cut] = min(_one_pass(x, weight), _one_pass(x, weight))
-        total += count * seconds[cut] * (size_out * size_in) / (cut[0] * cut[1])
+        cut_out, cut_in = min(size_out, MAX_SIZE), min(size_in, MAX_SIZE)
+        if (cut_out, cut_in) not in seconds_of:
+            x = torch.randn(tokens, cut_in).to(dtype)
+            weight = torch.randn(cut_out, cut_in).to(dtype)
+            seconds_of[cut_out, cut_in] = min(_one_pass(x, weight), _one_pass(x, weight))
+        scale = (size_out * size_in) / (cut_out * cut_in)
+        total += count * seconds_of[cut_out, cut_in] * scale
     return total
 
 
-def _one_pass(x: Any, weight: Any) -> float:
-    """Seconds of y = x Wᵀ, and of the gradient of x, which is all that LoRA asks of a frozen weight."""
+def _one_pass(x: torch.Tensor, weight: torch.Tensor) -> float:
+    """Seconds of y = x Wᵀ and of the gradient of x: what LoRA training computes with a frozen weight."""
     start = time.perf_counter()
     y = x @ weight.T
     y @ weight

@@ -1,9 +1,19 @@
-"""Many replies at once from a torch model: far cheaper than one by one, since the weights are read once a step."""
+"""Many replies at once from a torch model: each step reads the weights once for all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
+
+TOP_K = 50
+"""Sampling chooses among this many tokens; top-p would sort the whole vocabulary, which takes very long."""
+
+
+class Generated(NamedTuple):
+    """New token ids without the stop token, and whether it came."""
+
+    token_ids: list[int]
+    stopped: bool
 
 
 def generate(
@@ -15,28 +25,51 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     samples: int = 1,
-) -> list[tuple[list[int], bool]]:
-    """New token ids for each prompt (left-padded together), without the stop token, and whether it came.
+) -> list[Generated]:
+    """Replies to several prompts, which are left-padded to one length.
 
-    Greedy at temperature 0; else `samples` of each prompt, in order, from torch's own random state, out of the 50
-    likeliest tokens (sorting all of them for top-p takes longer than the model).
+    Args:
+        model: a causal language model of transformers.
+        prompts: token ids.
+        stop_ids: the tokens at which a reply ends.
+        pad_id: the padding token.
+        max_new_tokens: the largest number of tokens of a reply.
+        temperature: 0 takes the likeliest token each time; above, tokens are drawn from torch's global random
+            state.
+        samples: replies per prompt, with a temperature above 0.
+
+    Returns:
+        The replies, those of one prompt beside each other.
     """
     import torch
 
     longest = max(map(len, prompts))
-    rows = [[pad_id] * (longest - len(ids)) + ids for ids in prompts]
+    padded = [[pad_id] * (longest - len(ids)) + ids for ids in prompts]
     masks = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
-    how = {"do_sample": True, "temperature": temperature, "top_k": 50, "num_return_sequences": samples}
+    sampling: dict[str, Any] = {"do_sample": False}
+    if temperature > 0:
+        sampling = {
+            "do_sample": True,
+            "temperature": temperature,
+            "top_k": TOP_K,
+            "num_return_sequences": samples,
+        }
     with torch.inference_mode():
-        result = model.generate(
-            input_ids=torch.tensor(rows, device=model.device),
+        sequences = model.generate(
+            input_ids=torch.tensor(padded, device=model.device),
             attention_mask=torch.tensor(masks, device=model.device),
             max_new_tokens=max_new_tokens,
             eos_token_id=sorted(stop_ids),
             pad_token_id=pad_id,
-            repetition_penalty=1.0,  # a checkpoint's generation_config may ask for others
+            repetition_penalty=1.0,  # a checkpoint's generation_config may set other values
             no_repeat_ngram_size=0,
-            **(how if temperature > 0 else {"do_sample": False}),
-        )[:, longest:].tolist()
-    ends = [next((place for place, token in enumerate(new) if token in stop_ids), None) for new in result]
-    return [(new[:end], end is not None) for new, end in zip(result, ends, strict=True)]
+            **sampling,
+        )
+    return [_until_stop(new_ids, stop_ids) for new_ids in sequences[:, longest:].tolist()]
+
+
+def _until_stop(new_ids: list[int], stop_ids: Collection[int]) -> Generated:
+    for place, token in enumerate(new_ids):
+        if token in stop_ids:
+            return Generated(new_ids[:place], True)
+    return Generated(new_ids, False)

@@ -1,4 +1,4 @@
-"""Load a checkpoint into torch, to train it or to ask it many things at once."""
+"""Load a checkpoint into torch, to train it or to sample from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from empathy_edge.runtimes.precision import Precision, choose_precision
 from empathy_edge.system.processes import from_main_process
 
 SCRATCH = "scratch"
-
+"""The folder, inside a stage's, for a model that has to be written and read again."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,15 +34,17 @@ class LoadedBase(NamedTuple):
 def load_base(
     folder: Path, weights: Weights, adapters: list[Path], scratch: Path, *, tokens: int = 1024
 ) -> LoadedBase:
-    """The base with `adapters` merged into its full precision, then held in `weights`; on the GPU if there is one.
+    """A checkpoint with adapters merged in full precision, then converted to `weights`.
+
+    It is on the GPU if there is one.
 
     Args:
         folder: a checkpoint.
         weights: `auto`, `fp32`, `bf16`, or `nf4` (QLoRA: bitsandbytes' 4-bit NormalFloat, Dettmers et al.,
             arXiv 2305.14314).
         adapters: PEFT adapter folders of earlier steps.
-        scratch: where the merged model may lie for a moment, when it has to be read again in four bits.
-        tokens: how many are computed at a time; what `auto` measures.
+        scratch: a folder for the merged model, which `nf4` reads again in four bits; it is deleted.
+        tokens: how many tokens are computed at a time; `auto` measures with as many.
     """
     precision = from_main_process(lambda: choose_precision(weights, folder, tokens=tokens))
     if precision.warning:
@@ -53,7 +55,7 @@ def load_base(
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         add_adapters(model, adapters)
         if precision.weights != "fp32":
-            # The parameters only: `model.to` would round the rope frequencies, a buffer, as well.
+            # Not `model.to`, which would also round the frequencies of the rotary embedding, a buffer.
             for parameter in model.parameters():
                 parameter.data = parameter.data.to(DTYPES[precision.weights])
         if torch.cuda.is_available():

@@ -7,7 +7,7 @@ import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import messages_for
-from empathy_edge.judging.asked import read_factors, schema_of
+from empathy_edge.judging.llm_ratings import read_subfactors, schema_of
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
 
 ONNX = [pytest.param(name, marks=pytest.mark.slow) for name in ("onnx-int4", "onnx-portable-int8")]
@@ -90,7 +90,7 @@ def test_log_probabilities_of_an_answer(tiny_model: Path, exported: Path) -> Non
             np.mean(wanted), abs=0.05
         )
         assert torch_runtime.log_probs(ids, len(prompt)) == pytest.approx(wanted, abs=1e-4)
-    assert llama.reused >= len(prompt) - 1
+    assert llama.cached_tokens >= len(prompt) - 1
     long = [*prompt, *([300] * 100)]
     assert len(llama.log_probs(long, 1)) == len(long) - 1
 
@@ -100,7 +100,7 @@ def test_llama_cpp_holds_even_an_untaught_model_to_a_schema(exported: Path, temp
     factors = ("warmth in tone", "clarity")
     opened = open_runtime(exported / "gguf-f16", context=256)
     said = {"max_new_tokens": 80, "temperature": temperature, "seed": 3}
-    assert read_factors(opened.reply(messages_for("Rate this"), **said).text, factors) is None
+    assert read_subfactors(opened.reply(messages_for("Rate this"), **said).text, factors) is None
     held = opened.reply(messages_for("Rate this"), schema=schema_of(factors), **said)
-    assert read_factors(held.text, factors) is not None, held.text
+    assert read_subfactors(held.text, factors) is not None, held.text
     opened.close()
