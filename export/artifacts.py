@@ -1,45 +1,32 @@
-"""Export: merge, then one folder per artifact, then the proof that each says what the checkpoint says."""
+"""Export: merged checkpoint → F16 GGUF → each artifact → check of each artifact against the checkpoint."""
 
 from __future__ import annotations
 
-import re
 import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.export import merged, verify
-from empathy_edge.export.calibration import Calibration, calibration_texts
-from empathy_edge.export.executorch import write_executorch
-from empathy_edge.export.gguf.budget import choose_types
-from empathy_edge.export.gguf.compensate import compensate
-from empathy_edge.export.gguf.converter import run_converter
-from empathy_edge.export.gguf.importance import collect, read_imatrix, write_imatrix
-from empathy_edge.export.gguf.lora import write_lora
-from empathy_edge.export.gguf.quantize import Importance, fallback_note, quantize, replace_tensors
-from empathy_edge.export.gguf.writer import write_float
-from empathy_edge.export.onnx.genai import write_genai
-from empathy_edge.export.onnx.optimum import write_optimum
-from empathy_edge.export.onnx.portable import write_portable
-from empathy_edge.export.onnx.q4_0_grid import (
-    BUILDER_OPTIONS,
-    require_q4_0,
-    write_joint_adapter,
-    write_rounded,
+from empathy_edge.export.artifact_files import (
+    F16_GGUF,
+    GPTQ_GGUF,
+    CalibrationData,
+    ExportJob,
+    sources_of,
+    write_files,
 )
-from empathy_edge.formats.artifact_names import FLOAT_TYPES, ArtifactName, parse_artifact
-from empathy_edge.formats.chat_format import read_template
-from empathy_edge.formats.gguf_header import tensors_of
+from empathy_edge.export.merged import MergeResults
+from empathy_edge.export.onnx.q4_0_grid import require_q4_0
+from empathy_edge.export.record import ArtifactRecord, Details
+from empathy_edge.export.verify import VerifyResults
+from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
 from empathy_edge.models.find import ModelRef, gguf_of
 from empathy_edge.runs.recipe import ExportSettings
 from empathy_edge.runs.stage import open_stage
-from empathy_edge.runtimes import default_threads
-from empathy_edge.system.files import read_json, sha256_file, write_json
+from empathy_edge.system.files import sha256_file
 from empathy_edge.system.machine import require_space
 
 _SHARE_OF_FP32 = {
@@ -51,7 +38,9 @@ _SHARE_OF_FP32 = {
     "onnx-portable": 2.2,
     "executorch": 1.1,
 }
-"""What an artifact takes at most, as a share of the fp32 checkpoint; for the check of the disk beforehand."""
+"""The largest size of an artifact as a share of the fp32 checkpoint, by quantization or format."""
+
+_SHARE_OF_OTHERS = 0.25
 
 _NEEDS = {
     "gguf": ("gguf", "gguf"),
@@ -59,50 +48,82 @@ _NEEDS = {
     "onnx-portable": ("onnxscript", "onnx"),
     "executorch": ("executorch", "executorch"),
 }
-"""An artifact's format → the module that makes it, and our extra that brings it."""
+"""An artifact's format → the module that makes it, and our extra that installs it."""
 
-SOURCE = "gguf-f16"
-"""What quantizations are made from."""
+_MODEL_FILES = ("model.gguf", "model.onnx.data", "model.onnx", "model.pte")
+"""The file that stands for an artifact is the first of these that it has."""
 
-COMPENSATED = "gguf-q4_0-gptq"
-"""What onnx-int4-gptq is made from."""
+_MODEL_SUFFIXES = (".gguf", ".onnx", ".data", ".pte")
+"""How the names of files end that count for an artifact's size."""
+
+
+@dataclass(frozen=True)
+class ExportResults:
+    """What an export found.
+
+    Attributes:
+        merge: how the merged checkpoint compares with the adapter model; None for a base without adapters.
+        verify: how the artifacts compare with the checkpoint.
+    """
+
+    merge: MergeResults | None
+    verify: VerifyResults
 
 
 def run(
     *, base: ModelRef, adapters: list[Path], out: Path, settings: ExportSettings, update: bool = False
-) -> dict[str, Any]:
-    """Write `out/merged` and one folder per artifact, then `out/verify/verify.json`; returns its manifest.
+) -> ExportResults:
+    """Write `out/merged`, one folder for each artifact, and `out/verify/verify.json`.
 
-    Without adapters the base itself is exported, so that a base can be quantized first and trained on as it will ship.
+    Without adapters the base itself is exported: it can be quantized first, and trained on as it will be
+    deployed.
+
+    Args:
+        base: the checkpoint that the adapters were trained on.
+        adapters: PEFT folders, in the order of training.
+        out: the folder of the export.
+        settings: which artifacts, and how.
+        update: make again what was made with other settings or inputs.
+
+    Raises:
+        EmpathyEdgeError: an artifact cannot be made of this base.
+        VerdictFailed: the merge or an artifact is too far from what it was made of.
     """
-    wanted = [parse_artifact(name) for name in settings.artifacts]
-    for name in wanted:  # an error here, and not after the merge
-        require_extra(*_NEEDS[name.format], f"Making {name.text}")
-    for name in wanted:
-        if name.method == "lora":
-            file = gguf_of(base)
-            if not adapters:
-                raise EmpathyEdgeError(
-                    f"{name.text} needs adapters to lay beside the base; give them with --adapter."
-                )
-            if name.format == "onnx-genai":
-                require_q4_0(file)
-    checkpoint = out / "merged" if adapters else base.path
+    _require_all(settings, base, adapters)
+    checkpoint, merge = base.path, None
     if adapters:
-        figures = merged.make(
+        checkpoint = out / "merged"
+        merge = merged.make(
             base=base, adapters=adapters, out=checkpoint, tolerance=settings.merge_tolerance, update=update
-        )["results"]
-        say(
-            f"  merged: max logit difference {figures['merge_max_abs_logit_difference']} to the adapter model"
         )
-    artifacts = make_artifacts(checkpoint, out, settings, base=base, adapters=adapters, update=update)
-    return verify.run(
+        difference = merge.merge_max_abs_logit_difference
+        say(f"  merged: max logit difference {difference} to the adapter model")
+    folders = make_artifacts(checkpoint, out, settings, base=base, adapters=adapters, update=update)
+    checked = verify.run(
         checkpoint=checkpoint,
-        artifacts=artifacts,
+        artifacts=folders,
         out=out / "verify",
         prompts=settings.verify_prompts,
         update=update,
     )
+    return ExportResults(merge, checked)
+
+
+def _require_all(settings: ExportSettings, base: ModelRef, adapters: list[Path]) -> None:
+    """Check before the merge what would make an artifact fail after it."""
+    names = [parse_artifact(text) for text in settings.artifacts]
+    for name in names:
+        module, extra = _NEEDS[name.format]
+        require_extra(module, extra, f"Making {name.text}")
+    for name in names:
+        if name.method == "lora":
+            file = gguf_of(base)
+            if not adapters:
+                raise EmpathyEdgeError(
+                    f"{name.text} needs adapters to put beside the base; give them with --adapter."
+                )
+            if name.format == "onnx-genai":
+                require_q4_0(file)
 
 
 def make_artifacts(
@@ -115,204 +136,98 @@ def make_artifacts(
     update: bool = False,
 ) -> list[Path]:
     """Make each artifact of the settings from a checkpoint folder; returns their folders, in order."""
-    names = [parse_artifact(name) for name in settings.artifacts]
-    todo = list(names)
-    if any(_needs_source(name) for name in names) and SOURCE not in settings.artifacts:
-        todo.insert(0, parse_artifact(SOURCE))
-    full = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")) / 1e6
-    require_space(
-        out, full * sum(_share(name) for name in todo if not (out / name.text).exists()), "the artifacts"
-    )
-    kitchen = _Kitchen(checkpoint, out, settings, base, adapters, update)
-    for name in sorted(todo, key=lambda item: item.text != SOURCE):
-        _make_artifact(name, kitchen)
+    names = [parse_artifact(text) for text in settings.artifacts]
+    in_order = _with_sources_first(names)
+    _require_space(in_order, checkpoint, out)
+    job = ExportJob(checkpoint, out, settings, base, adapters, update)
+    calibration = CalibrationData(job)
+    for name in in_order:
+        _make_artifact(name, job, calibration)
     return [out / name.text for name in names]
 
 
-@dataclass(frozen=True)
-class _Kitchen:
-    """What artifacts are made from; what several of them need is made once, and only if one needs it."""
-
-    checkpoint: Path
-    out: Path
-    settings: ExportSettings
-    base: ModelRef
-    adapters: list[Path]
-    update: bool
-
-    @property
-    def source(self) -> Path:
-        return self.out / SOURCE / "model.gguf"
-
-    @cached_property
-    def compensated(self) -> Path:
-        """The GGUF with Q4_0's compensated rounding, which ONNX takes over."""
-        name = parse_artifact(COMPENSATED)
-        _make_artifact(name, self)
-        return self.out / name.text / "model.gguf"
-
-    @cached_property
-    def texts(self) -> Calibration:
-        dialogues = Path(self.settings.calibration) if self.settings.calibration else None
-        return calibration_texts(self.checkpoint, dialogues, self.settings.calibration_dialogues)
-
-    @cached_property
-    def importance(self) -> Importance:
-        if self.settings.imatrix:
-            return read_imatrix(Path(self.settings.imatrix))
-        importance = collect(self.checkpoint, self.texts)
-        write_imatrix(self.out / "imatrix.gguf", importance, self.texts)
-        return importance
+def _with_sources_first(names: list[ArtifactName]) -> list[ArtifactName]:
+    """The artifacts in the order in which they are made: those that others are made from come first."""
+    wanted = {name.text for name in names}
+    for name in names:
+        wanted.update(sources_of(name))
+    first = [parse_artifact(text) for text in (F16_GGUF, GPTQ_GGUF) if text in wanted]
+    return first + [name for name in names if name not in first]
 
 
-def _make_artifact(name: ArtifactName, kitchen: _Kitchen) -> None:
-    folder = kitchen.out / name.text
-    settings: dict[str, Any] = {"artifact": name.text}
-    inputs: dict[str, Path] = {"checkpoint": kitchen.checkpoint}
-    if _needs_source(name) and kitchen.settings.tensor_types:
-        settings["tensor_types"] = kitchen.settings.tensor_types
-    if name.format == "onnx-genai" and name.method == "plain" and kitchen.settings.genai_options:
-        settings["genai_options"] = kitchen.settings.genai_options
-    if name.format == "onnx-portable":
-        settings["exporter"] = kitchen.settings.exporter
-    if name.format == "gguf" and kitchen.settings.converter:
-        settings["converter"] = Path(kitchen.settings.converter).name
-    if name.method in ("imatrix", "gptq", "budget"):
-        settings["calibration_dialogues"] = kitchen.settings.calibration_dialogues
-        inputs |= {
-            key: Path(value)
-            for key in ("calibration", "imatrix")
-            if (value := getattr(kitchen.settings, key)) is not None
-        }
-    stage = open_stage(folder, f"export {name.text}", settings=settings, inputs=inputs, update=kitchen.update)
+def _require_space(names: list[ArtifactName], checkpoint: Path, out: Path) -> None:
+    checkpoint_mb = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")) / 1e6
+    shares = [_share_of_fp32(name) for name in names if not (out / name.text).exists()]
+    require_space(out, checkpoint_mb * sum(shares), "the artifacts")
+
+
+def _share_of_fp32(name: ArtifactName) -> float:
+    key = name.quantization if name.format == "gguf" else name.format
+    return _SHARE_OF_FP32.get(key, _SHARE_OF_OTHERS)
+
+
+def _make_artifact(name: ArtifactName, job: ExportJob, calibration: CalibrationData) -> None:
+    """Make one artifact's folder, unless it is there already."""
+    folder = job.out / name.text
+    stage = open_stage(
+        folder,
+        f"export {name.text}",
+        settings=_stage_settings(name, job.settings),
+        inputs=_stage_inputs(name, job),
+        update=job.update,
+    )
     if stage.done:
         return
-    more = _MAKERS[name.format](name, folder, kitchen)
+    details = write_files(name, folder, job, calibration)
     for item in merged.TOKENIZER_FILES:
-        if (kitchen.checkpoint / item).is_file() and not (folder / item).is_file():
-            shutil.copyfile(kitchen.checkpoint / item, folder / item)
-    file = next(
-        folder / item
-        for item in ("model.gguf", "model.onnx.data", "model.onnx", "model.pte")
-        if (folder / item).exists()
+        if (job.checkpoint / item).is_file() and not (folder / item).is_file():
+            shutil.copyfile(job.checkpoint / item, folder / item)
+    model_files = [file for file in folder.iterdir() if file.suffix in _MODEL_SUFFIXES]
+    size_mb = sum(file.stat().st_size for file in model_files) / 1e6
+    stage.finish(artifact=_record(name, folder, size_mb, details).as_json())
+    note = f"; {details['note']}" if "note" in details else ""
+    say(f"  {name.text}: {size_mb:.0f} MB{note}")
+
+
+def _stage_settings(name: ArtifactName, settings: ExportSettings) -> dict[str, Any]:
+    """The settings that change this artifact."""
+    found: dict[str, Any] = {"artifact": name.text}
+    if sources_of(name) and settings.tensor_types:
+        found["tensor_types"] = settings.tensor_types
+    if name.format == "onnx-genai" and name.method == "plain" and settings.genai_options:
+        found["genai_options"] = settings.genai_options
+    if name.format == "onnx-portable":
+        found["exporter"] = settings.exporter
+    if name.format == "gguf" and settings.converter:
+        found["converter"] = Path(settings.converter).name
+    if _is_calibrated(name):
+        found["calibration_dialogues"] = settings.calibration_dialogues
+    return found
+
+
+def _stage_inputs(name: ArtifactName, job: ExportJob) -> dict[str, Path]:
+    """The files that change this artifact."""
+    inputs = {"checkpoint": job.checkpoint}
+    if _is_calibrated(name) and job.settings.calibration is not None:
+        inputs["calibration"] = Path(job.settings.calibration)
+    if _is_calibrated(name) and job.settings.imatrix is not None:
+        inputs["imatrix"] = Path(job.settings.imatrix)
+    return inputs
+
+
+def _is_calibrated(name: ArtifactName) -> bool:
+    return name.method in ("imatrix", "gptq", "budget")
+
+
+def _record(name: ArtifactName, folder: Path, size_mb: float, details: Details) -> ArtifactRecord:
+    file = next(folder / item for item in _MODEL_FILES if (folder / item).exists())
+    return ArtifactRecord(
+        name=name.text,
+        format=name.format,
+        quantization=name.quantization,
+        method=name.method,
+        file=file.name,
+        sha256=sha256_file(file),
+        size_mb=round(size_mb, 1),
+        **details,
     )
-    size_mb = (
-        sum(
-            path.stat().st_size
-            for path in folder.iterdir()
-            if path.suffix in (".gguf", ".onnx", ".data", ".pte")
-        )
-        / 1e6
-    )
-    stage.finish(
-        artifact={
-            "name": name.text,
-            "format": name.format,
-            "quantization": name.quantization,
-            "method": name.method,
-            "file": file.name,
-            "sha256": sha256_file(file),
-            "size_mb": round(size_mb, 1),
-            **more,
-        }
-    )
-    say(f"  {name.text}: {size_mb:.0f} MB" + "".join(f"; {more[key]}" for key in ("note",) if key in more))
-
-
-def _make_gguf(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
-    """Write one GGUF artifact's files; returns what its manifest says besides."""
-    file = folder / "model.gguf"
-    if name.quantization in FLOAT_TYPES and name.method == "plain":
-        if kitchen.settings.converter:
-            run_converter(Path(kitchen.settings.converter), kitchen.checkpoint, file, name.quantization)
-        else:
-            write_float(kitchen.checkpoint, file, name.quantization)
-        return {}
-    if name.method == "lora":
-        shutil.copyfile(gguf_of(kitchen.base), file)
-        rank = write_lora(kitchen.base.path, kitchen.adapters, folder / "adapter.gguf", name.quantization)
-        return {
-            "adapter": "adapter.gguf",
-            "adapter_sha256": sha256_file(folder / "adapter.gguf"),
-            "rank": rank,
-        }
-    types: dict[str, str] = dict(kitchen.settings.tensor_types)
-    quantization = name.quantization
-    if name.budget_mb:
-        chosen = choose_types(kitchen.checkpoint, kitchen.source, kitchen.texts, name.budget_mb)
-        types, quantization = (
-            {f"^{re.escape(tensor)}$": kind for tensor, kind in chosen.items()} | types,
-            "q4_0",
-        )
-    to_type = partial(
-        quantize,
-        kitchen.source,
-        file,
-        quantization,
-        threads=default_threads(),
-        importance=kitchen.importance if name.method == "imatrix" else None,
-        types=types,
-    )
-    estimated = to_type(only_estimate=True)
-    to_type()
-    if name.method in ("gptq", "budget"):
-        kinds = {tensor: _type_name(place.kind) for tensor, place in tensors_of(file).items()}
-        replace_tensors(file, compensate(kitchen.checkpoint, kitchen.texts, kinds))
-    note = fallback_note(file, name.quantization)
-    return {"estimated_mb": round(estimated, 1), **({"note": note} if note else {})}
-
-
-def _type_name(kind: int) -> str:
-    import gguf
-
-    return gguf.GGMLQuantizationType(kind).name.lower()
-
-
-def _make_genai(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
-    if name.method == "plain":
-        write_genai(kitchen.checkpoint, folder, name.quantization, kitchen.settings.genai_options)
-        return {}
-    with tempfile.TemporaryDirectory(prefix=".source-", dir=folder) as scratch:
-        if name.method == "gptq":
-            write_rounded(kitchen.checkpoint, kitchen.compensated, Path(scratch))
-            write_genai(Path(scratch), folder, name.quantization, BUILDER_OPTIONS)
-            return {}
-        options = write_joint_adapter(kitchen.adapters, Path(scratch))
-        write_genai(kitchen.base.path, folder, name.quantization, {**BUILDER_OPTIONS, **options})
-        return {}
-
-
-def _make_portable(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
-    write = write_optimum if kitchen.settings.exporter == "optimum" else write_portable
-    write(kitchen.checkpoint, folder, name.quantization)
-    shutil.copyfile(kitchen.checkpoint / "config.json", folder / "config.json")
-    # transformers.js reads the template there, and not from chat_template.jinja.
-    config = read_json(kitchen.checkpoint / "tokenizer_config.json")
-    write_json(
-        folder / "tokenizer_config.json", {**config, "chat_template": read_template(kitchen.checkpoint)}
-    )
-    return {}
-
-
-def _make_executorch(name: ArtifactName, folder: Path, kitchen: _Kitchen) -> dict[str, Any]:
-    write_executorch(kitchen.checkpoint, folder)
-    shutil.copyfile(kitchen.checkpoint / "config.json", folder / "config.json")
-    return {}
-
-
-_MAKERS: dict[str, Callable[[ArtifactName, Path, _Kitchen], dict[str, Any]]] = {
-    "gguf": _make_gguf,
-    "onnx-genai": _make_genai,
-    "onnx-portable": _make_portable,
-    "executorch": _make_executorch,
-}
-
-
-def _needs_source(name: ArtifactName) -> bool:
-    if name.format == "onnx-genai":
-        return name.method == "gptq"
-    return name.format == "gguf" and name.method != "lora" and name.quantization not in FLOAT_TYPES
-
-
-def _share(name: ArtifactName) -> float:
-    return _SHARE_OF_FP32.get(name.quantization if name.format == "gguf" else name.format, 0.25)

@@ -1,4 +1,4 @@
-"""Texts from which a quantizer learns what matters: chat-templated dialogues of the training split, never of the test split."""
+"""Texts for quantizers to calibrate on: dialogues of the training split, never of the test split."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import messages_for, turn_end
 from empathy_edge.formats.dialogue import read_dialogues
-from empathy_edge.runtimes import open_runtime
+from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.torch_batch import generate
 from empathy_edge.runtimes.torch_runtime import TorchRuntime
 
-MOST_TOKENS, RESPONSE_TOKENS, AT_ONCE = 512, 64, 16
+MAX_TOKENS = 512
+"""Longer texts are cut off, prompt and response together."""
+
+RESPONSE_TOKENS = 64
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,8 @@ class Calibration:
     """Token ids of whole conversations.
 
     Attributes:
-        source: the file they are from, for the manifest.
-        ids: one list of token ids a dialogue, prompt and response.
+        source: the name of the file they are from.
+        ids: the token ids of each text, prompt and response; the shortest prompt first.
     """
 
     source: str
@@ -38,42 +42,47 @@ class Calibration:
 def calibration_texts(checkpoint: Path, dialogues: Path | None, count: int) -> Calibration:
     """The first `count` prompts of the training split, each with the checkpoint's own greedy response.
 
-    Its own responses are what the quantized model will have to say again; others' would show it inputs that it never sees.
+    The quantized model will have to give these responses again. Those of others would calibrate it for inputs
+    that it never gets.
 
     Args:
         checkpoint: its tokenizer, template and weights are used (torch, fp32).
         dialogues: a file that `distill` takes; None takes the shipped sample.
-        count: the most dialogues.
+        count: the largest number of dialogues.
 
     Raises:
         EmpathyEdgeError: no dialogue of the training split.
     """
     source = dialogues or sample_dialogues()
-    said = list(dict.fromkeys(item.utterance for item in read_dialogues(source) if item.split == "train"))[
-        :count
-    ]
-    if not said:
+    utterances = [item.utterance for item in read_dialogues(source) if item.split == "train"]
+    distinct = list(dict.fromkeys(utterances))[:count]
+    if not distinct:
         raise EmpathyEdgeError(f"{source}: no dialogue of the training split; nothing to calibrate on.")
-    runtime = open_runtime(checkpoint)
-    assert isinstance(runtime, TorchRuntime)
-    prompts = sorted((runtime.encode(messages_for(text)) for text in said), key=len)
+    runtime = TorchRuntime(checkpoint, threads=default_threads())
+    prompts = sorted((runtime.encode(messages_for(text)) for text in distinct), key=len)
     ids: list[list[int]] = []
     with progress() as bar:
-        task = bar.add_task("calibration texts", total=len(prompts), note="")
-        for start in range(0, len(prompts), AT_ONCE):
-            batch = prompts[start : start + AT_ONCE]
-            replies = generate(
-                runtime.model,
-                batch,
-                stop_ids=runtime.stop_ids,
-                pad_id=runtime.tokenizer.pad_token_id,
-                max_new_tokens=RESPONSE_TOKENS,
-            )
-            ends = runtime.tokenize(turn_end(runtime.template))
-            ids += [
-                (prompt + new + (ends if stopped else []))[:MOST_TOKENS]
-                for prompt, (new, stopped) in zip(batch, replies, strict=True)
-            ]
+        task = bar.add_task("calibration texts", total=len(prompts))
+        for start in range(0, len(prompts), BATCH_SIZE):
+            batch = prompts[start : start + BATCH_SIZE]
+            ids += _with_responses(runtime, batch)
             bar.advance(task, len(batch))
     runtime.close()
     return Calibration(source.name, ids)
+
+
+def _with_responses(runtime: TorchRuntime, prompts: list[list[int]]) -> list[list[int]]:
+    """The prompts, each with its greedy response, and with the end of the turn if the response ended."""
+    replies = generate(
+        runtime.model,
+        prompts,
+        stop_ids=runtime.stop_ids,
+        pad_id=runtime.tokenizer.pad_token_id,
+        max_new_tokens=RESPONSE_TOKENS,
+    )
+    end_of_turn = runtime.tokenize(turn_end(runtime.template))
+    texts = []
+    for prompt, (response, stopped) in zip(prompts, replies, strict=True):
+        text = prompt + response + (end_of_turn if stopped else [])
+        texts.append(text[:MAX_TOKENS])
+    return texts

@@ -10,10 +10,11 @@ from empathy_edge.errors import require_extra
 from empathy_edge.system.files import write_json
 
 CONTEXT = 1024
-"""ExecuTorch plans its memory for the longest context; the exporter caps it at four times what it was traced with."""
+"""The longest context in tokens, for which ExecuTorch plans its memory; the exporter allows four times the
+length that the model was traced with."""
 
 TOKENS_AT_ONCE = 64
-"""The exporter's cap of the tokens in one step."""
+"""The largest number of tokens in one step that the exporter allows."""
 
 
 def write_executorch(checkpoint: Path, folder: Path) -> None:

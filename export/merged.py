@@ -1,4 +1,4 @@
-"""The merged checkpoint: base plus adapters in full precision, proven against the adapter model."""
+"""The merged checkpoint: base plus adapters in full precision, compared with the adapter model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import VerdictFailed, require_extra
@@ -16,9 +17,11 @@ from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, read_template,
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.lora import Factors, adapter_model, change_of_weights, require_same_base
-from empathy_edge.runs.stage import open_stage
+from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space
+
+STAGE = "merged"
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -29,49 +32,72 @@ TOKENIZER_FILES = (
 CONFIG_FILES = ("generation_config.json", "model.safetensors.index.json")
 
 
+class TrainedAdapter(BaseModel):
+    """How an adapter was trained; of one that is not from our own `finetune` the rank alone is known.
+
+    Attributes:
+        step: `sft` or `dpo`.
+        lora_rank: of its matrices.
+        epochs: passes over the training rows.
+        learning_rate: the highest of the schedule.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: str | None
+    lora_rank: int
+    epochs: float | None
+    learning_rate: float | None
+
+
+class MergeResults(Results):
+    """What the merge found.
+
+    Attributes:
+        merge_max_abs_logit_difference: the largest difference of a logit to the adapter model's.
+        merge_positions: at how many tokens the logits were compared.
+        tied_embeddings: whether input and output embeddings are one matrix.
+        turn_end: the token with which the chat template ends a turn.
+        trained: the adapters, in the order of training.
+    """
+
+    merge_max_abs_logit_difference: float
+    merge_positions: int
+    tied_embeddings: bool
+    turn_end: str
+    trained: list[TrainedAdapter]
+
+
 def make(
     *, base: ModelRef, adapters: list[Path], out: Path, tolerance: float, update: bool = False
-) -> dict[str, Any]:
+) -> MergeResults:
     """Merge `adapters` into `base` and write a checkpoint folder.
 
     Args:
         base: the checkpoint that the first adapter was trained on.
         adapters: PEFT adapter folders, in the order in which they were trained.
         out: the checkpoint's folder.
-        tolerance: the largest allowed difference of any logit between merged and adapter model, in nats.
+        tolerance: the largest allowed difference of any logit between merged and adapter model.
         update: make it again where inputs or settings changed.
 
     Raises:
-        VerdictFailed: the merged model does not say what the adapter model says.
+        VerdictFailed: the merged model does not compute what the adapter model computes.
     """
     require_extra("peft", "train", "Proving a merge")
     require_same_base(adapters, base)
     stage = open_stage(
         out,
-        "merged",
+        STAGE,
         settings={"base": base.name, "base_sha256": base.sha256, "tolerance": tolerance},
         inputs={f"adapter_{index}": path for index, path in enumerate(adapters)},
         update=update,
     )
     if stage.done:
-        return stage.manifest
+        return stage.results(MergeResults)
     merge(base.path, adapters, out)
-    return stage.finish(
-        **_proof(base.path, adapters, out, tolerance), trained=[_training(path) for path in adapters]
-    )
-
-
-def _training(adapter: Path) -> dict[str, Any]:
-    """How our own `finetune` made an adapter, for the model card; of one from elsewhere its rank alone is known."""
-    record = adapter.parent / MANIFEST
-    made = read_json(record) if record.is_file() else {}
-    settings = made.get("settings", {})
-    return {
-        "step": made.get("stage"),
-        "lora_rank": read_json(adapter / "adapter_config.json")["r"],
-        "epochs": settings.get("epochs"),
-        "learning_rate": settings.get("learning_rate"),
-    }
+    results = _compare_with_adapter_model(base.path, adapters, out, tolerance)
+    stage.finish(results)
+    return results
 
 
 def merge(base: Path, adapters: list[Path], out: Path) -> None:
@@ -81,16 +107,16 @@ def merge(base: Path, adapters: list[Path], out: Path) -> None:
         EmpathyEdgeError: an adapter does not fit the base, or the disk is too small.
     """
     tensors = stored_tensors(base)
-    require_space(
-        out, 1.1 * sum(4 * math.prod(item.shape) for item in tensors.values()) / 1e6, "the merged checkpoint"
-    )
-    changes = change_of_weights(adapters, {name: item.shape for name, item in tensors.items()})
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    float32_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
+    require_space(out, 1.1 * float32_bytes / 1e6, "the merged checkpoint")
+    changes = change_of_weights(adapters, shapes)
     shards: dict[str, dict[str, StoredTensor]] = {}
-    for name, item in tensors.items():
-        shards.setdefault(item.file.name, {})[name] = item
-    for shard, items in shards.items():
-        values = (_merged(item, changes.get(name, [])) for name, item in items.items())
-        write_safetensors(out / shard, {name: item.shape for name, item in items.items()}, values)
+    for name, tensor in tensors.items():
+        shards.setdefault(tensor.file.name, {})[name] = tensor
+    for shard, members in shards.items():
+        values = (_merged(tensor, changes.get(name, [])) for name, tensor in members.items())
+        write_safetensors(out / shard, {name: shapes[name] for name in members}, values)
     for name in (*TOKENIZER_FILES, *CONFIG_FILES):
         if (base / name).is_file():
             shutil.copyfile(base / name, out / name)
@@ -100,7 +126,7 @@ def merge(base: Path, adapters: list[Path], out: Path) -> None:
 
 
 def _merged(tensor: StoredTensor, factors: list[Factors]) -> Iterator[np.ndarray]:
-    """W + scale · B A, in rows as they are read."""
+    """W + scale · B A, some rows at a time."""
     start = 0
     for rows in tensor.chunks():
         end = start + len(rows) if tensor.shape else 1
@@ -110,8 +136,10 @@ def _merged(tensor: StoredTensor, factors: list[Factors]) -> Iterator[np.ndarray
         start = end
 
 
-def _proof(base: Path, adapters: list[Path], merged: Path, tolerance: float) -> dict[str, Any]:
-    """Compare the checkpoint as it lies on the disk with base + adapters (PEFT, unmerged); fails above `tolerance`."""
+def _compare_with_adapter_model(
+    base: Path, adapters: list[Path], merged: Path, tolerance: float
+) -> MergeResults:
+    """Compare the checkpoint on the disk with base + adapters (PEFT, unmerged); fails above `tolerance`."""
     quiet_libraries()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -121,28 +149,51 @@ def _proof(base: Path, adapters: list[Path], merged: Path, tolerance: float) -> 
         GOLDEN_CONVERSATION, add_generation_prompt=True, return_dict=False, return_tensors="pt"
     )
     with torch.inference_mode():
-        wanted = adapter_model(base, adapters)(
-            input_ids=ids
-        ).logits  # and forgotten, before the next one is loaded
+        # The adapter model is freed before the merged one is loaded.
+        expected = adapter_model(base, adapters)(input_ids=ids).logits
         model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32, local_files_only=True)
         found = model(input_ids=ids).logits
-    difference = float((wanted - found).abs().max())
+    difference = float((expected - found).abs().max())
     if not difference <= tolerance:
         raise VerdictFailed(
             f"{merged}: the merged checkpoint differs from the adapter model by {difference:.4f} in a logit "
             f"(allowed: {tolerance})."
         )
+    return MergeResults(
+        merge_max_abs_logit_difference=round(difference, 6),
+        merge_positions=int(ids.shape[1]),
+        tied_embeddings=_require_same_tying(model, base, merged),
+        turn_end=_require_same_template(base, merged),
+        trained=[_training_of(adapter) for adapter in adapters],
+    )
+
+
+def _require_same_tying(model: Any, base: Path, merged: Path) -> bool:
+    """Whether the embeddings are tied, which the merge must not change."""
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    tied = embedding.data_ptr() == head.data_ptr()
+    tied = bool(embedding.data_ptr() == head.data_ptr())
     if tied != bool(read_json(base / "config.json").get("tie_word_embeddings")):
         raise VerdictFailed(
             f"{merged}: input and output embeddings are {'tied' if tied else 'untied'} by the merge."
         )
-    if read_template(merged).encode() != read_template(base).encode():
+    return tied
+
+
+def _require_same_template(base: Path, merged: Path) -> str:
+    """The end of a turn in the chat template, which must be the base's."""
+    template = read_template(merged)
+    if template.encode() != read_template(base).encode():
         raise VerdictFailed(f"{merged}: the chat template is not the base's.")
-    return {
-        "merge_max_abs_logit_difference": round(difference, 6),
-        "merge_positions": int(ids.shape[1]),
-        "tied_embeddings": tied,
-        "turn_end": turn_end(read_template(merged)),
-    }
+    return turn_end(template)
+
+
+def _training_of(adapter: Path) -> TrainedAdapter:
+    record = adapter.parent / MANIFEST
+    manifest = read_json(record) if record.is_file() else {}
+    settings = manifest.get("settings", {})
+    return TrainedAdapter(
+        step=manifest.get("stage"),
+        lora_rank=read_json(adapter / "adapter_config.json")["r"],
+        epochs=settings.get("epochs"),
+        learning_rate=settings.get("learning_rate"),
+    )

@@ -438,12 +438,9 @@ def export(
 @update_option()
 def bundle(artifact: Path, out: Path, licence: Path | None, as_zip: bool, update: bool) -> None:
     """What an app takes away: ARTIFACT with licence, model card, settings, instructions and hashes."""
-    from empathy_edge.console import say
     from empathy_edge.export.bundle.make import make
 
-    manifest = make(artifact=artifact, out=out, licence=licence, as_zip=as_zip, update=update)
-    size = sum(item["bytes"] for item in manifest["outputs"].values()) / 1e6
-    say(f"{len(manifest['outputs'])} files, {size:.0f} MB in {out}" + (f" and {out}.zip" if as_zip else ""))
+    make(artifact=artifact, out=out, licence=licence, as_zip=as_zip, update=update)
 
 
 @export.command("check", epilog=EXAMPLES + "  empathy-edge export check bundle.zip")
@@ -453,10 +450,10 @@ def check_bundle(bundle: Path) -> None:
     from empathy_edge.console import say
     from empathy_edge.export.bundle.check import check
 
-    manifest = check(bundle)
-    artifact = manifest["artifact"]
+    found = check(bundle)
     say(
-        f"{bundle}: {len(manifest['outputs'])} files as the manifest says; {artifact['name']}, {artifact['size_mb']} MB. No fault found."
+        f"{bundle}: {found.files} files as the manifest says; {found.artifact.name}, "
+        f"{found.artifact.size_mb} MB. No fault found."
     )
 
 

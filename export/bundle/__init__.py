@@ -1,1 +1,1 @@
-"""What a mobile engineer takes away: one folder (or zip) with the model, how to run it, where it comes from, and hashes."""
+"""Bundles for app developers: a folder (or zip) with a model, its licence, its origin, and how to run it."""

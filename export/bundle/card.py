@@ -1,60 +1,113 @@
-"""The model card and the chain of hashes, read from the manifests that lie around an artifact in its run."""
+"""The model card, and where an artifact comes from, by the manifests of the stages in its run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
+from empathy_edge.export.merged import TrainedAdapter
+from empathy_edge.export.record import ArtifactManifest, ArtifactRecord
 from empathy_edge.system.files import MANIFEST, read_json
 
 STAGES = ("distill", "finetune/sft", "finetune/own-pairs", "finetune/dpo", "export/merged")
-"""What stands behind an artifact, in the order of the road, as a run's folder has it."""
+"""The folders in a run of the stages before an artifact, in their order."""
+
+LIMITS = (
+    "Not a therapist, and no help in a crisis: it does not notice danger. "
+    "An app must offer people real help.",
+    "It answers one message in English, in a few sentences; "
+    "longer conversations were neither trained nor measured.",
+    "It may misread who did what to whom, condole where there is joy, or claim a life of its own.",
+    "Figures are of the machine and prompts named above. "
+    "Measure again on your phone and with your users' words.",
+)
+"""What every model card says of what the model cannot do."""
 
 
-def chain_of(artifact: Path) -> dict[str, Any]:
-    """From the artifact back to base and data, as far as manifests lie around it.
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    Returns:
-        `base` and `base_sha256` where known; `trained`: how each adapter was made; `stages`: for each its settings and the hashes of what went in.
+
+class StageOrigin(_Frozen):
+    """A stage before the artifact: its settings, and the sha256 of each of its inputs."""
+
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+
+
+class DataFile(_Frozen):
+    """The file of dialogues: its name, and its sha256."""
+
+    path: str
+    sha256: str
+
+
+class Origin(_Frozen):
+    """Where an artifact comes from, as far as there are manifests of it.
+
+    Attributes:
+        stages: by their folders in the run.
+        trained: how each adapter was trained.
+        base: the base's name.
+        base_sha256: of the base's weights.
+        data: the dialogues of the run.
     """
+
+    stages: dict[str, StageOrigin]
+    trained: list[TrainedAdapter] = []
+    base: str | None = None
+    base_sha256: str | None = None
+    data: DataFile | None = None
+
+
+def origin_of(artifact: Path) -> Origin:
+    """Where an artifact comes from, back to base and data."""
     run = artifact.parent.parent
-    chain: dict[str, Any] = {"stages": {}}
+    stages: dict[str, StageOrigin] = {}
+    known: dict[str, Any] = {}
     for name in STAGES:
-        # `export` alone writes merged/ beside the artifact, a whole run has all of them.
-        file = (
-            run / name / MANIFEST
-            if (run / name / MANIFEST).is_file()
-            else artifact.parent / Path(name).name / MANIFEST
-        )
-        if not file.is_file():
+        file = _manifest_of(name, artifact)
+        if file is None:
             continue
-        made = read_json(file)
-        settings = made.get("settings", {})
-        inputs = {role: item["sha256"] for role, item in made.get("inputs", {}).items()}
-        chain["stages"][name] = {"settings": settings, "inputs": inputs}
-        if trained := made.get("results", {}).get("trained"):
-            chain["trained"] = trained
+        manifest = read_json(file)
+        settings = manifest.get("settings", {})
+        inputs = {role: item["sha256"] for role, item in manifest.get("inputs", {}).items()}
+        stages[name] = StageOrigin(settings=settings, inputs=inputs)
+        if trained := manifest.get("results", {}).get("trained"):
+            known["trained"] = trained
         if "base_sha256" in settings:
-            chain |= {"base": settings["base"], "base_sha256": settings["base_sha256"]}
+            known["base"], known["base_sha256"] = settings["base"], settings["base_sha256"]
     if (run / "distill" / MANIFEST).is_file():
         data = read_json(run / "distill" / MANIFEST)["inputs"].get("data")
-        chain |= {"data": data} if data else {}
-    return chain
+        if data:
+            known["data"] = data
+    return Origin(stages=stages, **known)
 
 
-def model_card(artifact: Path, made: dict[str, Any], chain: dict[str, Any]) -> str:
-    """Markdown: what it is, from what, how, how good, how far to trust it."""
-    what = made["artifact"]
+def _manifest_of(stage: str, artifact: Path) -> Path | None:
+    """The manifest of a stage: a run has all of them; `export` alone has merged/ beside the artifact."""
+    run = artifact.parent.parent
+    for file in (run / stage / MANIFEST, artifact.parent / Path(stage).name / MANIFEST):
+        if file.is_file():
+            return file
+    return None
+
+
+def model_card(artifact: Path, manifest: ArtifactManifest, origin: Origin) -> str:
+    """Markdown: what the artifact is, what it was made from and how, its figures and its limits."""
+    record = manifest.artifact
+    data = f"{origin.data.path}{_short(origin.data.sha256)}" if origin.data else "not recorded"
+    kind = f"{record.format}, {record.quantization} ({record.method}), {record.size_mb} MB"
     lines = [
-        f"# {what['name']}: a small language model fine-tuned to answer with empathy",
+        f"# {record.name}: a small language model fine-tuned to answer with empathy",
         "",
-        f"- Base: {chain.get('base', 'not recorded')}" + _short(chain.get("base_sha256")),
-        f"- Data: {chain.get('data', {}).get('path', 'not recorded')}"
-        + _short(chain.get("data", {}).get("sha256")),
-        f"- Method: {_method(chain, what)}",
-        f"- Format: {what['format']}, {what['quantization']} ({what.get('method', 'plain')}), {what['size_mb']} MB"
-        + _short(what["sha256"]),
-        f"- Made on {made['created'][:10]} with empathy-edge {made['versions'].get('empathy-edge', '?')}.",
+        f"- Base: {origin.base or 'not recorded'}{_short(origin.base_sha256)}",
+        f"- Data: {data}",
+        f"- Method: {_method(origin.trained, record)}",
+        f"- Format: {kind}{_short(record.sha256)}",
+        f"- Made on {manifest.created[:10]} with empathy-edge {manifest.versions.get('empathy-edge', '?')}.",
         "",
         "## Figures",
         "",
@@ -62,10 +115,7 @@ def model_card(artifact: Path, made: dict[str, Any], chain: dict[str, Any]) -> s
         "",
         "## Limits",
         "",
-        "- Not a therapist, and no help in a crisis: it does not notice danger. An app must offer people real help.",
-        "- It answers one message in English, in a few sentences; longer conversations were neither trained nor measured.",
-        "- It may misread who did what to whom, condole where there is joy, or claim a life of its own.",
-        "- Figures are of the machine and prompts named above. Measure again on your phone and with your users' words.",
+        *(f"- {limit}" for limit in LIMITS),
         "",
     ]
     return "\n".join(lines)
@@ -75,44 +125,62 @@ def _short(sha256: str | None) -> str:
     return f" (sha256 {sha256[:16]}…)" if sha256 else ""
 
 
-def _method(chain: dict[str, Any], artifact: dict[str, Any]) -> str:
+def _method(trained: list[TrainedAdapter], record: ArtifactRecord) -> str:
+    if not trained:
+        return "not recorded"
     steps = []
-    for made in chain.get("trained", []):
-        step = f"{(made['step'] or 'training').upper()} with LoRA of rank {made['lora_rank']}"
-        known = made["epochs"] is not None and made["learning_rate"] is not None
-        steps.append(step + (f", {made['epochs']:g} epochs at {made['learning_rate']:g}" if known else ""))
-    end = "laid beside the base as it is" if artifact.get("method") == "lora" else "merged in full precision"
-    return f"{', then '.join(steps)}, {end}" if steps else "not recorded"
+    for adapter in trained:
+        step = f"{(adapter.step or 'training').upper()} with LoRA of rank {adapter.lora_rank}"
+        if adapter.epochs is not None and adapter.learning_rate is not None:
+            step += f", {adapter.epochs:g} epochs at {adapter.learning_rate:g}"
+        steps.append(step)
+    end = "laid beside the base as it is" if record.method == "lora" else "merged in full precision"
+    return f"{', then '.join(steps)}, {end}"
 
 
 def _figures(artifact: Path) -> list[str]:
     """What verify, bench and gate measured on this artifact, where they did."""
-    lines = []
-    verified = artifact.parent / "verify" / "verify.json"
-    if row := _row(verified, artifact.name):
-        lines.append(
-            f"- Against the full-precision checkpoint, {row['positions']} response tokens: mean KL {row['mean_kl']:.4f} nats, "
-            f"p99 {row['p99_kl']:.3f}, top-1 agreement {row['top1_agreement']:.1%}; verify says {row['verdict']}."
-        )
     run = artifact.parent.parent
-    measured = run / "bench" / MANIFEST
-    if measured.is_file():
-        bench = read_json(measured)
-        if row := next(
-            (item for item in bench["results"]["artifacts"] if item["artifact"] == artifact.name), None
-        ):
-            machine = bench["machine"]
-            lines.append(
-                f"- On the host ({machine['cpu']}, {row['threads']} threads, no phone), {row['repetitions']} repetitions, median: "
-                f"prefill {row['prefill_tps_median']:.0f}, decode {row['decode_tps_median']:.0f} tokens/s."
-            )
-    gate = run / "gate" / "gate.json"
-    if gate.is_file() and (verdict := read_json(gate).get(artifact.name)):
-        reasons = "; ".join(verdict["reasons"])
-        lines.append(f"- Gate: {verdict['verdict']}" + (f" ({reasons})." if reasons else "."))
-    return lines or ["- None were measured in this run: `empathy-edge bench` and `empathy-edge gate` do it."]
+    lines = [
+        _verify_line(artifact.parent / "verify" / "verify.json", artifact.name),
+        _bench_line(run / "bench" / MANIFEST, artifact.name),
+        _gate_line(run / "gate" / "gate.json", artifact.name),
+    ]
+    measured = [line for line in lines if line is not None]
+    return measured or [
+        "- None were measured in this run: `empathy-edge bench` and `empathy-edge gate` do it."
+    ]
 
 
-def _row(file: Path, name: str) -> dict[str, Any] | None:
+def _verify_line(file: Path, name: str) -> str | None:
     rows = read_json(file) if file.is_file() else []
-    return next((row for row in rows if row["artifact"] == name and "mean_kl" in row), None)
+    found = [row for row in rows if row["artifact"] == name and "mean_kl" in row]
+    if not found:
+        return None
+    row = found[0]
+    return (
+        f"- Against the full-precision checkpoint, {row['positions']} response tokens: mean KL "
+        f"{row['mean_kl']:.4f} nats, p99 {row['p99_kl']:.3f}, top-1 agreement {row['top1_agreement']:.1%}; "
+        f"verify says {row['verdict']}."
+    )
+
+
+def _bench_line(file: Path, name: str) -> str | None:
+    bench = read_json(file) if file.is_file() else {"results": {"artifacts": []}}
+    found = [row for row in bench["results"]["artifacts"] if row["artifact"] == name]
+    if not found:
+        return None
+    row, machine = found[0], bench["machine"]
+    return (
+        f"- On the host ({machine['cpu']}, {row['threads']} threads, no phone), {row['repetitions']} "
+        f"repetitions, median: prefill {row['prefill_tps_median']:.0f}, "
+        f"decode {row['decode_tps_median']:.0f} tokens/s."
+    )
+
+
+def _gate_line(file: Path, name: str) -> str | None:
+    verdict = read_json(file).get(name) if file.is_file() else None
+    if not verdict:
+        return None
+    reasons = "; ".join(verdict["reasons"])
+    return f"- Gate: {verdict['verdict']}" + (f" ({reasons})." if reasons else ".")

@@ -1,4 +1,4 @@
-"""Check a bundle that someone was handed, without running anything of it: hashes, formats, template, nothing besides."""
+"""Check a bundle from someone else without running anything of it: hashes, formats, template, other files."""
 
 from __future__ import annotations
 
@@ -10,41 +10,59 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.export.record import ArtifactRecord
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, render
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.formats.tensor_files import stored_tensors
 from empathy_edge.system.files import MANIFEST, read_json, sha256_file
 from empathy_edge.system.machine import require_space
 
-MOST_JSON = 64 * 2**20
-MOST_FILES = 1000
-MOST_UNPACKED_RATIO = 20
-TEMPLATE_SECONDS = 10
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
 
-KNOWN = {".gguf", ".onnx", ".data", ".pte", ".json", ".jinja", ".md", ".safetensors", ".txt", ""}
+MAX_JSON_BYTES = 64 * 2**20
+MAX_FILES = 1000
+MAX_UNPACKED_RATIO = 20
+"""How many times its own size a zip may unpack to; weights hardly compress."""
+
+TEMPLATE_SECONDS = 10
+TEMPLATE_BYTES = 2 * 2**30
+"""How long a template may take to render, and how much memory."""
+
+KNOWN_SUFFIXES = {".gguf", ".onnx", ".data", ".pte", ".json", ".jinja", ".md", ".safetensors", ".txt", ""}
 """What a bundle may hold, by the end of the name; LICENSE has none."""
 
+BINARY_SUFFIXES = (".data", ".onnx", ".pte")
+"""Files that may begin with any bytes, so that those of a pickle prove nothing."""
 
-def check(bundle: Path) -> dict[str, Any]:
-    """Check a folder or a .zip; returns its manifest.
+ZIP_HEADER = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class CheckedBundle:
+    """A bundle without faults: the record of its artifact, and how many files its manifest lists."""
+
+    artifact: ArtifactRecord
+    files: int
+
+
+def check(bundle: Path) -> CheckedBundle:
+    """Check a folder or a .zip.
 
     Raises:
         EmpathyEdgeError: no bundle at all.
         VerdictFailed: the faults, all of them.
     """
-    with _opened(bundle) as folder:
-        if not (folder / MANIFEST).is_file():
-            raise EmpathyEdgeError(f"{bundle}: has no manifest.json; it is no bundle.")
-        _require_small(folder / MANIFEST)
-        manifest: dict[str, Any] = read_json(folder / MANIFEST)
-        outputs = manifest.get("outputs") if isinstance(manifest, dict) else None
-        if not isinstance(outputs, dict) or not isinstance(manifest.get("artifact"), dict):
-            raise EmpathyEdgeError(f"{bundle}: its manifest.json lists no files; it is no bundle.")
-        faults = [*_unexpected(folder, outputs), *_wrong_hashes(folder, outputs)]
+    with _folder_of(bundle) as folder:
+        artifact, outputs = _read_manifest(bundle, folder)
+        faults = [*_unexpected_files(folder, outputs), *_wrong_hashes(folder, outputs)]
         for file in sorted(folder.rglob("*")):
             if file.is_file() and not file.is_symlink():
                 try:
@@ -52,15 +70,14 @@ def check(bundle: Path) -> dict[str, Any]:
                 except EmpathyEdgeError as error:
                     faults.append(str(error).replace(f"{folder}/", ""))
     if faults:
-        raise VerdictFailed(
-            f"{bundle}: {len(faults)} fault{'s' * (len(faults) > 1)}:\n  " + "\n  ".join(faults)
-        )
-    return manifest
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise VerdictFailed(f"{bundle}: {count}:\n  " + "\n  ".join(faults))
+    return CheckedBundle(artifact, len(outputs))
 
 
 @contextmanager
-def _opened(bundle: Path) -> Iterator[Path]:
-    """The bundle's folder; a zip is unpacked into a scratch folder once its names and sizes are found harmless."""
+def _folder_of(bundle: Path) -> Iterator[Path]:
+    """The bundle's folder. A zip is unpacked into a scratch folder, after a check of its names and sizes."""
     if bundle.is_dir():
         yield bundle
         return
@@ -70,27 +87,29 @@ def _opened(bundle: Path) -> Iterator[Path]:
         try:
             names = _unpack(bundle, Path(scratch))
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
-            # RuntimeError: encrypted, or a compression that zipfile does not know; EINVAL: a place before the file's beginning
+            # zipfile raises RuntimeError for encrypted files and unknown kinds of compression, and OSError
+            # with EINVAL for a place before the file's beginning.
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
             raise EmpathyEdgeError(f"{bundle}: the zip is damaged or not readable ({error}).") from None
-        tops = {PurePosixPath(name).parts[0] for name in names}
-        inside = Path(scratch) / tops.pop() if len(tops) == 1 else Path(scratch)
+        top_names = {PurePosixPath(name).parts[0] for name in names}
+        inside = Path(scratch) / top_names.pop() if len(top_names) == 1 else Path(scratch)
         yield inside if inside.is_dir() else Path(scratch)
 
 
 def _unpack(bundle: Path, scratch: Path) -> list[str]:
-    """Unpack a zip whose names and sizes are harmless; returns the names."""
+    """Unpack a zip whose names and sizes are safe; returns the names."""
     with zipfile.ZipFile(bundle) as archive:
         members = archive.infolist()
         size = sum(item.file_size for item in members)
         names = [item.filename for item in members]
-        bad = next((item.filename for item in members if not _harmless(item)), None)
-        if bad is not None or len(set(names)) != len(names) or len(names) > MOST_FILES:
+        unsafe = [item.filename for item in members if not _is_safe(item)]
+        if unsafe or len(set(names)) != len(names) or len(names) > MAX_FILES:
             raise VerdictFailed(
-                f"{bundle}: a name in it leads out of the folder, is a link, or comes twice: {bad or names[0]!r}."
+                f"{bundle}: a name in it leads out of the folder, is a link, or comes twice: "
+                f"{(unsafe or names)[0]!r}."
             )
-        if size > MOST_UNPACKED_RATIO * bundle.stat().st_size:
+        if size > MAX_UNPACKED_RATIO * bundle.stat().st_size:
             raise VerdictFailed(
                 f"{bundle}: would unpack to {size / 1e6:.0f} MB, far more than its own size; not unpacked."
             )
@@ -99,7 +118,8 @@ def _unpack(bundle: Path, scratch: Path) -> list[str]:
         return names
 
 
-def _harmless(item: zipfile.ZipInfo) -> bool:
+def _is_safe(item: zipfile.ZipInfo) -> bool:
+    """Whether a member of a zip is a plain file or folder below the folder that it is unpacked to."""
     path = PurePosixPath(item.filename)
     mode = item.external_attr >> 16
     return (
@@ -112,7 +132,22 @@ def _harmless(item: zipfile.ZipInfo) -> bool:
     )
 
 
-def _unexpected(folder: Path, outputs: dict[str, Any]) -> Iterator[str]:
+def _read_manifest(bundle: Path, folder: Path) -> tuple[ArtifactRecord, dict[str, Any]]:
+    """The artifact's record, and what the manifest says of each file; that part is not checked yet."""
+    if not (folder / MANIFEST).is_file():
+        raise EmpathyEdgeError(f"{bundle}: has no manifest.json; it is no bundle.")
+    _require_small(folder / MANIFEST)
+    manifest = read_json(folder / MANIFEST)
+    outputs = manifest.get("outputs") if isinstance(manifest, dict) else None
+    if not isinstance(outputs, dict) or not isinstance(manifest.get("artifact"), dict):
+        raise EmpathyEdgeError(f"{bundle}: its manifest.json lists no files; it is no bundle.")
+    try:
+        return ArtifactRecord.model_validate(manifest["artifact"]), outputs
+    except ValidationError:
+        raise EmpathyEdgeError(f"{bundle}: its manifest.json names no artifact; it is no bundle.") from None
+
+
+def _unexpected_files(folder: Path, outputs: dict[str, Any]) -> Iterator[str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
@@ -132,9 +167,12 @@ def _wrong_hashes(folder: Path, outputs: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_format(file: Path) -> None:
-    with open(file, "rb") as handle:
-        head = handle.read(4)
-    if file.suffix not in KNOWN or _looks_pickled(file, head):
+    """Whether a file is of a kind that a bundle may hold, and what its name says.
+
+    Raises:
+        EmpathyEdgeError: names the file and the fault.
+    """
+    if file.suffix not in KNOWN_SUFFIXES or _looks_pickled(file):
         raise EmpathyEdgeError(f"{file}: is of a kind that a bundle does not hold; pickles can run code.")
     if file.suffix == ".gguf":
         check_gguf(file)
@@ -149,25 +187,23 @@ def _check_format(file: Path) -> None:
         check_template(file)
 
 
-def _looks_pickled(file: Path, head: bytes) -> bool:
-    """A pickle's first opcode, or a zip (what torch.save writes), under whatever name."""
-    begins = (
-        head[:1] == b"\x80"
-        and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-        and file.suffix not in (".data", ".onnx", ".pte")
-    )
-    return begins or head == b"PK\x03\x04"
+def _looks_pickled(file: Path) -> bool:
+    """Whether a file begins like a pickle, or like a zip (which torch.save writes), under whatever name."""
+    with open(file, "rb") as handle:
+        head = handle.read(4)
+    is_pickle = head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    return (is_pickle and file.suffix not in BINARY_SUFFIXES) or head == ZIP_HEADER
 
 
 def _require_small(file: Path) -> None:
-    if file.stat().st_size > MOST_JSON:
+    if file.stat().st_size > MAX_JSON_BYTES:
         raise EmpathyEdgeError(
             f"{file}: {file.stat().st_size / 1e6:.0f} MB of JSON; such a file is no part of a model."
         )
 
 
 def _check_onnx(file: Path) -> None:
-    """A graph whose outside weights lie beside it; a place elsewhere would be read from the reader's machine."""
+    """Refuse a graph whose weights are not beside it: other files of the user's machine would be read."""
     import onnx
 
     try:
@@ -175,63 +211,68 @@ def _check_onnx(file: Path) -> None:
         tensors = list(onnx.external_data_helper._get_all_tensors(model))
     except Exception as error:  # protobuf raises its own
         raise EmpathyEdgeError(f"{file}: is no ONNX model ({type(error).__name__}).") from None
-    for place in (
-        entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"
-    ):
-        # Text that is not UTF-8 comes as bytes.
-        if not isinstance(place, str) or PurePosixPath(place).name != place or "\\" in place:
-            raise EmpathyEdgeError(f"{file}: keeps weights outside of the bundle: {place!r}.")
+    for tensor in tensors:
+        for entry in tensor.external_data:
+            if entry.key == "location" and not _is_beside(entry.value):
+                raise EmpathyEdgeError(f"{file}: keeps weights outside of the bundle: {entry.value!r}.")
+
+
+def _is_beside(location: object) -> bool:
+    """Whether a location is the name of a file in the same folder; text that is not UTF-8 comes as bytes."""
+    return isinstance(location, str) and PurePosixPath(location).name == location and "\\" not in location
 
 
 def check_template(file: Path) -> None:
-    """A chat template that renders a conversation, in bounded time, and reaches for nothing outside of its sandbox.
+    """Check that a template renders a conversation in bounded time, and uses nothing outside its sandbox.
 
     Raises:
         EmpathyEdgeError: names the file and what the template does.
     """
-    import jinja2
-    from jinja2 import nodes
-
     _require_small(file)
     text = file.read_text(encoding="utf-8", errors="replace")
-    try:
-        tree = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(text)
-    except (jinja2.TemplateError, RecursionError) as error:
-        raise EmpathyEdgeError(f"{file}: is no Jinja template ({error}).") from None
-    for node in tree.find_all(
-        (nodes.Getattr, nodes.Getitem, nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
-    ):
-        name = (
-            node.attr if isinstance(node, nodes.Getattr) else getattr(getattr(node, "arg", None), "value", "")
-        )
-        if not isinstance(node, (nodes.Getattr, nodes.Getitem)) or str(name).startswith("_"):
-            raise EmpathyEdgeError(
-                f"{file}: line {node.lineno} reaches out of the template ({name or type(node).__name__})."
-            )
-    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
-    process = multiprocessing.get_context("spawn").Process(target=_render, args=(text, queue), daemon=True)
-    process.start()
-    process.join(TEMPLATE_SECONDS)
-    if process.is_alive():
-        process.kill()
-        raise EmpathyEdgeError(f"{file}: does not come to an end within {TEMPLATE_SECONDS} s.")
-    fault = queue.get() if not queue.empty() else "it ended the process"
+    _refuse_outside_access(file, text)
+    fault = _fault_in_rendering(text)
     if fault:
         raise EmpathyEdgeError(f"{file}: {fault}")
 
 
-def _limit_memory(size: int) -> None:
-    """Let this process have `size` bytes at most; where the system cannot (macOS, Windows) the time limit remains."""
+def _refuse_outside_access(file: Path, text: str) -> None:
+    """Refuse a template that includes other files, or uses attributes that begin with an underscore."""
+    import jinja2
+    from jinja2 import nodes
+
     try:
-        import resource
+        tree = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(text)
+    except (jinja2.TemplateError, RecursionError) as error:
+        raise EmpathyEdgeError(f"{file}: is no Jinja template ({error}).") from None
+    inclusions = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem, *inclusions)):
+        name = ""
+        if isinstance(node, nodes.Getattr):
+            name = node.attr
+        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+            name = str(node.arg.value)
+        if isinstance(node, inclusions) or name.startswith("_"):
+            raise EmpathyEdgeError(
+                f"{file}: line {node.lineno} reaches out of the template ({name or type(node).__name__})."
+            )
 
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    except (ImportError, AttributeError, ValueError, OSError):
-        pass
+
+def _fault_in_rendering(text: str) -> str:
+    """What goes wrong when the golden conversation is rendered, in a process of its own; empty if nothing."""
+    context = multiprocessing.get_context("spawn")
+    queue: SimpleQueue[str] = context.SimpleQueue()
+    process = context.Process(target=_render, args=(text, queue), daemon=True)
+    process.start()
+    process.join(TEMPLATE_SECONDS)
+    if process.is_alive():
+        process.kill()
+        return f"does not come to an end within {TEMPLATE_SECONDS} s."
+    return "it ended the process" if queue.empty() else queue.get()
 
 
-def _render(text: str, queue: Any) -> None:
-    _limit_memory(2 * 2**30)
+def _render(text: str, queue: SimpleQueue[str]) -> None:
+    _limit_memory(TEMPLATE_BYTES)
     try:
         render(text, GOLDEN_CONVERSATION)
         queue.put("")
@@ -239,3 +280,13 @@ def _render(text: str, queue: Any) -> None:
         queue.put(str(error))
     except (MemoryError, RecursionError) as error:
         queue.put(f"takes more memory than a template needs ({type(error).__name__})")
+
+
+def _limit_memory(size: int) -> None:
+    """Let this process have `size` bytes at most. macOS and Windows cannot: there only time is limited."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    except (ImportError, AttributeError, ValueError, OSError):
+        pass

@@ -1,4 +1,4 @@
-"""Make a bundle from an artifact: its files, licence, model card, generation settings, instructions, and the manifest."""
+"""Make a bundle from an artifact: its files, licence, model card, generation settings and instructions."""
 
 from __future__ import annotations
 
@@ -7,31 +7,42 @@ import shutil
 import zipfile
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
 
+from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.export.bundle.card import chain_of, model_card
+from empathy_edge.export.bundle.card import Origin, model_card, origin_of
+from empathy_edge.export.record import ArtifactManifest, ArtifactRecord, read_manifest
 from empathy_edge.formats.chat_format import read_template, turn_end
 from empathy_edge.models.find import SHIPPED
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.recipe import WinrateSettings
-from empathy_edge.runs.stage import open_stage
-from empathy_edge.system.files import read_json, write_json
+from empathy_edge.runs.stage import Results, open_stage
+from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space
 
-RUNTIME_OF = {
+INSTRUCTIONS = {
     "gguf": "llama.cpp",
     "onnx-genai": "onnxruntime-genai",
     "onnx-portable": "onnxruntime",
     "executorch": "executorch",
 }
-"""An artifact's format → the file of instructions that goes along."""
+"""An artifact's format → the runtime whose instructions go into the bundle, and their file without .md."""
+
+
+class BundleResults(Results):
+    """What the making of a bundle found.
+
+    Attributes:
+        chain: where the artifact comes from.
+    """
+
+    chain: Origin
 
 
 def make(
     *, artifact: Path, out: Path, licence: Path | None = None, as_zip: bool = False, update: bool = False
-) -> dict[str, Any]:
-    """Write the bundle of an artifact folder into `out`; returns its manifest.
+) -> BundleResults:
+    """Write the bundle of an artifact folder into `out`.
 
     Args:
         artifact: a folder that `export` made.
@@ -43,15 +54,11 @@ def make(
     Raises:
         EmpathyEdgeError: no artifact, or a base whose licence is not known.
     """
-    made = read_json(artifact / "manifest.json")
-    if "artifact" not in made:
+    manifest = read_manifest(artifact)
+    zip_file = out.with_name(out.name + ".zip")
+    if as_zip and zip_file.exists() and not update:
         raise EmpathyEdgeError(
-            f"{artifact}: is no artifact; give a folder that export made, as export/gguf-q4_0."
-        )
-    zipped = out.with_name(out.name + ".zip")
-    if as_zip and zipped.exists() and not update:
-        raise EmpathyEdgeError(
-            f"{zipped}: is there already. Use --update to write it anew, or another --out."
+            f"{zip_file}: is there already. Use --update to write it anew, or another --out."
         )
     stage = open_stage(
         out,
@@ -60,32 +67,48 @@ def make(
         inputs={"artifact": artifact},
         update=update,
     )
-    if not stage.done:
-        size = sum(item["bytes"] for item in made["outputs"].values()) / 1e6
-        require_space(out, 1.1 * size * (2 if as_zip else 1), "the bundle")
-        for name in made["outputs"]:
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(artifact / name, out / name)
-        chain = chain_of(artifact)
-        template = read_template(artifact)
-        (out / "chat_template.jinja").write_text(template, encoding="utf-8")
-        (out / "LICENSE").write_text(_licence(chain.get("base"), licence), encoding="utf-8")
-        (out / "MODEL_CARD.md").write_text(model_card(artifact, made, chain), encoding="utf-8")
-        (out / "README.md").write_text(_instructions(made["artifact"]), encoding="utf-8")
-        generation = {
-            "system_prompt": load_prompts("chat").text("system"),
-            "stop": [turn_end(template)],
-            "temperature": 0,
-            "max_new_tokens": WinrateSettings().max_new_tokens,
-        }
-        write_json(out / "generation.json", generation)
-        stage.finish(artifact=made["artifact"], chain=chain)
+    if stage.done:
+        results = stage.results(BundleResults)
+    else:
+        require_space(out, 1.1 * manifest.size_mb * (2 if as_zip else 1), "the bundle")
+        results = BundleResults(chain=origin_of(artifact))
+        _write_files(artifact, manifest, out, licence, results.chain)
+        stage.finish(results, artifact=manifest.artifact.as_json())
     if as_zip:
-        _zip(out, zipped)
-    return stage.manifest
+        _zip(out, zip_file)
+    files = read_json(out / MANIFEST)["outputs"].values()
+    size_mb = sum(file["bytes"] for file in files) / 1e6
+    say(f"{len(files)} files, {size_mb:.0f} MB in {out}" + (f" and {zip_file}" if as_zip else ""))
+    return results
+
+
+def _write_files(
+    artifact: Path, manifest: ArtifactManifest, out: Path, licence: Path | None, origin: Origin
+) -> None:
+    """The artifact's own files, and those that explain them."""
+    for name in manifest.outputs:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact / name, out / name)
+    template = read_template(artifact)
+    texts = {
+        "chat_template.jinja": template,
+        "LICENSE": _licence(origin.base, licence),
+        "MODEL_CARD.md": model_card(artifact, manifest, origin),
+        "README.md": _instructions(manifest.artifact),
+    }
+    for name, text in texts.items():
+        (out / name).write_text(text, encoding="utf-8")
+    generation = {
+        "system_prompt": load_prompts("chat").text("system"),
+        "stop": [turn_end(template)],
+        "temperature": 0,
+        "max_new_tokens": WinrateSettings().max_new_tokens,
+    }
+    write_json(out / "generation.json", generation)
 
 
 def _licence(base: str | None, given: Path | None) -> str:
+    """The text that the user gave, or the one that comes with a shipped base."""
     if given is not None:
         return given.read_text(encoding="utf-8")
     package = SHIPPED[base][0] if base in SHIPPED else None
@@ -93,16 +116,16 @@ def _licence(base: str | None, given: Path | None) -> str:
     found = next((item for item in files if item.name == "LICENSE"), None)
     if found is None:
         raise EmpathyEdgeError(
-            f"The licence of {base or 'the base'} is not known here; give its text with --licence FILE."
+            f"The licence of {base or 'the base'} is not known here; give its text with --license FILE."
         )
     return found.read_text(encoding="utf-8")
 
 
-def _instructions(artifact: dict[str, Any]) -> str:
-    name = RUNTIME_OF[artifact["format"]]
-    text = (resources.files("empathy_edge.export.bundle") / f"{name}.md").read_text(encoding="utf-8")
-    lora = " --lora adapter.gguf" if "adapter" in artifact else ""
-    return text.replace("{lora}", lora).replace("{name}", artifact["name"])
+def _instructions(record: ArtifactRecord) -> str:
+    """How to run the artifact."""
+    file = resources.files("empathy_edge.export.bundle") / f"{INSTRUCTIONS[record.format]}.md"
+    lora = " --lora adapter.gguf" if record.adapter else ""
+    return file.read_text(encoding="utf-8").replace("{lora}", lora).replace("{name}", record.name)
 
 
 def _zip(folder: Path, file: Path) -> None:
@@ -110,7 +133,7 @@ def _zip(folder: Path, file: Path) -> None:
     temporary = file.with_suffix(".tmp")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name in ("manifest.json", *read_json(folder / "manifest.json")["outputs"]):
+            for name in (MANIFEST, *read_json(folder / MANIFEST)["outputs"]):
                 archive.write(folder / name, f"{folder.name}/{name}")
         os.replace(temporary, file)
     finally:

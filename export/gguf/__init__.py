@@ -1,1 +1,1 @@
-"""Checkpoints as GGUF: what is written (families, vocabulary, writer) and in how many bits (quantize and its neighbours)."""
+"""Checkpoints as GGUF: what is written (families, vocabulary, writer), and in how many bits (the rest)."""

@@ -1,13 +1,13 @@
-"""Families that our own writer does not know: llama.cpp's script, from the user's checkout, in a process of its own."""
+"""For families that our own writer does not support: conversion by llama.cpp's script."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export.external_program import run_external_program
 
 
 def run_converter(script: Path, checkpoint: Path, file: Path, kind: str) -> None:
@@ -29,10 +29,7 @@ def run_converter(script: Path, checkpoint: Path, file: Path, kind: str) -> None
     temporary = file.with_suffix(".converting")
     command = [sys.executable, str(script), str(checkpoint), "--outtype", kind, "--outfile", str(temporary)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if done.returncode != 0 or not temporary.is_file():
-            last = [line for line in done.stderr.splitlines() if line.strip()][-3:]
-            raise EmpathyEdgeError(f"{script.name} failed on {checkpoint}:\n  " + "\n  ".join(last))
+        run_external_program(command, output=temporary, failure=f"{script.name} failed on {checkpoint}")
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """One small table: what is particular to each family of models when it is written as GGUF.
 
-Everything else is the same for all. The names of tensors and keys come from the package `gguf`; what llama.cpp makes of
-them stands in its `src/models/*.cpp`.
+Everything else is the same for all. The names of tensors and keys come from the package `gguf`. How llama.cpp
+computes with them is in its `src/models/*.cpp`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Family:
         arch: llama.cpp's name of the architecture.
         permuted: query and key rows change from split-half rope to interleaved rope.
         norm_offset: is added to every norm's weight (Gemma computes with 1 + weight).
-        window: what a sliding window becomes: `layers` are told apart by llama.cpp; or it cannot, and the `context` is
-            limited to the window, within which both are the same.
+        window: what a sliding window becomes. `layers`: llama.cpp knows which layers have one. `context`: it
+            does not, so the context is limited to the window, within which both compute the same.
     """
 
     arch: str
@@ -69,7 +69,9 @@ def tensor_names(family: Family, config: dict[str, Any]) -> Any:
 
 
 def rope_of(checkpoint: Path, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Rope settings by kind of layer, `full_attention` and perhaps `sliding_attention`; both ways of writing them are read.
+    """Rope settings by kind of layer: `full_attention`, and perhaps `sliding_attention`.
+
+    Both ways in which transformers writes them are read.
 
     Raises:
         EmpathyEdgeError: a scaling that is not supported.
@@ -87,7 +89,8 @@ def rope_of(checkpoint: Path, config: dict[str, Any]) -> dict[str, dict[str, Any
     for rope in found.values():
         if rope.get("rope_type", "default") not in ("default", "linear", "llama3", "longrope"):
             raise EmpathyEdgeError(
-                f"{checkpoint}: rope scaling '{rope['rope_type']}' is not supported; there are linear, llama3, longrope."
+                f"{checkpoint}: rope scaling '{rope['rope_type']}' is not supported; "
+                "there are linear, llama3, longrope."
             )
     return dict(found)
 
@@ -95,7 +98,7 @@ def rope_of(checkpoint: Path, config: dict[str, Any]) -> dict[str, dict[str, Any
 def write_config(
     writer: Any, checkpoint: Path, config: dict[str, Any], family: Family
 ) -> dict[str, np.ndarray]:
-    """Write the architecture's keys; returns the tensors that stand for settings (rope factors), by GGUF name."""
+    """Write the architecture's keys; returns the rope factors, which a GGUF keeps as tensors, by name."""
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     rope = rope_of(checkpoint, config)
@@ -128,11 +131,9 @@ def _has_window(config: dict[str, Any]) -> bool:
 
 def _context(config: dict[str, Any], family: Family) -> int:
     context: int = config["max_position_embeddings"]
-    return (
-        min(context, config["sliding_window"])
-        if _has_window(config) and family.window == "context"
-        else context
-    )
+    if _has_window(config) and family.window == "context":
+        context = min(context, config["sliding_window"])
+    return context
 
 
 def _every_sixth_is_full(config: dict[str, Any]) -> list[str]:
@@ -146,6 +147,7 @@ def _every_sixth_is_full(config: dict[str, Any]) -> list[str]:
 def _write_rope(
     writer: Any, checkpoint: Path, config: dict[str, Any], rope: dict[str, Any], head_dim: int
 ) -> dict[str, np.ndarray]:
+    """Write the rope keys; returns the rope factors by their names, none for most kinds of rope."""
     import gguf
 
     share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
@@ -159,32 +161,44 @@ def _write_rope(
     if kind == "llama3":
         return {"rope_freqs.weight": _llama3_factors(rope, rotated)}
     if kind == "longrope":
-        trained = rope.get("original_max_position_embeddings") or config["original_max_position_embeddings"]
-        stretch = rope.get("factor") or config["max_position_embeddings"] / trained
-        attention = rope.get("attention_factor")
-        if attention is None:
-            attention = math.sqrt(1 + math.log(stretch) / math.log(trained)) if stretch > 1 else 1.0
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
-        writer.add_rope_scaling_orig_ctx_len(trained)
-        writer.add_rope_scaling_attn_factors(attention)
-        factors = {
-            f"rope_factors_{name}.weight": np.array(rope[f"{name}_factor"], np.float32)
-            for name in ("long", "short")
-        }
-        if any(len(values) != rotated // 2 for values in factors.values()):
-            raise EmpathyEdgeError(f"{checkpoint}: longrope needs {rotated // 2} factors.")
-        return factors
+        return _write_longrope(writer, checkpoint, config, rope, rotated)
     return {}
 
 
 def _llama3_factors(rope: dict[str, Any], rotated: int) -> np.ndarray:
-    """By what each frequency is divided (Llama 3.1's rope scaling, transformers' `_compute_llama3_parameters`)."""
+    """By what each frequency is divided, float32 [rotated / 2].
+
+    Llama 3.1's rope scaling, as in transformers' `_compute_llama3_parameters`.
+    """
     frequencies = rope["rope_theta"] ** -(np.arange(0, rotated, 2, dtype=np.float64) / rotated)
     wavelengths = 2 * math.pi / frequencies
-    trained, low, high = (
-        rope["original_max_position_embeddings"],
-        rope["low_freq_factor"],
-        rope["high_freq_factor"],
+    trained_context = rope["original_max_position_embeddings"]
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    smooth = np.clip((trained_context / wavelengths - low) / (high - low), 0, 1)
+    factors: np.ndarray = (1 / ((1 - smooth) / rope["factor"] + smooth)).astype(np.float32)
+    return factors
+
+
+def _write_longrope(
+    writer: Any, checkpoint: Path, config: dict[str, Any], rope: dict[str, Any], rotated: int
+) -> dict[str, np.ndarray]:
+    """Write the keys of Phi-3's rope scaling; returns its factors for long and for short contexts."""
+    import gguf
+
+    trained_context = (
+        rope.get("original_max_position_embeddings") or config["original_max_position_embeddings"]
     )
-    smooth = np.clip((trained / wavelengths - low) / (high - low), 0, 1)
-    return (1 / ((1 - smooth) / rope["factor"] + smooth)).astype(np.float32)
+    stretch = rope.get("factor") or config["max_position_embeddings"] / trained_context
+    attention = rope.get("attention_factor")
+    if attention is None:
+        attention = math.sqrt(1 + math.log(stretch) / math.log(trained_context)) if stretch > 1 else 1.0
+    writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+    writer.add_rope_scaling_orig_ctx_len(trained_context)
+    writer.add_rope_scaling_attn_factors(attention)
+    factors = {
+        f"rope_factors_{name}.weight": np.array(rope[f"{name}_factor"], np.float32)
+        for name in ("long", "short")
+    }
+    if any(len(values) != rotated // 2 for values in factors.values()):
+        raise EmpathyEdgeError(f"{checkpoint}: longrope needs {rotated // 2} factors.")
+    return factors

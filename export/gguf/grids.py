@@ -1,6 +1,6 @@
-"""The block formats on which rounding errors can be compensated: 32 weights with a scale, and with or without an offset.
+"""The block formats that GPTQ can round onto: 32 weights with one scale, and some with an offset.
 
-The byte layouts are those of llama.cpp's `ggml-common.h` (block_q4_0 and its neighbours).
+The byte layouts are those of llama.cpp's `ggml-common.h` (block_q4_0 and the structs beside it).
 """
 
 from __future__ import annotations
@@ -14,16 +14,28 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK = 32
+"""Weights in a block."""
+
+AFFINE_SHARES = (0.7, 1.0, 7)
+"""First, last and number of the shares of a block's range that a grid with an offset is tried with."""
+
+AFFINE_PLACES = (0.0, 0.5, 1.0)
+"""Where such a smaller range may lie within the whole: at its low end, in the middle, at its high end."""
+
+SYMMETRIC_SHARES = (0.72, 1.08, 19)
+"""First, last and number of the shares of the extreme weight that a grid without an offset is tried with."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """w = scale · (code − zero) + offset, or scale · levels[code].
+    """weight = scale · (code − zero) + offset, or scale · levels[code].
 
     Attributes:
+        name: the tensor type, as `q4_0`.
         bits: of a code.
-        zero: the code that means 0; None where an offset does it; where there are levels, the largest of them, unsigned.
-        levels: what codes stand for where they do not stand at even distances, in rising order.
+        zero: the code that stands for 0. None where an offset takes its place. With levels it is the size of
+            the largest one.
+        levels: what the codes stand for where they are not evenly spaced, in rising order.
     """
 
     name: str
@@ -32,44 +44,69 @@ class Grid:
     levels: tuple[int, ...] = ()
 
     @property
-    def most(self) -> int:
+    def max_code(self) -> int:
         """The largest code."""
         return 2**self.bits - 1 if self.bits < 8 else 255
 
+    @property
+    def min_code(self) -> int:
+        """The smallest code; of eight bits it is 1, as q8_0 uses -127 to 127."""
+        return 1 if self.bits == 8 else 0
+
     def fit(self, weights: torch.Tensor, importance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scale and offset of each row of a block, the best of some, by the weighed squared error.
+        """Scale and offset of each row of a block: of some candidates those with the smallest weighted error.
 
         Args:
             weights: float32 [rows, 32].
-            importance: float32 [32].
+            importance: what each column's squared error is multiplied by, float32 [32].
 
         Returns:
-            Two float32 [rows, 1], already rounded to half precision as the file holds them.
+            Two float32 [rows, 1], already rounded to half precision, as the file holds them.
         """
         import torch
 
-        if self.zero is None:
-            low, high = weights.amin(1, keepdim=True), weights.amax(1, keepdim=True)
-            options = [((high - low) * share / self.most, low + (high - low) * (1 - share) * at)
-                       for share in torch.linspace(0.7, 1.0, 7).tolist() for at in (0.0, 0.5, 1.0)]  # fmt: skip
-        else:
-            place = weights.abs().argmax(1, keepdim=True)
-            extreme = weights.gather(1, place)
-            none = torch.zeros_like(extreme)
-            # The extreme weight goes to code 0, the grid's longer side, or a little beyond or within.
-            shares = torch.linspace(0.72, 1.08, 19).tolist()
-            sides = (-1, 1) if self.bits < 8 else (-1,)
-            options = [(side * extreme * share / self.zero, none) for share in shares for side in sides]
-        best = torch.full((len(weights), 1), torch.inf)
-        scale, offset = options[0]
-        for candidate, shift in options:
-            candidate, shift = candidate.half().float(), shift.half().float()
-            error = (self.decode(self.encode(weights, candidate, shift), candidate, shift) - weights).square()
-            error = (error * importance).sum(1, keepdim=True)
-            better = error < best
-            best = torch.where(better, error, best)
-            scale, offset = torch.where(better, candidate, scale), torch.where(better, shift, offset)
+        candidates = self._symmetric(weights) if self.zero is not None else self._affine(weights)
+        scale, offset = candidates[0]
+        smallest = torch.full((len(weights), 1), torch.inf)
+        for exact_scale, exact_offset in candidates:
+            new_scale, new_offset = exact_scale.half().float(), exact_offset.half().float()
+            decoded = self.decode(self.encode(weights, new_scale, new_offset), new_scale, new_offset)
+            error = ((decoded - weights).square() * importance).sum(1, keepdim=True)
+            better = error < smallest
+            smallest = torch.where(better, error, smallest)
+            scale = torch.where(better, new_scale, scale)
+            offset = torch.where(better, new_offset, offset)
         return scale.half().float(), offset.half().float()
+
+    def _affine(self, weights: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Scales and offsets for the whole range of each row, and for smaller ranges within it."""
+        import torch
+
+        low, high = weights.amin(1, keepdim=True), weights.amax(1, keepdim=True)
+        candidates = []
+        for share in torch.linspace(*AFFINE_SHARES).tolist():
+            for place in AFFINE_PLACES:
+                scale = (high - low) * share / self.max_code
+                candidates.append((scale, low + (high - low) * (1 - share) * place))
+        return candidates
+
+    def _symmetric(self, weights: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Scales by which the extreme weight of each row gets code 0, or a place a little beside it.
+
+        Code 0 is the end of the longer side. Either sign is tried, except with eight bits, whose sides are
+        of the same length.
+        """
+        import torch
+
+        assert self.zero is not None
+        extreme = weights.gather(1, weights.abs().argmax(1, keepdim=True))
+        no_offset = torch.zeros_like(extreme)
+        signs = (-1, 1) if self.bits < 8 else (-1,)
+        candidates = []
+        for share in torch.linspace(*SYMMETRIC_SHARES).tolist():
+            for sign in signs:
+                candidates.append((sign * extreme * share / self.zero, no_offset))
+        return candidates
 
     def encode(self, weights: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
         """The nearest codes, as float32."""
@@ -78,13 +115,10 @@ class Grid:
         inverse = torch.where(scale == 0, torch.zeros_like(scale), 1 / scale)
         if self.levels:
             levels = torch.tensor(self.levels, dtype=torch.float32)
-            return torch.bucketize(weights * inverse, (levels[1:] + levels[:-1]) / 2).float()
-        return (
-            ((weights - offset) * inverse)
-            .add_(self.zero or 0)
-            .round_()
-            .clamp_(1 if self.bits == 8 else 0, self.most)
-        )
+            middles = (levels[1:] + levels[:-1]) / 2
+            return torch.bucketize(weights * inverse, middles).float()
+        codes = (weights - offset) * inverse
+        return codes.add_(self.zero or 0).round_().clamp_(self.min_code, self.max_code)
 
     def decode(self, codes: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
         """The weights that codes stand for."""
@@ -108,12 +142,14 @@ class Grid:
         if self.bits == 8:
             parts.append((codes.astype(np.int16) - 128).astype(np.int8).view(np.uint8))
         else:
-            if self.bits == 5:  # the fifth bits of all, then the nibbles
+            if self.bits == 5:  # the highest bit of all 32 codes comes before the other four bits
                 parts.append(np.packbits(codes >> 4, axis=-1, bitorder="little"))
-            low = codes & np.uint8(15)
-            parts.append(low[..., :16] | low[..., 16:] << np.uint8(4))
+            low_bits = codes & np.uint8(15)
+            parts.append(low_bits[..., :16] | low_bits[..., 16:] << np.uint8(4))
         return np.ascontiguousarray(np.concatenate(parts, axis=-1).reshape(len(codes), -1))
 
+
+_IQ4_NL_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 GRIDS = {
     grid.name: grid
@@ -123,6 +159,7 @@ GRIDS = {
         Grid("q5_0", 5, 16),
         Grid("q5_1", 5, None),
         Grid("q8_0", 8, 128),
-        Grid("iq4_nl", 4, 127, (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)),
+        Grid("iq4_nl", 4, 127, _IQ4_NL_LEVELS),
     )
 }
+"""The tensor type → its grid."""

@@ -1,16 +1,16 @@
-"""Importance matrices: how strongly each input channel of a matrix is driven, so that rounding errs where it matters least.
+"""Importance matrices: the mean squared input of each column of a matrix.
 
-Read from llama.cpp's files, the newer GGUF and the older .dat, and made from calibration texts: the mean of the squared
-inputs of each matrix, as llama.cpp's `llama-imatrix` collects it.
+A quantizer that knows them makes its errors in the columns that matter least. They are read from llama.cpp's
+files, the newer GGUF and the older .dat, or made from calibration texts, as llama.cpp's `llama-imatrix` does.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -22,9 +22,17 @@ from empathy_edge.export.gguf.writer import new_gguf
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.system.files import read_json
 
-MOST_MATRICES, MOST_CHANNELS = 65_536, 2**20
+if TYPE_CHECKING:
+    import torch
+
+MAX_MATRICES = 65_536
+MAX_CHANNELS = 2**20
+MAX_NAME_BYTES = 1024
+MAX_CALLS = 2**31
+"""Larger numbers in a .dat file mean that it is damaged, or no importance matrix."""
+
 F32 = 0
-"""Its number among GGML's types."""
+"""The number of the type among GGML's types."""
 
 
 def collect(checkpoint: Path, texts: Calibration) -> dict[str, np.ndarray]:
@@ -38,7 +46,7 @@ def collect(checkpoint: Path, texts: Calibration) -> dict[str, np.ndarray]:
         sums[name] = sums[name] + squares if name in sums else squares
 
     with inputs_of_matrices(checkpoint, add) as model, torch.inference_mode(), progress() as bar:
-        task = bar.add_task("importance matrix", total=len(texts.ids), note="")
+        task = bar.add_task("importance matrix", total=len(texts.ids))
         for ids in texts.ids:
             model.model(input_ids=torch.tensor([ids]), use_cache=False)
             bar.advance(task)
@@ -46,10 +54,21 @@ def collect(checkpoint: Path, texts: Calibration) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def inputs_of_matrices(checkpoint: Path, take: Any) -> Iterator[Any]:
-    """The checkpoint in torch (fp32); `take(GGUF name, inputs [tokens, columns])` is called for every matrix of its layers."""
+def inputs_of_matrices(checkpoint: Path, take: Callable[[str, torch.Tensor], None]) -> Iterator[Any]:
+    """The checkpoint as a torch model (fp32) that tells what goes into the matrices of its layers.
+
+    Args:
+        checkpoint: a folder of safetensors.
+        take: is called for every matrix with its GGUF name and its inputs, [tokens, columns].
+    """
     import torch
     from transformers import AutoModelForCausalLM
+
+    def hook_of(name: str) -> Callable[[Any, tuple[torch.Tensor, ...]], None]:
+        def hook(_: Any, positional: tuple[torch.Tensor, ...]) -> None:
+            take(name, positional[0].reshape(-1, positional[0].shape[-1]))
+
+        return hook
 
     config = read_json(checkpoint / "config.json")
     names = tensor_names(family_of(checkpoint, config), config)
@@ -57,16 +76,9 @@ def inputs_of_matrices(checkpoint: Path, take: Any) -> Iterator[Any]:
         checkpoint, dtype=torch.float32, local_files_only=True
     ).eval()
     hooks = []
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and ".layers." in name:
-            known = f"{names.get_name(name)}.weight"
-            hooks.append(
-                module.register_forward_pre_hook(
-                    lambda _, arguments, known=known: take(
-                        known, arguments[0].reshape(-1, arguments[0].shape[-1])
-                    )
-                )
-            )
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and ".layers." in path:
+            hooks.append(module.register_forward_pre_hook(hook_of(f"{names.get_name(path)}.weight")))
     try:
         yield model
     finally:
@@ -75,8 +87,7 @@ def inputs_of_matrices(checkpoint: Path, take: Any) -> Iterator[Any]:
 
 
 def write_imatrix(file: Path, importance: dict[str, np.ndarray], texts: Calibration) -> None:
-    """Write llama.cpp's GGUF format, for its own `llama-quantize` too."""
-
+    """Write llama.cpp's GGUF format, which its own `llama-quantize` reads too."""
     with new_gguf(file, "") as writer:
         writer.add_type("imatrix")
         writer.add_array("imatrix.datasets", [texts.source])
@@ -107,7 +118,7 @@ def read_imatrix(file: Path) -> dict[str, np.ndarray]:
 
 
 def _read_gguf(file: Path) -> dict[str, np.ndarray]:
-    """llama.cpp's newer format: for each matrix the sums over calls, NAME.in_sum2, and how many, NAME.counts, in F32."""
+    """llama.cpp's newer format, in F32: for each matrix sums, NAME.in_sum2, and their number, NAME.counts."""
     places = tensors_of(file)
 
     def load(name: str) -> np.ndarray:
@@ -135,10 +146,10 @@ def _read_dat(file: Path) -> dict[str, np.ndarray]:
     try:
         with open(file, "rb") as handle:
             found = {}
-            for _ in range(_number(handle, MOST_MATRICES)):
-                name = handle.read(_number(handle, 1024)).decode()
-                calls = _number(handle, 2**31)
-                length = _number(handle, min(MOST_CHANNELS, size // 4))
+            for _ in range(_read_number(handle, MAX_MATRICES)):
+                name = handle.read(_read_number(handle, MAX_NAME_BYTES)).decode()
+                calls = _read_number(handle, MAX_CALLS)
+                length = _read_number(handle, min(MAX_CHANNELS, size // 4))
                 data = handle.read(4 * length)
                 if len(data) < 4 * length:
                     raise ValueError("it ends in the middle")
@@ -148,8 +159,8 @@ def _read_dat(file: Path) -> dict[str, np.ndarray]:
         raise EmpathyEdgeError(f"{file}: is no importance matrix of llama.cpp's ({error}).") from None
 
 
-def _number(handle: BinaryIO, most: int) -> int:
+def _read_number(handle: BinaryIO, maximum: int) -> int:
     (number,) = struct.unpack("<i", handle.read(4))
-    if not 0 <= number <= most:
+    if not 0 <= number <= maximum:
         raise ValueError(f"a number of {number}")
     return int(number)

@@ -1,4 +1,4 @@
-"""PEFT adapters as one GGUF LoRA for llama.cpp, to be laid on the very base that they were trained on."""
+"""PEFT adapters as one GGUF LoRA for llama.cpp, for use with exactly the base that they were trained on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.export.gguf.families import family_of, tensor_names
-from empathy_edge.export.gguf.writer import change_of, new_gguf
+from empathy_edge.export.gguf.writer import new_gguf, transform_of
 from empathy_edge.models.lora import join
 from empathy_edge.system.files import read_json
 
@@ -44,21 +44,21 @@ def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "
                 raise EmpathyEdgeError(f"{adapters[0]}: changes {target}, which GGUF has no name for.")
             # llama.cpp scales by alpha / rank of each matrix; the adapters' own scales are in B already.
             up = up * np.float32(len(down) / rank)
-            change = change_of(target, config, family)
-            _add(writer, f"{name}.lora_a", down, kind)
-            _add(writer, f"{name}.lora_b", up if change is None else change(up), kind)
+            transform = transform_of(target, config, family)
+            _add_factor(writer, f"{name}.lora_a", down, kind)
+            _add_factor(writer, f"{name}.lora_b", up if transform is None else transform(up), kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
     return rank
 
 
-def _add(writer: Any, name: str, values: np.ndarray, kind: str) -> None:
-    """Add one factor; B's rows are as short as the rank, and stay in F16 where blocks of 32 do not fit."""
+def _add_factor(writer: Any, name: str, values: np.ndarray, kind: str) -> None:
+    """Add A or B; B's rows are as long as the rank, and stay in F16 where blocks of 32 do not fit."""
     import gguf
 
     if kind == "q8_0" and values.shape[1] % 32 == 0:
-        stored = gguf.quants.quantize(values.astype(np.float32), gguf.GGMLQuantizationType.Q8_0)
-        writer.add_tensor(name, stored, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+        q8_0 = gguf.GGMLQuantizationType.Q8_0
+        writer.add_tensor(name, gguf.quants.quantize(values.astype(np.float32), q8_0), raw_dtype=q8_0)
     else:
         writer.add_tensor(name, values.astype(np.float16))

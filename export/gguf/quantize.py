@@ -8,15 +8,26 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.export.gguf.tensor_types import type_number
 from empathy_edge.formats.gguf_header import tensors_of
 
 Importance = Mapping[str, np.ndarray]
 """GGUF name of a matrix → how much each of its input channels matters, float32 [columns]."""
+
+K_BLOCK = 256
+"""Weights in a block of the types whose names have `_k`, and of most `iq` and `tq` types."""
+
+
+class PackedTensor(NamedTuple):
+    """A tensor as a GGUF file holds it: its type, as `q4_0`, and its bytes, uint8 [rows, bytes]."""
+
+    kind: str
+    data: np.ndarray
 
 
 def quantize(
@@ -50,40 +61,48 @@ def quantize(
     parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization.upper()}")
     parameters.nthread = threads
     parameters.dry_run = only_estimate
-    keep: list[Any] = []  # what the parameters point to must outlive the call
-    if importance:
-        keep.append(_importance_for_c(importance))
-        parameters.imatrix = keep[-1]
-    if types:
-        keep.append(_types_for_c(types))
-        parameters.tt_overrides = keep[-1]
+    # The C arrays that the parameters point to must live until the call is over.
+    importance_array = _importance_for_c(importance) if importance else None
+    types_array = _types_for_c(types) if types else None
+    if importance_array is not None:
+        parameters.imatrix = importance_array
+    if types_array is not None:
+        parameters.tt_overrides = types_array
     temporary = file.with_suffix(".tmp")
     try:
-        with llama_cpp_log() as log:
+        with llama_cpp_log() as lines:
             status = llama_cpp.llama_model_quantize(str(source).encode(), str(temporary).encode(), parameters)
-        said = "".join(log)
+        log = "".join(lines)
         if status != 0:
-            reason = re.findall(r"failed to quantize: (.*)", said)
+            reasons = re.findall(r"failed to quantize: (.*)", log) or [f"code {status}"]
             raise EmpathyEdgeError(
-                f"{source}: llama.cpp could not quantize it to {quantization}: {reason[-1] if reason else f'code {status}'}."
+                f"{source}: llama.cpp could not quantize it to {quantization}: {reasons[-1]}."
             )
         if not only_estimate:
             os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
-    size = re.search(r"quant size\s*=\s*([\d.]+) MiB", said)
+    return _size_in_log(log)
+
+
+def _size_in_log(log: str) -> float:
+    """The size of the tensors in MB (10^6 bytes), as llama.cpp says it; 0 where it does not."""
+    size = re.search(r"quant size\s*=\s*([\d.]+) MiB", log)
     return float(size[1]) * 2**20 / 1e6 if size else 0.0
 
 
-def replace_tensors(file: Path, packed: Mapping[str, tuple[str, np.ndarray]]) -> None:
-    """Put other bytes into tensors of a GGUF: name → type and bytes, which must be of the type and length that stand there."""
-    import gguf
+def replace_tensors(file: Path, packed: Mapping[str, PackedTensor]) -> None:
+    """Put other bytes into tensors of a GGUF.
 
+    Args:
+        file: the GGUF, which is changed in place.
+        packed: name → the new bytes, of the same type and length as those in the file.
+    """
     places = tensors_of(file)
     with open(file, "r+b") as handle:
         for name, (kind, data) in packed.items():
             place = places[name]
-            if place.kind != gguf.GGMLQuantizationType[kind.upper()].value or place.nbytes != data.nbytes:
+            if place.kind != type_number(kind) or place.nbytes != data.nbytes:
                 raise RuntimeError(f"{file}: {name} is not {data.nbytes} bytes of {kind}")
             handle.seek(place.begin)
             data.tofile(handle)
@@ -91,35 +110,35 @@ def replace_tensors(file: Path, packed: Mapping[str, tuple[str, np.ndarray]]) ->
 
 def fallback_note(file: Path, quantization: str) -> str | None:
     """A sentence where matrices could not get the type because their rows do not divide into its blocks."""
-    odd = [
-        (name, tensor.shape[0])
-        for name, tensor in tensors_of(file).items()
-        if len(tensor.shape) == 2 and tensor.shape[0] % 256 != 0
-    ]
-    if odd and ("_k" in quantization or (quantization.startswith(("iq", "tq")) and quantization != "iq4_nl")):
-        rows = ", ".join(str(row) for row in sorted({row for _, row in odd}))
-        return (
-            f"{len(odd)} matrices have rows of {rows}, which 256 does not divide: llama.cpp gave them another type, "
-            "so the file is larger than its name says"
-        )
-    return None
+    has_k_blocks = "_k" in quantization or (
+        quantization.startswith(("iq", "tq")) and quantization != "iq4_nl"
+    )
+    matrices = [tensor for tensor in tensors_of(file).values() if len(tensor.shape) == 2]
+    lengths = [matrix.shape[0] for matrix in matrices if matrix.shape[0] % K_BLOCK != 0]
+    if not lengths or not has_k_blocks:
+        return None
+    rows = ", ".join(str(length) for length in sorted(set(lengths)))
+    return (
+        f"{len(lengths)} matrices have rows of {rows}, which {K_BLOCK} does not divide: llama.cpp gave them "
+        "another type, so the file is larger than its name says"
+    )
 
 
 @contextlib.contextmanager
 def llama_cpp_log() -> Iterator[list[str]]:
-    """What llama.cpp says meanwhile goes into the list, and nowhere else."""
+    """What llama.cpp prints meanwhile goes into the list, and nowhere else."""
     import llama_cpp
     from llama_cpp import _logger
 
-    said: list[str] = []
+    lines: list[str] = []
 
     @llama_cpp.llama_log_callback
     def take(_level: int, text: bytes, _data: Any) -> None:
-        said.append(text.decode("utf-8", "replace"))
+        lines.append(text.decode("utf-8", "replace"))
 
     llama_cpp.llama_log_set(take, ctypes.c_void_p(0))
     try:
-        yield said
+        yield lines
     finally:
         llama_cpp.llama_log_set(_logger.llama_log_callback, ctypes.c_void_p(0))
 
@@ -127,7 +146,8 @@ def llama_cpp_log() -> Iterator[list[str]]:
 def _importance_for_c(importance: Importance) -> Any:
     import llama_cpp
 
-    rows = (llama_cpp.llama_model_imatrix_data * (len(importance) + 1))()  # the last one stays empty: the end
+    # One row more than there are matrices: an empty one marks the end.
+    rows = (llama_cpp.llama_model_imatrix_data * (len(importance) + 1))()
     for place, (name, values) in enumerate(importance.items()):
         data = np.ascontiguousarray(values, dtype=np.float32)
         pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
@@ -136,13 +156,12 @@ def _importance_for_c(importance: Importance) -> Any:
 
 
 def _types_for_c(types: Mapping[str, str]) -> Any:
-    import gguf
     import llama_cpp
 
     rows = (llama_cpp.llama_model_tensor_override * (len(types) + 1))()
     for place, (pattern, kind) in enumerate(types.items()):
         try:
-            number = gguf.GGMLQuantizationType[kind.upper()].value
+            number = type_number(kind)
         except KeyError:
             raise EmpathyEdgeError(f"{pattern}={kind}: there is no such tensor type in GGUF.") from None
         rows[place] = llama_cpp.llama_model_tensor_override(pattern.encode(), number)

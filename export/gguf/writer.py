@@ -1,6 +1,7 @@
-"""A checkpoint as GGUF, streamed: tensors go from safetensors into the file a few megabytes at a time, without torch.
+"""A checkpoint as GGUF, streamed: tensors go into the file a few megabytes at a time, without torch.
 
-The layout is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; names and constants come from the package `gguf`.
+The layout is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Names and constants come from the
+package `gguf`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,17 +21,37 @@ from empathy_edge.export.gguf.vocabulary import name_for_llama_cpp, write_vocabu
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors
 from empathy_edge.system.files import read_json
 
-FLOATS = ("f16", "f32", "bf16")
-"""What a checkpoint is written as; every other type is quantized from the first."""
+Transform = Callable[[np.ndarray], np.ndarray]
+"""From a tensor's values in the checkpoint to those in the GGUF."""
 
-Change = Callable[[np.ndarray], np.ndarray]
+
+class _GgufTensor(NamedTuple):
+    """A tensor to be written.
+
+    Attributes:
+        name: in the GGUF.
+        shape: rows first.
+        kind: gguf's GGMLQuantizationType.
+        chunks: gives its values, float32, some whole rows at a time.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Any
+    chunks: Callable[[], Iterator[np.ndarray]]
 
 
 def write_float(checkpoint: Path, file: Path, kind: str = "f16") -> None:
-    """Write `checkpoint` (a folder of safetensors) as GGUF; vectors (norms, biases) stay in F32.
+    """Write a checkpoint as GGUF; vectors (norms, biases) stay in F32.
+
+    Args:
+        checkpoint: a folder of safetensors.
+        file: what is written, whole or not at all.
+        kind: `f16`, `f32` or `bf16`.
 
     Raises:
-        EmpathyEdgeError: an architecture, tokenizer or rope scaling that is not supported, or weights beyond F16's range.
+        EmpathyEdgeError: an architecture, tokenizer or rope scaling that is not supported, or weights beyond
+            F16's range.
     """
     require_extra("gguf", "gguf", "Writing a GGUF file")
     import gguf
@@ -42,16 +63,19 @@ def write_float(checkpoint: Path, file: Path, kind: str = "f16") -> None:
         writer.add_name(name_for_llama_cpp(checkpoint))
         writer.add_file_type(_file_type(kind))
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        extra = write_config(writer, checkpoint, config, family)
+        rope_factors = write_config(writer, checkpoint, config, family)
         write_vocabulary(writer, checkpoint, config)
-        tensors = [*_tensors(checkpoint, config, family, kind), *_settings(extra)]
-        for name, shape, stored, _ in tensors:
-            writer.add_tensor_info(name, shape, np.dtype(np.float32), _size(shape, stored), raw_dtype=stored)
+        tensors = [*_tensors(checkpoint, config, family, kind), *_rope_tensors(rope_factors)]
+        for tensor in tensors:
+            nbytes = _bytes_of(tensor.shape, tensor.kind)
+            writer.add_tensor_info(
+                tensor.name, tensor.shape, np.dtype(np.float32), nbytes, raw_dtype=tensor.kind
+            )
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for _, _, stored, chunks in tensors:
-            _write_chunks(writer, stored, chunks)
+        for tensor in tensors:
+            _write_values(writer, tensor)
 
 
 @contextmanager
@@ -77,40 +101,40 @@ def _file_type(kind: str) -> int:
     return int(gguf.LlamaFileType[names[kind]])
 
 
-def _size(shape: tuple[int, ...], stored: Any) -> int:
+def _bytes_of(shape: tuple[int, ...], kind: Any) -> int:
     import gguf
 
-    block, block_bytes = gguf.GGML_QUANT_SIZES[stored]
+    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     return int(np.prod(shape)) // block * block_bytes
 
 
-def _tensors(
-    checkpoint: Path, config: dict[str, Any], family: Family, kind: str
-) -> Iterator[tuple[Any, ...]]:
-    """Each tensor's GGUF name, shape, type, and a function that gives its values in chunks."""
+def _tensors(checkpoint: Path, config: dict[str, Any], family: Family, kind: str) -> Iterator[_GgufTensor]:
+    """The checkpoint's tensors as they are written; a tied output matrix is left out."""
     import gguf
 
     names = tensor_names(family, config)
-    matrix = gguf.GGMLQuantizationType[kind.upper()]
+    matrix_kind = gguf.GGMLQuantizationType[kind.upper()]
     for key, tensor in stored_tensors(checkpoint).items():
         if key == "lm_head.weight" and config.get("tie_word_embeddings", family.arch == "gemma3"):
             continue
         name = names.get_name(key, try_suffixes=(".weight", ".bias"))
         if name is None:
             raise EmpathyEdgeError(f"{tensor.file}: no GGUF name for the tensor {key} in {family.arch}.")
-        stored = matrix if len(tensor.shape) > 1 else gguf.GGMLQuantizationType.F32
-        yield name, tensor.shape, stored, partial(_values, tensor, change_of(key, config, family))
+        tensor_kind = matrix_kind if len(tensor.shape) > 1 else gguf.GGMLQuantizationType.F32
+        chunks = partial(_values, tensor, transform_of(key, config, family))
+        yield _GgufTensor(name, tensor.shape, tensor_kind, chunks)
 
 
-def _settings(extra: dict[str, np.ndarray]) -> Iterator[tuple[Any, ...]]:
+def _rope_tensors(factors: dict[str, np.ndarray]) -> Iterator[_GgufTensor]:
+    """Rope factors, which a GGUF keeps as tensors."""
     import gguf
 
-    for name, values in extra.items():
-        yield name, values.shape, gguf.GGMLQuantizationType.F32, partial(iter, [values])
+    for name, values in factors.items():
+        yield _GgufTensor(name, values.shape, gguf.GGMLQuantizationType.F32, partial(iter, [values]))
 
 
-def change_of(key: str, config: dict[str, Any], family: Family) -> Change | None:
-    """What happens to a tensor's values on the way; None: nothing, and they need not be read at once."""
+def transform_of(key: str, config: dict[str, Any], family: Family) -> Transform | None:
+    """How a tensor's values change on the way to the GGUF; None where they stay as they are."""
     if family.norm_offset and key.endswith("norm.weight"):
         return lambda values: values + np.float32(family.norm_offset)
     heads = config["num_attention_heads"]
@@ -121,28 +145,30 @@ def change_of(key: str, config: dict[str, Any], family: Family) -> Change | None
     return None
 
 
-def _values(tensor: StoredTensor, change: Change | None) -> Iterator[np.ndarray]:
-    if change is None:
+def _values(tensor: StoredTensor, transform: Transform | None) -> Iterator[np.ndarray]:
+    """A tensor's values in chunks; one that is transformed is read at once."""
+    if transform is None:
         yield from tensor.chunks()
     else:
-        yield change(tensor.load())
+        yield transform(tensor.load())
 
 
-def _write_chunks(writer: Any, stored: Any, chunks: Callable[[], Iterator[np.ndarray]]) -> None:
-    """One tensor's data; GGUFWriter takes whole tensors only, so this writes behind what it wrote."""
+def _write_values(writer: Any, tensor: _GgufTensor) -> None:
+    """Write one tensor's data into GGUFWriter's own file, as GGUFWriter itself takes whole tensors only."""
     out = writer.fout[0]
     writer.write_padding(out, out.tell())
-    for chunk in chunks():
-        _as_stored(chunk, stored).tofile(out)
+    for chunk in tensor.chunks():
+        _converted(chunk, tensor.kind).tofile(out)
     writer.write_padding(out, out.tell())
 
 
-def _as_stored(values: np.ndarray, stored: Any) -> np.ndarray:
+def _converted(values: np.ndarray, kind: Any) -> np.ndarray:
+    """Float32 values in the type in which they are stored."""
     import gguf
 
-    if stored == gguf.GGMLQuantizationType.F32:
+    if kind == gguf.GGMLQuantizationType.F32:
         return values
-    if stored == gguf.GGMLQuantizationType.F16:
+    if kind == gguf.GGMLQuantizationType.F16:
         with np.errstate(over="ignore"):
             halves = values.astype(np.float16)
         if not np.isfinite(halves).all():
@@ -150,10 +176,14 @@ def _as_stored(values: np.ndarray, stored: Any) -> np.ndarray:
                 "A weight is beyond what F16 holds (65504), or no number; export to bf16 or f32."
             )
         return halves
-    return gguf.quants.quantize(values, stored)
+    quantized: np.ndarray = gguf.quants.quantize(values, kind)
+    return quantized
 
 
 def interleave_rope(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Reorder a query or key matrix (or bias) from Hugging Face's split-half rope to llama.cpp's interleaved one."""
+    """Reorder the rows of a query or key matrix (or bias) for llama.cpp's rope.
+
+    Hugging Face rotates row i together with row i + half; llama.cpp rotates neighbours.
+    """
     rows, *columns = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, *columns).swapaxes(1, 2).reshape(weight.shape)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.errors import require_extra
+from empathy_edge.export.external_program import offline_environment, run_external_program
 
 
 def write_genai(
@@ -31,49 +31,48 @@ def write_genai(
     for module in ("onnxruntime_genai", "onnx_ir", "onnxscript"):
         require_extra(module, "onnx", "Exporting to ONNX")
     scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=folder))
+    built = scratch / "out"
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
-    command += ["-i", str(checkpoint), "-o", str(scratch / "out"), "-p", precision, "-e", "cpu"]
+    command += ["-i", str(checkpoint), "-o", str(built), "-p", precision, "-e", "cpu"]
     command += ["-c", str(scratch / "cache")]
     if options:
         command += ["--extra_options", *(f"{key}={value}" for key, value in options.items())]
     try:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        done = subprocess.run(
+        run_external_program(
             command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            stdin=subprocess.DEVNULL,
+            output=built / "model.onnx",
+            failure=f"{checkpoint}: onnxruntime-genai's builder failed",
+            environment=offline_environment(),
         )
-        if done.returncode != 0:
-            last = [line for line in done.stderr.splitlines() if line.strip()][-3:]
-            raise EmpathyEdgeError(
-                f"{checkpoint}: onnxruntime-genai's builder failed:\n  " + "\n  ".join(last)
-            )
-        _mend_shared_head(scratch / "out" / "model.onnx")
-        for item in (scratch / "out").iterdir():
+        _repair_shared_output_matrix(built / "model.onnx")
+        for item in built.iterdir():
             os.replace(item, folder / item.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _mend_shared_head(file: Path) -> None:
-    """Let embeddings that share an output matrix in other bits than the rest find it.
+def _repair_shared_output_matrix(file: Path) -> None:
+    """Correct the names by which the embeddings use the output matrix, where the builder gets them wrong.
 
-    The builder (0.18.0) names the shared matrix as its rtn algorithm would, and leaves a graph that does not load.
+    With shared embeddings in other bits than the rest, the builder (0.18.0) uses the names that its rtn
+    algorithm would give the matrix, and leaves a graph that does not load.
     """
     import onnx
 
     model = onnx.load(str(file), load_external_data=False)
-    there = {item.name for item in model.graph.initializer}
-    mended = False
+    known_names = {item.name for item in model.graph.initializer}
+    repaired = False
     for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            wanted = re.sub(r"^(lm_head\.MatMul\.weight_)(?:(Q\d)G\d+|(scale))$", r"\1\2\3", name)
-            wanted += "s" if wanted.endswith("_scale") else ""
-            if name not in there and wanted != name and wanted in there:
-                node.input[place], mended = wanted, True
-    if mended:
+        for index, name in enumerate(node.input):
+            right_name = _output_matrix_name(name)
+            if name not in known_names and right_name in known_names:
+                node.input[index] = right_name
+                repaired = True
+    if repaired:
         onnx.save(model, str(file))
+
+
+def _output_matrix_name(name: str) -> str:
+    """What the builder really calls a part of the output matrix that it refers to by `name`."""
+    name = re.sub(r"^(lm_head\.MatMul\.weight_)(?:(Q\d)G\d+|(scale))$", r"\1\2\3", name)
+    return f"{name}s" if name.endswith("_scale") else name

@@ -1,17 +1,20 @@
-"""The same graph by `optimum-cli`, in an environment of its own: its versions cannot share ours (docs/decisions/001)."""
+"""The portable graph by `optimum-cli`, in an environment of its own.
+
+Its versions cannot be installed beside ours (docs/decisions/001).
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
-from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
+from empathy_edge.errors import PrerequisiteError
+from empathy_edge.export.external_program import offline_environment, run_external_program
 from empathy_edge.export.onnx.portable import save_int8
 
 ENVIRONMENT = "EMPATHY_EDGE_OPTIMUM"
-"""Where the environment lies; by default .venv-optimum in the working folder, where `make setup-optimum` puts it."""
+"""The variable that names the environment's folder; by default it is .venv-optimum in the working folder."""
 
 
 def write_optimum(checkpoint: Path, folder: Path, precision: str) -> None:
@@ -26,41 +29,37 @@ def write_optimum(checkpoint: Path, folder: Path, precision: str) -> None:
         PrerequisiteError: there is no such environment.
         EmpathyEdgeError: optimum-cli failed; with its last lines.
     """
-    folder_of_it = Path(os.environ.get(ENVIRONMENT, ".venv-optimum")).expanduser().absolute()
-    program = folder_of_it / ("Scripts/optimum-cli.exe" if os.name == "nt" else "bin/optimum-cli")
+    program = _optimum_cli()
+    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=folder) as scratch:
+        command = [str(program), "export", "onnx", "--task", "text-generation-with-past"]
+        command += ["--model", str(checkpoint), scratch]
+        environment = offline_environment()
+        environment.pop("PYTHONPATH", None)
+        exported = Path(scratch) / "model.onnx"
+        run_external_program(
+            command,
+            output=exported,
+            failure=f"{checkpoint}: optimum-cli failed",
+            environment=environment,
+        )
+        if precision == "int8":
+            save_int8(exported, folder / "model.onnx")
+        else:
+            for item in (*Path(scratch).glob("*.onnx"), *Path(scratch).glob("*.onnx_data")):
+                os.replace(item, folder / item.name)
+
+
+def _optimum_cli() -> Path:
+    """The program in its environment.
+
+    Raises:
+        PrerequisiteError: it is not there.
+    """
+    environment = Path(os.environ.get(ENVIRONMENT, ".venv-optimum")).expanduser().absolute()
+    program = environment / ("Scripts/optimum-cli.exe" if os.name == "nt" else "bin/optimum-cli")
     if not program.is_file():
         raise PrerequisiteError(
             "optimum-cli is not installed in an environment of its own.",
             f"make setup-optimum (or say in {ENVIRONMENT} where that environment is)",
         )
-    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=folder) as scratch:
-        command = [
-            str(program),
-            "export",
-            "onnx",
-            "--task",
-            "text-generation-with-past",
-            "--model",
-            str(checkpoint),
-            scratch,
-        ]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        environment.pop("PYTHONPATH", None)
-        done = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-        )
-        made = Path(scratch) / "model.onnx"
-        if done.returncode != 0 or not made.is_file():
-            last = [line for line in done.stderr.splitlines() if line.strip()][-3:]
-            raise EmpathyEdgeError(f"{checkpoint}: optimum-cli failed:\n  " + "\n  ".join(last))
-        if precision == "int8":
-            save_int8(made, folder / "model.onnx")
-        else:
-            for item in (*Path(scratch).glob("*.onnx"), *Path(scratch).glob("*.onnx_data")):
-                os.replace(item, folder / item.name)
+    return program

@@ -28,25 +28,31 @@ def bundle(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bundle_says_what_it_is(bundle: Path) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert set(manifest["outputs"]) == {
-        "LICENSE", "MODEL_CARD.md", "README.md", "chat_template.jinja", "generation.json", "model.gguf", "tokenizer.json",
+        "LICENSE",
+        "MODEL_CARD.md",
+        "README.md",
+        "chat_template.jinja",
+        "generation.json",
+        "model.gguf",
+        "tokenizer.json",
         "tokenizer_config.json",
-    }  # fmt: skip
+    }
     assert manifest["outputs"]["model.gguf"]["sha256"] == sha256_file(bundle / "model.gguf")
     assert "Not a therapist" in (bundle / "MODEL_CARD.md").read_text()
     assert "gguf-q8_0: how to run it with llama.cpp" in (bundle / "README.md").read_text()
     generation = json.loads((bundle / "generation.json").read_text())
     assert generation["stop"] == ["<|im_end|>"] and "listen" in generation["system_prompt"]
     for form in (bundle, bundle.with_name("tiny.zip")):
-        assert checking.check(form)["artifact"]["name"] == "gguf-q8_0"
+        assert checking.check(form).artifact.name == "gguf-q8_0"
 
 
 def test_every_format_is_bundled(exported: Path, exported_onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "licence.txt").write_text("x")
     for name in ("onnx-int4", "onnx-portable-int8"):
         making.make(artifact=exported_onnx / name, out=tmp_path / name, licence=tmp_path / "licence.txt")
-        assert checking.check(tmp_path / name)["artifact"]["format"].startswith("onnx")
+        assert checking.check(tmp_path / name).artifact.format.startswith("onnx")
     with pytest.raises(
-        EmpathyEdgeError, match="licence of the base is not known here; give its text with --licence"
+        EmpathyEdgeError, match="licence of the base is not known here; give its text with --license"
     ):
         making.make(artifact=exported / "gguf-q8_0", out=tmp_path / "no")
 
@@ -71,21 +77,30 @@ def test_a_changed_file_is_found(bundle: Path, tmp_path: Path) -> None:
     (copy / "link.txt").symlink_to("/etc/hosts")
     with pytest.raises(VerdictFailed) as caught:
         checking.check(copy)
-    for words in ("4 faults", "generation.json: is not the file", "LICENSE: is missing", "extra.txt: is not in the manifest",
-                  "link.txt: is a link"):  # fmt: skip
+    for words in (
+        "4 faults",
+        "generation.json: is not the file",
+        "LICENSE: is missing",
+        "extra.txt: is not in the manifest",
+        "link.txt: is a link",
+    ):
         assert words in str(caught.value)
     assert_one_clear_error(run_command("export", "check", copy), 1, "4 faults", "LICENSE: is missing")
 
 
+ENDLESS_TEMPLATE = (
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = a * b %}{% endfor %}{% endfor %}"
+)
 HOSTILE_TEMPLATES = {
+    # what the error says: the template
     "reaches out": "{{ messages.__class__.__mro__ }}",
-    "does not come to an end": "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = a * b %}{% endfor %}{% endfor %}",
+    "does not come to an end": ENDLESS_TEMPLATE,
     "include": "{% include '/etc/hosts' %}",
     "cannot be rendered": "{{ ''.join(messages) }}",
     "no Jinja template": "{% for %}",
     "more memory|ended the process|cannot be rendered": "{% set x = 'a' * 9999999999 %}{{ x }}",
     "by another way": "{{ messages['__class__'] }}",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("words", HOSTILE_TEMPLATES)
@@ -119,10 +134,14 @@ def test_hostile_files_are_refused_though_the_manifest_fits(bundle: Path, tmp_pa
     with pytest.raises(VerdictFailed) as caught:
         checking.check(copy)
     for words in (
-        "weights.bin: is of a kind", "notes.txt: is of a kind", "tokenizer.json: not readable as JSON",
-        "model.gguf: the GGUF file is truncated", "model.onnx: keeps weights outside of the bundle: '../../secret'",
-        "huge.json: 210 MB of JSON", "model.safetensors: is no safetensors file",
-    ):  # fmt: skip
+        "weights.bin: is of a kind",
+        "notes.txt: is of a kind",
+        "tokenizer.json: not readable as JSON",
+        "model.gguf: the GGUF file is truncated",
+        "model.onnx: keeps weights outside of the bundle: '../../secret'",
+        "huge.json: 210 MB of JSON",
+        "model.safetensors: is no safetensors file",
+    ):
         assert words in str(caught.value), words
 
 
@@ -155,7 +174,7 @@ def test_links_and_bombs_in_zips(tmp_path: Path) -> None:
 
 
 def test_what_the_fuzzer_found_in_bundles_is_one_error(tmp_path: Path) -> None:
-    """Ten minutes of atheris over six readers: a zip whose data are not what their sum says, a place that is no UTF-8."""
+    """Found by atheris: a zip whose data do not have their checksum, and a location that is not UTF-8."""
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("manifest.json", '{"outputs": {}, "artifact": {}}')
     data = (tmp_path / "b.zip").read_bytes()
@@ -166,9 +185,10 @@ def test_what_the_fuzzer_found_in_bundles_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(data[: end + 16] + (end + 9).to_bytes(4, "little") + data[end + 20 :])
     with pytest.raises(EmpathyEdgeError, match=r"b\.zip: the zip is damaged or not readable"):
         checking.check(tmp_path / "b.zip")
-    (tmp_path / "model.onnx").write_bytes(bytes.fromhex(
-        "080e3a390a0c0a0161120162220452656c751201672a26080110014201776a1b0a086c6f636174696f6e120f6d999b656c2e6f6e6e782e6461746170"
-        "01420210 1c".replace(" ", "")
-    ))  # fmt: skip
+    found_by_fuzzer = (
+        "080e3a390a0c0a0161120162220452656c751201672a26080110014201776a1b0a086c"
+        "6f636174696f6e120f6d999b656c2e6f6e6e782e646174617001420210 1c"
+    )
+    (tmp_path / "model.onnx").write_bytes(bytes.fromhex(found_by_fuzzer))
     with pytest.raises(EmpathyEdgeError, match=r"model\.onnx: keeps weights outside"):
         checking._check_format(tmp_path / "model.onnx")

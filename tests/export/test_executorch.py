@@ -17,10 +17,9 @@ def test_a_program_says_what_the_checkpoint_says(tiny_model: Path, tmp_path: Pat
     settings = ExportSettings(artifacts=("executorch-fp32",))
     base = find_model(str(tiny_model))
     (folder,) = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
-    (row,) = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=2)[
-        "results"
-    ]["artifacts"]
-    assert row["mean_kl"] < 1e-5 and row["greedy_same"] == 2 and row["verdict"] == "PASS"
+    results = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=2)
+    (row,) = results.artifacts
+    assert row.mean_kl < 1e-5 and row.greedy_same == 2 and row.verdict == "PASS"
     runtime = open_runtime(folder)
     said = messages_for("word " * 150)  # longer than one step takes
     first = runtime.reply(said, max_new_tokens=6, ignore_stop=True)
@@ -32,4 +31,4 @@ def test_a_program_says_what_the_checkpoint_says(tiny_model: Path, tmp_path: Pat
     )
     (tmp_path / "licence.txt").write_text("x")
     make.make(artifact=folder, out=tmp_path / "bundle", licence=tmp_path / "licence.txt")
-    assert check.check(tmp_path / "bundle")["artifact"]["format"] == "executorch"
+    assert check.check(tmp_path / "bundle").artifact.format == "executorch"

@@ -1,4 +1,4 @@
-"""Each family's tiny model says the same in llama.cpp as in torch: its tensors, rope, windows and norms are in place."""
+"""Each family's tiny model gives the same logits in llama.cpp as in torch: tensors, rope, windows, norms."""
 
 import json
 import shutil
@@ -39,20 +39,41 @@ LONGROPE = {
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", "LlamaConfig", {"tie_word_embeddings": True}),
-    "llama, biases": ("LlamaForCausalLM", "LlamaConfig", {"attention_bias": True, "tie_word_embeddings": False}),
+    "llama, biases": (
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        {"attention_bias": True, "tie_word_embeddings": False},
+    ),
     "llama 3": ("LlamaForCausalLM", "LlamaConfig", {"rope_parameters": LLAMA3}),
     "llama, linear rope": ("LlamaForCausalLM", "LlamaConfig", {"rope_parameters": LINEAR}),
     "mistral": ("MistralForCausalLM", "MistralConfig", {"head_dim": 32, "sliding_window": 128}),
     "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", {}),
     "qwen3": ("Qwen3ForCausalLM", "Qwen3Config", {"head_dim": 32}),
-    # Seven layers: six with a window of 16, shorter than the text, and one without. Weights are smaller, since llama.cpp
-    # looks GELU up in a table of half-precision values: at logits of deviation 0.8 that alone makes differences of 0.003.
-    "gemma 3": ("Gemma3ForCausalLM", "Gemma3TextConfig", {"num_hidden_layers": 7, "head_dim": 32, "sliding_window": 16,
-                                                          "query_pre_attn_scalar": 32, "initializer_range": 0.03}),
+    # Seven layers: six with a window of 16, shorter than the text, and one without. Weights are smaller,
+    # since llama.cpp looks GELU up in a table of half-precision values: at logits of deviation 0.8 that alone
+    # makes differences of 0.003.
+    "gemma 3": (
+        "Gemma3ForCausalLM",
+        "Gemma3TextConfig",
+        {
+            "num_hidden_layers": 7,
+            "head_dim": 32,
+            "sliding_window": 16,
+            "query_pre_attn_scalar": 32,
+            "initializer_range": 0.03,
+        },
+    ),
     "phi 3": ("Phi3ForCausalLM", "Phi3Config", {"sliding_window": 200}),
-    "phi 3, long": ("Phi3ForCausalLM", "Phi3Config", {"max_position_embeddings": 1024, "rope_parameters": LONGROPE,
-                                                      "original_max_position_embeddings": 512}),
-}  # fmt: skip
+    "phi 3, long": (
+        "Phi3ForCausalLM",
+        "Phi3Config",
+        {
+            "max_position_embeddings": 1024,
+            "rope_parameters": LONGROPE,
+            "original_max_position_embeddings": 512,
+        },
+    ),
+}
 
 
 def make(case: str, like: Path, folder: Path) -> Any:
@@ -107,10 +128,10 @@ def test_llama_cpp_says_what_torch_says(case: str, tiny_model: Path, tmp_path: P
     with torch.inference_mode():
         wanted = model(input_ids=ids).logits[0].numpy()
     assert wanted.std() > 0.2
-    for kind, most in (("f32", 1e-3), ("f16", 1e-2)):
+    for kind, tolerance in (("f32", 1e-3), ("f16", 1e-2)):
         writer.write_float(tmp_path / "model", tmp_path / f"{kind}.gguf", kind)
         difference = np.abs(logits(tmp_path / f"{kind}.gguf", ids[0].tolist()) - wanted).max()
-        assert difference <= most, f"{kind}: {difference}"
+        assert difference <= tolerance, f"{kind}: {difference}"
 
 
 def test_shards_and_half_precision_are_the_same_file(tiny_model: Path, tmp_path: Path) -> None:
@@ -137,11 +158,17 @@ def test_shards_and_half_precision_are_the_same_file(tiny_model: Path, tmp_path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architectures": ["MambaForCausalLM"]}, "cannot write MambaForCausalLM as GGUF; supported: LlamaForCausalLM,"),
-        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4}}, "rope scaling 'dynamic' is not supported"),
+        (
+            {"architectures": ["MambaForCausalLM"]},
+            "cannot write MambaForCausalLM as GGUF; supported: LlamaForCausalLM,",
+        ),
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4}},
+            "rope scaling 'dynamic' is not supported",
+        ),
         ({"query_pre_attn_scalar": 5}, "query_pre_attn_scalar 5 is not head_dim"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_written_is_refused(
     change: dict[str, Any], message: str, tiny_model: Path, tmp_path: Path
 ) -> None:

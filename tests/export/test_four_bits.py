@@ -1,4 +1,4 @@
-"""Ways to few bits: llama.cpp's types, importance matrices, and a base that ships as it is with its adapters beside it."""
+"""Ways to few bits: llama.cpp's types, importance matrices, GPTQ, and adapters beside a quantized base."""
 
 import json
 import shutil
@@ -10,9 +10,10 @@ import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export import artifacts, calibration, verify
-from empathy_edge.export.bundle.card import chain_of, model_card
-from empathy_edge.export.gguf import compensate, importance, lora, quantize, writer
+from empathy_edge.export.bundle.card import model_card, origin_of
+from empathy_edge.export.gguf import gptq, importance, lora, quantize, writer
 from empathy_edge.export.gguf.grids import GRIDS
+from empathy_edge.export.record import read_manifest
 from empathy_edge.formats.artifact_names import GGUF_TYPES, NEEDS_IMATRIX, parse_artifact
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.models.find import checkpoint_of, find_model, gguf_of
@@ -94,9 +95,8 @@ def test_an_importance_matrix_survives_its_file(
     rows = b""
     for name, values in matrix.items():
         data = (values * 7).astype("<f4")
-        rows += (
-            struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 7, len(data)) + data.tobytes()
-        )
+        rows += struct.pack("<i", len(name)) + name.encode()
+        rows += struct.pack("<ii", 7, len(data)) + data.tobytes()
     (tmp_path / "old.dat").write_bytes(struct.pack("<i", len(matrix)) + rows)
     older = importance.read_imatrix(tmp_path / "old.dat")
     for name, values in matrix.items():
@@ -122,9 +122,9 @@ def test_what_the_fuzzer_found_in_importance_matrices_is_one_error(
     read = importance.read_imatrix(tmp_path / "imatrix.gguf")
     np.testing.assert_allclose(read["blk.0.attn_q.weight"], matrix["blk.0.attn_q.weight"], rtol=1e-5)
     name = b"blk.0.attn_q.weight.in_sum2"
-    kind = (
-        data.index(name) + len(name) + 4 + 8 * struct.unpack_from("<I", data, data.index(name) + len(name))[0]
-    )
+    after_name = data.index(name) + len(name)
+    (dimensions,) = struct.unpack_from("<I", data, after_name)
+    kind = after_name + 4 + 8 * dimensions
     (tmp_path / "imatrix.gguf").write_bytes(data[:kind] + struct.pack("<I", 26) + data[kind + 4 :])
     with pytest.raises(EmpathyEdgeError, match=r"attn_q\.weight\.in_sum2 is not in F32"):
         importance.read_imatrix(tmp_path / "imatrix.gguf")
@@ -194,7 +194,7 @@ def test_base_and_adapter_say_what_the_merged_checkpoint_says(beside: Path, depl
 
 def test_the_card_tells_how_adapters_from_outside_the_run_were_trained(beside: Path) -> None:
     folder = beside / "gguf-lora-f16"
-    text = model_card(folder, json.loads((folder / "manifest.json").read_text()), chain_of(folder))
+    text = model_card(folder, read_manifest(folder), origin_of(folder))
     assert "Method: SFT with LoRA of rank 4, 2 epochs at 0.0005, then DPO with LoRA of rank 6" in text
     assert "laid beside the base as it is" in text
 
@@ -259,9 +259,8 @@ def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -
         runtime.close()
     gguf = logits["gguf-q4_0-gptq"]
     far = {name: float(np.abs(found - gguf).mean() / gguf.std()) for name, found in logits.items()}
-    assert far["onnx-int4-gptq"] < 0.3 * far["onnx-int4"], (
-        far
-    )  # the rest: activations, which each rounds its own way
+    # The rest is due to activations, which each runtime rounds in its own way.
+    assert far["onnx-int4-gptq"] < 0.3 * far["onnx-int4"], far
 
 
 @pytest.mark.slow
@@ -270,9 +269,9 @@ def test_adapters_beside_a_four_bit_base_in_onnx(
 ) -> None:
     settings = ExportSettings(artifacts=("onnx-lora-int4",), verify_prompts=2)
     base = checkpoint_of(str(deployed))
-    manifest = artifacts.run(base=base, adapters=adapters, out=tmp_path / "out", settings=settings)
-    (row,) = manifest["results"]["artifacts"]
-    assert row["mean_kl"] < 0.01 and row["bounds"]["mean_kl"] == 0.03
+    results = artifacts.run(base=base, adapters=adapters, out=tmp_path / "out", settings=settings)
+    (row,) = results.verify.artifacts
+    assert row.mean_kl < 0.01 and row.bounds.mean_kl == 0.03
     with pytest.raises(EmpathyEdgeError, match="weight is F16, and ONNX would round it once more"):
         artifacts.run(
             base=checkpoint_of(str(f16)), adapters=adapters, out=tmp_path / "none", settings=settings
@@ -307,8 +306,8 @@ def test_verify_compares_an_importance_weighed_artifact(
     (folder,) = artifacts.make_artifacts(
         tiny_model, tmp_path / "out", settings, base=find_model(str(tiny_model)), adapters=[]
     )
-    manifest = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=1)
-    assert manifest["results"]["artifacts"][0]["golden_ids_equal"]
+    results = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=1)
+    assert results.artifacts[0].golden_ids_equal
     assert "256 does not divide" in json.loads((folder / "manifest.json").read_text())["artifact"]["note"]
 
 
@@ -328,9 +327,8 @@ def test_a_grid_packs_as_llama_cpp_reads(kind: str) -> None:
     read = gguf.quants.dequantize(packed, number)
     np.testing.assert_array_equal(read, grid.decode(codes, scale, offset).numpy().reshape(24, 96))
     flat = weights.numpy().reshape(24, 96)
-    known = (
-        gguf.GGMLQuantizationType.Q4_0 if kind == "iq4_nl" else number
-    )  # gguf reads IQ4_NL and cannot write it
+    # gguf reads IQ4_NL and cannot write it.
+    known = gguf.GGMLQuantizationType.Q4_0 if kind == "iq4_nl" else number
     theirs = gguf.quants.dequantize(gguf.quants.quantize(flat, known), known)
     assert np.square(read - flat).mean() < np.square(theirs - flat).mean()
 
@@ -346,11 +344,10 @@ def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tm
     assert sizes["gguf-q4_0"] == sizes["gguf-q4_0-gptq"] and types["gguf-q4_0"] == types["gguf-q4_0-gptq"]
     assert files["gguf-q4_0"].read_bytes() != files["gguf-q4_0-gptq"].read_bytes()
     assert sizes["gguf-5mb"] <= 5e6 and len(set(types["gguf-5mb"])) > 2
-    manifest = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
-    kl = {row["artifact"]: row["mean_kl"] for row in manifest["results"]["artifacts"]}
-    assert (
-        kl["gguf-5mb"] < kl["gguf-q4_0"] and kl["gguf-q4_0-gptq"] < 1.5 * kl["gguf-q4_0"]
-    )  # nothing is garbled
+    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
+    kl = {row.artifact: row.mean_kl for row in results.artifacts}
+    assert kl["gguf-5mb"] < kl["gguf-q4_0"]
+    assert kl["gguf-q4_0-gptq"] < 1.5 * kl["gguf-q4_0"]  # nothing is garbled
     too_small = ExportSettings(artifacts=("gguf-2mb",), calibration_dialogues=6)
     with pytest.raises(EmpathyEdgeError, match="gguf-2mb: four bits for everything take"):
         artifacts.make_artifacts(tiny_model, tmp_path / "out", too_small, base=base, adapters=[])
@@ -361,24 +358,23 @@ def test_compensation_errs_where_the_inputs_are_not(kind: str) -> None:
     import torch
 
     chance = torch.Generator().manual_seed(0)
-    inputs = torch.randn(2000, 16, generator=chance) @ torch.randn(
-        16, 96, generator=chance
-    )  # 96 channels, 16 causes
+    causes = torch.randn(2000, 16, generator=chance)
+    inputs = causes @ torch.randn(16, 96, generator=chance)  # 96 channels, 16 causes
     inputs += 0.1 * torch.randn(inputs.shape, generator=chance)
     weights, grid = torch.randn(40, 96, generator=chance), GRIDS[kind]
 
-    def error(codes: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> float:
-        change = compensate._weights(codes, scales, offsets, grid) - weights
-        return float((inputs @ change.T).square().mean())
+    def error(hessian: gptq.Hessian) -> float:
+        rounded = gptq.weights_of(gptq.round_matrix(weights, hessian, grid), grid)
+        return float((inputs @ (rounded - weights).T).square().mean())
 
-    alone = torch.eye(96)
-    nearest = error(*compensate._round(weights, compensate._Moments(alone, alone, 0.0), grid))
-    compensated = error(*compensate._round(weights, compensate._Moments(inputs, inputs, 1.0), grid))
+    independent = torch.eye(96)
+    nearest = error(gptq.hessian_of(independent, independent, 0.0))
+    compensated = error(gptq.hessian_of(inputs, inputs, 1.0))
     assert compensated < 0.3 * nearest
 
 
 def test_compensation_aims_at_what_the_unrounded_model_gives() -> None:
-    """Inputs that earlier rounding has bent are answered with weights that bend them back."""
+    """Where earlier rounding has changed the inputs, the weights change so that the outputs are as before."""
     import torch
 
     chance = torch.Generator().manual_seed(0)
@@ -386,20 +382,20 @@ def test_compensation_aims_at_what_the_unrounded_model_gives() -> None:
     now = before @ (torch.eye(64) + 0.02 * torch.randn(64, 64, generator=chance))
     weights, grid = torch.randn(40, 64, generator=chance), GRIDS["q8_0"]
     errors = []
-    for aim in (0.0, 1.0):
-        codes, scales, offsets = compensate._round(weights, compensate._Moments(now, before, aim), grid)
-        rounded = compensate._weights(codes, scales, offsets, grid)
+    for correction in (0.0, 1.0):
+        hessian = gptq.hessian_of(now, before, correction)
+        rounded = gptq.weights_of(gptq.round_matrix(weights, hessian, grid), grid)
         errors.append(float((now @ rounded.T - before @ weights.T).square().mean()))
     assert errors[1] < 0.1 * errors[0]
 
 
 def test_compensation_without_inputs_that_differ_is_plain_rounding_to_the_grid() -> None:
-    """Where columns are independent there is nothing to make good, and each weight goes to its nearest code."""
+    """Where columns are independent there is nothing to compensate, and each weight gets its nearest code."""
     import torch
 
     weights = torch.randn(8, 64, generator=torch.Generator().manual_seed(1))
-    moments = compensate._Moments(torch.eye(64) * 3, torch.eye(64) * 3, aim=1.0)
-    codes, scales, offsets = compensate._round(weights, moments, GRIDS["q4_0"])
+    hessian = gptq.hessian_of(torch.eye(64) * 3, torch.eye(64) * 3, correction=1.0)
+    codes, scales, offsets = gptq.round_matrix(weights, hessian, GRIDS["q4_0"])
     scale, offset = (item.repeat_interleave(32, 1) for item in (scales, offsets))
     torch.testing.assert_close(codes, GRIDS["q4_0"].encode(weights, scale, offset))
 
@@ -424,8 +420,8 @@ def test_compensation_keeps_more_of_real_weights(first_layers: Path, tmp_path: P
     settings = ExportSettings(
         artifacts=("gguf-q4_0", "gguf-q4_0-gptq"), verify_prompts=4, calibration_dialogues=12
     )
-    manifest = artifacts.run(base=base, adapters=[], out=tmp_path / "out", settings=settings)
-    kl = {row["artifact"]: row["mean_kl"] for row in manifest["results"]["artifacts"]}
+    results = artifacts.run(base=base, adapters=[], out=tmp_path / "out", settings=settings)
+    kl = {row.artifact: row.mean_kl for row in results.verify.artifacts}
     assert kl["gguf-q4_0-gptq"] < 0.6 * kl["gguf-q4_0"]
     sizes = {name: (tmp_path / "out" / name / "model.gguf").stat().st_size for name in kl}
     assert sizes["gguf-q4_0"] == sizes["gguf-q4_0-gptq"]

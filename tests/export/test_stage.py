@@ -14,6 +14,7 @@ from empathy_edge.export.gguf import writer
 from empathy_edge.models.find import find_model
 from empathy_edge.models.lora import adapter_deltas
 from empathy_edge.runs.recipe import ExportSettings
+from empathy_edge.runs.stage import results_of
 from tests.conftest import GGUF_ARTIFACTS, ONNX_ARTIFACTS, ROOT, assert_one_clear_error, run_command
 
 
@@ -36,9 +37,9 @@ def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_merge_equals_two_adapters_side_by_side(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
     base = find_model(str(tiny_model))
-    manifest = merged.make(base=base, adapters=[adapter, adapter], out=tmp_path / "merged", tolerance=1e-2)
-    results = manifest["results"]
-    assert results["merge_max_abs_logit_difference"] < 1e-3 and results["tied_embeddings"]
+    results = merged.make(base=base, adapters=[adapter, adapter], out=tmp_path / "merged", tolerance=1e-2)
+    assert results.merge_max_abs_logit_difference < 1e-3 and results.tied_embeddings
+    assert results_of(tmp_path / "merged", merged.MergeResults) == results
     names = {path.name for path in (tmp_path / "merged").iterdir()}
     assert names >= {
         "model.safetensors",
@@ -68,21 +69,22 @@ def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> N
 
     from empathy_edge.models.lora import add_adapters
 
-    other = LlamaForCausalLM(LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, vocab_size=64,
-                                         num_attention_heads=2))  # fmt: skip
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, vocab_size=64, num_attention_heads=2
+    )
+    other = LlamaForCausalLM(config)
     with pytest.raises(EmpathyEdgeError, match="does not have in this shape"):
         add_adapters(other, [adapter])
 
 
 def test_artifacts_verify(tiny_model: Path, exported: Path, exported_onnx: Path, tmp_path: Path) -> None:
-    artifacts = [exported / name for name in GGUF_ARTIFACTS] + [
-        exported_onnx / name for name in ONNX_ARTIFACTS
-    ]
-    manifest = verify.run(checkpoint=tiny_model, artifacts=artifacts, out=tmp_path / "verify", prompts=1)
-    rows = {row["artifact"]: row for row in manifest["results"]["artifacts"]}
-    assert rows["gguf-f16"]["mean_kl"] < rows["gguf-q8_0"]["mean_kl"] < rows["onnx-int4"]["mean_kl"]
-    assert rows["onnx-portable-fp32"]["mean_kl"] < 1e-5 < rows["onnx-portable-int8"]["mean_kl"] < 0.05
-    assert all(row["golden_ids_equal"] for row in rows.values())
+    folders = [exported / name for name in GGUF_ARTIFACTS]
+    folders += [exported_onnx / name for name in ONNX_ARTIFACTS]
+    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
+    mean_kl = {row.artifact: row.mean_kl for row in results.artifacts}
+    assert mean_kl["gguf-f16"] < mean_kl["gguf-q8_0"] < mean_kl["onnx-int4"]
+    assert mean_kl["onnx-portable-fp32"] < 1e-5 < mean_kl["onnx-portable-int8"] < 0.05
+    assert all(row.golden_ids_equal for row in results.artifacts)
 
 
 def test_the_portable_folder_has_its_template_where_transformers_js_looks(exported_onnx: Path) -> None:
@@ -165,10 +167,8 @@ def test_genai_precisions_and_options(
     folders = artifacts.make_artifacts(
         tiny_model, tmp_path, settings, base=find_model(str(tiny_model)), adapters=[]
     )
-    rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)[
-        "results"
-    ]["artifacts"]
-    assert rows[0]["mean_kl"] < {"int8": 0.01, "fp32": 1e-4, "int4": 0.3}[name]
+    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
+    assert results.artifacts[0].mean_kl < {"int8": 0.01, "fp32": 1e-4, "int4": 0.3}[name]
 
 
 def test_an_unknown_option_is_one_error(tiny_model: Path, tmp_path: Path) -> None:
@@ -182,10 +182,12 @@ def test_an_unknown_option_is_one_error(tiny_model: Path, tmp_path: Path) -> Non
 
 
 def test_another_converter_writes_what_ours_does_not_know(tiny_model: Path, tmp_path: Path) -> None:
-    """The user's script is a process that gets the checkpoint and leaves a file; here it is our own writer."""
+    """The user's script is a process that gets the checkpoint and writes a file; here it calls our writer."""
     script = tmp_path / "convert_hf_to_gguf.py"
     script.write_text(
-        "import sys; from pathlib import Path; from empathy_edge.export.gguf.writer import write_float\n"
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from empathy_edge.export.gguf.writer import write_float\n"
         "if 'broken' in sys.argv[1]: sys.exit('Model Broken is not supported')\n"
         "write_float(Path(sys.argv[1]), Path(sys.argv[5]), sys.argv[3])\n"
     )
@@ -213,10 +215,9 @@ def test_optimum_in_an_environment_of_its_own(
         pytest.skip("make setup-optimum was not run")
     monkeypatch.setenv("EMPATHY_EDGE_OPTIMUM", str(environment))
     folders = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
-    rows = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)[
-        "results"
-    ]["artifacts"]
-    assert rows[0]["mean_kl"] < 1e-5 < rows[1]["mean_kl"] < 0.05
+    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
+    fp32, int8 = results.artifacts
+    assert fp32.mean_kl < 1e-5 < int8.mean_kl < 0.05
 
 
 def test_a_missing_library_is_told_before_the_merge(
@@ -232,13 +233,13 @@ def test_a_missing_library_is_told_before_the_merge(
 
 
 def test_advice_where_rounding_took_too_much() -> None:
-    rows = [
-        {"artifact": "gguf-q4_0", "mean_kl": 0.24},
-        {"artifact": "onnx-int4", "mean_kl": 0.31},
-        {"artifact": "gguf-q8_0", "mean_kl": 0.003},
-        {"artifact": "gguf-q4_k_m", "mean_kl": 0.2},
-        {"artifact": "does-not-load"},
-    ]
-    (first, second) = verify.advice(rows)
+    mean_kls = {
+        "gguf-q4_0": 0.24,
+        "onnx-int4": 0.31,
+        "gguf-q8_0": 0.003,
+        "gguf-q4_k_m": 0.2,
+        "does-not-load": None,
+    }
+    (first, second) = verify.advice(mean_kls)
     assert "--to gguf-q4_0-gptq" in first and "0.24" in first and "--to onnx-int4-gptq" in second
-    assert verify.advice([*rows[:1], {"artifact": "gguf-q4_0-gptq", "mean_kl": 0.04}]) == []
+    assert verify.advice({"gguf-q4_0": 0.24, "gguf-q4_0-gptq": 0.04}) == []

@@ -1,4 +1,4 @@
-"""Each family's kind of tokenizer gives the same ids in llama.cpp as in transformers, over a corpus of hard text."""
+"""Each family's kind of tokenizer gives the same ids in llama.cpp as in transformers, also for hard text."""
 
 import json
 import unicodedata
@@ -14,7 +14,8 @@ from empathy_edge.formats.dialogue import read_dialogues
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 CHATML = (
-    "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% for m in messages %}"
+    "{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 HARD = [
@@ -59,7 +60,7 @@ def byte_level(pattern: str | None, digits: bool = False, ignore_merges: bool = 
 
 
 def sentencepiece(prepend: bool) -> Tokenizer:
-    """SentencePiece's BPE with byte fallback, as transformers holds it: Gemma's (no space before), or Llama 2's."""
+    """SentencePiece's BPE with byte fallback as in transformers: Gemma's (no space before), or Llama 2's."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     replace = normalizers.Replace(" ", "▁")
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), replace]) if prepend else replace
@@ -74,14 +75,12 @@ def sentencepiece(prepend: bool) -> Tokenizer:
         trained["model"]["vocab"][f"<0x{byte:02X}>"] = len(trained["model"]["vocab"])
     # SentencePiece knows every way to a piece, not only the one by which training came to it.
     vocab = trained["model"]["vocab"]
-    order = sorted((index, piece) for piece, index in vocab.items())
-    trained["model"]["merges"] = [
-        [piece[:cut], piece[cut:]]
-        for _, piece in order
-        if piece not in SPECIAL and not piece.startswith("<0x")
-        for cut in range(1, len(piece))
-        if piece[:cut] in vocab and piece[cut:] in vocab
-    ]
+    merges = []
+    for piece in sorted(vocab, key=lambda piece: vocab[piece]):
+        if piece not in SPECIAL and not piece.startswith("<0x"):
+            splits = [[piece[:cut], piece[cut:]] for cut in range(1, len(piece))]
+            merges += [split for split in splits if split[0] in vocab and split[1] in vocab]
+    trained["model"]["merges"] = merges
     return Tokenizer.from_str(json.dumps(trained))
 
 
@@ -122,6 +121,10 @@ def save(tokenizer: Tokenizer, model: Path, folder: Path) -> Path:
     return folder
 
 
+def has_combining_marks(line: str) -> bool:
+    return any(unicodedata.category(char).startswith("M") for char in line)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_token_ids_are_the_same(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     import llama_cpp
@@ -135,19 +138,16 @@ def test_token_ids_are_the_same(kind: str, tiny_model: Path, tmp_path: Path) -> 
         llama = llama_cpp.Llama(str(tmp_path / "model.gguf"), vocab_only=True, verbose=False)
     lines = corpus()
     assert len(lines) >= 500
-    if (
-        kind == "tekken"
-    ):  # llama.cpp's own rule for it does not know combining marks (Devanagari, Thai); see docs/export.md
-        lines = [
-            line for line in lines if not any(unicodedata.category(char).startswith("M") for char in line)
-        ]
+    if kind == "tekken":
+        # llama.cpp's own rule for it does not know combining marks (Devanagari, Thai); see docs/export.md.
+        lines = [line for line in lines if not has_combining_marks(line)]
         assert len(lines) >= 500
-    wrong = {
-        line: (wanted, found)
-        for line in lines
-        if (wanted := tokenizer.encode(line, add_special_tokens=False).ids)
-        != (found := llama.tokenize(line.encode(), add_bos=False, special=True))
-    }
+    wrong = {}
+    for line in lines:
+        wanted = tokenizer.encode(line, add_special_tokens=False).ids
+        found = llama.tokenize(line.encode(), add_bos=False, special=True)
+        if wanted != found:
+            wrong[line] = (wanted, found)
     first = next(iter(wrong.items()), None)
     assert not wrong, f"{len(wrong)} of {len(lines)} differ: {first}"
     assert llama.token_bos() == 1 and llama.token_eos() == 2

@@ -142,8 +142,8 @@ def test_qlora_trains_and_merges_into_full_precision(rows: Path, tiny_model: Pat
     assert abs(second["results"]["loss_first"] - 0.693) < 0.2
     assert not (tmp_path / "dpo" / "scratch").exists()
     adapters = [tmp_path / step / "adapter" for step in ("sft", "dpo")]
-    manifest = merged.make(base=base, adapters=adapters, out=tmp_path / "merged", tolerance=1e-2)
-    assert manifest["results"]["merge_max_abs_logit_difference"] < 1e-2
+    results = merged.make(base=base, adapters=adapters, out=tmp_path / "merged", tolerance=1e-2)
+    assert results.merge_max_abs_logit_difference < 1e-2
 
 
 def test_held_out_loss_keeps_the_best_epoch_and_stops_early(

@@ -1,0 +1,206 @@
+"""Write the files of one artifact from a checkpoint, in any format."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from empathy_edge.export.calibration import Calibration, calibration_texts
+from empathy_edge.export.executorch import write_executorch
+from empathy_edge.export.gguf.budget import choose_types
+from empathy_edge.export.gguf.converter import run_converter
+from empathy_edge.export.gguf.gptq import round_layers
+from empathy_edge.export.gguf.importance import collect, read_imatrix, write_imatrix
+from empathy_edge.export.gguf.lora import write_lora
+from empathy_edge.export.gguf.quantize import Importance, fallback_note, quantize, replace_tensors
+from empathy_edge.export.gguf.tensor_types import type_name
+from empathy_edge.export.gguf.writer import write_float
+from empathy_edge.export.onnx.genai import write_genai
+from empathy_edge.export.onnx.optimum import write_optimum
+from empathy_edge.export.onnx.portable import write_portable
+from empathy_edge.export.onnx.q4_0_grid import BUILDER_OPTIONS, write_joint_adapter, write_rounded
+from empathy_edge.export.record import Details
+from empathy_edge.formats.artifact_names import FLOAT_TYPES, ArtifactName
+from empathy_edge.formats.chat_format import read_template
+from empathy_edge.formats.gguf_header import tensors_of
+from empathy_edge.models.find import ModelRef, gguf_of
+from empathy_edge.runs.recipe import ExportSettings
+from empathy_edge.runtimes import default_threads
+from empathy_edge.system.files import read_json, sha256_file, write_json
+
+F16_GGUF = "gguf-f16"
+"""The artifact that all quantized GGUFs are made from."""
+
+GPTQ_GGUF = "gguf-q4_0-gptq"
+"""The artifact that onnx-int4-gptq is made from."""
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What is exported, and where to.
+
+    Attributes:
+        checkpoint: the merged checkpoint; without adapters the base's own.
+        out: the folder with one folder for each artifact.
+        settings: of the whole export.
+        base: the model that the adapters were trained on.
+        adapters: PEFT folders, in the order of training; none for a base alone.
+        update: make artifacts again whose settings or inputs changed.
+    """
+
+    checkpoint: Path
+    out: Path
+    settings: ExportSettings
+    base: ModelRef
+    adapters: list[Path]
+    update: bool
+
+    def gguf(self, artifact: str) -> Path:
+        """The model file of another artifact of this export."""
+        return self.out / artifact / "model.gguf"
+
+
+class CalibrationData:
+    """What several artifacts of an export are calibrated on.
+
+    Making it takes minutes: it is made when the first artifact asks for it, and kept for the next ones.
+    """
+
+    def __init__(self, job: ExportJob) -> None:
+        self._job = job
+        self._texts: Calibration | None = None
+        self._importance: Importance | None = None
+
+    def texts(self) -> Calibration:
+        """Prompts with the checkpoint's own responses."""
+        if self._texts is None:
+            settings = self._job.settings
+            dialogues = Path(settings.calibration) if settings.calibration else None
+            self._texts = calibration_texts(self._job.checkpoint, dialogues, settings.calibration_dialogues)
+        return self._texts
+
+    def importance(self) -> Importance:
+        """The importance matrix: the user's file, or one made from the texts and written to imatrix.gguf."""
+        if self._importance is None:
+            self._importance = self._read_or_make_importance()
+        return self._importance
+
+    def _read_or_make_importance(self) -> Importance:
+        if self._job.settings.imatrix:
+            return read_imatrix(Path(self._job.settings.imatrix))
+        importance = collect(self._job.checkpoint, self.texts())
+        write_imatrix(self._job.out / "imatrix.gguf", importance, self.texts())
+        return importance
+
+
+def sources_of(name: ArtifactName) -> list[str]:
+    """The artifacts of the same export that this one is made from, in the order in which they are made."""
+    if name.format == "onnx-genai" and name.method == "gptq":
+        return [F16_GGUF, GPTQ_GGUF]
+    if name.format == "gguf" and name.method != "lora" and name.quantization not in FLOAT_TYPES:
+        return [F16_GGUF]
+    return []
+
+
+def write_files(name: ArtifactName, folder: Path, job: ExportJob, calibration: CalibrationData) -> Details:
+    """Write the files of one artifact into `folder`; those that it is made from are there.
+
+    Returns:
+        What its record says besides.
+    """
+    if name.format == "gguf":
+        return _write_gguf(name, folder, job, calibration)
+    if name.format == "onnx-genai":
+        _write_genai(name, folder, job)
+    elif name.format == "onnx-portable":
+        _write_portable(name, folder, job)
+    else:
+        write_executorch(job.checkpoint, folder)
+        shutil.copyfile(job.checkpoint / "config.json", folder / "config.json")
+    return {}
+
+
+def _write_gguf(name: ArtifactName, folder: Path, job: ExportJob, calibration: CalibrationData) -> Details:
+    if name.method == "lora":
+        return _write_gguf_with_lora(name, folder, job)
+    if name.quantization in FLOAT_TYPES:
+        _write_float_gguf(name, folder / "model.gguf", job)
+        return {}
+    return _write_quantized_gguf(name, folder / "model.gguf", job, calibration)
+
+
+def _write_gguf_with_lora(name: ArtifactName, folder: Path, job: ExportJob) -> Details:
+    """The base's own GGUF as it is, and the adapters as a LoRA beside it."""
+    adapter = folder / "adapter.gguf"
+    shutil.copyfile(gguf_of(job.base), folder / "model.gguf")
+    rank = write_lora(job.base.path, job.adapters, adapter, name.quantization)
+    return {"adapter": adapter.name, "adapter_sha256": sha256_file(adapter), "rank": rank}
+
+
+def _write_float_gguf(name: ArtifactName, file: Path, job: ExportJob) -> None:
+    if job.settings.converter:
+        run_converter(Path(job.settings.converter), job.checkpoint, file, name.quantization)
+    else:
+        write_float(job.checkpoint, file, name.quantization)
+
+
+def _write_quantized_gguf(
+    name: ArtifactName, file: Path, job: ExportJob, calibration: CalibrationData
+) -> Details:
+    """Quantize the F16 GGUF by llama.cpp; GPTQ then replaces the bytes of the matrices by its own."""
+    source = job.gguf(F16_GGUF)
+    quantization = name.quantization
+    types: dict[str, str] = dict(job.settings.tensor_types)
+    if name.budget_mb:
+        quantization = "q4_0"
+        chosen = choose_types(job.checkpoint, source, calibration.texts(), name.budget_mb)
+        types = {f"^{re.escape(tensor)}$": kind for tensor, kind in chosen.items()} | types
+    importance = calibration.importance() if name.method == "imatrix" else None
+
+    def run_llama_cpp(*, only_estimate: bool) -> float:
+        return quantize(
+            source,
+            file,
+            quantization,
+            threads=default_threads(),
+            importance=importance,
+            types=types,
+            only_estimate=only_estimate,
+        )
+
+    estimated_mb = run_llama_cpp(only_estimate=True)
+    run_llama_cpp(only_estimate=False)
+    if name.method in ("gptq", "budget"):
+        kinds = {tensor: type_name(place.kind) for tensor, place in tensors_of(file).items()}
+        replace_tensors(file, round_layers(job.checkpoint, calibration.texts(), kinds))
+    details: Details = {"estimated_mb": round(estimated_mb, 1)}
+    note = fallback_note(file, name.quantization)
+    if note:
+        details["note"] = note
+    return details
+
+
+def _write_genai(name: ArtifactName, folder: Path, job: ExportJob) -> None:
+    if name.method == "plain":
+        write_genai(job.checkpoint, folder, name.quantization, job.settings.genai_options)
+        return
+    with tempfile.TemporaryDirectory(prefix=".source-", dir=folder) as scratch:
+        if name.method == "gptq":
+            write_rounded(job.checkpoint, job.gguf(GPTQ_GGUF), Path(scratch))
+            write_genai(Path(scratch), folder, name.quantization, BUILDER_OPTIONS)
+        else:
+            options = BUILDER_OPTIONS | write_joint_adapter(job.adapters, Path(scratch))
+            write_genai(job.base.path, folder, name.quantization, options)
+
+
+def _write_portable(name: ArtifactName, folder: Path, job: ExportJob) -> None:
+    write = write_optimum if job.settings.exporter == "optimum" else write_portable
+    write(job.checkpoint, folder, name.quantization)
+    shutil.copyfile(job.checkpoint / "config.json", folder / "config.json")
+    # transformers.js reads the template there, and not from chat_template.jinja.
+    config = read_json(job.checkpoint / "tokenizer_config.json")
+    config["chat_template"] = read_template(job.checkpoint)
+    write_json(folder / "tokenizer_config.json", config)
