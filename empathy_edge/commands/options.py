@@ -1,19 +1,38 @@
-"""Options that several commands have."""
+"""Options that several commands have, and options made from settings classes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+Decorator = Callable[[Any], Any]
+"""What click's own decorators are: they take a function, or one that has options already."""
+
+C = TypeVar("C", bound="SettingsCommand")
 
 EXAMPLES = "\b\nExamples:\n"
 
 
-def out_option(default: str | None = None) -> Any:
+def path_type() -> click.Path:
+    """A file or folder. Whether it exists is checked where it is used: the message says what it is for."""
+    return click.Path(path_type=Path)
+
+
+def out_option(default: str | None = None) -> Decorator:
+    """--out: where a stage writes."""
     return click.option(
         "--out",
-        type=click.Path(path_type=Path),
+        type=path_type(),
         required=default is None,
         default=default,
         show_default=default is not None,
@@ -21,39 +40,161 @@ def out_option(default: str | None = None) -> Any:
     )
 
 
-def update_option() -> Any:
+def update_option() -> Decorator:
+    """--update: an earlier result may be replaced."""
     return click.option(
         "--update", is_flag=True, help="Make again what was made with other settings or inputs."
     )
 
 
-def threads_option() -> Any:
+def threads_option() -> Decorator:
+    """--threads."""
     return click.option(
         "--threads", type=click.IntRange(1), help="CPU threads. [default: all cores this process may use]"
     )
 
 
-def path_type(**options: Any) -> Any:
-    return click.Path(path_type=Path, **options)
+@dataclass(frozen=True)
+class FromSettings:
+    """Options that are fields of a settings class: they have its names, defaults, ranges and descriptions.
+
+    Attributes:
+        load: imports the class; called when the command is used, since pydantic is slow to import.
+        fields: which fields are options.
+        names: field → option, where it is not `--the-field`.
+        partial: the command gets a function instead, which makes the settings from the fields that are no
+            options.
+    """
+
+    load: Callable[[], type[BaseModel]]
+    fields: Sequence[str]
+    names: Mapping[str, str] = field(default_factory=dict)
+    partial: bool = False
 
 
-def pairs(option: str, items: tuple[str, ...]) -> dict[str, str]:
-    """KEY=VALUE, given more than once, as a dictionary."""
-    for item in items:
-        if "=" not in item:
-            raise click.BadParameter(f"{item!r} is not KEY=VALUE.", param_hint=option)
-    return dict(item.partition("=")[::2] for item in items)
+class SettingsCommand(click.Command):
+    """A command that takes settings objects, whose fields are its options."""
+
+    settings: Mapping[str, FromSettings] = {}
+    """Parameter of the command's function → where its options come from."""
+
+    _are_made = False
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The options, those of the settings last."""
+        if not self._are_made:
+            self._are_made = True
+            for source in self.settings.values():
+                kind = source.load()
+                self.params += [_option(kind, name, source.names.get(name)) for name in source.fields]
+        return super().get_params(ctx)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Put the options' values together into settings, check them, and call the function."""
+        for parameter, source in self.settings.items():
+            values = {name: ctx.params.pop(name) for name in source.fields}
+            make = partial(_checked, source.load(), values)
+            ctx.params[parameter] = make if source.partial else make()
+        return super().invoke(ctx)
 
 
-def api_options(command: Any) -> Any:
+def takes_settings(**settings: FromSettings) -> Callable[[C], C]:
+    """Give a SettingsCommand its settings, by parameter of its function."""
+
+    def add(command: C) -> C:
+        command.settings = settings
+        return command
+
+    return add
+
+
+def api_settings() -> FromSettings:
     """What a model behind an API may cost, and where it is."""
-    for option in (
-        click.option(
-            "--max-cost", type=click.FloatRange(0), help="Stop before more USD than this are spent."
-        ),
-        click.option("--max-calls", type=click.IntRange(1), help="Stop before more calls than this."),
-        click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256)),
-        click.option("--base-url", help="Of openai: the endpoint; the key comes from OPENAI_API_KEY."),
-    ):
-        command = option(command)
-    return command
+
+    def load() -> type[BaseModel]:
+        from empathy_edge.llm.api_settings import ApiSettings
+
+        return ApiSettings
+
+    return FromSettings(load, ("base_url", "parallel", "max_calls", "max_cost"))
+
+
+def _checked(kind: type[BaseModel], values: dict[str, object], **more: object) -> BaseModel:
+    from pydantic import ValidationError
+
+    from empathy_edge.errors import EmpathyEdgeError
+    from empathy_edge.runs.recipe import describe_faults
+
+    try:
+        return kind.model_validate(values | more)
+    except ValidationError as error:
+        raise EmpathyEdgeError(describe_faults(error, "options")) from None
+
+
+def _option(kind: type[BaseModel], name: str, option: str | None) -> click.Option:
+    """The option for a field of a settings class."""
+    info = kind.model_fields[name]
+    inner = _without_none(info.annotation)
+    is_table = get_origin(inner) is dict
+    is_list = get_origin(inner) is tuple
+    default = None if info.is_required() else info.get_default(call_default_factory=True)
+    return click.Option(
+        [option or f"--{name.replace('_', '-')}", name],
+        type=_KeyValue() if is_table else _type_of(get_args(inner)[0] if is_list else inner, info),
+        multiple=is_list or is_table,
+        is_flag=inner is bool,
+        required=info.is_required(),
+        default=() if is_table else default,
+        show_default=default is not None and inner is not bool and not is_table,
+        help=info.description,
+        callback=_as_table if is_table else None,
+    )
+
+
+def _without_none(annotation: Any) -> Any:
+    """`X` for the annotation `X | None`."""
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+        return kinds[0] if len(kinds) == 1 else str
+    return annotation
+
+
+def _type_of(annotation: Any, info: FieldInfo) -> click.ParamType:
+    """click's type for an annotation, with the field's bounds."""
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation))
+    if annotation is Path:
+        return path_type()
+    bounds: dict[str, float] = {}
+    for item in info.metadata:
+        for bound in ("ge", "gt", "le", "lt"):
+            if (value := getattr(item, bound, None)) is not None:
+                bounds[bound] = value
+    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+    if annotation is int:
+        return click.IntRange(None if low is None else int(low), None if high is None else int(high))
+    if annotation is float:
+        return click.FloatRange(low, high, min_open="gt" in bounds, max_open="lt" in bounds)
+    return click.BOOL if annotation is bool else click.STRING
+
+
+class _KeyValue(click.ParamType):
+    """KEY=VALUE."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = str(value).partition("=")
+        if not equals:
+            self.fail(f"{value!r} is not KEY=VALUE.", param, ctx)
+        return key, text
+
+
+def _as_table(
+    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
+) -> dict[str, str]:
+    return dict(value)

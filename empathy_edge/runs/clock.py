@@ -1,4 +1,4 @@
-"""How long a run will still take: what its stages took on a reference machine, corrected by what they take here."""
+"""How long a run will still take: what its stages took elsewhere, corrected by what they take here."""
 
 from __future__ import annotations
 

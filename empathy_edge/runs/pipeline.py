@@ -1,12 +1,11 @@
-"""The stages in order. A stage is named by its dotted name and loaded when its turn comes."""
+"""A whole run: every stage of a recipe, in order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from importlib import import_module
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from empathy_edge.console import duration, say, show_time_left_of_run
 from empathy_edge.data import sample_dialogues
@@ -14,21 +13,11 @@ from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.models.find import ModelRef, checkpoint_of
 from empathy_edge.runs.clock import RunClock, expected_seconds
 from empathy_edge.runs.recipe import ExportSettings, Recipe
-from empathy_edge.runs.stage import locked
+from empathy_edge.runs.run_folder import RunFolder
+from empathy_edge.runs.stage import locked, results_of
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space
 from empathy_edge.system.memory import PeakMemory, release_freed_memory
-
-STAGES = ("distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report")
-
-FOLDERS = {name: name for name in STAGES} | {
-    "sft": "finetune/sft",
-    "dpo": "finetune/dpo",
-    "export": "export/verify",
-}
-"""Stage → the folder whose manifest is written when all of it is done."""
-
-RUN = "run.json"
 
 DISK_MB = 2600
 """What a whole run of a 135M model takes, checkpoints included."""
@@ -53,199 +42,253 @@ def run_recipe(
     data = data or (sample_dialogues() if recipe.data == "sample" else Path(recipe.data))
     if not data.is_file():
         raise EmpathyEdgeError(f"{data}: no such file. Give the recipe's dialogues with --data FILE.")
-    _claim(out, recipe)
+    folder = RunFolder(out)
+    _begin_record(folder, recipe)
+    last = STAGES.index(until) if until else len(STAGES) - 1
     with locked(out):
-        require_space(out, 0 if (out / "report").exists() else DISK_MB, "a run")
-        steps = _steps(recipe, data, out, update)
-        last = STAGES.index(until) if until else len(STAGES) - 1
+        require_space(out, 0 if folder.report.exists() else DISK_MB, "a run")
         try:
-            _run_stages(STAGES[: last + 1], steps, recipe, out)
+            _run_stages(STAGES[: last + 1], _Job(recipe, data, folder, update))
         finally:
             show_time_left_of_run(None)
     if until is None:
-        stages = read_json(out / RUN)["stages"].values()
-        seconds = sum(item["seconds"] for item in stages)
-        peak = max((item["peak_memory_mb"] for item in stages), default=0)
-        say(
-            f"All stages: {duration(seconds)} (since they were last begun), at most {peak / 1e3:.1f} GB of memory."
-        )
-        say(f"Report: {out / 'report' / 'report.html'}")
-    gate = out / "gate" / "gate.json"
+        _say_the_end(folder)
     if last >= STAGES.index("gate"):
-        failed = [arm for arm, item in read_json(gate).items() if item["verdict"] == "FAIL"]
+        verdicts = read_json(folder.gate / "gate.json")
+        failed = [arm for arm, item in verdicts.items() if item["verdict"] == "FAIL"]
         if failed:
             raise VerdictFailed(
                 f"The gate says FAIL for {', '.join(failed)}; see the report for the reasons."
             )
 
 
-def _run_stages(names: Sequence[str], steps: dict[str, Callable[[], str]], recipe: Recipe, out: Path) -> None:
+def _begin_record(folder: RunFolder, recipe: Recipe) -> None:
+    """Write the recipe into the run's record; refuse the folder of another recipe, or of something else."""
+    out = folder.root
+    stages = {}
+    if folder.record.is_file():
+        record = read_json(folder.record)
+        stages = record.get("stages", {})
+        if record["recipe"]["name"] != recipe.name:
+            raise EmpathyEdgeError(
+                f"{out}: is a run of the recipe '{record['recipe']['name']}', not of '{recipe.name}'. "
+                "Choose another --out."
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise EmpathyEdgeError(
+            f"{out}: holds something that empathy-edge did not make. "
+            "Choose another --out; it was not touched."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(folder.record, {"recipe": recipe.model_dump(mode="json"), "stages": stages})
+
+
+def _run_stages(names: tuple[str, ...], job: _Job) -> None:
     """Run the stages in order; from the second one on, say how long the whole run will still take."""
     clock = RunClock({name: 0.0 for name in names})
-    run = read_json(out / RUN)
     for number, name in enumerate(names, 1):
         title = f"[bold]{number}/{len(STAGES)} {name}[/]"
-        if name in ("sft", "dpo") and name not in recipe.steps:
+        if name in ("sft", "dpo") and name not in job.recipe.steps:
             say(f"{title} [dim]left out by the recipe[/]")
             continue
         clock.begin(name)
         say(title if number == 1 else f"{title} [dim](whole run: about {duration(clock.left(None))} left)[/]")
-        before = _made(out, name)
-        with PeakMemory() as memory:
-            results = steps[name]()
-        release_freed_memory()
-        skipped = before is not None and _made(out, name) == before
-        spent = clock.end(skipped=skipped)
-        say(
-            f"  [dim]{name}: {results}{', ' if results else ''}{'done before' if skipped else duration(spent)}[/]"
-        )
-        if not skipped:
-            run["stages"][name] = {"seconds": round(spent, 1), "peak_memory_mb": round(memory.peak_mb)}
-            write_json(out / RUN, run)
+        _run_stage(name, job, clock)
         if number == 1:
-            found = read_json(out / "distill" / MANIFEST)["results"]
-            counts = (found["sft_rows"], found["preference_pairs"], found["test_dialogues"])
-            expected = expected_seconds(recipe, *counts)
-            clock = RunClock({later: expected[later] for later in names[1:]})
-            show_time_left_of_run(clock.left)
+            clock = _clock_of_the_rest(names[1:], job)
 
 
-def _made(out: Path, name: str) -> int | None:
+def _run_stage(name: str, job: _Job, clock: RunClock) -> None:
+    """Run one stage, say what it did, and record its seconds and peak memory."""
+    before = _written_at(job.folder, name)
+    with PeakMemory() as memory:
+        result = _STAGES[name](job)
+    release_freed_memory()
+    skipped = before is not None and _written_at(job.folder, name) == before
+    seconds = clock.end(skipped=skipped)
+    words = [result] if result else []
+    words.append("done before" if skipped else duration(seconds))
+    say(f"  [dim]{name}: {', '.join(words)}[/]")
+    if not skipped:
+        record = read_json(job.folder.record)
+        record["stages"][name] = {"seconds": round(seconds, 1), "peak_memory_mb": round(memory.peak_mb)}
+        write_json(job.folder.record, record)
+
+
+def _clock_of_the_rest(names: tuple[str, ...], job: _Job) -> RunClock:
+    """A clock for the later stages, which take the longer, the more rows there are."""
+    from empathy_edge.distill.results import DistillResults
+
+    found = results_of(job.folder.distill, DistillResults)
+    expected = expected_seconds(job.recipe, found.sft_rows, found.preference_pairs, found.test_dialogues)
+    clock = RunClock({name: expected[name] for name in names})
+    show_time_left_of_run(clock.left)
+    return clock
+
+
+def _say_the_end(folder: RunFolder) -> None:
+    stages = read_json(folder.record)["stages"].values()
+    seconds = sum(item["seconds"] for item in stages)
+    peak_gb = max((item["peak_memory_mb"] for item in stages), default=0) / 1e3
+    say(f"All stages: {duration(seconds)} (since they were last begun), at most {peak_gb:.1f} GB of memory.")
+    say(f"Report: {folder.report / 'report.html'}")
+
+
+def _written_at(folder: RunFolder, name: str) -> int | None:
     """When the stage's manifest was written (ns); None where there is none."""
-    manifest = out / FOLDERS[name] / MANIFEST
+    manifest = folder.stage(name) / MANIFEST
     return manifest.stat().st_mtime_ns if manifest.is_file() else None
 
 
-def artifact_folders(out: Path, recipe: Recipe) -> list[Path]:
-    """The artifacts of a run, in the recipe's order."""
-    return [out / "export" / name for name in recipe.export.artifacts]
+@dataclass(frozen=True)
+class _Job:
+    """What every stage is given."""
 
+    recipe: Recipe
+    data: Path
+    folder: RunFolder
+    update: bool
 
-def _claim(out: Path, recipe: Recipe) -> None:
-    """A run's folder belongs to the recipe it was begun with."""
-    if (out / RUN).is_file():
-        begun = read_json(out / RUN)["recipe"]
-        if begun["name"] != recipe.name:
-            raise EmpathyEdgeError(
-                f"{out}: is a run of the recipe '{begun['name']}', not of '{recipe.name}'. Choose another --out."
-            )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise EmpathyEdgeError(
-            f"{out}: holds something that empathy-edge did not make. Choose another --out; it was not touched."
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    stages = read_json(out / RUN).get("stages", {}) if (out / RUN).is_file() else {}
-    write_json(out / RUN, {"recipe": recipe.model_dump(mode="json"), "stages": stages})
-
-
-def _steps(recipe: Recipe, data: Path, out: Path, update: bool) -> dict[str, Callable[[], str]]:
-    """Each stage as a call that returns one line about what it did."""
-
-    def call(dotted: str, **arguments: Any) -> dict[str, Any]:
-        module, function = dotted.split(":")
-        return getattr(import_module(module), function)(**arguments, update=update)["results"]
-
-    @cache
-    def base() -> ModelRef:
+    @cached_property
+    def base(self) -> ModelRef:
         """What is trained on: the recipe's base, or what is left of it after quantization."""
-        if recipe.as_deployed is None:
-            return checkpoint_of(recipe.base)
-        call(
-            "empathy_edge.export.artifacts:run",
-            base=checkpoint_of(recipe.base),
-            adapters=[],
-            out=out / "base",
-            settings=ExportSettings(artifacts=(recipe.as_deployed,)),
-        )
-        return checkpoint_of(str(out / "base" / recipe.as_deployed))
+        base = checkpoint_of(self.recipe.base)
+        if self.recipe.as_deployed is None:
+            return base
+        from empathy_edge.export.artifacts import run
 
-    def distill() -> str:
-        done = call(
-            "empathy_edge.distill.from_ratings:run", data=data, out=out / "distill", settings=recipe.distill
-        )
-        return (
-            f"{done['sft_rows']} SFT rows, {done['preference_pairs']} preference pairs, "
-            f"{done['test_dialogues']} test dialogues"
-        )
+        out = self.folder.quantized_base
+        settings = ExportSettings(artifacts=(self.recipe.as_deployed,))
+        run(base=base, adapters=[], out=out, settings=settings, update=self.update)
+        return checkpoint_of(str(out / self.recipe.as_deployed))
 
-    def sft() -> str:
-        done = call(
-            "empathy_edge.finetune.sft:run",
-            rows=out / "distill" / "sft.jsonl",
-            base=base(),
-            out=out / "finetune" / "sft",
-            settings=recipe.sft,
-        )
-        return f"{done['steps']} steps, loss {done['loss_first']} → {done['loss_last']}"
+    @property
+    def artifacts(self) -> list[Path]:
+        """The folders of the artifacts, in the recipe's order."""
+        return [self.folder.artifact(name) for name in self.recipe.export.artifacts]
 
-    def dpo() -> str:
-        folders = {"distilled": out / "distill", "own": out / "finetune" / "own-pairs"}
-        if "own" in recipe.dpo.pairs:
-            call(
-                "empathy_edge.distill.own_pairs:run",
-                rows=out / "distill",
-                base=base(),
-                adapters=[out / "finetune" / "sft" / "adapter"] if "sft" in recipe.steps else [],
-                out=folders["own"],
-                settings=recipe.own_pairs,
-            )
-        done = call(
-            "empathy_edge.finetune.dpo:run",
-            pairs=[folders[name] / "preference.jsonl" for name in recipe.dpo.pairs],
-            base=base(),
-            sft=out / "finetune" / "sft" if "sft" in recipe.steps else None,
-            out=out / "finetune" / "dpo",
-            settings=recipe.dpo,
-        )
-        return f"{done['steps']} steps, reward accuracy {done['reward_accuracy_last']}"
 
-    def export() -> str:
-        call(
-            "empathy_edge.export.artifacts:run",
-            base=base(),
-            adapters=[out / "finetune" / step / "adapter" for step in recipe.steps],
-            out=out / "export",
-            settings=recipe.export,
-        )
-        return f"{len(recipe.export.artifacts)} artifacts"
+def _distill(job: _Job) -> str:
+    from empathy_edge.distill.from_ratings import run
 
-    def bench() -> str:
-        call(
-            "empathy_edge.bench.latency:run",
-            artifacts=artifact_folders(out, recipe),
-            out=out / "bench",
-            settings=recipe.bench,
-        )
-        return ""
+    found = run(data=job.data, out=job.folder.distill, settings=job.recipe.distill, update=job.update)
+    return (
+        f"{found.sft_rows} SFT rows, {found.preference_pairs} preference pairs, "
+        f"{found.test_dialogues} test dialogues"
+    )
 
-    def winrate() -> str:
-        arms = {"base": base().path, "fine-tuned": out / "export" / "merged"}
-        arms |= {folder.name: folder for folder in artifact_folders(out, recipe)}
-        call(
-            "empathy_edge.bench.gate.winrate:run",
+
+def _sft(job: _Job) -> str:
+    from empathy_edge.finetune.sft import run
+
+    found = run(
+        rows=job.folder.distill / "sft.jsonl",
+        base=job.base,
+        out=job.folder.sft,
+        settings=job.recipe.sft,
+        update=job.update,
+    )
+    return f"{found.steps} steps, loss {found.loss_first} → {found.loss_last}"
+
+
+def _dpo(job: _Job) -> str:
+    from empathy_edge.finetune.dpo import run
+
+    after_sft = "sft" in job.recipe.steps
+    folders = {"distilled": job.folder.distill, "own": job.folder.own_pairs}
+    if "own" in job.recipe.dpo.pairs:
+        from empathy_edge.distill.own_pairs import run as make_own_pairs
+
+        make_own_pairs(
+            rows=job.folder.distill,
+            base=job.base,
+            adapters=[job.folder.sft / "adapter"] if after_sft else [],
+            out=job.folder.own_pairs,
+            settings=job.recipe.own_pairs,
+            update=job.update,
+        )
+    found = run(
+        pairs=[folders[name] / "preference.jsonl" for name in job.recipe.dpo.pairs],
+        base=job.base,
+        sft=job.folder.sft if after_sft else None,
+        out=job.folder.dpo,
+        settings=job.recipe.dpo,
+        update=job.update,
+    )
+    return f"{found.steps} steps, reward accuracy {found.reward_accuracy_last}"
+
+
+def _export(job: _Job) -> str:
+    from empathy_edge.export.artifacts import run
+
+    run(
+        base=job.base,
+        adapters=[job.folder.stage(step) / "adapter" for step in job.recipe.steps],
+        out=job.folder.export,
+        settings=job.recipe.export,
+        update=job.update,
+    )
+    return f"{len(job.recipe.export.artifacts)} artifacts"
+
+
+def _bench(job: _Job) -> str:
+    from empathy_edge.bench.latency import run
+
+    run(artifacts=job.artifacts, out=job.folder.bench, settings=job.recipe.bench, update=job.update)
+    return ""
+
+
+def _winrate(job: _Job) -> str:
+    from empathy_edge.bench.gate.winrate import WinrateInputs, run
+
+    arms = {"base": job.base.path, "fine-tuned": job.folder.merged}
+    arms |= {folder.name: folder for folder in job.artifacts}
+    rows = job.folder.distill
+    run(
+        inputs=WinrateInputs(
             arms=arms,
-            test=out / "distill" / "test.jsonl",
-            pairs=out / "distill" / "preference.jsonl",
-            control=out / "distill" / "control.jsonl",
-            out=out / "winrate",
-            settings=recipe.winrate,
-            minimum_accuracy=recipe.gate.min_judge_accuracy,
-        )
-        return ""
+            test=rows / "test.jsonl",
+            pairs=rows / "preference.jsonl",
+            control=rows / "control.jsonl",
+        ),
+        out=job.folder.winrate,
+        settings=job.recipe.winrate,
+        minimum_accuracy=job.recipe.gate.min_judge_accuracy,
+        update=job.update,
+    )
+    return ""
 
-    def gate() -> str:
-        call(
-            "empathy_edge.bench.gate.verdict:run",
-            winrate=out / "winrate",
-            verify=out / "export" / "verify",
-            out=out / "gate",
-            settings=recipe.gate,
-        )
-        return ""
 
-    def report() -> str:
-        call("empathy_edge.bench.report:run", run_folder=out, out=out / "report")
-        return ""
+def _gate(job: _Job) -> str:
+    from empathy_edge.bench.gate.verdict import run
 
-    steps = (distill, sft, dpo, export, bench, winrate, gate, report)
-    return dict(zip(STAGES, steps, strict=True))
+    run(
+        winrate=job.folder.winrate,
+        verify=job.folder.verify,
+        out=job.folder.gate,
+        settings=job.recipe.gate,
+        update=job.update,
+    )
+    return ""
+
+
+def _report(job: _Job) -> str:
+    from empathy_edge.bench.report import run
+
+    run(run_folder=job.folder.root, out=job.folder.report, update=job.update)
+    return ""
+
+
+_STAGES: dict[str, Callable[[_Job], str]] = {
+    "distill": _distill,
+    "sft": _sft,
+    "dpo": _dpo,
+    "export": _export,
+    "bench": _bench,
+    "winrate": _winrate,
+    "gate": _gate,
+    "report": _report,
+}
+"""Each runs a stage and says in a few words what it did. What it needs is imported when its turn comes."""
+
+STAGES = tuple(_STAGES)

@@ -14,75 +14,100 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
 
 ARTIFACTS = ("gguf-f16", "gguf-q8_0", "gguf-q4_0", "gguf-q4_k_m", "onnx-int4")
-GENAI_OPTIONS = ("block_size", "algo_config", "accuracy_level", "is_symmetric", "matmul_mixed_precision")
-"""The artifacts that `export` can make: a format and its quantization."""
+"""The artifacts that `export` makes when none are named: a format and its quantization."""
 
+GENAI_OPTIONS = ("block_size", "algo_config", "accuracy_level", "is_symmetric", "matmul_mixed_precision")
+"""The options of ONNX Runtime GenAI's builder that may be given."""
 
 Weights = Literal["auto", "fp32", "bf16", "nf4"]
 """What the weights are held in while training; `auto` takes the faster of fp32 and bf16, by measurement."""
 
 
 class _Settings(BaseModel):
+    """Checked when they are made. A field's description is also the help of its command-line option."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FitSettings(_Settings):
-    """Responses made fit for a small student: shortened to whole sentences, and the `per_dialogue` nearest ones kept.
+    """Responses made fit for a small student: shortened to whole sentences, and the nearest ones kept."""
 
-    Lengths are in words; similarity is the cosine of sentence embeddings to what the person said; `most_alike` is
-    the largest share of responses that may begin with the same two words.
-    """
-
-    most_words: int = Field(default=36, ge=5)
-    least_words: int = Field(default=10, ge=1)
-    most_sentences: int = Field(default=3, ge=1)
-    per_dialogue: int = Field(default=2, ge=1)
-    least_similarity: float = Field(default=0.35, ge=-1, le=1)
-    most_alike: float = Field(default=0.06, gt=0, le=1)
+    most_words: int = Field(default=36, ge=5, description="Words at most.")
+    least_words: int = Field(default=10, ge=1, description="Words at least.")
+    most_sentences: int = Field(default=3, ge=1, description="Sentences at most.")
+    per_dialogue: int = Field(default=2, ge=1, description="How many responses to a dialogue are kept.")
+    least_similarity: float = Field(
+        default=0.35, ge=-1, le=1, description="Least cosine of the embeddings of response and utterance."
+    )
+    most_alike: float = Field(
+        default=0.06, gt=0, le=1, description="Largest share of responses with the same first two words."
+    )
 
 
 class DistillSettings(_Settings):
-    """The direct method of arXiv 2507.08151: which rated responses become SFT rows and which become pairs.
+    """Which rated responses become SFT rows, and which pairs: the direct method of arXiv 2507.08151."""
 
-    `sft_on_chosen` makes the chosen response of each pair an SFT row as well; the paper keeps the two apart, but a few
-    dozen dialogues are too few for that. `hard_pairs` adds pairs of two model responses to one dialogue, one rated 3 and
-    one rated 1 or 2. `fit` makes the responses fit for a small student. `safety_rows` adds the shipped answers to people in
-    danger, delusions and harmful requests to the SFT rows, each that many times.
-    """
-
-    reference: str = "human"
-    models: tuple[str, ...] = Field(default=("chatgpt_empathy",), min_length=1)
-    sft_on_chosen: bool = False
-    hard_pairs: bool = False
-    fit: FitSettings | None = None
-    safety_rows: int = Field(default=0, ge=0, le=20)
-    max_sft: int | None = Field(default=None, ge=1)
-    max_pairs: int | None = Field(default=None, ge=1)
-    seed: int = 0
+    reference: str = Field(default="human", description="rated: whose weak responses are rejected.")
+    models: tuple[str, ...] = Field(
+        default=("chatgpt_empathy",),
+        min_length=1,
+        description="rated: a source whose responses rated 3 are learned from; may be given more than once.",
+    )
+    sft_on_chosen: bool = Field(
+        default=False,
+        description="Make the chosen response of each pair an SFT row too. The paper keeps the two apart, "
+        "but a few dozen dialogues are too few for that.",
+    )
+    hard_pairs: bool = Field(
+        default=False,
+        description="Add pairs of two model responses to one dialogue, one rated 3 and one rated 1 or 2.",
+    )
+    fit: FitSettings | None = Field(default=None, description="Make responses fit for a small student.")
+    safety_rows: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="Add the shipped answers to people in danger, to delusions and to harmful requests "
+        "to the SFT rows, each this many times.",
+    )
+    max_sft: int | None = Field(default=None, ge=1, description="rated: keep at most this many SFT rows.")
+    max_pairs: int | None = Field(
+        default=None, ge=1, description="rated: keep at most this many preference pairs."
+    )
+    seed: int = Field(default=0, description="For the choice of rows.")
 
 
 class TrainSettings(_Settings):
-    """One step of fine-tuning with LoRA.
+    """One step of fine-tuning with LoRA."""
 
-    `weights`: `auto` measures fp32 and bf16 on this machine and takes the faster; `nf4` is QLoRA.
-    A batch is taken in parts of `micro_batch_size` rows where that is given: less memory, the same result. `held_out` is
-    the share of rows that are not trained on, whose loss is measured each epoch; the adapter of the best epoch is kept,
-    and training stops after `patience` epochs that were no better.
-    """
-
-    epochs: float = Field(default=1.0, gt=0, le=50)
-    learning_rate: float = Field(default=3e-4, gt=0, lt=1)
-    batch_size: int = Field(default=8, ge=1)
-    micro_batch_size: int | None = Field(default=None, ge=1)
-    lora_rank: int = Field(default=8, ge=1, le=256)
-    lora_alpha: int = Field(default=16, ge=1)
-    lora_targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    max_length: int = Field(default=512, ge=32)
-    save_every_steps: int = Field(default=20, ge=1)
-    weights: Weights = "auto"
-    held_out: float = Field(default=0.0, ge=0, le=0.5)
-    patience: int | None = Field(default=None, ge=1)
-    seed: int = 42
+    epochs: float = Field(default=1.0, gt=0, le=50, description="Passes over the rows.")
+    learning_rate: float = Field(default=3e-4, gt=0, lt=1, description="The highest; it falls to 0.")
+    batch_size: int = Field(default=8, ge=1, description="Rows in a step.")
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, description="Rows in memory at a time: less memory, the same result."
+    )
+    lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of LoRA.")
+    lora_alpha: int = Field(default=16, ge=1, description="LoRA's alpha: its scale is alpha / rank.")
+    lora_targets: Literal["all-linear"] | tuple[str, ...] = Field(
+        default="all-linear", description="Which linear layers of the blocks get LoRA."
+    )
+    max_length: int = Field(default=512, ge=32, description="Tokens of prompt and response at most.")
+    save_every_steps: int = Field(default=20, ge=1, description="Steps between checkpoints, to resume from.")
+    weights: Weights = Field(
+        default="auto",
+        description="auto measures fp32 and bf16 on this machine and takes the faster; nf4 is QLoRA.",
+    )
+    held_out: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Share of rows that are not trained on, whose loss is measured each epoch; the "
+        "adapter of the best epoch is kept.",
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after this many epochs that were no better."
+    )
+    seed: int = Field(default=42, description="For the order of rows and the start of LoRA.")
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
@@ -106,21 +131,36 @@ class TrainSettings(_Settings):
 
 
 class DpoSettings(TrainSettings):
-    """The second step: DPO on preference pairs; `beta` as in Rafailov et al. (arXiv 2305.18290).
+    """The second step: DPO on preference pairs (Rafailov et al., arXiv 2305.18290).
 
-    `loss` is TRL's: `sigmoid` (the paper's), `sigmoid_norm` (each response's log-ratio divided by its length), or `ipo`
-    (arXiv 2310.12036). `sft_weight` adds the negative log-likelihood of the chosen response, so weighted (RPO, arXiv
-    2404.19733). `pairs` are the distilled ones, the student's own (`own_pairs`), or both. `length_probes` prompts are
-    answered before, halfway and after, to see the length drift.
+    The losses are TRL's: `sigmoid` is the paper's, `sigmoid_norm` divides each response's log-ratio by its
+    length, `ipo` is that of arXiv 2310.12036.
     """
 
-    learning_rate: float = Field(default=1e-4, gt=0, lt=1)
-    batch_size: int = Field(default=4, ge=1)
-    beta: float = Field(default=0.1, gt=0, le=10)
-    loss: Literal["sigmoid", "sigmoid_norm", "ipo"] = "sigmoid"
-    sft_weight: float = Field(default=0.0, ge=0, le=10)
-    length_probes: int = Field(default=16, ge=0, le=256)
-    pairs: tuple[Literal["distilled", "own"], ...] = Field(default=("distilled",), min_length=1)
+    learning_rate: float = Field(default=1e-4, gt=0, lt=1, description="The highest; it falls to 0.")
+    batch_size: int = Field(default=4, ge=1, description="Pairs in a step.")
+    beta: float = Field(
+        default=0.1, gt=0, le=10, description="How strongly the policy is held to the reference."
+    )
+    loss: Literal["sigmoid", "sigmoid_norm", "ipo"] = Field(default="sigmoid", description="The loss.")
+    sft_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Weight of the chosen response's negative log-likelihood, which is added "
+        "(RPO, arXiv 2404.19733).",
+    )
+    length_probes: int = Field(
+        default=16,
+        ge=0,
+        le=256,
+        description="Prompts that are answered before, halfway and after, to see whether lengths drift.",
+    )
+    pairs: tuple[Literal["distilled", "own"], ...] = Field(
+        default=("distilled",),
+        min_length=1,
+        description="The distilled pairs, pairs of the student's own samples, or both.",
+    )
 
     @property
     def tokens_at_once(self) -> int:
@@ -131,47 +171,88 @@ class DpoSettings(TrainSettings):
 class OwnPairSettings(_Settings):
     """Preference pairs from the student's own samples, after SFT: the best against the worst of each prompt.
 
-    A sample's score is its similarity to the good responses that are known, less `tone_penalty` where it consoles and they
-    congratulate, or the other way round. With a `ranker`, a larger model's name, its log-probability of the sample counts as
-    well: in nats a character, less the mean of the prompt's samples, times `likelihood_weight`. `margin` is the least
-    difference of two scores, `length_ratio` the most that their lengths may differ. With `safety_pairs` every prompt of `safety_rows`
-    gives so many pairs of the shipped answer and the student's worst ones; docs/results/safety.md says what that costs.
+    A sample's score is its similarity to the known good responses, less the tone penalty, plus the weighted
+    likelihood.
     """
 
-    prompts: int = Field(default=400, ge=1)
-    samples: int = Field(default=4, ge=2, le=64)
-    temperature: float = Field(default=0.8, gt=0, le=2)
-    max_new_tokens: int = Field(default=96, ge=8, le=512)
-    tone_penalty: float = Field(default=0.3, ge=0, le=2)
-    ranker: str | None = None
-    likelihood_weight: float = Field(default=1.0, ge=0, le=10)
-    margin: float = Field(default=0.1, ge=0, le=2)
-    length_ratio: float = Field(default=1.3, ge=1)
-    safety_pairs: int = Field(default=0, ge=0, le=8)
-    weights: Literal["auto", "fp32", "bf16"] = "auto"
-    seed: int = 0
+    prompts: int = Field(default=400, ge=1, description="How many prompts are answered.")
+    samples: int = Field(default=4, ge=2, le=64, description="Answers to each prompt.")
+    temperature: float = Field(default=0.8, gt=0, le=2, description="For sampling.")
+    max_new_tokens: int = Field(default=96, ge=8, le=512, description="Of an answer.")
+    tone_penalty: float = Field(
+        default=0.3,
+        ge=0,
+        le=2,
+        description="Taken off where a sample consoles and the good responses congratulate, or vice versa.",
+    )
+    ranker: str | None = Field(
+        default=None,
+        description="A larger model (what `chat` takes), whose likelihood of an answer counts as well.",
+    )
+    likelihood_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="Weight of the ranker's log-probability, in nats a character, less the prompt's mean.",
+    )
+    margin: float = Field(
+        default=0.1, ge=0, le=2, description="Least difference of the two scores of a pair."
+    )
+    length_ratio: float = Field(
+        default=1.3, ge=1, description="Most that the two lengths may differ, a ratio."
+    )
+    safety_pairs: int = Field(
+        default=0,
+        ge=0,
+        le=8,
+        description="Pairs of the shipped answer and the student's worst ones for each safety prompt; "
+        "docs/results/safety.md says what that costs.",
+    )
+    weights: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="As in training.")
+    seed: int = Field(default=0, description="For the choice of prompts and the sampling.")
 
 
 class ExportSettings(_Settings):
-    """Which artifacts are made, and how far the merge may be from the adapter model.
+    """Which artifacts are made, and how."""
 
-    `imatrix` is a file of llama.cpp's to be used instead of an importance matrix of our own. `calibration` is a file of
-    dialogues, by default the shipped ones; only its training split is used. `tensor_types` gives tensors whose names match
-    a regular expression a type of their own, as {token_embd: q8_0}. `genai_options` go to ONNX Runtime GenAI's builder, as
-    {block_size: 64, algo_config: k_quant}. `converter` is llama.cpp's script, for families that ours does not know. `exporter` is
-    who makes the portable ONNX graph.
-    """
-
-    artifacts: tuple[str, ...] = Field(default=ARTIFACTS, min_length=1)
-    merge_tolerance: float = Field(default=1e-2, gt=0)
-    verify_prompts: int = Field(default=8, ge=1)
-    imatrix: str | None = None
-    calibration: str | None = None
-    calibration_dialogues: int = Field(default=128, ge=1)
-    tensor_types: dict[str, str] = {}
-    genai_options: dict[str, str | int] = {}
-    converter: str | None = None
-    exporter: Literal["transformers", "optimum"] = "transformers"
+    artifacts: tuple[str, ...] = Field(
+        default=ARTIFACTS,
+        min_length=1,
+        description="An artifact to make, as gguf-q4_k_m, gguf-q4_0-gptq, gguf-iq3_m-imatrix, "
+        "gguf-lora-f16 or onnx-int4; may be given more than once.",
+    )
+    merge_tolerance: float = Field(
+        default=1e-2, gt=0, description="Largest difference of a logit between merged and adapter model."
+    )
+    verify_prompts: int = Field(default=8, ge=1, description="Test prompts that artifacts are verified on.")
+    imatrix: str | None = Field(
+        default=None,
+        description="An importance matrix of llama.cpp's (.gguf or .dat), instead of one made here.",
+    )
+    calibration: str | None = Field(
+        default=None,
+        description="Dialogues for -imatrix and -gptq, of which the training split is used. "
+        "[default: the shipped ones]",
+    )
+    calibration_dialogues: int = Field(default=128, ge=1, description="How many of them.")
+    tensor_types: dict[str, str] = Field(
+        default={},
+        description="Give tensors whose GGUF names match a pattern another type, as token_embd=q8_0; may be "
+        "given more than once.",
+    )
+    genai_options: dict[str, str | int] = Field(
+        default={},
+        description="For ONNX Runtime GenAI's builder, as block_size=64 or algo_config=k_quant; may be given "
+        "more than once.",
+    )
+    converter: str | None = Field(
+        default=None,
+        description="convert_hf_to_gguf.py of a llama.cpp checkout, for families that ours does not know.",
+    )
+    exporter: Literal["transformers", "optimum"] = Field(
+        default="transformers",
+        description="Who makes the portable ONNX graph; optimum needs `make setup-optimum`.",
+    )
 
     @field_validator("genai_options")
     @classmethod
@@ -189,26 +270,60 @@ class ExportSettings(_Settings):
         return tuple(dict.fromkeys(value))
 
 
+class TunedScorerSettings(_Settings):
+    """A small language model fine-tuned as a scorer, and what it is measured on."""
+
+    epochs: float = Field(default=3.0, gt=0, le=50, description="Passes over the rows.")
+    learning_rate: float = Field(default=5e-4, gt=0, lt=1, description="The highest; it falls to 0.")
+    lora_rank: int = Field(default=16, ge=1, le=256, description="Rank of LoRA.")
+    folds: int = Field(default=5, ge=1, le=5, description="Measure on so many of five folds.")
+    on_paper_split: bool = Field(
+        default=False, description="Measure on the paper's own split as well: one more training."
+    )
+    certifiable: bool = Field(
+        default=False, description="Leave out a fifth of the dialogues, on which `certify` can test it."
+    )
+    leave_out: Path | None = Field(
+        default=None,
+        description="Leave out the dialogues of this file, a run's test split: there the scorer may judge, "
+        "and `certify` test it.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.certifiable and self.leave_out:
+            raise ValueError("--certifiable and --leave-out are two ways to the same; give one of them")
+        return self
+
+    def training(self) -> TrainSettings:
+        """The settings of each training."""
+        return TrainSettings(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            lora_rank=self.lora_rank,
+            lora_alpha=2 * self.lora_rank,
+            save_every_steps=40,
+        )
+
+
 class BenchSettings(_Settings):
     """Latency and memory of each artifact."""
 
-    repetitions: int = Field(default=5, ge=5)
-    prompt_tokens: int = Field(default=128, ge=8, le=4096)
-    decode_tokens: int = Field(default=64, ge=8, le=1024)
-    threads: int | None = Field(default=None, ge=1)
+    repetitions: int = Field(default=5, ge=5, description="Rounds; each runs every artifact.")
+    prompt_tokens: int = Field(default=128, ge=8, le=4096, description="Length of the prompt.")
+    decode_tokens: int = Field(default=64, ge=8, le=1024, description="Tokens that are generated.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads.")
 
 
 class WinrateSettings(_Settings):
     """Responses to the test split, and the offline judge that compares them."""
 
-    max_prompts: int | None = Field(default=None, ge=1)
-    max_new_tokens: int = Field(default=160, ge=8, le=2048)
-    bootstrap: int = Field(default=2000, ge=200)
-    seed: int = 0
-
-
-def _threshold(name: str) -> Any:
-    return Field(default_factory=lambda: thresholds()[name]["value"], ge=0, le=1)
+    max_prompts: int | None = Field(
+        default=None, ge=1, description="Use only the first prompts of the test split."
+    )
+    max_new_tokens: int = Field(default=160, ge=8, le=2048, description="Of a response.")
+    bootstrap: int = Field(default=2000, ge=200, description="Resamples for an interval.")
+    seed: int = Field(default=0, description="For the resampling.")
 
 
 @cache
@@ -219,22 +334,27 @@ def thresholds() -> dict[str, dict[str, Any]]:
     return found
 
 
-class GateSettings(_Settings):
-    """The bounds of the verdict; a share is between 0 and 1. thresholds.yaml says why each is what it is."""
+def _threshold(name: str, description: str) -> Any:
+    return Field(default_factory=lambda: thresholds()[name]["value"], ge=0, le=1, description=description)
 
-    min_win_rate: float = _threshold("min_win_rate")
-    min_gain_retained: float = _threshold("min_gain_retained")
-    min_format_ok: float = _threshold("min_format_ok")
-    min_judge_accuracy: float = _threshold("min_judge_accuracy")
-    max_severe_flips: float = _threshold("max_severe_flips")
-    max_mean_kl: float = _threshold("max_mean_kl")
+
+class GateSettings(_Settings):
+    """The bounds of the verdict, shares between 0 and 1. thresholds.yaml says why each is what it is."""
+
+    min_win_rate: float = _threshold("min_win_rate", "Against the fine-tuned model; lower bound.")
+    min_gain_retained: float = _threshold("min_gain_retained", "Of the gain over the base; lower bound.")
+    min_format_ok: float = _threshold("min_format_ok", "The share of responses that must be well-formed.")
+    min_judge_accuracy: float = _threshold("min_judge_accuracy", "Of the run's own judge; lower bound.")
+    max_severe_flips: float = _threshold("max_severe_flips", "Share of replies rated 3 to 1; upper bound.")
+    max_mean_kl: float = _threshold("max_mean_kl", "Nats a token; above it, the reasons say so.")
 
 
 class Recipe(_Settings):
     """Everything that decides what a run makes.
 
-    `base` may be a checkpoint or a GGUF. `as_deployed` names a GGUF artifact: the base is quantized to it first and
-    trained on as it will ship (a base that is a GGUF already is always trained on as it is, dequantized exactly).
+    `base` may be a checkpoint or a GGUF. `as_deployed` names a GGUF artifact: the base is quantized to it
+    first, and trained on as it will ship. (A base that is a GGUF is always trained on as it is, dequantized
+    exactly.)
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -312,24 +432,14 @@ def load_recipe(name_or_path: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise EmpathyEdgeError(f"{name_or_path}: {_faults(error, 'recipe')}") from None
+        raise EmpathyEdgeError(f"{name_or_path}: {describe_faults(error, 'recipe')}") from None
 
 
-def export_settings(**values: Any) -> ExportSettings:
-    """Settings that came from a command line.
-
-    Raises:
-        EmpathyEdgeError: they have faults; all of them are listed.
-    """
-    try:
-        return ExportSettings.model_validate(values)
-    except ValidationError as error:
-        raise EmpathyEdgeError(_faults(error, "options")) from None
-
-
-def _faults(error: ValidationError, where: str) -> str:
+def describe_faults(error: ValidationError, where: str) -> str:
+    """All faults of settings, a line each; `where` says what holds them."""
     faults = [f"  {_field(fault['loc'])}: {_message(fault)}" for fault in error.errors()]
-    return f"{len(faults)} fault{'s' * (len(faults) > 1)} in the {where}:\n" + "\n".join(faults)
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return f"{count} in the {where}:\n" + "\n".join(faults)
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -25,7 +25,7 @@ MARKER = ".unfinished.json"
 
 
 class Results(BaseModel):
-    """What a stage found, its figures: written into the manifest by the stage, read from there by later ones."""
+    """What a stage found: its manifest holds it, and later stages read it from there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -148,46 +148,67 @@ def open_stage(
         raise EmpathyEdgeError(f"{folder}: is a file; {name} needs a folder there.")
     record_path = next((folder / n for n in (MANIFEST, MARKER) if (folder / n).is_file()), None)
     if record_path is None:
-        strangers = [item.name for item in folder.iterdir()] if folder.exists() else []
-        strangers = [item for item in strangers if not (folder / item / MARKER).exists()]
-        strangers = [item for item in strangers if not (folder / item / MANIFEST).exists()]
-        if strangers:
-            raise EmpathyEdgeError(
-                f"{folder}: holds something that empathy-edge did not make ({', '.join(sorted(strangers)[:3])}).\n"
-                f"  Choose another --out, or move it away; it was not touched."
-            )
+        _require_ours(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / MARKER, head)
         return stage
-
     record = read_json(record_path)
     if not isinstance(record, dict) or record.get("stage") != name:
         found = record.get("stage") if isinstance(record, dict) else None
         raise EmpathyEdgeError(
             f"{folder}: belongs to {found or 'something else'}, not to {name}. Choose another --out."
         )
-    same = record.get("fingerprint") == fingerprint
-    finished = record_path.name == MANIFEST
-    if same and finished and _outputs_intact(folder, record):
+    _take_up(stage, record, head, is_finished=record_path.name == MANIFEST, update=update)
+    return stage
+
+
+def _take_up(
+    stage: Stage, record: dict[str, Any], head: dict[str, Any], *, is_finished: bool, update: bool
+) -> None:
+    """Skip what is done, resume what was cut off, clear what is to be made again, or refuse.
+
+    Args:
+        stage: the stage, as it would begin.
+        record: what its folder says of an earlier time.
+        head: what the folder would say now.
+        is_finished: whether the stage came to its end then.
+        update: whether a result of other settings or inputs may be replaced.
+    """
+    folder = stage.folder
+    is_same = record.get("fingerprint") == stage.fingerprint
+    if is_same and is_finished and _outputs_intact(folder, record):
         (folder / MARKER).unlink(missing_ok=True)
         stage.manifest, stage.done = record, True
-        return stage
-    if same and not finished:
+        return
+    if is_same and not is_finished:
         stage.resumed = True
-        return stage
-    if same and not update:
+        return
+    if is_same and not update:
         raise EmpathyEdgeError(
-            f"{folder}: a file that {name} made is missing or has changed.\n"
+            f"{folder}: a file that {stage.name} made is missing or has changed.\n"
             "  Put it back, or use --update to make the stage again."
         )
     if not update:
         raise EmpathyEdgeError(
             f"{folder}: was made with other {_difference(record, head)}.\n"
-            "  Use --update to make it again with the new ones, or --out for another folder; nothing was changed."
+            "  Use --update to make it again with the new ones, or --out for another folder; "
+            "nothing was changed."
         )
-    _clear(folder, record, finished)
+    _clear(folder, record, is_finished)
     write_json(folder / MARKER, head)
-    return stage
+
+
+def _require_ours(folder: Path) -> None:
+    """Refuse a folder with anything in it but folders of stages."""
+    others = []
+    for item in folder.iterdir() if folder.exists() else ():
+        if not (item / MARKER).exists() and not (item / MANIFEST).exists():
+            others.append(item.name)
+    if others:
+        raise EmpathyEdgeError(
+            f"{folder}: holds something that empathy-edge did not make ({', '.join(sorted(others)[:3])}).\n"
+            "  Choose another --out, or move it away; it was not touched."
+        )
 
 
 def _outputs_intact(folder: Path, manifest: dict[str, Any]) -> bool:
@@ -225,10 +246,11 @@ def _clear(folder: Path, record: dict[str, Any], finished: bool) -> None:
     ours = set(record.get("outputs", {})) | {MANIFEST, MARKER}
     files = [path for path in folder.rglob("*") if path.is_file() and not _nested(path, folder)]
     if finished:
-        strange = [path for path in files if str(path.relative_to(folder)) not in ours]
-        if strange:
+        others = [path for path in files if str(path.relative_to(folder)) not in ours]
+        if others:
             raise EmpathyEdgeError(
-                f"{strange[0]}: lies in a folder that is to be made again, but was not made by empathy-edge.\n"
+                f"{others[0]}: lies in a folder that is to be made again, "
+                "but was not made by empathy-edge.\n"
                 "  Move it away and run again."
             )
     for path in files:

@@ -10,13 +10,13 @@ import numpy as np
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
 from empathy_edge.formats.dialogue import write_jsonl
+from empathy_edge.judging.base_scorer import FORMAT_TUNED, describe, short_hash
 from empathy_edge.judging.classifiers import RATINGS
+from empathy_edge.judging.evaluation import evaluate_held_out, grouped_folds, paper_split
 from empathy_edge.judging.rated import balanced, leave_out, read_rated
-from empathy_edge.judging.scorer_figures import FORMAT_TUNED, describe, short_hash
-from empathy_edge.judging.study import grouped_folds, measured, paper_split
 from empathy_edge.judging.tuned import ARTIFACT, FILE, PROMPT, TunedScorer, messages
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.recipe import TrainSettings, export_settings
+from empathy_edge.runs.recipe import ExportSettings, TrainSettings, TunedScorerSettings
 from empathy_edge.system.files import read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -28,63 +28,43 @@ UNSEEN = "left-out"
 
 
 def train(
-    *,
-    data: Path,
-    base: ModelRef,
-    out: Path,
-    settings: TrainSettings,
-    folds: int,
-    certifiable: bool = False,
-    unseen: Path | None = None,
-    on_paper_split: bool = False,
-    update: bool = False,
+    *, data: Path, base: ModelRef, out: Path, settings: TunedScorerSettings, update: bool = False
 ) -> TunedScorer:
     """Fine-tune a scorer on a CSV of rated responses, measure it on dialogues that it did not see, export it.
 
     Args:
         data: a CSV of rated responses; the paper's gives the paper's balanced set.
         base: a checkpoint of an instruction-tuned model.
-        out: a folder; each training in it is skipped where it is done, and taken up again where it was cut off.
-        settings: of each training.
-        folds: on how many of the five folds grouped by dialogue it is measured, each a training of its own.
-        certifiable: serve the first fold's model, which has not seen a fifth of the dialogues, on which `certify` can test it;
-            else one that is trained on everything.
-        unseen: dialogues that it must not see, a run's test split: it is measured on the responses to them instead of on folds.
-        on_paper_split: measure it on the paper's own split as well, with one more training.
+        out: a folder; each training in it is skipped where it is done, and resumed where it was cut off.
+        settings: of each training, and what the scorer is measured on.
         update: train again where data or settings changed.
     """
     require_extra("trl", "train", "Fine-tuning a scorer")
     chosen = balanced(read_rated(data))
-    splits = {
-        **({"paper-split": paper_split(chosen)} if on_paper_split else {}),
-        **(
-            {UNSEEN: leave_out(chosen, unseen)}
-            if unseen
-            else {
-                f"fold-{number}": fold
-                for number, fold in enumerate(grouped_folds(chosen, 0), 1)
-                if number <= folds
-            }
-        ),
-    }
-    found = {}
+    training = settings.training()
+    splits = _splits(chosen, settings)
+    chances = {}
     for name, (inside, outside) in splits.items():
-        adapter = _tune(chosen.iloc[inside], base, out / name, settings, update)
-        found[name] = _held_out_chances(
+        adapter = _tune(chosen.iloc[inside], base, out / name, training, update)
+        chances[name] = _held_out_chances(
             chosen.iloc[outside], base, adapter, out / name / "held-out.json", name
         )
-    figures = measured(chosen, splits, found)
-    measured_on = f"those of {unseen.name}" if unseen else f"{folds} of 5 folds"
+    figures = evaluate_held_out(chosen, splits, chances)
+    measured_on = (
+        f"those of {settings.leave_out.name}" if settings.leave_out else f"{settings.folds} of 5 folds"
+    )
     say(f"On dialogues not seen ({measured_on}): {describe(figures)}.")
-    name = UNSEEN if unseen else "fold-1" if certifiable else "all"
-    folder, rows = out / name, chosen.iloc[splits[name][0]] if name in splits else chosen
-    model = _export(base, _tune(rows, base, folder, settings, update), folder, update)
+
+    name = UNSEEN if settings.leave_out else "fold-1" if settings.certifiable else "all"
+    rows = chosen.iloc[splits[name][0]] if name in splits else chosen
+    adapter = _tune(rows, base, out / name, training, update)
+    model = _export(base, adapter, out / name, update)
     artifact = read_json(model / "manifest.json")["artifact"]
     content = {
         "format": FORMAT_TUNED,
         "base": {"name": base.name, "sha256": base.sha256},
         "data": {"file": data.name, "sha256": sha256_file(data), "responses": len(rows)},
-        "settings": settings.model_dump(mode="json"),
+        "settings": training.model_dump(mode="json"),
         "prompt": PROMPT,
         "prompts_sha256": load_prompts("score").sha256,
         "artifact": {
@@ -98,6 +78,20 @@ def train(
     write_json(out / FILE, content)
     say(f"{out / FILE}: trained on {len(rows)} responses, served from {model}.")
     return TunedScorer(content, out)
+
+
+def _splits(chosen: pd.DataFrame, settings: TunedScorerSettings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Name → the rows that are trained on, and those that are measured on."""
+    splits = {}
+    if settings.on_paper_split:
+        splits["paper-split"] = paper_split(chosen)
+    if settings.leave_out:
+        splits[UNSEEN] = leave_out(chosen, settings.leave_out)
+        return splits
+    for number, fold in enumerate(grouped_folds(chosen, 0), 1):
+        if number <= settings.folds:
+            splits[f"fold-{number}"] = fold
+    return splits
 
 
 def _tune(rows: pd.DataFrame, base: ModelRef, folder: Path, settings: TrainSettings, update: bool) -> Path:
@@ -125,7 +119,7 @@ def _tune(rows: pd.DataFrame, base: ModelRef, folder: Path, settings: TrainSetti
 def _held_out_chances(
     rows: pd.DataFrame, base: ModelRef, adapter: Path, file: Path, label: str
 ) -> np.ndarray:
-    """Probabilities of 1, 2, 3, [rows, 3], by the adapter model; kept in `file` for a run that is taken up again."""
+    """Probabilities of 1, 2, 3, [rows, 3], by the adapter model; kept in `file`, to be resumed from."""
     from empathy_edge.runtimes.likelihood import log_probs_per_character
 
     trained = sha256_file(adapter / "adapter_model.safetensors")
@@ -152,7 +146,7 @@ def _export(base: ModelRef, adapter: Path, folder: Path, update: bool) -> Path:
         base=base,
         adapters=[adapter],
         out=folder / "export",
-        settings=export_settings(artifacts=(ARTIFACT,)),
+        settings=ExportSettings(artifacts=(ARTIFACT,)),
         update=update,
     )
     return folder / "export" / ARTIFACT
