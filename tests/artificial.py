@@ -3,10 +3,11 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from empathy_edge.judging.judges import Pair, Verdict
+from empathy_edge.judging.pairwise_judges import Judge
+from empathy_edge.judging.verdicts import Pair, Verdict
 
 
-class Artificial:
+class Artificial(Judge):
     """A judge that is told how to be wrong: by place, by length, by saying something else."""
 
     def __init__(self, rule: str) -> None:

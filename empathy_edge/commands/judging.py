@@ -64,24 +64,24 @@ def certify(
     Writes its certificate; with --experts the experts' own agreement stands beside the judge's. People are tested by what they
     answered on a sheet that `sheet certify` wrote.
     """
-    from empathy_edge.judging.certify import run as run_certify
-    from empathy_edge.judging.certify import run_beside_experts
-    from empathy_edge.judging.judges import judged_by
+    from empathy_edge.judging.certify import CertifySettings, certify_beside_experts
+    from empathy_edge.judging.certify import certify as run_certify
+    from empathy_edge.judging.pairwise_judges import open_judge
     from empathy_edge.llm.api_settings import ApiSettings
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
     api = ApiSettings(base_url=base_url, parallel=parallel, max_calls=max_calls, max_cost=max_cost)
-    with judged_by(judge, api) as opened:
+    with open_judge(judge, api) as opened:
         if experts is not None:
             asked = (
                 list(question)
                 if question != ("overall",)
                 else ["emotional-reactions", "interpretations", "explorations"]
             )
-            run_beside_experts(judge=opened, folder=experts, questions=asked, pairs=pairs, seed=seed, out=out)
+            certify_beside_experts(opened, experts, CertifySettings(asked, pairs, seed), out)
         elif data is not None:
-            run_certify(judge=opened, data=data, questions=list(question), pairs=pairs, seed=seed, out=out)
+            run_certify(opened, data, CertifySettings(question, pairs, seed), out)
 
 
 @click.command(
@@ -119,20 +119,20 @@ def compare(
     Several judges are asked one after the other, and their agreement is shown (weighted kappa, Krippendorff's alpha). Verdicts are kept in --out; run again, or with another question, it asks only what it does not know yet.
     """
     from empathy_edge.console import say
-    from empathy_edge.judging.certify import certificate_of, standing
+    from empathy_edge.judging.certificate import Certifications, certificate_of, certifications
     from empathy_edge.judging.compare import run as run_compare
-    from empathy_edge.judging.judges import Judge, judged_by
+    from empathy_edge.judging.pairwise_judges import Judge, open_judge
     from empathy_edge.llm.api_settings import ApiSettings
 
     if len(certificate) > len(judge):
         raise click.UsageError("More certificates than judges; give each judge its own.")
 
-    def opened() -> Iterator[tuple[Judge, dict[str, dict[str, Any]]]]:
+    def opened() -> Iterator[tuple[Judge, Certifications]]:
         unused = list(certificate)
         for spec in judge:  # one after the other: two large models need not be in memory together
-            with judged_by(spec, ApiSettings(**limits)) as one:
+            with open_judge(spec, ApiSettings(**limits)) as one:
                 given = certificate_of(one, unused) if len(judge) > 1 else next(iter(unused), None)
-                yield one, standing(given, one, question)
+                yield one, certifications(given, one, question)
                 unused = [file for file in unused if file != given]
         for file in unused:
             say(
@@ -194,26 +194,20 @@ def make_sheet(
     """
     from empathy_edge.console import say
     from empathy_edge.formats.dialogue import read_dialogues
-    from empathy_edge.judging import compare
     from empathy_edge.judging import sheet as sheets
+    from empathy_edge.judging.responses import ResponsePairs, read_responses
 
     if not alone and len(responses) != 2:
         raise click.UsageError(
             f"{len(responses)} files of responses: pairs need two. With --alone any number is shown."
         )
-    arms = [compare.read_responses(file) for file in responses]
-    spoken = {item.id: item for item in read_dialogues(dialogues)}
-    common: dict[str, Any] = {
-        "spoken": spoken,
-        "question": question,
-        "out": out,
-        "most": max_prompts,
-        "seed": seed,
-    }
+    arms = [read_responses(file) for file in responses]
+    spoken = read_dialogues(dialogues)
+    settings = sheets.SheetSettings(question, max_prompts, seed)
     if alone:
-        rows = sheets.make_alone(arms=arms, **common)
+        rows = sheets.make_alone(arms, spoken, settings, out)
     else:
-        rows = sheets.make_pairs(first=arms[0], second=arms[1], both_orders=both_orders, **common)
+        rows = sheets.make_pairs(ResponsePairs(spoken, *arms), settings, out, both_orders=both_orders)
     say(f"{rows} to judge in {out / 'sheet.html'} and {out / 'sheet.csv'}")
 
 
@@ -246,18 +240,16 @@ def certify_sheet(
     """Write the sheet by which people, or whoever fills it in, can be certified: what `certify` asks, with the same options."""
     from empathy_edge.console import say
     from empathy_edge.judging import sheet as sheets
-    from empathy_edge.judging.certify import shown_to_people
+    from empathy_edge.judging.certify import CertifySettings, pairs_for_sheet
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
-    spoken, better, worse = shown_to_people(
-        data=data, experts=experts, question=question, pairs=pairs, seed=seed
-    )
-    common: dict[str, Any] = {"spoken": spoken, "question": question, "out": out, "seed": seed}
+    rated = pairs_for_sheet(data, experts, CertifySettings([question], pairs, seed))
+    settings = sheets.SheetSettings(question, seed=seed)
     if alone:
-        rows = sheets.make_alone(arms=[better, worse], **common)
+        rows = sheets.make_alone([rated.first, rated.second], rated.dialogues, settings, out)
     else:
-        rows = sheets.make_pairs(first=better, second=worse, both_orders=both_orders, **common)
+        rows = sheets.make_pairs(rated, settings, out, both_orders=both_orders)
     say(f"{rows} to judge in {out / 'sheet.html'} and {out / 'sheet.csv'}")
 
 
@@ -345,8 +337,8 @@ def winrate(
     from contextlib import nullcontext
 
     from empathy_edge.bench.gate.winrate import run as run_stage
-    from empathy_edge.judging.certify import standing
-    from empathy_edge.judging.judges import judged_by
+    from empathy_edge.judging.certificate import certifications
+    from empathy_edge.judging.pairwise_judges import open_judge
     from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.models.find import checkpoint_of
     from empathy_edge.runs.recipe import GateSettings, WinrateSettings
@@ -360,7 +352,7 @@ def winrate(
         "fine-tuned": checkpoint,
         **{item.name: item for item in artifacts},
     }
-    with judged_by(judge, ApiSettings(**limits)) if judge else nullcontext() as opened:
+    with open_judge(judge, ApiSettings(**limits)) if judge else nullcontext() as opened:
         run_stage(
             arms=arms,
             test=rows / "test.jsonl",
@@ -370,7 +362,7 @@ def winrate(
             settings=WinrateSettings(max_prompts=max_prompts),
             minimum_accuracy=GateSettings().min_judge_accuracy,
             judge=opened,
-            standing=standing(certificate, opened, [question])[question] if opened else None,
+            standing=certifications(certificate, opened, [question])[question] if opened else None,
             question=question,
             scorer=scorer,
             update=update,

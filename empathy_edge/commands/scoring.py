@@ -184,12 +184,13 @@ def ask(
     data: Path, teacher: str, prompt: str, max_responses: int | None, seed: int, out: Path, **limits: Any
 ) -> None:
     """Let a large model rate the responses in DATA, 1 to 3: the paper's baseline, beside the people's ratings."""
-    from empathy_edge.judging.asked import rate as rate_asked
+    from empathy_edge.judging.llm_ratings import Sample
+    from empathy_edge.judging.llm_ratings import rate as rate_asked
     from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.llm.teachers import open_model_client
 
     with open_model_client(teacher, ApiSettings(**limits), run="score ask") as client:
-        rate_asked(data=data, prompt=prompt, client=client, most=max_responses, seed=seed, out=out)
+        rate_asked(Sample(data, max_responses, seed), prompt, client, out)
 
 
 @score.command(
@@ -205,12 +206,13 @@ def subfactors(
     data: Path, teacher: str, version: str, max_responses: int | None, seed: int, out: Path, **limits: Any
 ) -> None:
     """Let a large model score fifteen explicit subfactors of each response in DATA, 1 to 10."""
-    from empathy_edge.judging.asked import subfactors as ask_subfactors
+    from empathy_edge.judging.llm_ratings import Sample
+    from empathy_edge.judging.llm_ratings import subfactors as ask_subfactors
     from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.llm.teachers import open_model_client
 
     with open_model_client(teacher, ApiSettings(**limits), run="score subfactors") as client:
-        ask_subfactors(data=data, version=int(version), client=client, most=max_responses, seed=seed, out=out)
+        ask_subfactors(Sample(data, max_responses, seed), int(version), client, out)
 
 
 @score.command(

@@ -4,61 +4,88 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import TypedDict
+
+import numpy as np
 
 from empathy_edge.errors import require_extra
 
+Ratings = Mapping[str, float]
+"""What was rated (a pair or a reply) → the rating."""
 
-def agreement(raters: Mapping[str, Mapping[str, float]], levels: Sequence[float]) -> dict[str, Any]:
-    """Kappa (Cohen 1968, quadratic weights) for each two raters, and Krippendorff's alpha (ordinal) of all.
+
+class Kappa(TypedDict):
+    """Two raters' weighted kappa, over the `pairs` that both rated; None where all ratings are the same."""
+
+    between: list[str]
+    kappa: float | None
+    pairs: int
+
+
+class Agreement(TypedDict):
+    """`kappa` of each two raters who rated something in common, and Krippendorff's `alpha` of all raters."""
+
+    kappa: list[Kappa]
+    alpha: float | None
+
+
+def agreement(raters: Mapping[str, Ratings], levels: Sequence[float]) -> Agreement:
+    """Kappa (Cohen 1968, quadratic weights) of each two raters, and Krippendorff's alpha (ordinal) of all.
+
+    Where every rating is the same, agreement beyond chance is not defined, and the figure is None.
 
     Args:
-        raters: rater → pair → one of `levels`; a pair that a rater left out is left out of what needs it.
-        levels: what can be said, in order.
-
-    Returns:
-        `kappa`: a row `between`, `kappa`, `pairs` for each two raters with a pair in common; `alpha`. Both are None where all said
-        the same thing, of which chance makes nothing.
+        raters: rater → ratings, each one of `levels`. What a rater left out is left out of what needs it.
+        levels: the possible ratings, in order.
     """
     if len(raters) < 2:
         return {"kappa": [], "alpha": None}
     require_extra("krippendorff", "judge", "The agreement of raters")
-    import krippendorff
-    import numpy as np
-    from sklearn.metrics import cohen_kappa_score
-
-    place = {level: number for number, level in enumerate(levels)}
+    place_of = {level: place for place, level in enumerate(levels)}
+    places = {
+        name: {key: place_of[rating] for key, rating in ratings.items()} for name, ratings in raters.items()
+    }
     kappas = []
     for one, other in combinations(raters, 2):
-        both = sorted(set(raters[one]) & set(raters[other]))
-        values = [[place[raters[name][key]] for key in both] for name in (one, other)]
-        if not both:
-            continue
-        varied = len({value for row in values for value in row}) > 1
-        kappa = (
-            cohen_kappa_score(*values, weights="quadratic", labels=list(place.values())) if varied else None
-        )
-        kappas.append(
-            {
-                "between": [one, other],
-                "kappa": None if kappa is None else round(float(kappa), 4),
-                "pairs": len(both),
-            }
-        )
-    keys = sorted({key for given in raters.values() for key in given})
-    ratings = np.array(
-        [[place[given[key]] if key in given else np.nan for key in keys] for given in raters.values()]
-    )
-    varied = len(np.unique(ratings[~np.isnan(ratings)])) > 1
-    alpha = krippendorff.alpha(reliability_data=ratings, level_of_measurement="ordinal") if varied else None
-    return {"kappa": kappas, "alpha": None if alpha is None else round(float(alpha), 4)}
+        kappa = _kappa(one, other, places, len(levels))
+        if kappa["pairs"]:
+            kappas.append(kappa)
+    return {"kappa": kappas, "alpha": _alpha(places)}
 
 
-def describe(found: Mapping[str, Any]) -> str:
+def _kappa(one: str, other: str, places: Mapping[str, Mapping[str, int]], levels: int) -> Kappa:
+    from sklearn.metrics import cohen_kappa_score
+
+    both = sorted(set(places[one]) & set(places[other]))
+    mine, others = ([places[name][key] for key in both] for name in (one, other))
+    kappa = None
+    if len({*mine, *others}) > 1:
+        kappa = cohen_kappa_score(mine, others, weights="quadratic", labels=list(range(levels)))
+    return {
+        "between": [one, other],
+        "kappa": None if kappa is None else round(float(kappa), 4),
+        "pairs": len(both),
+    }
+
+
+def _alpha(places: Mapping[str, Mapping[str, int]]) -> float | None:
+    import krippendorff
+
+    keys = sorted(set[str]().union(*places.values()))
+    table = np.array([[given.get(key, np.nan) for key in keys] for given in places.values()], dtype=float)
+    if len(np.unique(table[~np.isnan(table)])) < 2:
+        return None
+    return round(float(krippendorff.alpha(reliability_data=table, level_of_measurement="ordinal")), 4)
+
+
+def describe(found: Agreement) -> str:
     """`agreement` in one line."""
-    kappas = (
-        f"{row['between'][0]} ~ {row['between'][1]} {'–' if row['kappa'] is None else format(row['kappa'], '.2f')} (n={row['pairs']})"
-        for row in found["kappa"]
-    )
-    alpha = "–" if found["alpha"] is None else f"{found['alpha']:.2f}"
-    return f"Krippendorff's alpha {alpha}; weighted kappa {', '.join(kappas)}"
+    kappas = []
+    for row in found["kappa"]:
+        one, other = row["between"]
+        kappas.append(f"{one} ~ {other} {_two_decimals(row['kappa'])} (n={row['pairs']})")
+    return f"Krippendorff's alpha {_two_decimals(found['alpha'])}; weighted kappa {', '.join(kappas)}"
+
+
+def _two_decimals(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

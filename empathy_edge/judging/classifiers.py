@@ -1,4 +1,4 @@
-"""What turns features into a rating 1–3: the paper's five classifiers, gradient boosting, and one that knows the order."""
+"""From features to a rating 1–3: the paper's five classifiers, gradient boosting, ordinal regression."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RATINGS = (1, 2, 3)
 
 
 class Ordinal:
-    """Two logistic regressions, P(rating > 1) and P(rating > 2), for ratings are ordered (Frank and Hall, ECML 2001)."""
+    """Ordinal regression by two logistic ones, P(rating > 1), P(rating > 2) (Frank and Hall, ECML 2001)."""
 
     classes_ = np.array(RATINGS)
 
@@ -29,8 +29,9 @@ class Ordinal:
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of 1, 2, 3, float64 [rows, 3]; where the two disagree, the middle is 0."""
         above = [part.predict_proba(features)[:, 1] for part in self.parts]
-        found = np.stack([1 - above[0], np.maximum(0, above[0] - above[1]), above[1]], axis=1)
-        return found / found.sum(1, keepdims=True)
+        parts = [1 - above[0], np.maximum(0, above[0] - above[1]), above[1]]
+        probabilities = np.stack(parts, axis=1)
+        return probabilities / probabilities.sum(1, keepdims=True)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """The likeliest rating of each row."""
@@ -58,13 +59,13 @@ def classifiers(seed: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def with_selection(make: Callable[[], Any], by: str, most: int, seed: int) -> Callable[[], Any]:
-    """The classifier on the best k features, k and the features chosen inside the training rows alone.
+def with_selection(make: Callable[[], Any], by: str, columns: int, seed: int) -> Callable[[], Any]:
+    """The classifier on the best k features; k and the features are chosen inside the training rows alone.
 
     Args:
         make: the classifier.
         by: `kbest` (f_classif) or `rfe` (recursive elimination by a logistic regression).
-        most: how many columns there are; k is chosen among shares of it.
+        columns: how many there are; k is chosen among shares of it.
         seed: for the inner folds.
     """
     from sklearn.feature_selection import RFE, SelectKBest, f_classif
@@ -72,7 +73,7 @@ def with_selection(make: Callable[[], Any], by: str, most: int, seed: int) -> Ca
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
     from sklearn.pipeline import make_pipeline
 
-    counts = sorted({max(1, round(most * share)) for share in (0.1, 0.25, 0.5, 1.0)})
+    counts = sorted({max(1, round(columns * share)) for share in (0.1, 0.25, 0.5, 1.0)})
     if by == "kbest":
         selector, parameter = SelectKBest(f_classif), "selectkbest__k"
     else:

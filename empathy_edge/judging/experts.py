@@ -1,24 +1,25 @@
-"""A judge beside experts: exchanges that experts told apart on one dimension are shown in pairs; who orders them as they did?
+"""Exchanges that experts rated, as pairs for a judge: does it order them as the experts did?
 
-Each exchange is another person's, so a pair shows both with what was said. The experts themselves are held to the same test:
-each against the mean of the others (Kumar et al., arXiv 2506.10150, whose annotations this reads).
+Each exchange is of another person, so a pair shows both replies with what was said. The experts take the same
+test: each against the mean of the others. The annotations are those of Kumar et al. (arXiv 2506.10150).
 """
 
 from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue
+from empathy_edge.judging.responses import ResponsePairs
 
-APART = 1.0
-"""How far two exchanges' mean levels must lie apart to be a pair."""
+MIN_DIFFERENCE = 1.0
+"""The mean levels of two exchanges must differ by at least this to be a pair."""
 
 DIMENSIONS = {
     "emotional-reactions": "level_emotional_reactions",
@@ -31,6 +32,9 @@ _SITUATION = (
     "Two different people each tell of something, and each gets a reply; both are quoted with the reply."
 )
 
+Levels = dict[str, dict[str, float]]
+"""Question → expert → level."""
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -39,37 +43,43 @@ class Exchange:
     id: str
     said: str
     reply: str
-    levels: dict[str, dict[str, float]]
+    levels: Levels
 
 
 def read_experts(folder: Path) -> list[Exchange]:
-    """`original_data/sample_epitome.csv` and `annotations/epitome/expert*_ratings.csv` of the annotations' repository.
+    """Read the annotations' repository.
+
+    Its files are `original_data/sample_epitome.csv` and `annotations/epitome/expert*_ratings.csv`.
 
     Raises:
         EmpathyEdgeError: a file or a column is missing, or there are fewer than two experts.
     """
-    texts = _rows(folder / "original_data" / "sample_epitome.csv", ["sp_id", "seeker_post", "response_post"])
+    texts = _read_rows(
+        folder / "original_data" / "sample_epitome.csv", ["sp_id", "seeker_post", "response_post"]
+    )
     files = sorted((folder / "annotations" / "epitome").glob("expert*_ratings.csv"))
     if len(files) < 2:
         raise EmpathyEdgeError(
             f"{folder}: needs annotations/epitome/expert1_ratings.csv and at least one more expert."
         )
-    rated: dict[str, dict[str, dict[str, float]]] = {}
+    levels: dict[str, Levels] = {}
     for file in files:
-        for row in _rows(file, ["sp_id", *DIMENSIONS.values()]):
-            for question, column in DIMENSIONS.items():
-                if row[column]:
-                    rated.setdefault(row["sp_id"], {}).setdefault(question, {})[file.stem] = float(
-                        row[column]
-                    )
+        for row in _read_rows(file, ["sp_id", *DIMENSIONS.values()]):
+            for question, level in _levels_in(row).items():
+                levels.setdefault(row["sp_id"], {}).setdefault(question, {})[file.stem] = level
     return [
-        Exchange(row["sp_id"], row["seeker_post"], row["response_post"], rated[row["sp_id"]])
+        Exchange(row["sp_id"], row["seeker_post"], row["response_post"], levels[row["sp_id"]])
         for row in texts
-        if row["sp_id"] in rated
+        if row["sp_id"] in levels
     ]
 
 
-def _rows(file: Path, columns: list[str]) -> list[dict[str, str]]:
+def _levels_in(row: Mapping[str, str]) -> dict[str, float]:
+    """Question → the level that the expert gave; a question that was left empty is not there."""
+    return {question: float(row[column]) for question, column in DIMENSIONS.items() if row[column]}
+
+
+def _read_rows(file: Path, columns: list[str]) -> list[dict[str, str]]:
     try:
         with open(file, encoding="utf-8-sig", newline="") as handle:
             table = csv.DictReader(handle)
@@ -81,37 +91,50 @@ def _rows(file: Path, columns: list[str]) -> list[dict[str, str]]:
         raise EmpathyEdgeError(f"{file}: cannot be read: {error}.") from None
 
 
-def pairs_of(
-    exchanges: list[Exchange], question: str, most: int, seed: int
-) -> tuple[list[Dialogue], dict[str, Any], dict[str, Any]]:
-    """Pairs whose mean levels lie apart, as `compare.ask` takes them: dialogues, and by id the better and the worse text."""
-    told_apart = []
-    for a, b in combinations(exchanges, 2):
-        lead = mean(a.levels[question].values()) - mean(b.levels[question].values())
-        if abs(lead) >= APART:
-            told_apart.append((a, b) if lead > 0 else (b, a))
-    chosen = random.Random(seed).sample(told_apart, min(most, len(told_apart)))
-    dialogues = [
-        Dialogue(f"{a.id}~{b.id}", "", _SITUATION, "(see the replies)", (), "test") for a, b in chosen
-    ]
-    texts = [[f'to someone who said "{item.said}": {item.reply}' for item in pair] for pair in chosen]
-    better = {item.id: {"text": text[0]} for item, text in zip(dialogues, texts, strict=True)}
-    worse = {item.id: {"text": text[1]} for item, text in zip(dialogues, texts, strict=True)}
-    return dialogues, better, worse
+def pairs_of(exchanges: list[Exchange], question: str, max_pairs: int, seed: int) -> ResponsePairs:
+    """At most `max_pairs` pairs of exchanges whose mean levels differ, the higher level first."""
+    ordered = []
+    for one, other in combinations(exchanges, 2):
+        lead = mean(one.levels[question].values()) - mean(other.levels[question].values())
+        if abs(lead) >= MIN_DIFFERENCE:
+            ordered.append((one, other) if lead > 0 else (other, one))
+    chosen = random.Random(seed).sample(ordered, min(max_pairs, len(ordered)))
+    dialogues, better, worse = [], {}, {}
+    for higher, lower in chosen:
+        name = f"{higher.id}~{lower.id}"
+        dialogues.append(Dialogue(name, "", _SITUATION, "(see the replies)", (), "test"))
+        better[name] = {"text": _quoted(higher)}
+        worse[name] = {"text": _quoted(lower)}
+    return ResponsePairs(dialogues, better, worse)
 
 
-def experts_own(exchanges: list[Exchange], question: str) -> dict[str, float]:
-    """Each expert's share of pairs ordered as the others' mean orders them; an equal level counts half."""
-    names = sorted({name for item in exchanges for name in item.levels[question]})
+def _quoted(exchange: Exchange) -> str:
+    return f'to someone who said "{exchange.said}": {exchange.reply}'
+
+
+def experts_agreement(exchanges: list[Exchange], question: str) -> dict[str, float]:
+    """Expert → the share of pairs ordered as the others' mean orders them; an equal level counts half."""
+    experts = sorted(set[str]().union(*(item.levels[question] for item in exchanges)))
     found = {}
-    for name in names:
-        points = []
-        for a, b in combinations([item for item in exchanges if name in item.levels[question]], 2):
-            others = [
-                mean(level for who, level in item.levels[question].items() if who != name) for item in (a, b)
-            ]
-            if abs(others[0] - others[1]) >= APART:
-                mine = a.levels[question][name] - b.levels[question][name]
-                points.append(0.5 if mine == 0 else float((mine > 0) == (others[0] > others[1])))
-        found[name.removesuffix("_ratings")] = round(mean(points), 4) if points else float("nan")
+    for expert in experts:
+        points = list(_points_of(expert, exchanges, question))
+        found[expert.removesuffix("_ratings")] = round(mean(points), 4) if points else float("nan")
     return found
+
+
+def _points_of(expert: str, exchanges: list[Exchange], question: str) -> Iterator[float]:
+    """1 for each pair that the expert orders as the others' mean does, 0.5 for an equal level, else 0."""
+    rated = [item.levels[question] for item in exchanges if expert in item.levels[question]]
+    for one, other in combinations(rated, 2):
+        lead_of_others = _mean_without(expert, one) - _mean_without(expert, other)
+        if abs(lead_of_others) < MIN_DIFFERENCE:
+            continue
+        lead = one[expert] - other[expert]
+        if lead == 0:
+            yield 0.5
+        else:
+            yield 1.0 if (lead > 0) == (lead_of_others > 0) else 0.0
+
+
+def _mean_without(expert: str, levels: Mapping[str, float]) -> float:
+    return mean(level for name, level in levels.items() if name != expert)

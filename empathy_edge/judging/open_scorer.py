@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from empathy_edge.judging import scorer, tuned
-from empathy_edge.judging.scorer import Scorer
-from empathy_edge.judging.scorer_figures import FORMAT_TUNED
-from empathy_edge.judging.tuned import TunedScorer
+from empathy_edge.judging.base_scorer import FORMAT_TUNED, BaseScorer
 from empathy_edge.system.files import read_json
 
 
-def open_scorer(file: Path) -> Scorer | TunedScorer:
+def open_scorer(file: Path) -> BaseScorer:
     """Read a scorer that `score train` or `score tune` wrote.
 
     Raises:
-        EmpathyEdgeError: another format, parts that do not fit, or another embedding or language model than it was trained with.
+        EmpathyEdgeError: another format, parts that do not fit, or another embedding or language model than
+            it was trained with.
     """
     content = read_json(file)
     if isinstance(content, dict) and content.get("format") == FORMAT_TUNED:

@@ -1,11 +1,12 @@
-"""An empathy scorer that runs offline: explicit features, a logistic regression, and a score that says why.
+"""A scorer that runs offline: explicit features, a logistic regression, and the reasons for each score.
 
-It is saved as JSON, never as a pickle: the words and their weights can be read. Its figures on dialogues that it did not see
-stand in the same file, and beside every score that it gives.
+It is saved as JSON, never as a pickle, so its words and their weights can be read. Its figures on dialogues
+that it did not see are in the same file, and are shown with every score that it gives.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,11 @@ import numpy as np
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.judging.base_scorer import BaseScorer, Reasons, describe, short_hash
 from empathy_edge.judging.classifiers import RATINGS, classifiers
+from empathy_edge.judging.evaluation import SEED, Method, evaluate, grouped_folds
 from empathy_edge.judging.features import Block, Embedded, Form, Nearness, Words
 from empathy_edge.judging.rated import balanced, leave_out, read_rated
-from empathy_edge.judging.scorer_figures import Measured, describe, short_hash
-from empathy_edge.judging.study import SEED, evaluate, grouped_folds
 from empathy_edge.system.files import sha256_file, write_json
 from empathy_edge.text.embeddings import embed
 
@@ -28,52 +29,45 @@ if TYPE_CHECKING:
 
 FORMAT = "empathy-edge scorer, version 1"
 FEATURES, CLASSIFIER = "words+form+nearness", "lr"
+MAX_REASONS = 6
+
 PROBE = "I am so glad that you are here with me."
-"""Its embedding is kept, to tell whether a scorer meets the embedding model that it was trained with."""
+"""Its embedding is in the scorer's file, to check that the same embedding model is installed."""
 
-SAME_EMBEDDING = 0.999
+MIN_PROBE_SIMILARITY = 0.999
 
 
-class Scorer(Measured):
+class Scorer(BaseScorer):
     """P(rating = 1, 2, 3) = softmax(W x + b), x being TF-IDF of words, and scaled form and nearness."""
 
     def __init__(self, content: dict[str, Any]) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
         super().__init__(content)
         self._weights = np.array(content["weights"])
         self._bias = np.array(content["bias"])
+        self._average = np.array(content["average"])
         words = content["words"]
-        self._words = Words()
-        self._words.vectorizer = TfidfVectorizer(
-            vocabulary=list(words), ngram_range=(1, 2), sublinear_tf=True
-        )
-        self._words.vectorizer.idf_ = np.array(list(words.values()))
+        self._words = Words.from_idf(words)
         self.names = [*(f"“{word}”" for word in words), *Form.names, *Nearness.names]
 
-    def chances(self, rows: pd.DataFrame) -> np.ndarray:
-        """Probabilities of 1, 2, 3, float64 [rows, 3], of responses (columns situation, speaker_uttr, response)."""
+    def probabilities(self, rows: pd.DataFrame) -> np.ndarray:
         return self.score(rows)[0]
 
-    def score(self, rows: pd.DataFrame) -> tuple[np.ndarray, list[list[tuple[str, float]]]]:
-        """Score responses (columns situation, speaker_uttr, response).
+    def score(self, rows: pd.DataFrame) -> tuple[np.ndarray, list[Reasons]]:
+        """As `probabilities`, and for each row the six features that change it most.
 
-        Returns:
-            Probabilities of 1, 2, 3, float64 [rows, 3]; and for each row the six features that moved it most from an
-            average response, each with how much it adds to the logit of a 3 against a 1.
+        A change is how much the feature adds to the logit of a 3 against a 1, compared with an average
+        response.
         """
-        texts = Embedded(rows, self.content["embedding"])
-        blocks: list[Block] = [self._words, Form(), Nearness(texts)]
-        x = np.hstack([block.transform(rows) for block in blocks])
-        logits = x @ self._weights.T + self._bias
-        chances = np.exp(logits - logits.max(1, keepdims=True))
-        moves = (x - np.array(self.content["average"])) * (self._weights[-1] - self._weights[0])
-        best = np.argsort(-np.abs(moves), axis=1)[:, :6]
-        reasons = [
-            [(self.names[place], round(float(moves[row, place]), 3)) for place in places]
-            for row, places in enumerate(best)
-        ]
-        return chances / chances.sum(1, keepdims=True), reasons
+        embedded = Embedded(rows, self.content["embedding"])
+        features = _columns([self._words, Form(), Nearness(embedded)], rows)
+        logits = features @ self._weights.T + self._bias
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        changes = (features - self._average) * (self._weights[-1] - self._weights[0])
+        return odds / odds.sum(1, keepdims=True), [self._reasons(row) for row in changes]
+
+    def _reasons(self, changes: np.ndarray) -> Reasons:
+        largest = np.argsort(-np.abs(changes))[:MAX_REASONS]
+        return [(self.names[place], round(float(changes[place]), 3)) for place in largest]
 
 
 def train(
@@ -85,9 +79,15 @@ def train(
     unseen: Path | None = None,
     update: bool = False,
 ) -> Scorer:
-    """Train a scorer on a CSV of rated responses, measure it on folds grouped by dialogue, and write it to `file`.
+    """Train a scorer on rated responses, measure it on folds grouped by dialogue, and write it.
 
-    A `certifiable` one has not seen a fifth of the dialogues, on which `certify` can test it; nor any of the file `unseen`.
+    Args:
+        data: the CSV.
+        file: the scorer's file, JSON.
+        embedding: the sentence-embedding model.
+        certifiable: leave out a fifth of the dialogues, so that `certify` can test it on them.
+        unseen: a file of dialogues to leave out.
+        update: replace `file` if there is one.
 
     Raises:
         EmpathyEdgeError: `file` exists and is not to be replaced.
@@ -96,33 +96,58 @@ def train(
     if file.exists() and not update:
         raise EmpathyEdgeError(f"{file}: exists already; choose another name, or say --update to replace it.")
     chosen = balanced(read_rated(data))
-    texts = cache(lambda: Embedded(chosen, embedding))
-    figures = evaluate(chosen, FEATURES, CLASSIFIER, texts, {})
+    embeddings = cache(lambda: Embedded(chosen, embedding))
+    figures = evaluate(chosen, Method(FEATURES, CLASSIFIER, embeddings))
+    training = chosen
     if unseen:
-        chosen = chosen.iloc[leave_out(chosen, unseen)[0]].reset_index(drop=True)
+        training = training.iloc[leave_out(training, unseen)[0]].reset_index(drop=True)
     if certifiable:
-        chosen = chosen.iloc[next(grouped_folds(chosen, 0))[0]].reset_index(drop=True)
-    words = Words()
-    blocks: list[Block] = [words, Form(), Nearness(texts())]
-    words.fit(chosen)
-    x = np.hstack([block.transform(chosen) for block in blocks])
-    model = classifiers(SEED)[CLASSIFIER]().fit(x, chosen["rating"])
+        training = training.iloc[next(grouped_folds(training, 0))[0]].reset_index(drop=True)
+    fitted = _fit(training, embeddings())
     content = {
         "format": FORMAT,
-        "data": {"file": data.name, "sha256": sha256_file(data), "responses": len(chosen)},
-        "dialogues": sorted({short_hash(name) for name in chosen["dialog_id"]}),
+        "data": {"file": data.name, "sha256": sha256_file(data), "responses": len(training)},
+        "dialogues": sorted({short_hash(name) for name in training["dialog_id"]}),
         "embedding": embedding,
         "probe": _rounded(embed([PROBE], embedding)[0]),
         "features": FEATURES,
         "figures": figures,
-        "bias": _rounded(model.intercept_),
-        "average": _rounded(x.mean(0)),
-        "words": dict(zip(words.words, _rounded(words.vectorizer.idf_), strict=True)),
-        "weights": [_rounded(row) for row in model.coef_],
+        **_weights_record(fitted),
     }
     write_json(file, content)
-    say(f"{file}: trained on {len(chosen)} responses; on dialogues not seen, {describe(figures)}.")
+    say(f"{file}: trained on {len(training)} responses; on dialogues not seen, {describe(figures)}.")
     return Scorer(content)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """The words, the classifier (scikit-learn's logistic regression), and the features' means, [features]."""
+
+    words: Words
+    model: Any
+    average: np.ndarray
+
+
+def _fit(training: pd.DataFrame, embedded: Embedded) -> _Fitted:
+    words = Words()
+    words.fit(training)
+    features = _columns([words, Form(), Nearness(embedded)], training)
+    model = classifiers(SEED)[CLASSIFIER]().fit(features, training["rating"])
+    return _Fitted(words, model, features.mean(0))
+
+
+def _columns(blocks: list[Block], rows: pd.DataFrame) -> np.ndarray:
+    """The blocks' columns side by side, float64 [rows, features]."""
+    return np.hstack([block.transform(rows) for block in blocks])
+
+
+def _weights_record(fitted: _Fitted) -> dict[str, Any]:
+    return {
+        "bias": _rounded(fitted.model.intercept_),
+        "average": _rounded(fitted.average),
+        "words": dict(zip(fitted.words.words, _rounded(fitted.words.vectorizer.idf_), strict=True)),
+        "weights": [_rounded(row) for row in fitted.model.coef_],
+    }
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -133,28 +158,31 @@ def load(file: Path, content: Any) -> Scorer:
     """A scorer from what its file holds.
 
     Raises:
-        EmpathyEdgeError: another format, parts that do not fit, or another embedding model than it was trained with.
+        EmpathyEdgeError: another format, parts that do not fit, or another embedding model than it was
+        trained with.
     """
     require_extra("sklearn", "score", "Scoring")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise EmpathyEdgeError(
             f"{file}: is no scorer of this version ({FORMAT}); train it again with `score train`."
         )
-    try:
-        columns = len(content["words"]) + len(Form.names) + len(Nearness.names)
-        shapes = [np.array(content[key], dtype=float).shape for key in ("weights", "average", "bias")]
-        fits = isinstance(content["dialogues"], list) and shapes == [
-            (len(RATINGS), columns),
-            (columns,),
-            (len(RATINGS),),
-        ]
-    except (KeyError, TypeError, ValueError):
-        fits = False
-    if not fits:
+    if not _parts_fit(content):
         raise EmpathyEdgeError(f"{file}: is damaged (its parts do not fit each other); train it again.")
-    near = float(embed([PROBE], content["embedding"])[0] @ np.array(content["probe"]))
-    if near < SAME_EMBEDDING:
+    similarity = float(embed([PROBE], content["embedding"])[0] @ np.array(content["probe"]))
+    if similarity < MIN_PROBE_SIMILARITY:
         raise EmpathyEdgeError(
-            f"{file}: was trained with another '{content['embedding']}' than is installed (similarity {near:.3f}); train it again."
+            f"{file}: was trained with another '{content['embedding']}' than is installed "
+            f"(similarity {similarity:.3f}); train it again."
         )
     return Scorer(content)
+
+
+def _parts_fit(content: dict[str, Any]) -> bool:
+    """Whether weights, means and bias have the shapes that the words ask for."""
+    try:
+        columns = len(content["words"]) + len(Form.names) + len(Nearness.names)
+        wanted = {"weights": (len(RATINGS), columns), "average": (columns,), "bias": (len(RATINGS),)}
+        fits = all(np.array(content[key], dtype=float).shape == shape for key, shape in wanted.items())
+        return fits and isinstance(content["dialogues"], list)
+    except (KeyError, TypeError, ValueError):
+        return False

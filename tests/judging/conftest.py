@@ -1,4 +1,4 @@
-"""What the tests of scoring share: rated responses whose words tell their rating."""
+"""Fixtures of these tests: rated responses whose words decide their rating."""
 
 import csv
 import random

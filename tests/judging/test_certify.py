@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.judging import certify
-from empathy_edge.judging.certify import run_beside_experts
+from empathy_edge.judging.certificate import QuestionCertificate, certifications
+from empathy_edge.judging.certify import CertifySettings, certify, certify_beside_experts
 from empathy_edge.judging.experts import read_experts
-from empathy_edge.judging.judges import Pair, Verdict
+from empathy_edge.judging.pairwise_judges import Judge
+from empathy_edge.judging.self_preference import family_of
+from empathy_edge.judging.verdicts import Pair, Verdict
 from tests.artificial import Artificial
 from tests.conftest import dialogue_row, run_command, write_rows
 from tests.llm.fault_server import FaultServer
 
 PROMPTS = 120
+OVERALL = CertifySettings(["overall"], max_pairs=100)
 
 
 @pytest.fixture(scope="session")
@@ -48,16 +51,15 @@ def test_a_certificate_says_how_a_judge_errs(
     rule: str, doubt: str | None, rated: Path, tmp_path: Path
 ) -> None:
     judge = Artificial(rule)
-    made = certify.run(judge=judge, data=rated, questions=["overall"], pairs=100, seed=0, out=tmp_path)
-    item = made["questions"]["overall"]
+    item = certify(judge, rated, OVERALL, tmp_path)["questions"]["overall"]
     assert item["certified"] == (doubt is None), item["doubts"]
     assert doubt is None or doubt in "; ".join(item["doubts"])
     file = tmp_path / "certificate.json"
-    known = certify.standing(file, judge, ["overall", "affective"])
+    known = certifications(file, judge, ["overall", "affective"])
     assert known["overall"]["certified"] == (doubt is None) and not known["affective"]["certified"]
     with pytest.raises(EmpathyEdgeError, match="is of another judge"):
-        certify.standing(file, Artificial("other"), ["overall"])
-    assert not certify.standing(None, judge, ["overall"])["overall"]["certified"]
+        certifications(file, Artificial("other"), ["overall"])
+    assert not certifications(None, judge, ["overall"])["overall"]["certified"]
 
 
 def test_a_judge_that_prefers_its_own_family_is_caught(rated: Path, tmp_path: Path) -> None:
@@ -65,7 +67,7 @@ def test_a_judge_that_prefers_its_own_family_is_caught(rated: Path, tmp_path: Pa
     rows = []
     for number in range(PROMPTS):
         own_is_better = chance.random() < 0.6
-        texts = [f"reply {number} indeed", f"answer {number} good"]  # GPT's manner, and a person's
+        texts = [f"reply {number} indeed", f"answer {number} good"]  # GPT's style, and a person's
         ratings = (3, 1) if own_is_better else (1, 3)
         responses = [
             {"source": source, "text": text, "rating": rating}
@@ -75,10 +77,8 @@ def test_a_judge_that_prefers_its_own_family_is_caught(rated: Path, tmp_path: Pa
     data = write_rows(tmp_path / "rated.jsonl", *rows)
     people = sum(row["responses"][0]["rating"] == 3 for row in rows) / PROMPTS
 
-    def certified(judge: Artificial, file: Path, out: str) -> dict:
-        made = certify.run(
-            judge=judge, data=file, questions=["overall"], pairs=120, seed=0, out=tmp_path / out
-        )
+    def certified(judge: Artificial, file: Path, out: str) -> QuestionCertificate:
+        made = certify(judge, file, CertifySettings(["overall"], max_pairs=120), tmp_path / out)
         return made["questions"]["overall"]
 
     found = certified(Artificial("of GPT's family"), data, "own")
@@ -90,21 +90,29 @@ def test_a_judge_that_prefers_its_own_family_is_caught(rated: Path, tmp_path: Pa
     assert "is not known by its name" in other["why_not"]
     few = certified(Artificial("of GPT's family"), rated, "few")["self_preference"]
     assert few["why_not"].startswith("only 0 pairs")
-    assert [certify.family_of(name) for name in ("local:Qwen2.5-1.5B", "mixtral_empathy", "gemma-3", "human")] == [
-        "Qwen", "Mistral", "Gemini", None,
-    ]  # fmt: skip
+    names = ("local:Qwen2.5-1.5B", "mixtral_empathy", "gemma-3", "human")
+    assert [family_of(name) for name in names] == ["Qwen", "Mistral", "Gemini", None]
+
+
+class TrainedOnMost(Artificial):
+    """An artificial judge that was trained on all dialogues but the first 20."""
+
+    def has_seen(self, dialogue_id: str) -> bool:
+        return int(dialogue_id[1:]) >= 20
 
 
 def test_a_judge_is_not_tested_on_what_it_has_seen(rated: Path, tmp_path: Path) -> None:
-    judge = Artificial("fair")
-    judge.seen = lambda name: int(name[1:]) >= 20  # type: ignore[attr-defined]
+    judge = TrainedOnMost("fair")
     with pytest.raises(EmpathyEdgeError, match="20 dialogues that the judge has not seen"):
-        certify.run(judge=judge, data=rated, questions=["overall"], pairs=100, seed=0, out=tmp_path)
+        certify(judge, rated, OVERALL, tmp_path)
     assert judge.asked == 0
 
 
 def write_experts(folder: Path, noise: float) -> None:
-    """Thirty artificial exchanges; the reply's number of words is the level, which each expert misses with a chance."""
+    """Thirty artificial exchanges.
+
+    The reply's number of words is the level; with probability `noise` an expert gives another one.
+    """
     chance = random.Random(3)
     (folder / "original_data").mkdir(parents=True)
     (folder / "annotations" / "epitome").mkdir(parents=True)
@@ -124,7 +132,7 @@ def write_experts(folder: Path, noise: float) -> None:
         )
 
 
-class CountsWords:
+class CountsWords(Judge):
     """An artificial judge that goes by the number of words, which is what these experts go by."""
 
     name = "artificial:words"
@@ -136,41 +144,18 @@ class CountsWords:
 
 
 def test_a_judge_beside_experts(tmp_path: Path) -> None:
+    settings = CertifySettings(["explorations"], max_pairs=60)
     write_experts(tmp_path / "clear", 0.0)
-    found = run_beside_experts(
-        judge=CountsWords(),
-        folder=tmp_path / "clear",
-        questions=["explorations"],
-        pairs=60,
-        seed=0,
-        out=tmp_path / "a",
-    )
-    item = found["questions"]["explorations"]
-    assert item["win_rate"]["mean"] == 1 and item["experts_own"] == {
-        "expert1": 1.0,
-        "expert2": 1.0,
-        "expert3": 1.0,
-    }
+    made = certify_beside_experts(CountsWords(), tmp_path / "clear", settings, tmp_path / "a")
+    item = made["questions"]["explorations"]
+    assert item["win_rate"]["mean"] == 1
+    assert item["experts_own"] == {"expert1": 1.0, "expert2": 1.0, "expert3": 1.0}
     assert item["certified"]
     write_experts(tmp_path / "noisy", 0.6)
-    item = run_beside_experts(
-        judge=CountsWords(),
-        folder=tmp_path / "noisy",
-        questions=["explorations"],
-        pairs=60,
-        seed=0,
-        out=tmp_path / "b",
-    )["questions"]["explorations"]
-    assert all(0.2 < share < 0.95 for share in item["experts_own"].values())
+    made = certify_beside_experts(CountsWords(), tmp_path / "noisy", settings, tmp_path / "b")
+    assert all(0.2 < share < 0.95 for share in made["questions"]["explorations"]["experts_own"].values())
     with pytest.raises(EmpathyEdgeError, match="not about overall"):
-        run_beside_experts(
-            judge=CountsWords(),
-            folder=tmp_path / "noisy",
-            questions=["overall"],
-            pairs=60,
-            seed=0,
-            out=tmp_path / "c",
-        )
+        certify_beside_experts(CountsWords(), tmp_path / "noisy", OVERALL, tmp_path / "c")
     (tmp_path / "noisy" / "annotations" / "epitome" / "expert2_ratings.csv").write_text("sp_id\ns1\n")
     with pytest.raises(EmpathyEdgeError, match="level_emotional_reactions"):
         read_experts(tmp_path / "noisy")
@@ -193,8 +178,8 @@ def test_a_certificate_says_what_a_judge_costs(rated: Path, tmp_path: Path) -> N
         ("gpt-4o-mini", "from-the-ledger"),
     ):
         with FaultServer(fault_rate=0.0, answer=answer) as server:
-            result = run_command("certify", f"openai:{model}", "--base-url", server.url, "--data", rated, "--pairs", "40",
-                                 "--out", tmp_path / name, env=environment)  # fmt: skip
+            command = ("certify", f"openai:{model}", "--base-url", server.url, "--data", rated)
+            result = run_command(*command, "--pairs", "40", "--out", tmp_path / name, env=environment)
             assert result.returncode == 0, result.stderr
             found.append(
                 json.loads((tmp_path / name / "certificate.json").read_text())["questions"]["overall"]

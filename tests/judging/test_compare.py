@@ -1,4 +1,4 @@
-"""Comparisons show what could have faked them: order, length, answers that cannot be read; and sheets are blind."""
+"""Comparisons show their biases: order, length, answers that cannot be read; and sheets are blind."""
 
 import csv
 import json
@@ -13,10 +13,16 @@ import pytest
 from empathy_edge.commands.judging import QUESTIONS
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues, read_jsonl
-from empathy_edge.judging import compare, sheet
+from empathy_edge.judging import compare
 from empathy_edge.judging.agreement import agreement
-from empathy_edge.judging.judges import FileJudge, LocalJudge, Pair, judged_by, parse
+from empathy_edge.judging.comparison_figures import comparison_figures
+from empathy_edge.judging.file_judges import VerdictFileJudge
+from empathy_edge.judging.length_adjusted import length_figures
+from empathy_edge.judging.pairwise_judges import LocalJudge, open_judge, parse_answer
+from empathy_edge.judging.responses import ResponsePairs, read_responses, words_ahead_of
+from empathy_edge.judging.sheet import SheetSettings, make_pairs
 from empathy_edge.judging.statistics import holm, prompts_needed
+from empathy_edge.judging.verdicts import Pair
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.prompts import load_prompts
 from tests.artificial import Artificial
@@ -28,7 +34,7 @@ PROMPTS = 120
 
 @pytest.fixture(scope="session")
 def arms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Two arms' responses of random lengths; 'good' is in the better one of each pair, the first arm's in two of three."""
+    """Two arms' responses of random lengths; 'good' is in the better one, in two of three the first arm's."""
     folder = tmp_path_factory.mktemp("arms")
     chance = random.Random(0)
     rows: list[list[dict[str, str]]] = [[], []]
@@ -101,20 +107,14 @@ def test_each_of_several_judges_has_its_own_certificate(
         assert made["agreement"]["overall"]["alpha"] is None
         rows = [row | {"judge": name} for row in read_jsonl(tmp_path / name / "verdicts.jsonl")]
         files.append(write_rows(tmp_path / f"{name}.jsonl", *rows))
-    names = [FileJudge(file).name for file in files]
+    names = [VerdictFileJudge(file).name for file in files]
     good = {"certified": True, "doubts": [], "win_rate": {"mean": 0.8, "low": 0.7, "high": 0.9}}
     for place, name in enumerate((names[1], "someone else")):
         (tmp_path / f"{place}.json").write_text(json.dumps({"judge": name, "questions": {"overall": good}}))
     command = ["compare", first, second, "--dialogues", dialogues]
     command += [part for file in files for part in ("--judge", f"file:{file}")]
-    command += [
-        "--certificate",
-        tmp_path / "0.json",
-        "--certificate",
-        tmp_path / "1.json",
-        "--out",
-        tmp_path / "both",
-    ]
+    command += ["--certificate", tmp_path / "0.json", "--certificate", tmp_path / "1.json"]
+    command += ["--out", tmp_path / "both"]
     result = run_command(*command)
     assert result.returncode == 0, result.stderr
     content = json.loads((tmp_path / "both" / "compared.json").read_text())
@@ -159,16 +159,15 @@ def test_ten_thousand_verdicts_take_little_memory() -> None:
     names = [f"d{n}" for n in range(5000)]
     arms = [
         {name: {"text": "word " * chance.randint(1, 40), "finish_reason": "stop"} for name in names}
-        for _ in "ab"
+        for _ in range(2)
     ]
+    dialogues = [Dialogue(name, "sad", "s", "I lost my job today.", (), "test") for name in names]
     rows = [
         {"id": name, "verdicts": chance.choices(["first", "second", "tie"], k=2), "mirrored": [False] * 2}
         for name in names
     ]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = compare.statistics(
-        rows, *arms, {name: Dialogue(name, "sad", "s", "I lost my job today.", (), "test") for name in names}
-    )
+    found = comparison_figures(rows, ResponsePairs(dialogues, *arms))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
     assert abs(found["win_rate"]["mean"] - 0.5) < 0.03
 
@@ -193,10 +192,10 @@ def test_the_rate_at_equal_length_is_the_logistic_fits() -> None:
         twice, np.r_[np.ones(200), np.zeros(200)], np.r_[points, 1 - points]
     )
     expected = 1 / (1 + np.exp(-model.intercept_[0]))
-    found = compare.length_figures(points, ahead)["length_adjusted"]
+    found = length_figures(points, ahead)["length_adjusted"]
     assert found["mean"] == pytest.approx(expected, abs=1e-3) and points.mean() > found["mean"] + 0.03
     assert found["low"] < found["lower_bound_one_sided"] < found["mean"] < found["high"]
-    one_sided = compare.length_figures(np.where(ahead > 0, 1.0, 0.0), ahead)["length_adjusted"]
+    one_sided = length_figures(np.where(ahead > 0, 1.0, 0.0), ahead)["length_adjusted"]
     assert 0 < one_sided["mean"] < 1, "rows that length separates have an answer"
 
 
@@ -204,10 +203,9 @@ def test_a_length_that_is_the_arm_is_not_adjusted_for(tmp_path: Path) -> None:
     ours = [{"id": f"d{n}", "text": "one two three four"} for n in range(60)]
     theirs = [{"id": f"d{n}", "text": "one"} for n in range(60)]
     points = np.array([float(n % 2) for n in range(60)])
-    ahead = compare.words_ahead_of(
-        [row["id"] for row in ours], {r["id"]: r for r in ours}, {r["id"]: r for r in theirs}
-    )
-    found = compare.length_figures(points, ahead)
+    ids = [row["id"] for row in ours]
+    ahead = words_ahead_of(ids, dict(zip(ids, ours, strict=True)), dict(zip(ids, theirs, strict=True)))
+    found = length_figures(points, ahead)
     assert found["lengths_differ"] and found["mean_words_ahead"] == 3
     assert found["length_adjusted"] is None and "cannot be told apart" in found["length_adjusted_why_not"]
 
@@ -225,14 +223,12 @@ def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_pat
     whole = compare.run(**common, questions=["overall"])
     assert judge.asked == 2 * PROMPTS
     lines = (tmp_path / "verdicts.jsonl").read_text().splitlines()
-    (tmp_path / "verdicts.jsonl").write_text(
-        "\n".join(lines[:100]) + '\n{"judge": "arti'
-    )  # a kill while it was writing
+    # A kill while it was writing.
+    (tmp_path / "verdicts.jsonl").write_text("\n".join(lines[:100]) + '\n{"judge": "arti')
     again = compare.run(**common, questions=["overall", "affective"])
     assert judge.asked == 2 * PROMPTS + (2 * PROMPTS - 100) + 2 * PROMPTS
-    assert (
-        len(read_jsonl(tmp_path / "verdicts.jsonl")) == 4 * PROMPTS
-    )  # whole again, nothing glued to the cut line
+    # Whole again; nothing was appended to the line that was cut off.
+    assert len(read_jsonl(tmp_path / "verdicts.jsonl")) == 4 * PROMPTS
     rates = [done["judges"][0]["questions"]["overall"]["win_rate"] for done in (again, whole)]
     assert rates[0] == rates[1]
 
@@ -254,18 +250,11 @@ def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path:
     )
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "s/sheet.html").read_text()
-    assert (
-        "http" not in page and "a.jsonl" not in page and "d17" not in page
-    )  # nothing is fetched, no arm, no id
+    assert "http" not in page, "nothing is fetched"
+    assert "a.jsonl" not in page and "d17" not in page, "no arm, no id"
     rows = list(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
-    assert len(rows) == 60 and set(rows[0]) == {
-        "key",
-        "situation",
-        "utterance",
-        "reply_1",
-        "reply_2",
-        "answer",
-    }
+    assert len(rows) == 60
+    assert set(rows[0]) == {"key", "situation", "utterance", "reply_1", "reply_2", "answer"}
     ours = {row["text"] for row in read_jsonl(first)}
     assert 15 < sum(row["reply_1"] in ours for row in rows) < 45  # the order is drawn
     for name, wrong in (("anna", 0), ("ben", 6)):
@@ -299,7 +288,7 @@ def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path:
 
 
 def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """Who rates single replies by what people rated too is certified, and the certificate holds for another sheet, of the same rater."""
+    """A rater of single replies is certified; the certificate is valid for that rater's other sheets."""
     first, second, dialogues = arms
     rated = []
     for number in range(60):
@@ -337,12 +326,8 @@ def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Pat
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "compared/compared.json").read_text())["judges"][0]
     item = found["questions"]["overall"]
-    assert (
-        found["prompts"] == 50
-        and item["judge"]["certified"]
-        and item["ties"] == 0
-        and item["order_flips"] == 0
-    )
+    assert found["prompts"] == 50 and item["judge"]["certified"]
+    assert item["ties"] == 0 and item["order_flips"] == 0
     other = answered(
         ("make", first, second, "--dialogues", dialogues, "--max-prompts", "50"), "again", 100, "ben"
     )
@@ -367,12 +352,8 @@ def test_pairs_in_both_orders_tell_of_flips(arms: tuple[Path, Path, Path], tmp_p
         writer.writerow(["key", "answer"])
         writer.writerows((row["key"], "1") for row in shown)  # whatever is shown first
     out = tmp_path / "verdicts.jsonl"
-    assert (
-        run_command(
-            "sheet", "read", tmp_path / "anna.csv", "--sheet", tmp_path / "s", "--out", out
-        ).returncode
-        == 0
-    )
+    read = ("sheet", "read", tmp_path / "anna.csv", "--sheet", tmp_path / "s", "--out", out)
+    assert run_command(*read).returncode == 0
     judge = ("--judge", f"file:{out}", "--out", tmp_path / "c")
     assert run_command("compare", first, second, "--dialogues", dialogues, *judge).returncode == 0
     item = json.loads((tmp_path / "c/compared.json").read_text())["judges"][0]["questions"]["overall"]
@@ -382,8 +363,8 @@ def test_pairs_in_both_orders_tell_of_flips(arms: tuple[Path, Path, Path], tmp_p
 def test_a_hostile_reply_stays_text_in_the_sheet(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     hostile = {"d0": {"text": "</script><script>alert(1)</script>"}}
     formula = {"d0": {"text": "=HYPERLINK(1)"}}
-    spoken = {item.id: item for item in read_dialogues(arms[2])}
-    sheet.make_pairs(first=hostile, second=formula, spoken=spoken, question="overall", out=tmp_path / "s")
+    pairs = ResponsePairs(read_dialogues(arms[2]), hostile, formula)
+    make_pairs(pairs, SheetSettings("overall"), tmp_path / "s")
     assert "<script>alert" not in (tmp_path / "s/sheet.html").read_text()
     row = next(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
     assert "'=HYPERLINK(1)" in (row["reply_1"], row["reply_2"])
@@ -414,23 +395,31 @@ def test_every_question_has_its_words() -> None:
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
-    [("1", "first"), (" 2.\n", "second"), ("**0**", "tie"), ("Reply 1", None), ("12", None), ("", None), ("1 or 2", None)],
-)  # fmt: skip
+    [
+        ("1", "first"),
+        (" 2.\n", "second"),
+        ("**0**", "tie"),
+        ("Reply 1", None),
+        ("12", None),
+        ("", None),
+        ("1 or 2", None),
+    ],
+)
 def test_answers_are_read_strictly(text: str, verdict: str | None) -> None:
-    assert parse(text) == verdict
+    assert parse_answer(text) == verdict
 
 
 def test_unknown_judges_and_bad_files_are_one_error(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     with (
         pytest.raises(EmpathyEdgeError, match="give local:MODEL, openai:MODEL"),
-        judged_by("gpt", ApiSettings()),
+        open_judge("gpt", ApiSettings()),
     ):
         pass
     file = write_rows(tmp_path / "v.jsonl", {"key": "x", "verdict": "maybe"})
     with pytest.raises(EmpathyEdgeError, match=r"v\.jsonl: row 1: needs 'key' and 'verdict'"):
-        FileJudge(file)
+        VerdictFileJudge(file)
     with pytest.raises(EmpathyEdgeError, match="row 1: needs 'id' and 'text'"):
-        compare.read_responses(file)
+        read_responses(file)
 
 
 def test_statistics_by_hand() -> None:
@@ -439,7 +428,7 @@ def test_statistics_by_hand() -> None:
 
 
 def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """The endpoint answers in prose: each pair is asked for three times, in both orders, and nothing is dropped."""
+    """The endpoint answers in prose: each order of a pair is asked three times, and nothing is dropped."""
     first = write_rows(tmp_path / "x.jsonl", *read_jsonl(arms[0])[:40])  # more than one batch
     environment = {
         **os.environ,
@@ -447,17 +436,8 @@ def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Pa
         "OPENAI_API_KEY": "k",
     }
     with FaultServer(fault_rate=0.0) as server:
-        command = (
-            "compare",
-            first,
-            arms[1],
-            "--dialogues",
-            arms[2],
-            "--judge",
-            "openai:gpt-test",
-            "--base-url",
-            server.url,
-        )
+        command = ("compare", first, arms[1], "--dialogues", arms[2])
+        command += ("--judge", "openai:gpt-test", "--base-url", server.url)
         result = run_command(*command, "--out", tmp_path / "out", env=environment)
         assert result.returncode == 0, result.stderr
         assert len(server.paid) == 40 * 2 * 3

@@ -1,4 +1,4 @@
-"""Absolute scores: the paper's figures come out again, nothing leaks between folds, and a scorer says why."""
+"""Absolute scores: the paper's figures are reproduced, folds do not leak, scorers give reasons."""
 
 import json
 import os
@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empathy_edge.bench.gate.severe import severe_flips
-from empathy_edge.bench.gate.winrate import opened
+from empathy_edge.bench.gate.severe import open_scorer_or_reuse, severe_flips
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, read_jsonl
-from empathy_edge.judging import asked, scorer, study, tagger
+from empathy_edge.judging import evaluation, llm_ratings, scorer, study, tagger
+from empathy_edge.judging.base_scorer import expected_rating
 from empathy_edge.judging.classifiers import Ordinal, classifiers, with_selection
 from empathy_edge.judging.features import Miti
-from empathy_edge.judging.judges import ScorerJudge
 from empathy_edge.judging.open_scorer import open_scorer
+from empathy_edge.judging.pairwise_judges import ScorerJudge
 from empathy_edge.judging.rated import PAPER_SHA256, balanced, codes_of, faults, is_the_papers, read_rated
 from empathy_edge.text.embeddings import embed
 from tests.conftest import SHARED_DATA, assert_one_clear_error, dialogue_row, run_command, write_rows
@@ -40,24 +40,22 @@ def test_the_papers_set_and_figures_come_out_again(papers: Path) -> None:
     chosen = balanced(rated)
     assert len(chosen) == 1920 and is_the_papers(chosen) and len(PAPER_SHA256) == 12
     features = Miti().transform(chosen)
-    train, test = study.paper_split(chosen)
+    train, test = evaluation.paper_split(chosen)
     ratings = chosen["rating"].to_numpy()
     for name, accuracy in (("lr", 44.01), ("svc", 44.79), ("dt", 40.89)):
-        model = classifiers(study.SEED)[name]().fit(features[train], ratings[train])
+        model = classifiers(evaluation.SEED)[name]().fit(features[train], ratings[train])
         assert round(100 * model.score(features[test], ratings[test]), 2) == accuracy
-    copied, shared = *faults(rated), *study._leak(chosen)
-    assert (
-        "miti_chatgpt and miti_chatgpt_empathy are identical in all 2000 rows, though only 11 texts are"
-        in copied
-    )
-    assert shared.startswith("167 of 384 test rows")
+    (copied,) = faults(rated)
+    wanted = "miti_chatgpt and miti_chatgpt_empathy are identical in all 2000 rows, though only 11 texts are"
+    assert wanted in copied
+    assert study._shared_dialogues(chosen).startswith("167 of 384 test rows")
 
 
 def test_no_dialogue_is_in_training_and_test(rated_csv: Path) -> None:
     chosen = balanced(read_rated(rated_csv))
     assert set(chosen["rating"].value_counts()) == {int(chosen["rating"].value_counts().min())}
     seen = []
-    for train, test in study.grouped_folds(chosen, seed=0):
+    for train, test in evaluation.grouped_folds(chosen, seed=0):
         assert not set(chosen["dialog_id"].iloc[train]) & set(chosen["dialog_id"].iloc[test])
         seen += test.tolist()
     assert sorted(seen) == list(range(len(chosen)))
@@ -66,10 +64,10 @@ def test_no_dialogue_is_in_training_and_test(rated_csv: Path) -> None:
 def test_order_within_a_dialogue(rated_csv: Path) -> None:
     rows = read_rated(rated_csv).reset_index(drop=True)
     ratings = rows["rating"].to_numpy()
-    points, dialogues = study.order_in_dialogue(rows, ratings.astype(float))
+    points, dialogues = evaluation.order_in_dialogue(rows, ratings.astype(float))
     assert points.all() and len(points) == len(dialogues) > 20
-    assert not study.order_in_dialogue(rows, -ratings.astype(float))[0].any()
-    assert set(study.order_in_dialogue(rows, np.zeros(len(rows)))[0]) == {0.5}
+    assert not evaluation.order_in_dialogue(rows, -ratings.astype(float))[0].any()
+    assert set(evaluation.order_in_dialogue(rows, np.zeros(len(rows)))[0]) == {0.5}
     wanted = sum(
         int((part["rating"] == 3).sum() * (part["rating"] == 1).sum())
         for _, part in rows.groupby("dialog_id")
@@ -80,7 +78,7 @@ def test_order_within_a_dialogue(rated_csv: Path) -> None:
 def test_calibration_error_by_hand() -> None:
     chances = np.array([[0.9, 0.1, 0.0]] * 10 + [[0.0, 0.4, 0.6]] * 10)
     ratings = np.array([1] * 9 + [2] + [3] * 3 + [2] * 7)  # 0.9 is right in 90 %, 0.6 in 30 %
-    assert study.calibration_error(chances, ratings) == pytest.approx(0.15)
+    assert evaluation.calibration_error(chances, ratings) == pytest.approx(0.15)
 
 
 def test_the_ordinal_classifier_knows_the_order() -> None:
@@ -114,7 +112,7 @@ def test_a_scorer_is_the_same_after_its_file(rated_csv: Path, tmp_path: Path) ->
     assert reasons == same and len(reasons[0]) == 6
     cold = rows.iloc[:1].assign(response="whatever calm down")
     warm = rows.iloc[:1].assign(response="that must be so hard and I understand how you feel")
-    values = [scorer.expected(made.score(row)[0])[0] for row in (cold, warm)]
+    values = [expected_rating(made.probabilities(row))[0] for row in (cold, warm)]
     assert values[0] < 1.6 < 2.4 < values[1]
     with pytest.raises(EmpathyEdgeError, match="exists already"):
         scorer.train(data=rated_csv, file=file, embedding=EMBEDDING)
@@ -158,7 +156,7 @@ def test_bad_data_is_one_error(rated_csv: Path, tmp_path: Path) -> None:
 
 
 def warmth(said: str) -> int:
-    """What the artificial endpoint makes of a reply: 1 to 3 by its share of warm words."""
+    """How the artificial endpoint rates a reply: 1 to 3 by its share of warm words."""
     words = said.rpartition("The reply: ")[2].split('"')[1].split()
     return max(1, min(3, round(3 * sum(word in WARM for word in words) / max(1, len(words)))))
 
@@ -201,16 +199,16 @@ def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -
     }
 
     def answer(said: str) -> str:
-        scores = {name: 3 * warmth(said) for name in asked.SUBFACTORS[2]}
+        scores = {name: 3 * warmth(said) for name in llm_ratings.SUBFACTORS[2]}
         return f"Here you are: {json.dumps(scores)}"
 
     with FaultServer(fault_rate=0.0, answer=answer) as server:
-        result = run_command("score", "subfactors", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url,
-                             "--out", tmp_path / "factors.json", env=environment)  # fmt: skip
+        command = ("score", "subfactors", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url)
+        result = run_command(*command, "--out", tmp_path / "factors.json", env=environment)
     assert result.returncode == 0, result.stderr
     schemas = [given["json_schema"]["schema"] for given in server.formats if given]
     assert len(schemas) == server.requests and all(
-        set(one["required"]) == {*asked.SUBFACTORS[2]} for one in schemas
+        set(one["required"]) == {*llm_ratings.SUBFACTORS[2]} for one in schemas
     )
     out = tmp_path / "study"
     result = run_command("score", "study", rated_csv, "--subfactors", tmp_path / "factors.json", "--out", out)
@@ -233,21 +231,28 @@ def test_an_endpoint_without_structured_output_is_asked_without(rated_csv: Path,
         "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"),
         "OPENAI_API_KEY": "k",
     }
-    answer = json.dumps(dict.fromkeys(asked.SUBFACTORS[1], 7))
+    answer = json.dumps(dict.fromkeys(llm_ratings.SUBFACTORS[1], 7))
     with FaultServer(fault_rate=0.0, answer=lambda said: answer, structured=False) as server:
-        result = run_command("score", "subfactors", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url, "--version", "1",
-                             "--max-responses", "20", "--parallel", "1", "--out", tmp_path / "factors.json", env=environment)  # fmt: skip
+        command = ("score", "subfactors", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url)
+        options = ("--version", "1", "--max-responses", "20", "--parallel", "1")
+        result = run_command(*command, *options, "--out", tmp_path / "factors.json", env=environment)
     assert result.returncode == 0 and "20 of 20 responses" in result.stderr, result.stderr
     assert "refuses structured output" in result.stderr
     assert server.requests == 21 and [given is not None for given in server.formats] == [True] + 20 * [False]
 
 
 @pytest.mark.parametrize(
-    "text", ["none", '{"encouragement": 5}', "[1, 2]", json.dumps(dict.fromkeys(asked.SUBFACTORS[2], 11))]
+    "text",
+    [
+        "none",
+        '{"encouragement": 5}',
+        "[1, 2]",
+        json.dumps(dict.fromkeys(llm_ratings.SUBFACTORS[2], 11)),
+    ],
 )
 def test_scores_that_are_not_all_there_are_none(text: str) -> None:
-    assert asked.read_factors(text, asked.SUBFACTORS[2]) is None
-    assert all(len(set(factors)) == 15 for factors in asked.SUBFACTORS.values())
+    assert llm_ratings.read_subfactors(text, llm_ratings.SUBFACTORS[2]) is None
+    assert all(len(set(factors)) == 15 for factors in llm_ratings.SUBFACTORS.values())
 
 
 @pytest.mark.slow
@@ -268,7 +273,7 @@ def test_the_tagger_finds_the_copy_and_measures_itself(papers: Path, tmp_path: P
 
 
 class _Embeddings(BaseHTTPRequestHandler):
-    """An OpenAI-compatible endpoint: vectors of three numbers that tell the text's length, in reverse order."""
+    """An OpenAI-compatible endpoint: vectors that depend on the text's length, in reverse order."""
 
     short = False
 
@@ -321,23 +326,20 @@ def test_embeddings_of_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_severe_flips_are_found_and_bounded(rated_csv: Path, tmp_path: Path) -> None:
     made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding=EMBEDDING)
     said = [Dialogue(f"t{number}", "sad", "I lost it", "I lost it.", (), "test") for number in range(40)]
-    warm, cold = (
-        "that must be so hard and I understand how you feel",
-        "calm down whatever get over it and stop",
-    )
+    warm = "that must be so hard and I understand how you feel"
+    cold = "calm down whatever get over it and stop"
     full = [{"text": warm} for _ in said]
     full[0] = {"text": cold}
     hurt = [{"text": warm}] + [{"text": cold if number < 11 else warm} for number in range(1, 40)]
     found = severe_flips(made, said, {"full": full, "hurt": hurt, "same": full}, "full")
-    assert found["arms"]["hurt"]["fell"] == [f"t{number}" for number in range(1, 11)]
-    assert found["arms"]["hurt"]["rose"] == 1 and found["arms"]["same"]["rose"] == 0
-    assert found["arms"]["hurt"]["low"] == pytest.approx(0.142, abs=0.002), "Clopper and Pearson, 10 of 40"
-    assert found["arms"]["same"]["fell"] == [] and found["arms"]["same"]["low"] == 0
-    assert found["arms"]["same"]["high"] == pytest.approx(1 - 0.05 ** (1 / 40), abs=1e-3)
-    assert found["scorer"] == scorer.FORMAT and not found["certified"]
-    assert found["doubts"] == ["only 23 pairs tell whether it orders a 3 above a 1 (needed: 40)"], (
-        "60 dialogues are few"
-    )
+    damaged, same = found.arms["hurt"], found.arms["same"]
+    assert damaged.fell == tuple(f"t{number}" for number in range(1, 11))
+    assert damaged.rose == 1 and same.rose == 0
+    assert damaged.low == pytest.approx(0.142, abs=0.002), "Clopper and Pearson, 10 of 40"
+    assert same.fell == () and same.low == 0
+    assert same.high == pytest.approx(1 - 0.05 ** (1 / 40), abs=1e-3)
+    assert found.scorer == scorer.FORMAT and not found.certified
+    assert found.doubts == ("only 23 pairs tell whether it orders a 3 above a 1 (needed: 40)",)
 
 
 def test_a_scorer_that_judges_and_counts_severe_flips_is_loaded_once(rated_csv: Path, tmp_path: Path) -> None:
@@ -345,8 +347,9 @@ def test_a_scorer_that_judges_and_counts_severe_flips_is_loaded_once(rated_csv: 
     scorer.train(data=rated_csv, file=file, embedding=EMBEDDING)
     other.write_bytes(file.read_bytes())
     judge = ScorerJudge(file)
-    assert opened(tmp_path / "." / "scorer.json", judge) is judge.scorer
-    assert opened(other, judge) is not judge.scorer and opened(file, None) is not judge.scorer
+    assert open_scorer_or_reuse(tmp_path / "." / "scorer.json", judge) is judge.scorer
+    assert open_scorer_or_reuse(other, judge) is not judge.scorer
+    assert open_scorer_or_reuse(file, None) is not judge.scorer
 
 
 @pytest.mark.slow

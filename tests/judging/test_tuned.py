@@ -1,4 +1,4 @@
-"""A small language model as scorer: it learns, it is measured on what it did not see, and its GGUF says what it says."""
+"""A small language model as scorer: it learns, is measured on other dialogues, and its GGUF agrees."""
 
 import json
 import shutil
@@ -10,15 +10,17 @@ import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import read_jsonl
-from empathy_edge.judging.judges import Pair, judged_by
+from empathy_edge.judging.evaluation import paper_split
 from empathy_edge.judging.open_scorer import open_scorer
+from empathy_edge.judging.pairwise_judges import open_judge
 from empathy_edge.judging.rated import balanced, read_rated
-from empathy_edge.judging.study import paper_split
+from empathy_edge.judging.verdicts import Pair
 from empathy_edge.llm.api_settings import ApiSettings
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 
 pytestmark = pytest.mark.slow
 
+TINY_TRAINING = ("--folds", "1", "--epochs", "6", "--rate", "0.01", "--paper-split")
 OTHERWISE = "Where the rated responses say that it was lost, this says quite another thing."
 
 
@@ -26,20 +28,7 @@ OTHERWISE = "Where the rated responses say that it was lost, this says quite ano
 def folder(rated_csv: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scorer from the tiny model."""
     out = tmp_path_factory.mktemp("scorer") / "lm"
-    command = [
-        "score",
-        "tune",
-        rated_csv,
-        "--base",
-        tiny_model,
-        "--folds",
-        "1",
-        "--epochs",
-        "6",
-        "--rate",
-        "0.01",
-    ]
-    command += ["--paper-split"]
+    command = ["score", "tune", rated_csv, "--base", tiny_model, *TINY_TRAINING]
     result = run_command(*command, "--out", out)
     assert result.returncode == 0, result.stderr
     assert "On dialogues not seen (1 of 5 folds): accuracy" in result.stderr
@@ -68,7 +57,7 @@ def test_the_gguf_says_what_the_adapter_model_says(folder: Path, rated_csv: Path
     from empathy_edge.runs.tuned_scorer import _held_out_chances
 
     rows = balanced(read_rated(rated_csv)).head(12)
-    served = open_scorer(folder / "scorer.json").chances(rows)
+    served = open_scorer(folder / "scorer.json").probabilities(rows)
     adapter = folder / "all" / "sft" / "adapter"
     wanted = _held_out_chances(
         rows, checkpoint_of(str(tiny_model)), adapter, folder / "compare.json", "compare"
@@ -97,10 +86,10 @@ def test_it_rates_with_reasons_and_judges(folder: Path, tmp_path: Path) -> None:
     )
     model = open_scorer(folder / "scorer.json")
     chances, reasons = model.score(frame)
-    without = model.chances(frame.assign(response=" ".join(bad.split(". ")[0:1]) + "."))
+    without = model.probabilities(frame.assign(response=" ".join(bad.split(". ")[0:1]) + "."))
     assert chances.shape == without.shape == (1, 3) and reasons[0]
     pair = Pair("a", "I lost number 70", "I lost it.", good, bad)
-    with judged_by(f"scorer:{folder / 'scorer.json'}", ApiSettings()) as judge:
+    with open_judge(f"scorer:{folder / 'scorer.json'}", ApiSettings()) as judge:
         assert next(iter(judge.compare([pair], "overall"))).verdict == "first"
 
 
@@ -109,20 +98,7 @@ def test_a_certifiable_scorer_has_not_seen_a_fifth(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    command = [
-        "score",
-        "tune",
-        rated_csv,
-        "--base",
-        tiny_model,
-        "--folds",
-        "1",
-        "--epochs",
-        "6",
-        "--rate",
-        "0.01",
-    ]
-    command += ["--paper-split"]
+    command = ["score", "tune", rated_csv, "--base", tiny_model, *TINY_TRAINING]
     result = run_command(*command, "--certifiable", "--out", copy)
     assert result.returncode == 0 and "step" not in result.stderr, "the fold's model is there already"
     served = open_scorer(copy / "scorer.json")
