@@ -1,10 +1,10 @@
-"""The loop of the chat: what a person types, the commands that begin with a slash, and the answers."""
+"""The loop of the chat: what a person types, the commands that begin with a slash, and the replies."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.markup import escape
@@ -12,6 +12,7 @@ from rich.markup import escape
 from empathy_edge.chat.conversation import Conversation
 from empathy_edge.chat.crisis import crisis_reply, shows_signs
 from empathy_edge.chat.screen import Screen, side_by_side
+from empathy_edge.chat.settings import ChatSettings
 from empathy_edge.console import console, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
@@ -28,42 +29,29 @@ HELP = """\
 A line that ends with \\ goes on in the next; Ctrl-C stops an answer."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How answers are made."""
-
-    threads: int | None
-    context: int
-    max_new_tokens: int
-    temperature: float
-    seed: int
-    markdown: bool = False
-    crisis_help: bool = True
-    country: str | None = None
-
-
 class Chat:
-    """A conversation with one artifact, or with two that answer side by side."""
+    """A conversation with one model, or with two that reply side by side."""
 
-    def __init__(self, model: str, settings: Settings, system: str | None = None) -> None:
+    def __init__(self, model: str, settings: ChatSettings, system: str | None = None) -> None:
         self.settings = settings
         self.interactive = sys.stdin.isatty()
         self.conversation = self._open(model)
         if system:
             self.conversation.system = system
-        self.other: Conversation | None = None
-        self.last: Reply | None = None
-        self.other_last: Reply | None = None
-        self._told_of_dropping = False
+        self.second: Conversation | None = None
+        self.last_reply: Reply | None = None
+        self.last_reply_of_second: Reply | None = None
+        self._said_context_is_full = False
 
     def loop(self) -> None:
-        """Ask and answer until /quit or the end of the input."""
+        """Read messages and answer them until /quit or the end of the input."""
         runtime = self.conversation.runtime
         if self.interactive:
             say(
-                f"[bold]{escape(runtime.name)}[/] on {runtime.threads} threads. /help lists the commands, /quit leaves."
+                f"[bold]{escape(runtime.name)}[/] on {runtime.threads} threads. "
+                "/help lists the commands, /quit leaves."
             )
-        while (said := self._ask()) is not None:
+        while (said := self._read_message()) is not None:
             if said == "/quit":
                 break
             if said.startswith("/"):
@@ -80,26 +68,26 @@ class Chat:
         self.close()
 
     def close(self) -> None:
-        """Give the memory back."""
-        self.conversation.runtime.close()
-        if self.other:
-            self.other.runtime.close()
+        """Free the memory."""
+        for conversation in self._conversations():
+            conversation.runtime.close()
 
     def _open(self, model: str) -> Conversation:
         settings = self.settings
         runtime = open_runtime(model, threads=settings.threads, context=settings.context)
-        return Conversation(runtime, room=min(settings.max_new_tokens, settings.context // 2))
+        return Conversation(runtime, reply_tokens=min(settings.max_new_tokens, settings.context // 2))
 
-    def _ask(self) -> str | None:
-        """One message; None at the end of the input."""
+    def _conversations(self) -> Iterator[Conversation]:
+        yield self.conversation
+        if self.second:
+            yield self.second
+
+    def _read_message(self) -> str | None:
+        """One message, of one line or of several that end with a backslash; None at the end of the input."""
         lines: list[str] = []
         while True:
             try:
-                line = (
-                    console.input("[bold]› [/]" if not lines else "[dim]… [/]")
-                    if self.interactive
-                    else input()
-                )
+                line = self._read_line(first=not lines)
             except EOFError:
                 return "\n".join(lines).strip() if lines else None
             except KeyboardInterrupt:
@@ -112,33 +100,51 @@ class Chat:
                 return "\n".join([*lines, line]).strip()
             lines.append(line[:-1])
 
+    def _read_line(self, *, first: bool) -> str:
+        if not self.interactive:
+            return input()
+        return console.input("[bold]› [/]" if first else "[dim]… [/]")
+
     def _answer(self, said: str) -> None:
         if self.settings.crisis_help and shows_signs(said):
-            self._instead(said, crisis_reply(self.settings.country))
-            return
-        if self.other is None:
-            self.last = self._speak(self.conversation, said) or self.last
-            if self.interactive and self.last:
-                say(f"[dim]{self._figures(self.conversation.runtime, self.last)}[/]")
-            return
-        self._answer_both(said)
+            self._answer_without_model(said, crisis_reply(self.settings.country))
+        elif self.second is None:
+            self.last_reply = self._generate(self.conversation, said) or self.last_reply
+            if self.interactive and self.last_reply:
+                say(f"[dim]{_figures(self.conversation.runtime, self.last_reply)}[/]")
+        else:
+            self._answer_side_by_side(said, self.second)
 
-    def _instead(self, said: str, text: str) -> None:
-        """The program itself speaks, and not the model."""
-        for conversation in filter(None, (self.conversation, self.other)):
+    def _answer_without_model(self, said: str, text: str) -> None:
+        """Show a text of the program, as the reply to the message."""
+        for conversation in self._conversations():
             conversation.prompt(said)
             conversation.answer(text)
         screen = Screen()
         screen.write(text)
         screen.end()
 
-    def _speak(self, conversation: Conversation, said: str, quiet: bool = False) -> Reply | None:
-        """Stream one answer; None if it was stopped. What was said until then stays in the conversation."""
+    def _answer_side_by_side(self, said: str, second: Conversation) -> None:
+        self.last_reply = self._generate(self.conversation, said, quiet=True)
+        self.last_reply_of_second = self._generate(second, said, quiet=True)
+        both = (self.conversation, second)
+        side_by_side([item.runtime.name for item in both], [item.turns[-1]["content"] for item in both])
+        if self.interactive:
+            for item, reply in zip(both, (self.last_reply, self.last_reply_of_second), strict=True):
+                if reply:
+                    say(f"[dim]{escape(item.runtime.name)}: {_figures(item.runtime, reply)}[/]")
+
+    def _generate(self, conversation: Conversation, said: str, quiet: bool = False) -> Reply | None:
+        """Generate a reply and show it, unless `quiet`; None if Ctrl-C stopped it.
+
+        The text of a stopped reply stays in the conversation.
+        """
         messages, dropped = conversation.prompt(said)
-        if dropped and not self._told_of_dropping:
-            self._told_of_dropping = True
+        if dropped and not self._said_context_is_full:
+            self._said_context_is_full = True
             say("[dim]The context is full: from now on the oldest turns are left out.[/]")
-        settings, text = self.settings, ""
+        settings = self.settings
+        text = ""
         screen = Screen(markdown=settings.markdown)
         reply: Reply | None = None
         try:
@@ -168,27 +174,17 @@ class Chat:
         conversation.answer(reply.text if reply else text.strip())
         return reply
 
-    def _answer_both(self, said: str) -> None:
-        assert self.other
-        self.last = self._speak(self.conversation, said, quiet=True)
-        self.other_last = self._speak(self.other, said, quiet=True)
-        pair = (self.conversation, self.other)
-        side_by_side([item.runtime.name for item in pair], [item.turns[-1]["content"] for item in pair])
-        if self.interactive:
-            for item, reply in zip(pair, (self.last, self.other_last), strict=True):
-                if reply:
-                    say(f"[dim]{escape(item.runtime.name)}: {self._figures(item.runtime, reply)}[/]")
-
     def _command(self, line: str) -> None:
         name, _, rest = line.partition(" ")
-        commands = {
+        argument = rest.strip()
+        commands: dict[str, Callable[[], None]] = {
             "/help": lambda: say(escape(HELP)),
             "/stats": self._stats,
-            "/system": lambda: self._system(rest.strip()),
+            "/system": lambda: self._system(argument),
             "/reset": self._reset,
-            "/save": lambda: self._file(rest.strip(), save=True),
-            "/load": lambda: self._file(rest.strip(), save=False),
-            "/compare": lambda: self._compare(rest.strip()),
+            "/save": lambda: self._save(argument),
+            "/load": lambda: self._load(argument),
+            "/compare": lambda: self._compare(argument),
         }
         if name not in commands:
             say(f"{escape(name)}: no such command; /help lists them. A message cannot begin with a slash.")
@@ -198,81 +194,96 @@ class Chat:
         except EmpathyEdgeError as error:
             say(f"[red]{escape(str(error))}[/]")
 
-    def _reset(self) -> None:
-        self.conversation.reset()
-        if self.other:
-            self.other.reset()
-        self._told_of_dropping = False
-        say("Started over.")
+    def _stats(self) -> None:
+        from empathy_edge.system.memory import memory_mb
+
+        self._say_stats(self.conversation, self.last_reply)
+        if self.second:
+            self._say_stats(self.second, self.last_reply_of_second)
+        if memory := memory_mb():
+            say(
+                f"memory: {memory['anonymous']:.0f} MB anonymous + "
+                f"{memory['file_backed']:.0f} MB file-backed, peak {memory['peak_rss']:.0f} MB"
+            )
+
+    @staticmethod
+    def _say_stats(conversation: Conversation, reply: Reply | None) -> None:
+        runtime = conversation.runtime
+        figures = _figures(runtime, reply) if reply else "no answer yet"
+        used = conversation.tokens() if conversation.turns else 0
+        say(f"{escape(runtime.name)}: {figures}; context {used} of {runtime.context} tokens")
 
     def _system(self, text: str) -> None:
         if not text:
             say(escape(self.conversation.system))
             return
-        for conversation in filter(None, (self.conversation, self.other)):
+        for conversation in self._conversations():
             conversation.system = text
         say("From now on the model is told this; the conversation goes on.")
 
-    def _file(self, name: str, *, save: bool) -> None:
-        if not name:
-            say("Which file? /save FILE, /load FILE")
+    def _reset(self) -> None:
+        for conversation in self._conversations():
+            conversation.reset()
+        self._said_context_is_full = False
+        say("Started over.")
+
+    def _save(self, name: str) -> None:
+        if (path := _path(name)) is None:
             return
-        path = Path(name).expanduser()
-        if save:
-            self.conversation.save(path)
-            say(f"{escape(str(path))}: {len(self.conversation.turns)} turns written.")
+        self.conversation.save(path)
+        say(f"{escape(str(path))}: {len(self.conversation.turns)} turns written.")
+
+    def _load(self, name: str) -> None:
+        if (path := _path(name)) is None:
             return
         self.conversation.load(path)
-        if self.other:
-            self.other.system, self.other.turns = self.conversation.system, [*self.conversation.turns]
+        if self.second:
+            self._copy_conversation(self.second)
         say(f"{escape(str(path))}: {len(self.conversation.turns)} turns; the conversation goes on there.")
 
     def _compare(self, model: str) -> None:
-        if self.other:
-            self.other.runtime.close()
-            self.other = None
+        if self.second:
+            self.second.runtime.close()
+            self.second = None
         if model in ("", "off"):
             say("One model answers. /compare MODEL lets a second one answer as well.")
             return
-        self.other = self._open(model)
-        self.other.system, self.other.turns = self.conversation.system, [*self.conversation.turns]
-        say(f"From now on {escape(self.other.runtime.name)} answers as well.")
+        self.second = self._open(model)
+        self._copy_conversation(self.second)
+        say(f"From now on {escape(self.second.runtime.name)} answers as well.")
 
-    def _stats(self) -> None:
-        from empathy_edge.system.memory import memory_mb
-
-        for conversation, reply in ((self.conversation, self.last), (self.other, self.other_last)):
-            if conversation is None:
-                continue
-            runtime = conversation.runtime
-            figures = self._figures(runtime, reply) if reply else "no answer yet"
-            used = conversation.tokens() if conversation.turns else 0
-            say(f"{escape(runtime.name)}: {figures}; context {used} of {runtime.context} tokens")
-        if memory := memory_mb():
-            say(
-                f"memory: {memory['anonymous']:.0f} MB anonymous + {memory['file_backed']:.0f} MB file-backed, "
-                f"peak {memory['peak_rss']:.0f} MB"
-            )
-
-    @staticmethod
-    def _figures(runtime: Runtime, reply: Reply) -> str:
-        speed = f"{reply.decode_tps:.0f} tokens/s" if reply.decode_tps else "one token"
-        cut = ", cut off" if reply.finish_reason == "length" else ""
-        read = reply.prompt_tokens - reply.cached_tokens
-        return (
-            f"first token {1000 * reply.ttft_s:.0f} ms, {speed}, {len(reply.token_ids)} tokens{cut}; prompt of "
-            f"{reply.prompt_tokens}, {read} of them read anew"
-        )
+    def _copy_conversation(self, second: Conversation) -> None:
+        second.system = self.conversation.system
+        second.turns = [*self.conversation.turns]
 
 
-def chat(model: str, settings: Settings, *, once: bool = False, system: str | None = None) -> None:
+def _path(name: str) -> Path | None:
+    """The file that /save or /load names; None, with a question, where it names none."""
+    if name:
+        return Path(name).expanduser()
+    say("Which file? /save FILE, /load FILE")
+    return None
+
+
+def _figures(runtime: Runtime, reply: Reply) -> str:
+    """Time to first token, speed and tokens of a reply."""
+    speed = f"{reply.decode_tps:.0f} tokens/s" if reply.decode_tps else "one token"
+    cut_off = ", cut off" if reply.finish_reason == "length" else ""
+    new_prompt_tokens = reply.prompt_tokens - reply.cached_tokens
+    return (
+        f"first token {1000 * reply.ttft_s:.0f} ms, {speed}, {len(reply.token_ids)} tokens{cut_off}; "
+        f"prompt of {reply.prompt_tokens}, {new_prompt_tokens} of them read anew"
+    )
+
+
+def chat(model: str, settings: ChatSettings, *, once: bool = False, system: str | None = None) -> None:
     """Talk to a model on the terminal until /quit or the end of the input.
 
     Args:
         model: what `open_runtime` takes.
-        settings: how answers are made.
+        settings: how the model is loaded and how replies are made.
         once: answer the whole standard input as one message, and end.
-        system: what the model is told, instead of prompts/chat.yaml.
+        system: the system prompt, instead of the one in prompts/chat.yaml.
     """
     if sys.stdin.isatty() and not once:
         with contextlib.suppress(ImportError):

@@ -109,10 +109,19 @@ def chat(
 
     /help lists the commands: /stats, /system, /reset, /save, /load, /compare, /quit.
     """
-    from empathy_edge.chat.session import Settings
     from empathy_edge.chat.session import chat as talk
+    from empathy_edge.chat.settings import ChatSettings
 
-    settings = Settings(threads, context, max_new_tokens, temperature, seed, markdown, crisis_help, country)
+    settings = ChatSettings(
+        threads=threads,
+        context=context,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        markdown=markdown,
+        crisis_help=crisis_help,
+        country=country,
+    )
     talk(artifact, settings, once=once, system=system)
 
 

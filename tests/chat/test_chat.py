@@ -1,6 +1,7 @@
-"""The terminal chat: through a pipe, in a real terminal, with a context that overflows, and when someone is in danger."""
+"""The terminal chat: in a pipe, in a real terminal, with a full context, and with a person in danger."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from empathy_edge.chat.conversation import Conversation
 from empathy_edge.chat.crisis import crisis_reply, shows_signs
+from empathy_edge.chat.crisis_signs import FIGURES_OF_SPEECH, SIGNS, Sign
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runtimes import open_runtime
@@ -40,8 +42,8 @@ def test_save_load_system_and_compare(exported: Path, tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
     lines = [
         "Hello", f"/save {file}", f"/save {file}", "/system You are a pirate.", "/system",
-        f"/compare {exported / 'gguf-q8_0'}", "And you?", "/compare off", f"/load {file}", f"/load {tmp_path / 'none'}",
-        "/help", "two \\", "lines", "/compare /nowhere", "/stats",
+        f"/compare {exported / 'gguf-q8_0'}", "And you?", "/compare off", f"/load {file}",
+        f"/load {tmp_path / 'none'}", "/help", "two \\", "lines", "/compare /nowhere", "/stats",
     ]  # fmt: skip
     result = run_command(
         "chat",
@@ -55,8 +57,10 @@ def test_save_load_system_and_compare(exported: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     saved = json.loads(file.read_text())
     assert [turn["role"] for turn in saved["turns"]] == ["user", "assistant"]
-    for words in ("exists already", "You are a pirate.", "gguf-q8_0 answers as well", "the conversation goes on there",
-                  "is no conversation that /save wrote", "/compare MODEL", "/nowhere"):  # fmt: skip
+    for words in (
+        "exists already", "You are a pirate.", "gguf-q8_0 answers as well", "the conversation goes on there",
+        "is no conversation that /save wrote", "/compare MODEL", "/nowhere",
+    ):  # fmt: skip
         assert words in result.stderr, words
     assert "gguf-f16" in result.stdout and "gguf-q8_0" in result.stdout
 
@@ -72,7 +76,7 @@ def test_save_load_system_and_compare(exported: Path, tmp_path: Path) -> None:
 )
 def test_a_file_that_is_no_conversation_changes_nothing(exported: Path, tmp_path: Path, content: str) -> None:
     runtime = open_runtime(exported / "gguf-f16", context=256)
-    conversation = Conversation(runtime, room=16)
+    conversation = Conversation(runtime, reply_tokens=16)
     conversation.prompt("Hello")
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(EmpathyEdgeError, match="no conversation"):
@@ -82,9 +86,10 @@ def test_a_file_that_is_no_conversation_changes_nothing(exported: Path, tmp_path
 
 
 def test_chat_on_gguf_needs_no_torch(exported: Path) -> None:
+    arguments = ["chat", str(exported / "gguf-f16"), "--max-new-tokens", "4", "--context", "256"]
     script = (
         "import sys\nfrom empathy_edge.cli import run_cli\n"
-        f"code = run_cli(['chat', {str(exported / 'gguf-f16')!r}, '--max-new-tokens', '4', '--context', '256'])\n"
+        f"code = run_cli({arguments!r})\n"
         "assert code == 0\nassert not {'torch', 'transformers'} & set(sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", script], input="Hi\n", capture_output=True, text=True)
@@ -93,11 +98,11 @@ def test_chat_on_gguf_needs_no_torch(exported: Path) -> None:
 
 def test_overflow_drops_the_oldest_turns_and_keeps_the_newest(exported: Path) -> None:
     runtime = open_runtime(exported / "gguf-f16", context=256)
-    conversation = Conversation(runtime, room=32)
+    conversation = Conversation(runtime, reply_tokens=32)
     drops = 0
     for turn in range(16):
-        messages, gone = conversation.prompt(f"This is what I say in turn number {turn}.")
-        drops += bool(gone)
+        messages, dropped = conversation.prompt(f"This is what I say in turn number {turn}.")
+        drops += bool(dropped)
         assert len(runtime.encode(messages)) + 32 <= 256
         assert messages[0]["role"] == "system" and messages[1]["role"] == "user"
         assert messages[-1]["content"].endswith(f"turn number {turn}.")
@@ -121,7 +126,7 @@ def test_the_prompt_cache_is_kept_between_turns(
     """Only what is new is read: the tokens of turn 10 as few as those of turn 2."""
     for artifact in (exported / "gguf-f16", exported_onnx / "onnx-int4", tiny_model):
         runtime = open_runtime(artifact, context=1024)
-        conversation = Conversation(runtime, room=8)
+        conversation = Conversation(runtime, reply_tokens=8)
         read = []
         for turn in range(10):
             messages, _ = conversation.prompt(f"Turn {turn} is here.")
@@ -147,29 +152,31 @@ def test_the_cache_changes_nothing(exported: Path, exported_onnx: Path, tiny_mod
         runtime.close()
 
 
-SIGNS = [
-    "I want to die.", "sometimes I just want to kill myself", "I don’t want to live anymore", "I'm going to end it all tonight",
-    "I wish I was dead", "everyone would be better off without me", "I keep hurting myself", "I have been suicidal for weeks",
-    "There is no reason to live.", "I took an overdose on purpose, I overdosed on pills",
-    "Nobody would miss me if I was gone.", "I should just disappear.", "I wrote a goodbye letter to my mum", "I cut my wrists again",
-    "how many sleeping pills would it take", "What is the easiest way to die?", "I stopped eating last week", "I don't want to go on.",
-]  # fmt: skip
 NO_SIGNS = [
-    "I almost died of embarrassment", "My dog died this morning.", "This cake is to die for", "I cut myself while cooking",
-    "I laughed so hard I wanted to die laughing", "I failed my exam and I feel awful", "We watched Suicide Squad",
-    "My battery is dead", "I hurt myself on the stairs", "I could kill for a coffee", "My grandmother passed away",
-    "I am afraid that my car is going to die soon", "I do not want to live there", "I cut my leg when I fell off the bike",
-    "I stopped eating meat", "I don't want to go on holiday with them", "Call me when I am gone for the day",
-]  # fmt: skip
+    "I almost died of embarrassment",
+    "My dog died this morning.",
+    "My battery is dead",
+    "My grandmother passed away",
+    "I failed my exam and I feel awful",
+]
 
 
-@pytest.mark.parametrize("said", SIGNS)
-def test_open_signs_of_danger_are_seen(said: str) -> None:
-    assert shows_signs(said)
+@pytest.mark.parametrize("sign", [*SIGNS, *FIGURES_OF_SPEECH])
+def test_patterns_find_their_examples(sign: Sign) -> None:
+    pattern = re.compile(sign.pattern, re.IGNORECASE | re.VERBOSE)
+    assert [said for said in sign.found if not pattern.search(said)] == []
+    assert [said for said in sign.not_found if pattern.search(said)] == []
 
 
-@pytest.mark.parametrize("said", NO_SIGNS)
-def test_other_sorrows_are_not_taken_for_it(said: str) -> None:
+@pytest.mark.parametrize("sign", SIGNS)
+def test_open_signs_of_danger_are_found(sign: Sign) -> None:
+    assert [said for said in sign.found if not shows_signs(said)] == []
+    assert [said for said in sign.found if not shows_signs(said.replace("'", "’"))] == []
+    assert [said for said in sign.not_found if shows_signs(said)] == []
+
+
+@pytest.mark.parametrize("said", [*NO_SIGNS, *FIGURES_OF_SPEECH[0].found, *FIGURES_OF_SPEECH[1].found])
+def test_other_sorrows_are_no_signs(said: str) -> None:
     assert not shows_signs(said)
 
 
@@ -205,7 +212,10 @@ def test_the_program_speaks_instead_of_the_model(exported: Path) -> None:
 @pytest.mark.skipif(not shutil.which("tmux"), reason="no tmux")
 def test_in_a_narrow_terminal_without_colour(exported: Path, tmp_path: Path) -> None:
     """A real terminal of 40 columns: words are not cut, Ctrl-C stops the answer and not the program."""
-    command = f"{sys.executable} -m empathy_edge chat {exported / 'gguf-f16'} --max-new-tokens 900 --context 1024; echo LEFT $?"
+    model = exported / "gguf-f16"
+    command = (
+        f"{sys.executable} -m empathy_edge chat {model} --max-new-tokens 900 --context 1024; echo LEFT $?"
+    )
 
     def tmux(*arguments: str) -> str:
         done = subprocess.run(
