@@ -1,1 +1,1 @@
-"""What an artifact costs and what it is worth: latency, memory, the gate, the report."""
+"""Measure artifacts: latency and memory here and on phones, the gate, and the report of a run."""

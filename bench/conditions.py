@@ -1,13 +1,13 @@
-"""What else the machine was doing: load, frequencies, turbo, temperatures; whatever can be read without rights."""
+"""What else the machine was doing: load, frequencies, turbo, temperatures, read without special rights."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
+from pydantic import BaseModel, ConfigDict
 
 _CPU = Path("/sys/devices/system/cpu")
 _SETTINGS = {
@@ -17,24 +17,38 @@ _SETTINGS = {
 }
 
 
-def conditions(seconds: float = 0.5) -> dict[str, Any]:
-    """The machine's state now; a key is left out where the system does not tell.
+class Conditions(BaseModel):
+    """The machine's state at one moment; what the system does not tell is None, and left out of the JSON.
 
-    `background_busy` is the share of all cores that was busy during `seconds` in which this process slept,
-    `stolen_by_the_host` (Linux guests) the share that a hypervisor gave to others.
+    Attributes:
+        background_busy: the share of all cores that was busy while this process slept.
+        stolen_by_the_host: the share that a hypervisor gave to others (Linux guests).
+        load_average_1_min: processes that ran or waited, mean of the last minute.
+        frequency_mhz: of the CPU now.
+        governor: Linux's policy for the frequency.
+        intel_no_turbo: 1 where turbo is switched off.
+        boost: 0 where boost is switched off (AMD and others).
+        thermal_c: the highest temperature of each kind of sensor, degrees Celsius.
     """
-    before = psutil.cpu_times()
-    time.sleep(seconds)
-    spent = {
-        name: now - then for name, now, then in zip(before._fields, psutil.cpu_times(), before, strict=True)
-    }
-    found: dict[str, Any] = {}
-    # Linux counts a guest's time in `user` as well.
-    total = sum(value for name, value in spent.items() if not name.startswith("guest"))
-    idle = spent["idle"] + spent.get("iowait", 0.0)
-    found["background_busy"] = round(1 - idle / total, 3) if total else 0.0
-    if "steal" in spent and total:
-        found["stolen_by_the_host"] = round(spent["steal"] / total, 3)
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    background_busy: float
+    stolen_by_the_host: float | None = None
+    load_average_1_min: float | None = None
+    frequency_mhz: float | None = None
+    governor: str | None = None
+    intel_no_turbo: str | None = None
+    boost: str | None = None
+    thermal_c: dict[str, float] | None = None
+
+
+def conditions(seconds: float = 0.5) -> Conditions:
+    """The machine's state now; sleeps for `seconds`, to see what others do in that time."""
+    busy, stolen = _cpu_shares(seconds)
+    found: dict[str, float | str | dict[str, float]] = {"background_busy": busy}
+    if stolen is not None:
+        found["stolen_by_the_host"] = stolen
     with contextlib.suppress(OSError, AttributeError):
         found["load_average_1_min"] = psutil.getloadavg()[0]
     with contextlib.suppress(OSError, AttributeError, NotImplementedError):
@@ -43,9 +57,24 @@ def conditions(seconds: float = 0.5) -> dict[str, Any]:
     for name, file in _SETTINGS.items():
         with contextlib.suppress(OSError):
             found[name] = file.read_text(encoding="ascii").strip()
-    if zones := _temperatures():
-        found["thermal_c"] = zones
-    return found
+    if temperatures := _temperatures():
+        found["thermal_c"] = temperatures
+    return Conditions.model_validate(found)
+
+
+def _cpu_shares(seconds: float) -> tuple[float, float | None]:
+    """The shares of all cores' time that were busy, and that the host stole (None where it is not told)."""
+    before = psutil.cpu_times()
+    time.sleep(seconds)
+    now = psutil.cpu_times()
+    spent = {name: after - earlier for name, earlier, after in zip(before._fields, before, now, strict=True)}
+    # Linux counts a guest's time in `user` as well.
+    total = sum(value for name, value in spent.items() if not name.startswith("guest"))
+    if not total:
+        return 0.0, None
+    idle = spent["idle"] + spent.get("iowait", 0.0)
+    stolen = round(spent["steal"] / total, 3) if "steal" in spent else None
+    return round(1 - idle / total, 3), stolen
 
 
 def _temperatures() -> dict[str, float]:

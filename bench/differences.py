@@ -2,110 +2,141 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, NamedTuple
 
+from empathy_edge.bench.result_file import ArtifactSamples, LengthSamples, StandardResult
 from empathy_edge.bench.timing_intervals import Interval, ratio_interval
-from empathy_edge.bench.latency import FORMAT
 from empathy_edge.console import out as stdout
 from empathy_edge.console import say, table
-from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import read_json
-
-_WORDS = {True: "faster", False: "slower"}
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """A result that `bench --json` wrote.
+@dataclass(frozen=True)
+class Difference:
+    """One artifact at one prompt length, in a new and an old result.
 
-    Raises:
-        EmpathyEdgeError: it is another file, or of another version.
+    Attributes:
+        artifact: the name of its file or folder.
+        prompt_tokens: the prompt length.
+        prefill_tps: how many times as fast the new one reads a prompt, with its interval.
+        decode_tps: how many times as fast it makes new tokens, with its interval.
+        anonymous_mb: memory that cannot be reclaimed after decoding, of the new result; None if unknown.
+        old_anonymous_mb: the same of the old one.
     """
-    result = read_json(path)
-    if not isinstance(result, dict) or result.get("format") != FORMAT:
-        raise EmpathyEdgeError(f"{path}: is not what `bench --json` of this version writes ({FORMAT}).")
-    return result
+
+    artifact: str
+    prompt_tokens: int
+    prefill_tps: Interval
+    decode_tps: Interval
+    anonymous_mb: float | None
+    old_anonymous_mb: float | None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.artifact} @{self.prompt_tokens}"
 
 
-def differences(new: dict[str, Any], old: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each test that both have: how many times as fast the new one is, with the interval of the exact rank test."""
-    known = {
-        (row["artifact"], test["prompt_tokens"]): (row, test)
-        for row in old["artifacts"]
-        for test in row["tests"]
-    }
+class Verdict(NamedTuple):
+    """What the comparison with a baseline says of one figure of one test."""
+
+    test: str
+    figure: str
+    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"]
+
+
+def differences(new: StandardResult, old: StandardResult) -> list[Difference]:
+    """For each test that both have, how many times as fast the new one is."""
+    known = {}
+    for row in old.artifacts:
+        for test in row.tests:
+            known[row.artifact, test.prompt_tokens] = (row, test)
     found = []
-    for row in new["artifacts"]:
-        for test in row["tests"]:
-            key = (row["artifact"], test["prompt_tokens"])
-            if key not in known:
-                continue
-            before, other = known[key]
-            entry: dict[str, Any] = {"artifact": key[0], "prompt_tokens": key[1]}
-            for name in ("prefill_tps", "decode_tps"):
-                entry[name] = ratio_interval(
-                    [sample[name] for sample in test["samples"]],
-                    [sample[name] for sample in other["samples"]],
-                )
-            entry["anonymous_mb"] = [
-                item["memory_mb"].get("after_decode", {}).get("anonymous") for item in (row, before)
-            ]
-            found.append(entry)
+    for row in new.artifacts:
+        for test in row.tests:
+            if (row.artifact, test.prompt_tokens) in known:
+                old_row, old_test = known[row.artifact, test.prompt_tokens]
+                found.append(_difference(row, test, old_row, old_test))
     return found
 
 
-def check_comparable(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
+def _difference(
+    row: ArtifactSamples, test: LengthSamples, old_row: ArtifactSamples, old_test: LengthSamples
+) -> Difference:
+    return Difference(
+        artifact=row.artifact,
+        prompt_tokens=test.prompt_tokens,
+        prefill_tps=ratio_interval(
+            [sample.prefill_tps for sample in test.samples],
+            [sample.prefill_tps for sample in old_test.samples],
+        ),
+        decode_tps=ratio_interval(
+            [sample.decode_tps for sample in test.samples],
+            [sample.decode_tps for sample in old_test.samples],
+        ),
+        anonymous_mb=row.memory_mb.get("after_decode", {}).get("anonymous"),
+        old_anonymous_mb=old_row.memory_mb.get("after_decode", {}).get("anonymous"),
+    )
+
+
+def check_comparable(new: StandardResult, old: StandardResult) -> list[str]:
     """What differs between two results beside what was measured."""
-    notes = []
-    for name in ("cpu", "cores", "system"):
-        if new["machine"].get(name) != old["machine"].get(name):
-            notes.append(f"machine: {name} {old['machine'].get(name)} → {new['machine'].get(name)}")
-    for name in ("threads", "decode_tokens", "context"):
-        if new["settings"].get(name) != old["settings"].get(name):
-            notes.append(f"settings: {name} {old['settings'].get(name)} → {new['settings'].get(name)}")
-    for name in sorted({*new["versions"], *old["versions"]}):
-        if new["versions"].get(name) != old["versions"].get(name):
-            notes.append(f"version: {name} {old['versions'].get(name)} → {new['versions'].get(name)}")
-    return notes
+    libraries = sorted({*new.versions, *old.versions})
+    return [
+        *_changes("machine", new.machine, old.machine, ["cpu", "cores", "system"]),
+        *_changes(
+            "settings", asdict(new.settings), asdict(old.settings), ["threads", "decode_tokens", "context"]
+        ),
+        *_changes("version", new.versions, old.versions, libraries),
+    ]
 
 
-def gate(found: list[dict[str, Any]], tolerance: float) -> list[tuple[str, str, str]]:
+def _changes(what: str, new: Mapping[str, object], old: Mapping[str, object], names: list[str]) -> list[str]:
+    return [
+        f"{what}: {name} {old.get(name)} → {new.get(name)}"
+        for name in names
+        if new.get(name) != old.get(name)
+    ]
+
+
+def gate(found: list[Difference], tolerance: float) -> list[Verdict]:
     """For each test and figure: PASS, FAIL or INCONCLUSIVE against a baseline.
 
-    Speed fails when the whole interval lies below 1 − tolerance and passes when the whole of it lies above; memory when
-    the anonymous part grew by more than the tolerance.
+    Speed fails when the whole interval lies below 1 − tolerance, and passes when the whole of it lies above.
+    Memory fails when the anonymous part grew by more than the tolerance and 1 MB.
     """
     verdicts = []
-    for entry in found:
-        name = f"{entry['artifact']} @{entry['prompt_tokens']}"
-        for figure in ("prefill_tps", "decode_tps"):
-            ratio: Interval = entry[figure]
-            bound = 1 - tolerance
-            verdict = "FAIL" if ratio.high < bound else "PASS" if ratio.low >= bound else "INCONCLUSIVE"
-            verdicts.append((name, figure, verdict))
-        now, before = entry["anonymous_mb"]
-        if now is not None and before:
-            verdicts.append((name, "anonymous_mb", "FAIL" if now > before * (1 + tolerance) + 1 else "PASS"))
+    for item in found:
+        verdicts.append(Verdict(item.name, "prefill_tps", _speed_verdict(item.prefill_tps, tolerance)))
+        verdicts.append(Verdict(item.name, "decode_tps", _speed_verdict(item.decode_tps, tolerance)))
+        if item.anonymous_mb is not None and item.old_anonymous_mb:
+            grew = item.anonymous_mb > item.old_anonymous_mb * (1 + tolerance) + 1
+            verdicts.append(Verdict(item.name, "anonymous_mb", "FAIL" if grew else "PASS"))
     return verdicts
 
 
-def show(found: list[dict[str, Any]], notes: list[str]) -> None:
+def _speed_verdict(ratio: Interval, tolerance: float) -> Literal["PASS", "FAIL", "INCONCLUSIVE"]:
+    if ratio.high < 1 - tolerance:
+        return "FAIL"
+    return "PASS" if ratio.low >= 1 - tolerance else "INCONCLUSIVE"
+
+
+def show(found: list[Difference], notes: list[str]) -> None:
     """Ratios as a table, and in words which of them are real."""
     for note in notes:
         say(f"[yellow]Not the same: {note}[/]")
     rows = []
-    for entry in found:
-        now, before = entry["anonymous_mb"]
-        rows.append(
-            [
-                f"{entry['artifact']} @{entry['prompt_tokens']}",
-                *(_cell(entry[name]) for name in ("prefill_tps", "decode_tps")),
-                f"{before:.0f} → {now:.0f}" if now is not None and before is not None else "–",
-            ]
-        )
+    for item in found:
+        now, before = item.anonymous_mb, item.old_anonymous_mb
+        memory = f"{before:.0f} → {now:.0f}" if now is not None and before is not None else "–"
+        rows.append([item.name, _ratio_cell(item.prefill_tps), _ratio_cell(item.decode_tps), memory])
     stdout.print(table("New over old", ["test", "prefill", "decode", "anonymous MB"], rows))
 
 
-def _cell(ratio: Interval) -> str:
-    words = "no difference seen" if ratio.low <= 1 <= ratio.high else _WORDS[ratio.value > 1]
+def _ratio_cell(ratio: Interval) -> str:
+    if ratio.low <= 1 <= ratio.high:
+        words = "no difference seen"
+    else:
+        words = "faster" if ratio.value > 1 else "slower"
     return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] {words}"

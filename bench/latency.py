@@ -1,55 +1,67 @@
 """Latency and memory of artifacts on this machine; every figure is `measured-host`.
 
-Each repetition is a process of its own, and each round runs all artifacts in a new order, so that no artifact's memory
-is another's and a slow minute of the machine hits all.
+Each repetition is a process of its own, so that no artifact's memory is another's. Each round runs all
+artifacts in a new order, so that a slow minute of the machine hits all.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
-import subprocess
-import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from empathy_edge.bench.conditions import conditions
-from empathy_edge.bench.timing_intervals import Interval, median_interval, percentile
-from empathy_edge.console import out as stdout
-from empathy_edge.console import progress, say, table
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.bench.latency_summary import LatencySummary, half_width, show, summaries
+from empathy_edge.bench.result_file import (
+    FORMAT,
+    MEASURED_HOST,
+    ArtifactSamples,
+    ConditionsAround,
+    LengthSamples,
+    StandardResult,
+    StandardSettings,
+    write_result,
+)
+from empathy_edge.bench.run_worker import run_worker, say_if_warm, size_mb
+from empathy_edge.bench.timing_intervals import median_interval
+from empathy_edge.bench.worker_records import GridRun, GridSettings, MemoryByPhase
+from empathy_edge.console import progress
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.recipe import BenchSettings
-from empathy_edge.runs.stage import open_stage
+from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.runtimes import default_threads
-from empathy_edge.system.files import write_json
 from empathy_edge.system.machine import machine, versions
 
-FORMAT = "empathy-edge bench 2"
-"""The layout of the JSON; docs/formats.md describes it."""
-
-UNSTABLE = 0.10
-"""The half width of a median's interval, as a share of it, above which a run says that it is not to be trusted."""
 STABLE = 0.03
-MOST_ROUNDS = 40
+"""`until_stable` goes on until half of every median's interval is narrower than this share of it."""
+MAX_ROUNDS = 40
 
 
-def run(*, artifacts: list[Path], out: Path, settings: BenchSettings, update: bool = False) -> dict[str, Any]:
+class LatencyResults(Results):
+    """The stage's results: a summary of each artifact."""
+
+    artifacts: list[LatencySummary]
+
+
+def run(*, artifacts: list[Path], out: Path, settings: BenchSettings, update: bool = False) -> LatencyResults:
     """The pipeline's stage: measure each artifact folder, write `latency.json`, show a table."""
+    settings = settings.model_copy(update={"threads": settings.threads or default_threads()})
     stage = open_stage(
         out,
         "bench",
-        settings={**settings.model_dump(), "threads": settings.threads or default_threads()},
+        settings=settings.model_dump(),
         inputs={folder.name: folder for folder in artifacts},
         update=update,
     )
     if not stage.done:
         result = bench([str(folder) for folder in artifacts], settings)
-        write_json(out / "latency.json", result)
-        stage.finish(artifacts=[summary(row) for row in result["artifacts"]])
-    show(stage.manifest["results"]["artifacts"], stage.manifest["settings"])
-    return stage.manifest
+        write_result(out / "latency.json", result)
+        stage.finish(LatencyResults(artifacts=summaries(result)))
+    results = stage.results(LatencyResults)
+    show(results.artifacts, settings)
+    return results
 
 
 def bench(
@@ -59,13 +71,13 @@ def bench(
     prompts: list[int] | None = None,
     until_stable: bool = False,
     cold: bool = False,
-) -> dict[str, Any]:
+) -> StandardResult:
     """Measure every artifact once in each round.
 
     Args:
         artifacts: what `open_runtime` takes.
         settings: repetitions (rounds), lengths, threads.
-        prompts: several prompt lengths instead of the one in `settings`: decode is then measured at each depth.
+        prompts: prompt lengths, instead of the one in `settings`; decode is measured after each of them.
         until_stable: go on after `repetitions` until all medians are known to 3 %, at most 40 rounds.
         cold: drop the model from the page cache before each load.
 
@@ -73,215 +85,84 @@ def bench(
         Raw samples and the machine and conditions they come from.
     """
     lengths = prompts or [settings.prompt_tokens]
-    options = {
-        "suite": "grid",
-        "threads": settings.threads or default_threads(),
-        "prompt_tokens": lengths,
-        "decode_tokens": settings.decode_tokens,
-        "context": max(lengths) + settings.decode_tokens + 64,
-        "cold": cold,
-    }
-    refs = {artifact: find_model(artifact) for artifact in artifacts}  # all found before the first is run
+    grid = GridSettings(
+        threads=settings.threads or default_threads(),
+        prompt_tokens=lengths,
+        decode_tokens=settings.decode_tokens,
+        context=max(lengths) + settings.decode_tokens + 64,
+        cold=cold,
+    )
+    files = {artifact: find_model(artifact).path for artifact in artifacts}  # all, before the first is run
     before = conditions()
-    runs: dict[str, list[dict[str, Any]]] = {artifact: [] for artifact in artifacts}
+    runs = _run_rounds(artifacts, grid, settings.repetitions, until_stable=until_stable)
+    some_runs = next(iter(runs.values()))
+    if cold:
+        say_if_warm(cold=some_runs[0].cold)
+    return StandardResult(
+        format=FORMAT,
+        label=MEASURED_HOST,
+        suite="standard",
+        settings=StandardSettings(**asdict(grid), repetitions=len(some_runs)),
+        machine=machine(),
+        versions=versions(),
+        conditions=ConditionsAround(before=before, after=conditions()),
+        artifacts=[_gather(files[artifact], runs[artifact], lengths) for artifact in files],
+    )
+
+
+def _run_rounds(
+    artifacts: list[str], grid: GridSettings, repetitions: int, *, until_stable: bool
+) -> dict[str, list[GridRun]]:
+    """The runs of each artifact, one of each round."""
+    runs: dict[str, list[GridRun]] = {artifact: [] for artifact in artifacts}
     order = random.Random(0)
-    rounds = MOST_ROUNDS if until_stable else settings.repetitions
+    rounds = MAX_ROUNDS if until_stable else repetitions
     with progress() as bar:
         task = bar.add_task("bench", total=rounds * len(artifacts), note="")
-        for number in range(rounds):
+        for number in range(1, rounds + 1):
             for artifact in order.sample(artifacts, len(artifacts)):
-                bar.update(task, note=f"round {number + 1}, {refs[artifact].path.name}")
-                runs[artifact].append(measure(artifact, options))
+                bar.update(task, note=f"round {number}, {Path(artifact).name}")
+                runs[artifact].append(run_worker(artifact, grid, GridRun))
                 bar.advance(task)
-            if number + 1 >= settings.repetitions and until_stable and spread(runs) <= STABLE:
+            if until_stable and number >= repetitions and widest_half_width(runs) <= STABLE:
                 break
-    if cold:
-        say_if_warm(next(iter(runs.values()))[0])
-    return {
-        "format": FORMAT,
-        "label": "measured-host",
-        "suite": "standard",
-        "settings": {**options, "repetitions": len(next(iter(runs.values())))},
-        "machine": machine(),
-        "versions": versions(),
-        "conditions": {"before": before, "after": conditions()},
-        "artifacts": [
-            {"artifact": ref.path.name, "size_mb": size_mb(ref.path), **_gather(runs[artifact], lengths)}
-            for artifact, ref in refs.items()
-        ],
-    }
+    return runs
 
 
-def measure(artifact: str, options: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[str, Any]:
-    """One run of the worker; `prefix` starts it through another program."""
-    command = [*prefix, sys.executable, "-m", "empathy_edge.bench.worker", artifact, json.dumps(options)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL
-    )
-    if done.returncode != 0:
-        last = [line for line in done.stderr.splitlines() if line.strip()][-2:]
-        why = "\n  ".join(last) or f"it ended with {done.returncode} (-9: killed, mostly for want of memory)"
-        raise EmpathyEdgeError(f"{artifact}: could not be measured:\n  {why}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def say_if_warm(run: dict[str, Any]) -> None:
-    """A word about a run that was to start cold and could not."""
-    if not run["cold"]:
-        say(
-            "[dim]This system cannot drop files from its page cache: every load time is that of a warm start.[/]"
-        )
-
-
-def spread(runs: dict[str, list[dict[str, Any]]]) -> float:
-    """The widest interval of all medians so far, half of it as a share."""
+def widest_half_width(runs: Mapping[str, list[GridRun]]) -> float:
+    """The widest interval of all medians so far, half of it as a share of the median."""
     widest = 0.0
     for results in runs.values():
-        for length in results[0]["samples"]:
-            for key in ("decode_tps", "prefill_tps"):
-                found = median_interval([result["samples"][length][key] for result in results])
-                widest = max(widest, half_width(found))
+        for length in results[0].samples:
+            samples = [result.samples[length] for result in results]
+            decode = median_interval([sample.decode_tps for sample in samples])
+            prefill = median_interval([sample.prefill_tps for sample in samples])
+            widest = max(widest, half_width(decode), half_width(prefill))
     return widest
 
 
-def half_width(found: Interval) -> float:
-    """Half of an interval, as a share of the figure."""
-    return (found.high - found.low) / 2 / found.value
-
-
-def _gather(results: list[dict[str, Any]], lengths: list[int]) -> dict[str, Any]:
+def _gather(file: Path, runs: list[GridRun], lengths: list[int]) -> ArtifactSamples:
     """One artifact's rounds: raw samples by prompt length, memory at each phase."""
-    first = results[0]
-    return {
-        "runtime": first["runtime"],
-        "threads": first["threads"],
-        "load_s": [result["load_s"] for result in results],
-        "tokenize_us_per_token": [result["tokenize_us_per_token"] for result in results],
-        "tests": [
-            {"prompt_tokens": length, "samples": [result["samples"][str(length)] for result in results]}
-            for length in lengths
-        ],
-        "memory_mb": {
-            phase: {
-                key: statistics.median(result["memory_mb"][phase][key] for result in results)
-                for key in figures
-            }
-            for phase, figures in first["memory_mb"].items()
-        },
-    }
-
-
-def summary(row: dict[str, Any], test: int = 0) -> dict[str, Any]:
-    """Medians with intervals and percentiles of one artifact's samples at one prompt length."""
-    samples = row["tests"][test]["samples"]
-    gaps = [
-        later - earlier
-        for sample in samples
-        for earlier, later in zip(sample["token_times_s"], sample["token_times_s"][1:], strict=False)
+    tests = [
+        LengthSamples(prompt_tokens=length, samples=[run.samples[str(length)] for run in runs])
+        for length in lengths
     ]
-    decode = median_interval([sample["decode_tps"] for sample in samples])
-    prefill = median_interval([sample["prefill_tps"] for sample in samples])
-    first = [sample["ttft_s"] for sample in samples]
-    apart = _apart(samples)
-    return {
-        "artifact": row["artifact"],
-        "label": "measured-host",
-        "size_mb": row["size_mb"],
-        "threads": row["threads"],
-        "prompt_tokens": row["tests"][test]["prompt_tokens"],
-        "repetitions": len(samples),
-        "load_s": round(statistics.median(row["load_s"]), 3),
-        "ttft_s_median": round(statistics.median(first), 4),
-        "ttft_s_p95": round(percentile(first, 95), 4),
-        "prefill_tps_median": round(prefill.value, 1),
-        "prefill_tps_interval": [round(prefill.low, 1), round(prefill.high, 1)],
-        "decode_tps_median": round(decode.value, 1),
-        "decode_tps_interval": [round(decode.low, 1), round(decode.high, 1)],
-        "interval_coverage": round(decode.coverage, 3),
-        "decode_tps_min": round(min(sample["decode_tps"] for sample in samples), 1),
-        "decode_cv": round(_variation([sample["decode_tps"] for sample in samples]), 4),
-        "prefill_cv": round(_variation([sample["prefill_tps"] for sample in samples]), 4),
-        "token_gap_ms_p50": round(1000 * percentile(gaps, 50), 2),
-        "token_gap_ms_p95": round(1000 * percentile(gaps, 95), 2),
-        "token_gap_ms_p99": round(1000 * percentile(gaps, 99), 2),
-        "outside_the_model": apart,
-        "tokenize_us_per_token": round(statistics.median(row["tokenize_us_per_token"]), 2),
-        "major_faults": sum(sample["major_faults"] for sample in samples),
-        "memory_mb": row["memory_mb"],
-        "stable": max(half_width(decode), half_width(prefill)) <= UNSTABLE,
-    }
-
-
-def _apart(samples: list[dict[str, Any]]) -> float | None:
-    """The share of a reply's time that is not spent in the model: sampling and our own loop; None where it is not known."""
-    shares = [
-        1 - sample["forward_s"] / sample["token_times_s"][-1]
-        for sample in samples
-        if sample["forward_s"] is not None
-    ]
-    return round(max(0.0, statistics.median(shares)), 4) if shares else None
-
-
-def _variation(values: list[float]) -> float:
-    return statistics.stdev(values) / statistics.mean(values) if len(values) > 1 else 0.0
-
-
-def summaries(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every artifact at every prompt length."""
-    return [summary(row, test) for row in result["artifacts"] for test in range(len(row["tests"]))]
-
-
-def show(rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
-    """Print the summaries as a table, and say what is not to be trusted."""
-    stdout.print(as_table(rows, settings))
-    shaky = sorted({row["artifact"] for row in rows if not row.get("stable", True)})
-    if shaky:
-        say(
-            f"[yellow]Not stable: the interval of {', '.join(shaky)} is wider than {UNSTABLE:.0%} on either side. Close "
-            "what else runs, or measure with --until-stable.[/]"
-        )
-
-
-def as_table(rows: list[dict[str, Any]], settings: dict[str, Any]) -> Any:
-    """The rich table of some summaries."""
-    lengths = sorted({row["prompt_tokens"] for row in rows})
-    title = (
-        f"Latency and memory (measured-host, {settings['threads']} threads, prompt {', '.join(map(str, lengths))}, "
-        f"{settings['decode_tokens']} new tokens, {settings['repetitions']} rounds)"
+    return ArtifactSamples(
+        artifact=file.name,
+        size_mb=size_mb(file),
+        runtime=runs[0].runtime,
+        threads=runs[0].threads,
+        load_s=[run.load_s for run in runs],
+        tokenize_us_per_token=[run.tokenize_us_per_token for run in runs],
+        tests=tests,
+        memory_mb=_median_memory(runs),
     )
-    columns = ["artifact", "MB", "load s", "TTFT s (p95)", "prefill tok/s", "decode tok/s", "gap p95 ms"]
-    columns += ["anon+file MB", "peak MB"]
-    lines = []
-    for row in rows:
-        memory = row["memory_mb"].get("after_decode", {})
-        cells = speed_cells(row)
-        if len(lengths) > 1:
-            cells[0] += f" @{row['prompt_tokens']}"
-        cells[5] += " [{:.0f}, {:.0f}]".format(*row["decode_tps_interval"])
-        lines.append(
-            [
-                *cells,
-                f"{row['token_gap_ms_p95']:.1f}",
-                f"{memory['anonymous']:.0f}+{memory['file_backed']:.0f}" if memory else "–",
-                f"{memory['peak_rss']:.0f}" if memory else "–",
-            ]
-        )
-    return table(title, columns, lines)
 
 
-def speed_cells(row: dict[str, Any]) -> list[str]:
-    """A summary's artifact, MB, load time, time to first token, prefill and decode speed, as text for a table."""
-    return [
-        row["artifact"],
-        f"{row['size_mb']:.0f}",
-        f"{row['load_s']:.2f}",
-        f"{row['ttft_s_median']:.3f} ({row['ttft_s_p95']:.3f})",
-        f"{row['prefill_tps_median']:.0f}",
-        f"{row['decode_tps_median']:.1f}",
-    ]
-
-
-def size_mb(path: Path) -> float:
-    """The model files of an artifact, MB."""
-    files = [path] if path.is_file() else [item for item in path.iterdir() if item.name.startswith("model")]
-    return round(sum(file.stat().st_size for file in files) / 1e6, 1)
+def _median_memory(runs: list[GridRun]) -> MemoryByPhase:
+    medians: MemoryByPhase = {}
+    for phase, figures in runs[0].memory_mb.items():
+        medians[phase] = {
+            name: statistics.median(run.memory_mb[phase][name] for run in runs) for name in figures
+        }
+    return medians

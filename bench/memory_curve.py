@@ -1,8 +1,9 @@
 """How fast an artifact still is in little memory: the worker in a control group whose limit gets smaller.
 
-Under a limit the kernel first gives up pages of the model's file, which then come from the disk again for every token:
-that is how a phone thrashes. cgroup v2's memory.high slows a group down as Android's limiter does; cgroup v1 has only
-the hard limit. The page cache is dropped first, or pages that are cached already would not count.
+Under a limit the kernel first drops pages of the model's file, which then come from the disk again for
+every token: that is how a phone thrashes. cgroup v2's memory.high slows a group down, as Android's limiter
+does; cgroup v1 has only the hard limit. The page cache is dropped first: pages that are cached already
+would not count.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Literal
 
-from empathy_edge.bench.latency import FORMAT, measure
+from empathy_edge.bench.result_file import FORMAT, MEASURED_HOST, BenchResult, Record
+from empathy_edge.bench.run_worker import run_worker
+from empathy_edge.bench.worker_records import GridRun, GridSettings
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
 from empathy_edge.errors import EmpathyEdgeError
@@ -23,50 +27,109 @@ from empathy_edge.runtimes import default_threads
 from empathy_edge.system.machine import machine, versions
 
 KEPT = 0.9
-"""The smallest limit that keeps this share of the free speed is the figure that matters."""
+"""The figure that matters is the smallest limit that keeps this share of the speed without a limit."""
 SHARES = (1.3, 1.1, 1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+"""The limits, as shares of the peak memory without a limit."""
 TOO_SLOW = 0.05
+"""Below this share of the speed without a limit no smaller limit is tried."""
 REPETITIONS = 3
 
 _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 _NAME = "empathy-edge-bench"
 
 
-class Group:
-    """A control group of our own, made for this run and removed after it."""
+@dataclass(frozen=True)
+class MemorySettings(GridSettings):
+    """The worker's settings, and the version of the control group (1 or 2)."""
+
+    cgroup: int
+
+
+class Point(Record):
+    """The repetitions at one limit.
+
+    Attributes:
+        limit_mb: MB (10^6 bytes); None without a limit.
+        ran: whether the model could be run; if not, there is nothing else.
+        load_s: to open the model, median.
+        prefill_tps: prompt tokens per second, median.
+        decode_tps: new tokens per second, the best: a busy machine only slows down.
+        decode_tps_samples: every repetition.
+        major_faults: page faults that waited for the disk, median.
+        anonymous_mb: memory that cannot be reclaimed, median.
+        file_backed_mb: resident pages of files, median.
+    """
+
+    limit_mb: float | None
+    ran: bool
+    load_s: float | None = None
+    prefill_tps: float | None = None
+    decode_tps: float | None = None
+    decode_tps_samples: list[float] | None = None
+    major_faults: int | float | None = None
+    anonymous_mb: float | None = None
+    file_backed_mb: float | None = None
+
+    def keeps(self, share: float, free: Point) -> bool:
+        """Whether the model ran at no less than a share of the decode speed without a limit."""
+        return self.decode_tps is not None and self.decode_tps >= share * (free.decode_tps or 0)
+
+
+class MemoryResult(BenchResult[MemorySettings]):
+    """The curve.
+
+    Attributes:
+        artifact: the name of its file or folder.
+        peak_rss_mb: the highest resident memory without a limit.
+        points: without a limit, then under smaller and smaller ones.
+        smallest_limit_that_keeps_90_percent_mb: of the decode speed; None if no limit does.
+    """
+
+    suite: Literal["memory"]
+    artifact: str
+    peak_rss_mb: float
+    points: list[Point]
+    smallest_limit_that_keeps_90_percent_mb: float | None
+
+
+class ControlGroup:
+    """A control group of our own, made for this run and removed after it.
+
+    Attributes:
+        version: of Linux's control groups, 1 or 2.
+        folder: the group's folder below /sys/fs/cgroup.
+
+    Raises:
+        EmpathyEdgeError: there are none on this system, or we may not make one.
+    """
 
     def __init__(self) -> None:
+        controllers = _V2 / "cgroup.controllers"
         if (_V1 / "memory.limit_in_bytes").is_file():
-            self.version, self.folder, self._limit = (
-                1,
-                _V1 / f"{_NAME}-{os.getpid()}",
-                "memory.limit_in_bytes",
-            )
-        elif (_V2 / "cgroup.controllers").is_file() and "memory" in (_V2 / "cgroup.controllers").read_text(
-            encoding="ascii"
-        ).split():
-            self.version, self.folder, self._limit = 2, _V2 / f"{_NAME}-{os.getpid()}", "memory.high"
+            self.version, parent, self._limit_file = 1, _V1, "memory.limit_in_bytes"
+        elif controllers.is_file() and "memory" in controllers.read_text(encoding="ascii").split():
+            self.version, parent, self._limit_file = 2, _V2, "memory.high"
         else:
             raise EmpathyEdgeError(
                 "No memory control groups on this system; the curve cannot be measured here."
             )
+        self.folder = parent / f"{_NAME}-{os.getpid()}"
         try:
             self.folder.mkdir()
         except OSError as error:
             raise EmpathyEdgeError(
-                f"{self.folder}: cannot be made ({error.strerror}): the curve needs the right to make control groups "
-                "(root, or a delegated group). Skipped; nothing was measured."
+                f"{self.folder}: cannot be made ({error.strerror}): the curve needs the right to make "
+                "control groups (root, or a delegated group). Skipped; nothing was measured."
             ) from None
 
     def limit(self, megabytes: float | None) -> None:
-        """Set the limit, MB; None takes it away."""
-        word = "-1" if self.version == 1 else "max"
-        (self.folder / self._limit).write_text(
-            word if megabytes is None else str(int(megabytes * 1e6)), encoding="ascii"
-        )
+        """Set the limit, MB (10^6 bytes); None removes it."""
+        unlimited = "-1" if self.version == 1 else "max"
+        text = unlimited if megabytes is None else str(int(megabytes * 1e6))
+        (self.folder / self._limit_file).write_text(text, encoding="ascii")
 
     def prefix(self) -> tuple[str, ...]:
-        """Starts a program inside of the group."""
+        """A program that starts another one inside of the group."""
         shell = shutil.which("sh") or "/bin/sh"
         return (shell, "-c", f'echo $$ > "{self.folder}/cgroup.procs" && exec "$@"', "sh")
 
@@ -78,106 +141,112 @@ class Group:
 
 def memory_curve(
     artifact: str, *, threads: int | None, prompt_tokens: int, decode_tokens: int
-) -> dict[str, Any]:
-    """Speed without a limit, and under ever smaller ones, until it thrashes or does not run."""
-    ref = find_model(artifact)
-    options = {
-        "suite": "grid",
-        "threads": threads or default_threads(),
-        "prompt_tokens": [prompt_tokens],
-        "decode_tokens": decode_tokens,
-        "context": prompt_tokens + decode_tokens + 64,
-        "cold": True,
-    }
-    group = Group()
-    points: list[dict[str, Any]] = []
+) -> MemoryResult:
+    """Speed without a limit, and under smaller and smaller ones, until it thrashes or does not run."""
+    file = find_model(artifact).path
+    grid = GridSettings(
+        threads=threads or default_threads(),
+        prompt_tokens=[prompt_tokens],
+        decode_tokens=decode_tokens,
+        context=prompt_tokens + decode_tokens + 64,
+        cold=True,
+    )
+    group = ControlGroup()
     try:
-        with progress() as bar:
-            task = bar.add_task("memory", total=len(SHARES) + 1, note="without a limit")
-            free = [measure(artifact, options, group.prefix()) for _ in range(REPETITIONS)]
-            need = free[0]["memory_mb"]["after_decode"]["peak_rss"]
-            points.append(_point(None, free))
-            bar.advance(task)
-            for share in SHARES:
-                limit = round(share * need, 1)
-                bar.update(task, note=f"{limit:.0f} MB")
-                group.limit(limit)
-                try:
-                    runs = [measure(artifact, options, group.prefix()) for _ in range(REPETITIONS)]
-                    points.append(_point(limit, runs))
-                except EmpathyEdgeError:
-                    points.append({"limit_mb": limit, "ran": False})
-                bar.advance(task)
-                group.limit(None)
-                if not points[-1]["ran"] or points[-1]["decode_tps"] < TOO_SLOW * points[0]["decode_tps"]:
-                    break
+        peak_rss_mb, points = _measure_points(artifact, grid, group)
     finally:
         group.close()
+    return MemoryResult(
+        format=FORMAT,
+        label=MEASURED_HOST,
+        suite="memory",
+        settings=MemorySettings(**asdict(grid), cgroup=group.version),
+        machine=machine(),
+        versions=versions(),
+        artifact=file.name,
+        peak_rss_mb=peak_rss_mb,
+        points=points,
+        smallest_limit_that_keeps_90_percent_mb=_smallest_limit(points),
+    )
+
+
+def _measure_points(artifact: str, grid: GridSettings, group: ControlGroup) -> tuple[float, list[Point]]:
+    """The peak memory without a limit in MB, and all points."""
+    with progress() as bar:
+        task = bar.add_task("memory", total=len(SHARES) + 1, note="without a limit")
+        runs = _repeat(artifact, grid, group)
+        peak_rss_mb = runs[0].memory_mb["after_decode"]["peak_rss"]
+        free = _point(None, runs)
+        points = [free]
+        bar.advance(task)
+        for share in SHARES:
+            limit_mb = round(share * peak_rss_mb, 1)
+            bar.update(task, note=f"{limit_mb:.0f} MB")
+            group.limit(limit_mb)
+            try:
+                points.append(_point(limit_mb, _repeat(artifact, grid, group)))
+            except EmpathyEdgeError:
+                points.append(Point(limit_mb=limit_mb, ran=False))
+            bar.advance(task)
+            group.limit(None)
+            if not points[-1].keeps(TOO_SLOW, free):
+                break
+    return peak_rss_mb, points
+
+
+def _repeat(artifact: str, grid: GridSettings, group: ControlGroup) -> list[GridRun]:
+    return [run_worker(artifact, grid, GridRun, group.prefix()) for _ in range(REPETITIONS)]
+
+
+def _point(limit_mb: float | None, runs: list[GridRun]) -> Point:
+    samples = [next(iter(run.samples.values())) for run in runs]
+    memory = [run.memory_mb["after_decode"] for run in runs]
+    return Point(
+        limit_mb=limit_mb,
+        ran=True,
+        load_s=median(run.load_s for run in runs),
+        prefill_tps=median(sample.prefill_tps for sample in samples),
+        decode_tps=max(sample.decode_tps for sample in samples),
+        decode_tps_samples=[sample.decode_tps for sample in samples],
+        major_faults=median(sample.major_faults for sample in samples),
+        anonymous_mb=median(item["anonymous"] for item in memory),
+        file_backed_mb=median(item["file_backed"] for item in memory),
+    )
+
+
+def _smallest_limit(points: list[Point]) -> float | None:
+    """The smallest limit before the first that is too slow; a smaller one that is fast again was luck."""
     smallest = None
-    for point in points[1:]:  # a smaller limit that happens to be fast again is nothing to build on
-        if not point["ran"] or point["decode_tps"] < KEPT * points[0]["decode_tps"]:
+    for point in points[1:]:
+        if not point.keeps(KEPT, points[0]):
             break
-        smallest = point["limit_mb"]
-    return {
-        "format": FORMAT,
-        "label": "measured-host",
-        "suite": "memory",
-        "settings": {**options, "cgroup": group.version},
-        "machine": machine(),
-        "versions": versions(),
-        "artifact": ref.path.name,
-        "peak_rss_mb": need,
-        "points": points,
-        "smallest_limit_that_keeps_90_percent_mb": smallest,
-    }
+        smallest = point.limit_mb
+    return smallest
 
 
-def _point(limit: float | None, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The repetitions at one limit: the best decode speed, since a busy host only slows down, and every one; medians else."""
-    samples = [next(iter(run["samples"].values())) for run in runs]
-    memory = [run["memory_mb"]["after_decode"] for run in runs]
-    return {
-        "limit_mb": limit,
-        "ran": True,
-        "load_s": median(run["load_s"] for run in runs),
-        "prefill_tps": median(sample["prefill_tps"] for sample in samples),
-        "decode_tps": max(sample["decode_tps"] for sample in samples),
-        "decode_tps_samples": [sample["decode_tps"] for sample in samples],
-        "major_faults": median(sample["major_faults"] for sample in samples),
-        "anonymous_mb": median(item["anonymous"] for item in memory),
-        "file_backed_mb": median(item["file_backed"] for item in memory),
-    }
-
-
-def show(result: dict[str, Any]) -> None:
+def show(result: MemoryResult) -> None:
     """The curve as a table."""
-    free = result["points"][0]["decode_tps"]
-    rows = []
-    for point in result["points"]:
-        limit = "none" if point["limit_mb"] is None else f"{point['limit_mb']:.0f}"
-        if not point["ran"]:
-            rows.append([limit, "did not run", "", "", "", ""])
-            continue
-        rows.append(
-            [
-                limit,
-                f"{point['decode_tps']:.1f}",
-                f"{point['decode_tps'] / free:.2f}",
-                f"{point['prefill_tps']:.0f}",
-                f"{point['major_faults']}",
-                f"{point['anonymous_mb']:.0f}+{point['file_backed_mb']:.0f}",
-            ]
-        )
-    title = f"{result['artifact']} in little memory (measured-host, cgroup v{result['settings']['cgroup']}, best decode of {REPETITIONS})"
-    stdout.print(
-        table(
-            title,
-            ["limit MB", "decode tok/s", "of free", "prefill tok/s", "major faults", "anon+file MB"],
-            rows,
-        )
+    title = (
+        f"{result.artifact} in little memory (measured-host, cgroup v{result.settings.cgroup}, "
+        f"best decode of {REPETITIONS})"
     )
-    smallest = result["smallest_limit_that_keeps_90_percent_mb"]
-    say(
-        f"Smallest limit that keeps {KEPT:.0%} of the decode speed: "
-        + (f"{smallest:.0f} MB." if smallest else "none of those tried.")
-    )
+    columns = ["limit MB", "decode tok/s", "of free", "prefill tok/s", "major faults", "anon+file MB"]
+    free = result.points[0]
+    stdout.print(table(title, columns, [_point_cells(point, free) for point in result.points]))
+    smallest = result.smallest_limit_that_keeps_90_percent_mb
+    found = f"{smallest:.0f} MB." if smallest else "none of those tried."
+    say(f"Smallest limit that keeps {KEPT:.0%} of the decode speed: {found}")
+
+
+def _point_cells(point: Point, free: Point) -> list[str]:
+    limit = "none" if point.limit_mb is None else f"{point.limit_mb:.0f}"
+    if not point.ran or point.decode_tps is None or free.decode_tps is None:
+        return [limit, "did not run", "", "", "", ""]
+    return [
+        limit,
+        f"{point.decode_tps:.1f}",
+        f"{point.decode_tps / free.decode_tps:.2f}",
+        f"{point.prefill_tps:.0f}",
+        f"{point.major_faults}",
+        f"{point.anonymous_mb:.0f}+{point.file_backed_mb:.0f}",
+    ]

@@ -1,7 +1,7 @@
-"""What our own loop costs: decode speed of `Runtime.stream` beside the library's own loop, same file, same tokens.
+"""What our loop costs: decode speed of `Runtime.stream` beside the library's own loop, same file and tokens.
 
-Run as `python -m empathy_edge.bench.overhead MODEL`. Both loops alternate in one process over one loaded model, so
-that the machine's noise hits both.
+Run as `python -m empathy_edge.bench.overhead MODEL`. Both loops alternate in one process over one loaded
+model, so that the machine's noise hits both.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from empathy_edge.bench.worker import FILLER
@@ -19,39 +21,69 @@ ROUNDS = 40
 PROMPT_TOKENS = 128
 DECODE_TOKENS = 128
 
+Loop = Callable[[Any, list[int]], tuple[float, list[int]]]
+"""From a runtime and a prompt's token ids to tokens per second and the new token ids."""
 
-def compare(model: str, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Decode tokens/s of both loops in alternating rounds; the ratio is ours over raw."""
+
+@dataclass(frozen=True)
+class Overhead:
+    """Both loops over one model.
+
+    Attributes:
+        library: whose own loop it was.
+        ours_decode_tps: new tokens per second, median.
+        raw_decode_tps: the same of the library's own loop.
+        ratio: ours over the library's, mean with its 95 % bootstrap interval.
+        same_tokens: both loops made the same tokens in every round.
+    """
+
+    library: str
+    ours_decode_tps: float
+    raw_decode_tps: float
+    ratio: dict[str, float]
+    same_tokens: bool
+
+
+def compare(model: str, rounds: int = ROUNDS) -> Overhead:
+    """Both loops in alternating rounds, after one that is not counted."""
     runtime = open_runtime(model, context=PROMPT_TOKENS + DECODE_TOKENS + 64)
-    raw_loop = _raw_genai if type(runtime).__name__ == "GenAIRuntime" else _raw
+    library, raw_loop = _library_of(type(runtime).__name__)
     ids = runtime.tokenize(FILLER * 20)[:PROMPT_TOKENS]
     ours, raw = [], []
     same = True
-    for turn in range(rounds + 1):
-        pair = [_ours, raw_loop] if turn % 2 else [raw_loop, _ours]
-        results = {loop: loop(runtime, ids) for loop in pair}
-        same = same and results[_ours][1] == results[raw_loop][1]
-        if turn:  # the first round warms up
-            ours.append(results[_ours][0])
-            raw.append(results[raw_loop][0])
-    ratio = bootstrap_mean([mine / other for mine, other in zip(ours, raw, strict=True)], 2000, 0)
-    return {
-        "library": {"_raw": "llama-cpp-python", "_raw_genai": "onnxruntime-genai"}[raw_loop.__name__],
-        "ours_decode_tps": statistics.median(ours),
-        "raw_decode_tps": statistics.median(raw),
-        "ratio": ratio,
-        "same_tokens": same,
-    }
+    for number in range(rounds + 1):
+        order = [_our_loop, raw_loop] if number % 2 else [raw_loop, _our_loop]
+        results = {loop: loop(runtime, ids) for loop in order}
+        our_tps, our_tokens = results[_our_loop]
+        raw_tps, raw_tokens = results[raw_loop]
+        same = same and our_tokens == raw_tokens
+        if number > 0:  # the first round warms up
+            ours.append(our_tps)
+            raw.append(raw_tps)
+    ratios = [mine / other for mine, other in zip(ours, raw, strict=True)]
+    return Overhead(
+        library=library,
+        ours_decode_tps=statistics.median(ours),
+        raw_decode_tps=statistics.median(raw),
+        ratio=bootstrap_mean(ratios, 2000, 0),
+        same_tokens=same,
+    )
 
 
-def _ours(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
+def _library_of(runtime: str) -> tuple[str, Loop]:
+    if runtime == "GenAIRuntime":
+        return "onnxruntime-genai", _genai_loop
+    return "llama-cpp-python", _llama_loop
+
+
+def _our_loop(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
     runtime.forget()
     *_, reply = runtime.stream(ids, max_new_tokens=DECODE_TOKENS, ignore_stop=True)
     assert isinstance(reply, Reply) and reply.decode_tps
     return reply.decode_tps, list(reply.token_ids)
 
 
-def _raw(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
+def _llama_loop(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
     llama = runtime._llama
     llama.reset()
     tokens, times = [], []
@@ -63,7 +95,7 @@ def _raw(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
     return (len(times) - 1) / (times[-1] - times[0]), tokens
 
 
-def _raw_genai(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
+def _genai_loop(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
     import numpy as np
 
     parameters = runtime._og.GeneratorParams(runtime._model)
@@ -80,13 +112,14 @@ def _raw_genai(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
     return (len(times) - 1) / (times[-1] - times[0]), tokens
 
 
-if __name__ == "__main__":
-    found = compare(sys.argv[1])
-    ratio = found["ratio"]
+def _print(found: Overhead) -> None:
+    mean, low, high = (found.ratio[key] for key in ("mean", "low", "high"))
     print(f"decode, measured-host, median of {ROUNDS} rounds, {DECODE_TOKENS} tokens after {PROMPT_TOKENS}:")
-    print(f"  empathy-edge        {found['ours_decode_tps']:.1f} tokens/s")
-    print(f"  {found['library']:<20}{found['raw_decode_tps']:.1f} tokens/s")
-    print(
-        f"  ratio               {ratio['mean']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] (95 % bootstrap)"
-    )
-    print(f"  same tokens         {found['same_tokens']}")
+    print(f"  empathy-edge        {found.ours_decode_tps:.1f} tokens/s")
+    print(f"  {found.library:<20}{found.raw_decode_tps:.1f} tokens/s")
+    print(f"  ratio               {mean:.3f} [{low:.3f}, {high:.3f}] (95 % bootstrap)")
+    print(f"  same tokens         {found.same_tokens}")
+
+
+if __name__ == "__main__":
+    _print(compare(sys.argv[1]))

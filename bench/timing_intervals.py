@@ -1,4 +1,7 @@
-"""Medians and ratios of few samples, with intervals that assume no distribution. No numpy: they start fast."""
+"""Medians and ratios of few timings, with intervals that assume no distribution. No numpy: they start fast.
+
+`judging/statistics.py` has the intervals of shares and win rates.
+"""
 
 from __future__ import annotations
 
@@ -18,46 +21,59 @@ class Interval(NamedTuple):
 
 
 def median_interval(values: list[float], coverage: float = 0.95) -> Interval:
-    """The median between two order statistics: the narrowest pair that covers enough, or the extremes
-    (5 samples: 93.8 %). Binomial argument: Conover, Practical Nonparametric Statistics, 3.2."""
+    """The median between two order statistics: the narrowest pair that covers enough, or the extremes.
+
+    The extremes of 5 samples cover 93.8 %. By a binomial argument: Conover, Practical Nonparametric
+    Statistics, 3.2.
+    """
     ordered, n = sorted(values), len(values)
-    best = 0
-    for place in range(n // 2):
-        if _covers(n, place) >= coverage:
-            best = place
-    return Interval(median(ordered), ordered[best], ordered[n - 1 - best], _covers(n, best) if n > 1 else 0.0)
+    place = 0
+    for candidate in range(n // 2):
+        if _coverage(n, candidate) >= coverage:
+            place = candidate
+    covered = _coverage(n, place) if n > 1 else 0.0
+    return Interval(median(ordered), ordered[place], ordered[n - 1 - place], covered)
 
 
-def _covers(n: int, place: int) -> float:
-    return 1 - 2 * sum(math.comb(n, k) for k in range(place + 1)) / 2**n
+def _coverage(n: int, place: int) -> float:
+    """The chance that the median lies between the order statistics `place` and n - 1 - `place`."""
+    one_tail = sum(math.comb(n, below) for below in range(place + 1)) / 2**n
+    return 1 - 2 * one_tail
 
 
 def ratio_interval(new: list[float], old: list[float], coverage: float = 0.95) -> Interval:
-    """How many times `old` is `new`: the median of all pairs' ratios, with the interval that belongs to the exact
-    Mann-Whitney test (Hodges and Lehmann 1963)."""
-    ratios = sorted(a / b for a in new for b in old)
-    counts = _mann_whitney(len(new), len(old))
+    """How many times `old` is `new`: the median of all pairs' ratios (Hodges and Lehmann 1963).
+
+    The interval is the one that belongs to the exact Mann-Whitney test.
+    """
+    ratios: list[float] = []
+    for value in new:
+        ratios += [value / other for other in old]
+    ratios.sort()
+    counts = _mann_whitney_counts(len(new), len(old))
     total = sum(counts)
     tail, below = 0, 0
     while (tail + counts[below]) / total <= (1 - coverage) / 2:
         tail += counts[below]
         below += 1
     place = max(below - 1, 0)
-    return Interval(
-        median(ratios), ratios[place], ratios[-1 - place], 1 - 2 * sum(counts[: place + 1]) / total
-    )
+    covered = 1 - 2 * sum(counts[: place + 1]) / total
+    return Interval(median(ratios), ratios[place], ratios[-1 - place], covered)
 
 
 @lru_cache(maxsize=64)
-def _mann_whitney(n: int, m: int) -> tuple[int, ...]:
-    """How many of the orders of n + m samples have each value of U (Mann and Whitney 1947)."""
+def _mann_whitney_counts(n: int, m: int) -> tuple[int, ...]:
+    """How many of the orders of n + m samples have each value of U, 0 to n·m (Mann and Whitney 1947).
+
+    They are the coefficients of the Gaussian binomial, the product of (1 - x^(m + k)) / (1 - x^k) for k
+    from 1 to n.
+    """
     counts = [1] + [0] * (n * m)
-    for size in range(1, n + 1):
-        factor = m + size
-        for place in range(n * m, factor - 1, -1):
-            counts[place] -= counts[place - factor]
-        for place in range(size, n * m + 1):
-            counts[place] += counts[place - size]
+    for k in range(1, n + 1):
+        for power in range(n * m, m + k - 1, -1):  # times 1 - x^(m + k)
+            counts[power] -= counts[power - (m + k)]
+        for power in range(k, n * m + 1):  # divided by 1 - x^k
+            counts[power] += counts[power - k]
     return tuple(counts)
 
 

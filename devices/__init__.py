@@ -1,4 +1,4 @@
-"""Phones and boards: one YAML each; every number says where it comes from, and what is unknown is left out."""
+"""Phones and boards, one YAML each: every number has a source, and what is unknown is left out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from empathy_edge.errors import EmpathyEdgeError
 Kind = Literal["measured", "datasheet", "derived"]
 
 
-class _Strict(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Figure(_Strict):
+class Figure(_Record):
     """One number with its unit (in the field's name), its kind and where it comes from."""
 
     value: float
@@ -26,7 +26,7 @@ class Figure(_Strict):
     source: str = Field(min_length=8)
 
 
-class Fact(_Strict):
+class Fact(_Record):
     """Words about the hardware, with their source."""
 
     value: str
@@ -34,10 +34,20 @@ class Fact(_Strict):
     source: str = Field(min_length=8)
 
 
-class Run(_Strict):
+class Run(_Record):
     """One measured run of llama.cpp on the CPU, from which the device's speed can be told.
 
-    `decode_gb` and `prefill_gflop` are the run model's work for a token, by ggml type (see `bench/phones/workload.py`).
+    Attributes:
+        model: its name and quantization.
+        decode_gb: ggml type → GB (10^9 bytes) read for each new token (see `bench/phones/workload.py`).
+        prefill_gflop: ggml type → GFLOP for each prompt token.
+        layers: transformer blocks.
+        extra: whether layers do much beyond attention and MLP.
+        decode_tps: new tokens per second.
+        prefill_tps: prompt tokens per second.
+        threads: of the CPU.
+        kind: how the figures came about.
+        source: where they come from.
     """
 
     model: str
@@ -52,8 +62,8 @@ class Run(_Strict):
     source: str = Field(min_length=8)
 
 
-class Elsewhere(_Strict):
-    """A speed that another runtime, or an unknown model, reached; shown, and not predicted from."""
+class OtherRun(_Record):
+    """A speed that another runtime, or an unknown model, reached; shown, but nothing is predicted from it."""
 
     runtime: str
     model: str
@@ -63,14 +73,23 @@ class Elsewhere(_Strict):
     source: str = Field(min_length=8)
 
 
-class Device(_Strict):
+class Device(_Record):
     """A phone or board: what it is, and what is known of its speed and memory.
 
     Attributes:
+        id: the file's name, without `.yaml`.
+        name: the maker's.
+        soc: the chip.
         tier: flagship, mid-range, low, iphone or board.
-        figures: `memory_bandwidth_peak_gb_per_s`, `ram_gb`, `app_memory_limit_mb` (what the system gives one app),
-            `largest_allocation_mb` (what was seen to run at full speed), and a fitted profile: `decode_gb_per_s.TYPE`,
-            `decode_layer_ms`, `decode_extra_layer_ms`, `prefill_gflop_per_s.TYPE`, `prefill_extra_layer_ms`.
+        cores: how many, and their clocks.
+        isa: the instructions that matter for llama.cpp.
+        figures: `memory_bandwidth_peak_gb_per_s`, `ram_gb`, `app_memory_limit_mb` (what the system gives one
+            app), `largest_allocation_mb` (what was seen to run at full speed), and a fitted profile:
+            `decode_gb_per_s.TYPE`, `decode_layer_ms`, `decode_extra_layer_ms`, `prefill_gflop_per_s.TYPE`,
+            `prefill_extra_layer_ms`.
+        runs: measured runs of llama.cpp on the CPU.
+        elsewhere: speeds of other runtimes or unknown models.
+        note: anything else.
     """
 
     id: str
@@ -81,7 +100,7 @@ class Device(_Strict):
     isa: Fact | None = None
     figures: dict[str, Figure] = {}
     runs: list[Run] = []
-    elsewhere: list[Elsewhere] = []
+    elsewhere: list[OtherRun] = []
     note: str = ""
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench import chat_suite, latency, worker
+from empathy_edge.bench import chat_suite, run_worker, worker
 from empathy_edge.bench.conditions import conditions
+from empathy_edge.bench.worker_records import ChatRun, ChatTurn
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.bundle import check
 from empathy_edge.runs.stage import locked
@@ -63,7 +64,7 @@ def test_conditions_where_psutil_knows_less(monkeypatch: pytest.MonkeyPatch) -> 
 
     for name in ("sensors_temperatures", "getloadavg", "cpu_freq"):
         monkeypatch.delattr(psutil, name, raising=False)
-    assert 0 <= conditions(0.01)["background_busy"] <= 1
+    assert 0 <= conditions(0.01).background_busy <= 1
 
 
 def test_a_cold_start_is_a_warm_one_where_the_page_cache_stays(
@@ -74,13 +75,22 @@ def test_a_cold_start_is_a_warm_one_where_the_page_cache_stays(
         assert worker.drop_from_page_cache(tmp_path)
         monkeypatch.delattr(os, "posix_fadvise")
     assert not worker.drop_from_page_cache(tmp_path)
-    latency.say_if_warm({"cold": False})
+    run_worker.say_if_warm(cold=False)
     assert "warm start" in capsys.readouterr().err
-    turn = {"turn": 1, "cache_kept": True, "ttft_s": 0.1, "first_sentence_s": None, "gaps_s": [0.1],
-            "prompt_tokens": 9, "cached_tokens": 0, "decode_tps": 9.0, "stopped": True}  # fmt: skip
-    one = {"cold": False, "load_s": 0.2, "turns": [turn], "memory_mb": {}}
-    summary = chat_suite.summary({"artifact": "a", "size_mb": 1.0, "runs": [one]})
-    assert summary["cold_load_s"] is None and summary["warm_load_s"] == 0.2
+    turn = ChatTurn(
+        turn=1,
+        cache_kept=True,
+        prompt_tokens=9,
+        cached_tokens=0,
+        ttft_s=0.1,
+        first_sentence_s=None,
+        gaps_s=[0.1],
+        decode_tps=9.0,
+        stopped=True,
+    )
+    warm = ChatRun(runtime="R", threads=1, load_s=0.2, cold=False, memory_mb={}, turns=[turn])
+    summary = chat_suite.summary(chat_suite.ChatArtifact(artifact="a", size_mb=1.0, runs=[warm]))
+    assert summary.cold_load_s is None and summary.warm_load_s == 0.2
 
 
 def test_a_template_is_rendered_where_memory_cannot_be_limited(

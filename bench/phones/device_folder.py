@@ -33,6 +33,9 @@ def write_folder(
         artifact: a GGUF.
         out: a new or empty folder.
         binary: llama-bench for arm64; may be put into the folder later.
+        prompt_tokens: the prompt length that is measured.
+        decode_tokens: the number of new tokens that is measured.
+        threads: CPU threads on the phone.
 
     Raises:
         EmpathyEdgeError: the folder is not empty, the artifact is no GGUF, or the program is not for arm64.
@@ -47,7 +50,8 @@ def write_folder(
     shutil.copyfile(model, out / "model.gguf")
     texts = resources.files("empathy_edge.bench.phones") / "device"
     script = (texts / f"{kind}.sh").read_text(encoding="utf-8")
-    for name, value in (("@PROMPT@", prompt_tokens), ("@DECODE@", decode_tokens), ("@THREADS@", threads)):
+    values = {"@PROMPT@": prompt_tokens, "@DECODE@": decode_tokens, "@THREADS@": threads}
+    for name, value in values.items():
         script = script.replace(name, str(value))
     target = out / ("run.sh" if kind == "android" else "bench.sh")
     write_atomically(target, script)

@@ -1,7 +1,7 @@
 """Results that come back from a phone: read, checked, labelled `measured-device`, and put into its profile.
 
-Layouts: llama-bench's JSON and JSONL (llama.cpp, tools/llama-bench), PocketPal AI's exported benchmark JSON, and a CSV
-with the columns `prefill_tps`, `decode_tps` and perhaps `threads`.
+Layouts: llama-bench's JSON and JSONL (llama.cpp, tools/llama-bench), PocketPal AI's exported benchmark
+JSON, and a CSV with the columns `prefill_tps`, `decode_tps` and perhaps `threads`.
 """
 
 from __future__ import annotations
@@ -10,24 +10,34 @@ import csv
 import io
 import json
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from empathy_edge.bench.phones.device_folder import gguf_file
-from empathy_edge.bench.phones.predict import predict
+from empathy_edge.bench.phones.predict import Estimate, predict
 from empathy_edge.bench.phones.workload import Workload, workload_of
 from empathy_edge.console import say
-from empathy_edge.devices import Run, load_device
+from empathy_edge.devices import Device, Run, load_device
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.system.files import sha256_file, write_atomically
 
-FASTEST = 20_000.0
-"""Tokens/s beyond which a figure is a mistake, not a phone."""
+MAX_TPS = 20_000.0
+"""Tokens per second beyond which a figure is a mistake, not a phone."""
 
 
-def ingest(file: Path, artifact: str, device_id: str, out: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PhoneSpeed:
+    """What one run on a phone tells, in tokens per second; None where it does not tell."""
+
+    threads: int | None = None
+    prefill_tps: float | None = None
+    decode_tps: float | None = None
+
+
+def ingest(file: Path, artifact: str, device_id: str, out: Path) -> Device:
     """Add a phone's results to its profile, and show what had been predicted beside what was measured.
 
     Args:
@@ -42,25 +52,26 @@ def ingest(file: Path, artifact: str, device_id: str, out: Path) -> dict[str, An
     model = gguf_file(artifact)
     workload = workload_of(artifact)
     device = load_device(device_id)
-    results = read_results(file, model.stat().st_size)
+    speeds = read_results(file, model.stat().st_size)
     source = f"measured-device ({file.name}, sha256 {sha256_file(file)[:12]})"
-    new = [_run(result, workload, source) for result in results]
-    _compare(artifact, device_id, new)
+    new = [_run_of(speed, workload, source) for speed in speeds]
+    _show_predicted_and_measured(artifact, device_id, new)
     profile = device.model_dump(exclude={"id"}, exclude_none=True, exclude_defaults=True)
     profile["runs"] = [
         run.model_dump(exclude_none=True, exclude_defaults=True) for run in (*device.runs, *new)
     ]
     text = yaml.safe_dump(profile, sort_keys=False, width=118, allow_unicode=True)
     write_atomically(out, text)
-    load_device(str(out))
+    recalibrated = load_device(str(out))
     say(
-        f"{out}: {len(new)} runs added, labelled measured-device. Predictions with --device {out} rest on them."
+        f"{out}: {len(new)} runs added, labelled measured-device. "
+        f"Predictions with --device {out} are based on them."
     )
-    return profile
+    return recalibrated
 
 
-def read_results(file: Path, model_bytes: int) -> list[dict[str, Any]]:
-    """Each run's `prefill_tps`, `decode_tps` (either may be missing) and `threads`.
+def read_results(file: Path, model_bytes: int) -> list[PhoneSpeed]:
+    """The speed of each run.
 
     Args:
         file: in one of the known layouts.
@@ -78,8 +89,8 @@ def read_results(file: Path, model_bytes: int) -> list[dict[str, Any]]:
     if rows and any(key in rows[0] for key in ("ppAvg", "benchmarks", "pp", "result")):
         return _from_pocketpal(file, rows)
     raise EmpathyEdgeError(
-        f"{file}: is neither llama-bench's JSON (avg_ts), nor PocketPal's (ppAvg, tgAvg), nor a .csv with prefill_tps "
-        "and decode_tps."
+        f"{file}: is neither llama-bench's JSON (avg_ts), nor PocketPal's (ppAvg, tgAvg), nor a .csv with "
+        "prefill_tps and decode_tps."
     )
 
 
@@ -88,71 +99,86 @@ def _json_rows(file: Path, text: str) -> list[dict[str, Any]]:
         content = json.loads(text)
         rows = content if isinstance(content, list) else [content]
     except ValueError:
-        rows = []
-        for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise EmpathyEdgeError(f"{file}: line {number} is not JSON ({error}).") from None
+        rows = _json_lines(file, text)
     if not all(isinstance(row, dict) for row in rows):
         raise EmpathyEdgeError(f"{file}: holds something else than objects.")
     return rows
 
 
-def _from_llama_bench(file: Path, rows: list[dict[str, Any]], model_bytes: int) -> list[dict[str, Any]]:
+def _json_lines(file: Path, text: str) -> list[Any]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise EmpathyEdgeError(f"{file}: line {number} is not JSON ({error}).") from None
+    return rows
+
+
+def _from_llama_bench(file: Path, rows: list[dict[str, Any]], model_bytes: int) -> list[PhoneSpeed]:
     """Prefill rows (n_gen 0) and decode rows (n_prompt 0) of the same threads belong together."""
-    found: dict[int, dict[str, Any]] = {}
+    by_threads: dict[int, PhoneSpeed] = {}
     for number, row in enumerate(rows, 1):
-        size = row.get("model_size")
-        # llama-bench counts the tensors only, which are a few MB less than the file.
-        if size and not 0.9 * model_bytes <= float(size) <= 1.01 * model_bytes:
-            raise EmpathyEdgeError(
-                f"{file}, row {number}: ran a model of {float(size) / 1e6:.0f} MB, --artifact has {model_bytes / 1e6:.0f}."
-            )
-        backends = str(row.get("backends", "CPU"))
-        if int(row.get("n_gpu_layers") or 0) > 0 and backends not in ("CPU", "BLAS", ""):
-            raise EmpathyEdgeError(
-                f"{file}, row {number}: ran on {backends}; profiles are of the CPU (-ngl 0)."
-            )
-        entry = found.setdefault(
-            int(row.get("n_threads", 0)), {"threads": int(row.get("n_threads", 0)) or None}
-        )
+        _check_llama_bench_row(f"{file}, row {number}", row, model_bytes)
+        threads = int(row.get("n_threads", 0))
+        speed = by_threads.setdefault(threads, PhoneSpeed(threads or None))
         prompt, new = int(row.get("n_prompt", 0)), int(row.get("n_gen", 0))
         if prompt and new:
-            continue  # a mixed test tells neither
-        entry["prefill_tps" if prompt else "decode_tps"] = _tps(file, number, row["avg_ts"])
-    return list(found.values())
+            continue  # of both together neither speed can be told
+        tps = _tps(file, number, row["avg_ts"])
+        if prompt:
+            by_threads[threads] = replace(speed, prefill_tps=tps)
+        else:
+            by_threads[threads] = replace(speed, decode_tps=tps)
+    return list(by_threads.values())
 
 
-def _from_pocketpal(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _check_llama_bench_row(place: str, row: dict[str, Any], model_bytes: int) -> None:
+    """Refuse a row of another model or of a GPU."""
+    size = row.get("model_size")
+    # llama-bench counts the tensors only, which are a few MB less than the file.
+    if size and not 0.9 * model_bytes <= float(size) <= 1.01 * model_bytes:
+        raise EmpathyEdgeError(
+            f"{place}: ran a model of {float(size) / 1e6:.0f} MB, --artifact has {model_bytes / 1e6:.0f}."
+        )
+    backends = str(row.get("backends", "CPU"))
+    if int(row.get("n_gpu_layers") or 0) > 0 and backends not in ("CPU", "BLAS", ""):
+        raise EmpathyEdgeError(f"{place}: ran on {backends}; profiles are of the CPU (-ngl 0).")
+
+
+def _from_pocketpal(file: Path, rows: list[dict[str, Any]]) -> list[PhoneSpeed]:
     results = []
     for number, row in enumerate(rows, 1):
         for item in row.get("benchmarks", [row.get("result", row)]):
             prefill, decode = item.get("ppAvg", item.get("pp")), item.get("tgAvg", item.get("tg"))
             if prefill is None and decode is None:
                 raise EmpathyEdgeError(f"{file}, row {number}: has neither ppAvg nor tgAvg.")
-            entry: dict[str, Any] = {"threads": (item.get("initSettings") or {}).get("n_threads")}
-            if prefill is not None:
-                entry["prefill_tps"] = _tps(file, number, prefill)
-            if decode is not None:
-                entry["decode_tps"] = _tps(file, number, decode)
-            results.append(entry)
+            results.append(
+                PhoneSpeed(
+                    threads=(item.get("initSettings") or {}).get("n_threads"),
+                    prefill_tps=None if prefill is None else _tps(file, number, prefill),
+                    decode_tps=None if decode is None else _tps(file, number, decode),
+                )
+            )
     return results
 
 
-def _from_csv(file: Path, text: str) -> list[dict[str, Any]]:
+def _from_csv(file: Path, text: str) -> list[PhoneSpeed]:
     table = csv.DictReader(io.StringIO(text))
     if not {"prefill_tps", "decode_tps"} & set(table.fieldnames or []):
         raise EmpathyEdgeError(f"{file}: needs a column prefill_tps or decode_tps; has {table.fieldnames}.")
     results = []
     for number, row in enumerate(table, 2):
-        entry: dict[str, Any] = {"threads": int(row["threads"]) if row.get("threads") else None}
-        for name in ("prefill_tps", "decode_tps"):
-            if row.get(name):
-                entry[name] = _tps(file, number, row[name])
-        results.append(entry)
+        prefill, decode = row.get("prefill_tps"), row.get("decode_tps")
+        results.append(
+            PhoneSpeed(
+                threads=int(row["threads"]) if row.get("threads") else None,
+                prefill_tps=_tps(file, number, prefill) if prefill else None,
+                decode_tps=_tps(file, number, decode) if decode else None,
+            )
+        )
     if not results:
         raise EmpathyEdgeError(f"{file}: has no rows.")
     return results
@@ -163,38 +189,41 @@ def _tps(file: Path, number: int, value: Any) -> float:
         speed = float(value)
     except (TypeError, ValueError):
         speed = math.nan
-    if not 0 < speed <= FASTEST:
+    if not 0 < speed <= MAX_TPS:
         raise EmpathyEdgeError(f"{file}, row {number}: {value!r} is no speed in tokens/s.")
     return round(speed, 3)
 
 
-def _run(result: dict[str, Any], workload: Workload, source: str) -> Run:
-    rounded = {kind: round(amount, 5) for kind, amount in workload.decode_gb.items()}
-    arithmetic = {kind: round(amount, 5) for kind, amount in workload.prefill_gflop.items()}
+def _run_of(speed: PhoneSpeed, workload: Workload, source: str) -> Run:
+    """As a profile has it."""
     return Run(
         model=workload.name,
-        decode_gb=rounded,
-        prefill_gflop=arithmetic,
+        decode_gb={kind: round(amount, 5) for kind, amount in workload.decode_gb.items()},
+        prefill_gflop={kind: round(amount, 5) for kind, amount in workload.prefill_gflop.items()},
         layers=workload.layers,
         extra=workload.extra,
         source=source,
-        **result,
+        threads=speed.threads,
+        prefill_tps=speed.prefill_tps,
+        decode_tps=speed.decode_tps,
     )
 
 
-def _compare(artifact: str, device_id: str, new: list[Run]) -> None:
-    """What had been predicted, beside what was measured."""
+def _show_predicted_and_measured(artifact: str, device_id: str, new: list[Run]) -> None:
     try:
         before = predict(artifact, device_id)
     except EmpathyEdgeError:
         say("Nothing could be predicted for this device before.")
         return
     for run in new:
-        for name, measured in (("decode_tps", run.decode_tps), ("prefill_tps", run.prefill_tps)):
-            guess = before[name]
-            if measured and guess:
-                inside = "inside" if guess["low"] <= measured <= guess["high"] else "OUTSIDE"
-                say(
-                    f"{name}: measured-device {measured:g}, predicted {guess['value']:g} [{guess['low']:g}, "
-                    f"{guess['high']:g}]: {inside}"
-                )
+        _show_one("decode_tps", run.decode_tps, before.decode_tps)
+        _show_one("prefill_tps", run.prefill_tps, before.prefill_tps)
+
+
+def _show_one(name: str, measured: float | None, predicted: Estimate | None) -> None:
+    if measured and predicted:
+        inside = "inside" if predicted.low <= measured <= predicted.high else "OUTSIDE"
+        say(
+            f"{name}: measured-device {measured:g}, predicted {predicted.value:g} "
+            f"[{predicted.low:g}, {predicted.high:g}]: {inside}"
+        )

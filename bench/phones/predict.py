@@ -1,107 +1,184 @@
-"""What an artifact would do on a phone: decode, prefill, first token and memory, each with an interval, `predicted`.
+"""What an artifact would do on a phone: decode, prefill, first token and memory; every figure is `predicted`.
 
-Rests on measurements of llama.cpp on phones' CPUs (bench/phones/phone_cpu.yaml, devices/*.yaml); how wrong it is with
-models it has not seen: `bench predict --validate`, docs/phones.md.
+Based on measurements of llama.cpp on phones' CPUs (bench/phones/phone_cpu.yaml, devices/*.yaml). How wrong
+it is with models it has not seen: `bench predict --validate`, docs/phones.md.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from rich.markup import escape
+from typing import Literal
 
 from empathy_edge.bench.phones.model import Phase, Rates, calibrate
-from empathy_edge.bench.phones.profile import common_pattern, common_rates, rates_of
-from empathy_edge.bench.phones.validate import read_cells, validate
+from empathy_edge.bench.phones.profile import common_pattern, rates_of, three_digits
+from empathy_edge.bench.phones.validate import ErrorSummary, read_cells, validate
 from empathy_edge.bench.phones.workload import Workload, workload_of
-from empathy_edge.console import out as stdout
-from empathy_edge.console import say, table
+from empathy_edge.console import say
 from empathy_edge.devices import Device, Run, device_ids, load_device
 from empathy_edge.errors import EmpathyEdgeError
 
 SMALLEST_GB = 0.45
-"""What the smallest measured model streams; below it the toll of layers decides, which is known less well."""
+"""What the smallest measured model streams; below it the cost of layers decides, which is known less well."""
+SAME_ARITHMETIC = 0.02
+"""Two runs are of one model if their arithmetic differs by less than this share."""
 
 
-def predict(
-    artifact: str, device_id: str, *, prompt_tokens: int = 256, depth: int = 0, context: int = 2048
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PredictionSettings:
+    """What is to be predicted.
+
+    Attributes:
+        prompt_tokens: for the time to first token.
+        depth: tokens in the cache while decoding.
+        context: the window that memory is reserved for, tokens.
+    """
+
+    prompt_tokens: int = 256
+    depth: int = 0
+    context: int = 2048
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A predicted figure with its interval, three significant digits each."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Memory in MB (10^6 bytes).
+
+    Attributes:
+        need_mb: weights, keys and values, logits.
+        low_mb: the lower end of its interval.
+        high_mb: the upper end.
+        limit_mb: what the device gives; None where it is unknown.
+        limit_is: what kind of limit that is, in words.
+        fits: whether the need is within the limit; None where that is unknown.
+        context: the window that memory is reserved for, tokens.
+    """
+
+    need_mb: int
+    low_mb: int
+    high_mb: int
+    limit_mb: int | None
+    limit_is: str
+    fits: bool | None
+    context: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One artifact on one device.
+
+    Attributes:
+        label: where the figures come from.
+        artifact: the name of its file or folder.
+        device: the profile's id.
+        claimed: the share of measurements that the intervals are to hold.
+        prompt_tokens: for the time to first token.
+        depth: tokens in the cache while decoding.
+        memory: what is needed, and what there is.
+        rests_on: for decode and prefill, the measurements that were used, in words.
+        decode_tps: new tokens per second; None where no measurement tells.
+        prefill_tps: prompt tokens per second; the same.
+        ttft_s: time to first token, seconds; the same.
+    """
+
+    label: Literal["predicted"]
+    artifact: str
+    device: str
+    claimed: float
+    prompt_tokens: int
+    depth: int
+    memory: MemoryEstimate
+    rests_on: dict[Phase, str]
+    decode_tps: Estimate | None
+    prefill_tps: Estimate | None
+    ttft_s: Estimate | None
+
+
+@dataclass(frozen=True)
+class DeviceRates:
+    """What is known of a device's speed with one workload.
+
+    Attributes:
+        rates: the likeliest first; none where nothing was measured.
+        situation: one of `validate.SITUATIONS`, in which the error of such predictions was measured.
+        rests_on: the measurements that were used, or what is missing, in words.
+    """
+
+    rates: list[Rates]
+    situation: str
+    rests_on: str
+
+
+def predict(artifact: str, device_id: str, settings: PredictionSettings | None = None) -> Prediction:
     """Predict one artifact on one device.
 
     Args:
         artifact: a GGUF: a file, an artifact folder or a shipped model.
         device_id: a shipped profile, or a .yaml file.
-        prompt_tokens: for the time to first token.
-        depth: tokens in the cache while decoding.
-        context: the window that memory is reserved for.
-
-    Returns:
-        `decode_tps`, `prefill_tps`, `ttft_s` as {value, low, high}; `memory` in MB; `rests_on`; all `predicted`.
+        settings: lengths; the usual ones if there are none.
 
     Raises:
         EmpathyEdgeError: the artifact's types, or the device, were not measured.
     """
+    settings = settings or PredictionSettings()
     device, workload = load_device(device_id), workload_of(artifact)
-    pattern = common_pattern()
-    result: dict[str, Any] = {
-        "label": "predicted",
-        "artifact": workload.name,
-        "device": device.id,
-        "claimed": pattern["claimed"],
-        "prompt_tokens": prompt_tokens,
-        "depth": depth,
-        "memory": _memory(workload, device, context),
-        "rests_on": {},
-    }
-    phases: tuple[tuple[Phase, str], ...] = (("decode", "decode_tps"), ("prefill", "prefill_tps"))
-    for phase, name in phases:
-        rates, situation, why = rates_for(device, pattern, phase, workload)
-        result["rests_on"][phase] = why
-        if not rates:
-            result[name] = None
-            continue
-        work = _with_cache(workload, depth) if phase == "decode" else workload
-        seconds = [one.seconds(work, phase) for one in rates]
-        if phase == "prefill" and len(rates) > 1 and situation != "own run":
-            seconds.append(2 * seconds[0])  # no toll is fitted there; small matrices use the cores less well
-        half = pattern[phase]["interval"][situation]
-        result[name] = {
-            "value": _three(1 / seconds[0]),
-            "low": _three(math.exp(-half) / max(seconds)),
-            "high": _three(math.exp(half) / min(seconds)),
-        }
-    result["ttft_s"] = _first_token(result, prompt_tokens)
-    if result["decode_tps"] is None and result["prefill_tps"] is None:
+    decode_rates, prefill_rates = (
+        rates_for(device, "decode", workload),
+        rates_for(device, "prefill", workload),
+    )
+    decode_tps = _estimate(decode_rates, "decode", _with_cache(workload, settings.depth))
+    prefill_tps = _estimate(prefill_rates, "prefill", workload)
+    if decode_tps is None and prefill_tps is None:
         raise EmpathyEdgeError(
-            f"{device.name}: {result['rests_on']['decode']}. Measure it once: `empathy-edge bench device android`, "
+            f"{device.name}: {decode_rates.rests_on}. Measure it once: `empathy-edge bench device android`, "
             "then `empathy-edge bench ingest`."
         )
-    return result
+    return Prediction(
+        label="predicted",
+        artifact=workload.name,
+        device=device.id,
+        claimed=common_pattern().claimed,
+        prompt_tokens=settings.prompt_tokens,
+        depth=settings.depth,
+        memory=_memory(workload, device, settings.context),
+        rests_on={"decode": decode_rates.rests_on, "prefill": prefill_rates.rests_on},
+        decode_tps=decode_tps,
+        prefill_tps=prefill_tps,
+        ttft_s=_first_token(decode_tps, prefill_tps, settings.prompt_tokens),
+    )
 
 
-def predict_for(artifact: str, devices: list[str], **options: int) -> list[dict[str, Any]]:
+def predict_for(artifact: str, devices: Sequence[str], settings: PredictionSettings) -> list[Prediction]:
     """`predict` for several devices; of `all`, those that cannot be predicted are named and left out."""
     workload_of(artifact)  # a type that nobody measured is one error, not one for each device
-    if devices != ["all"]:
-        return [predict(artifact, device, **options) for device in devices]
+    if list(devices) != ["all"]:
+        return [predict(artifact, device, settings) for device in devices]
     results, unknown = [], []
     for device in device_ids():
         try:
-            results.append(predict(artifact, device, **options))
+            results.append(predict(artifact, device, settings))
         except EmpathyEdgeError:
             unknown.append(device)
     say(f"[dim]Unknown, for want of a measurement of llama.cpp on their CPUs: {', '.join(unknown)}.[/]")
     return results
 
 
-def validate_table(cells: Path, unseen: Path | None = None) -> dict[str, dict[str, Any]]:
-    """The errors on a table of measurements; with `unseen`, on the models of a second table that the first has not."""
+def validate_table(cells: Path, unseen: Path | None = None) -> dict[str, ErrorSummary]:
+    """The errors on a table of measurements; with `unseen`, on the models that only a second table has."""
     known, left_out = read_cells(cells)
     say(
-        f"{len(known)} measurements; {left_out} rows are of refused types, or tell too little to predict them."
+        f"{len(known)} measurements; {left_out} rows are of refused types, or tell too little to predict "
+        "them."
     )
     if unseen is None:
         return validate(known)
@@ -112,39 +189,51 @@ def validate_table(cells: Path, unseen: Path | None = None) -> dict[str, dict[st
     return validate([*known, *fresh], {cell.model for cell in fresh})
 
 
-def rates_for(
-    device: Device, pattern: dict[str, Any], phase: Phase, workload: Workload
-) -> tuple[list[Rates], str, str]:
-    """A device's rates, the situation that their error was measured in, and what they rest on, in words.
+def rates_for(device: Device, phase: Phase, workload: Workload) -> DeviceRates:
+    """A device's rates: from its fitted profile, from runs on it, or both.
 
-    Of models smaller than all that were measured, the toll of layers decides, and may be none or double: three rates, the
-    likeliest first. No rates: nothing was measured.
+    For models smaller than all that were measured the cost of layers decides, which may be none or double.
+    Three rates are returned then, the likeliest first.
     """
-    base, own = common_rates(pattern, phase), rates_of(device, phase)
-    source = ""
-    if own is not None and not own.unseen(workload, phase):
-        base = own
-        source = next(item.source for name, item in device.figures.items() if name.startswith(f"{phase}_g"))
-    runs = [
-        (run, tps) for run in device.runs if (tps := run.decode_tps if phase == "decode" else run.prefill_tps)
-    ]
-    if not runs and not source:
-        return [], "", f"no {phase} speed of llama.cpp on its CPU is known with model and type"
-    tolls = (1, 0, 2) if sum(workload.decode_gb.values()) < SMALLEST_GB else (1,)
-    bases = [base.with_toll(factor) for factor in tolls]
+    base, profile_source = common_pattern().phase(phase).rates(), ""
+    own = rates_of(device, phase)
+    if own is not None and not own.unmeasured_types(workload, phase):
+        base, profile_source = own, _profile_source(device, phase)
+    runs = _runs_of(device, phase)
+    if not runs and not profile_source:
+        return DeviceRates([], "", f"no {phase} speed of llama.cpp on its CPU is known with model and type")
+    layer_costs = (1, 0, 2) if sum(workload.decode_gb.values()) < SMALLEST_GB else (1,)
+    possible = [base.with_layer_cost(factor) for factor in layer_costs]
     if not runs:
-        return bases, "profile", f"its own profile: {source}"
-    missing = base.unseen(workload, phase)
+        return DeviceRates(possible, "profile", f"its own profile: {profile_source}")
+    missing = base.unmeasured_types(workload, phase)
     if missing:
-        return [], "", f"no measurements of {', '.join(missing)} on any phone"
-    same = [item for item in runs if _alike(item[0], workload)]
-    chosen = same or runs
+        return DeviceRates([], "", f"no measurements of {', '.join(missing)} on any phone")
+    same_model = [(run, tps) for run, tps in runs if _is_same_model(run, workload)]
+    chosen = same_model or runs
     points = [(workload_of_run(run), 1 / tps) for run, tps in chosen]
-    rates = [calibrate(one, points, phase) for one in bases]
-    words = "; ".join(f"{run.model} at {tps:g} tokens/s ({run.source.split(': ')[0]})" for run, tps in chosen)
-    pattern_of = "its own profile" if source else "the pattern of three other phones"
-    situation = "own run" if same else "profile" if source else "one run"
-    return rates, situation, f"{words}, and {pattern_of}"
+    sources = [f"{run.model} at {tps:g} tokens/s ({run.source.split(': ')[0]})" for run, tps in chosen]
+    pattern = "its own profile" if profile_source else "the pattern of three other phones"
+    situation = "profile" if profile_source else "one run"
+    if same_model:
+        situation = "own run"
+    rates = [calibrate(one, points, phase) for one in possible]
+    return DeviceRates(rates, situation, f"{'; '.join(sources)}, and {pattern}")
+
+
+def _profile_source(device: Device, phase: Phase) -> str:
+    """Where the figures of a fitted profile come from."""
+    return next(figure.source for name, figure in device.figures.items() if name.startswith(f"{phase}_g"))
+
+
+def _runs_of(device: Device, phase: Phase) -> list[tuple[Run, float]]:
+    """The runs that tell the speed of this phase, and that speed in tokens per second."""
+    runs = []
+    for run in device.runs:
+        tps = run.decode_tps if phase == "decode" else run.prefill_tps
+        if tps:
+            runs.append((run, tps))
+    return runs
 
 
 def workload_of_run(run: Run) -> Workload:
@@ -152,10 +241,10 @@ def workload_of_run(run: Run) -> Workload:
     return Workload(run.model, run.decode_gb, run.prefill_gflop, run.layers, run.extra)
 
 
-def _alike(run: Run, workload: Workload) -> bool:
+def _is_same_model(run: Run, workload: Workload) -> bool:
     """Whether a run was of the same model in another quantization: as many layers, as much arithmetic."""
-    mine, theirs = sum(workload.prefill_gflop.values()), sum(run.prefill_gflop.values())
-    return run.layers == workload.layers and theirs > 0 and abs(mine / theirs - 1) < 0.02
+    ours, theirs = sum(workload.prefill_gflop.values()), sum(run.prefill_gflop.values())
+    return run.layers == workload.layers and theirs > 0 and abs(ours / theirs - 1) < SAME_ARITHMETIC
 
 
 def _with_cache(workload: Workload, depth: int) -> Workload:
@@ -167,111 +256,58 @@ def _with_cache(workload: Workload, depth: int) -> Workload:
     return replace(workload, decode_gb=streamed)
 
 
-def _first_token(result: dict[str, Any], prompt_tokens: int) -> dict[str, float] | None:
-    prefill, decode = result["prefill_tps"], result["decode_tps"]
-    if not prefill or not decode:
+def _estimate(known: DeviceRates, phase: Phase, workload: Workload) -> Estimate | None:
+    """Tokens per second; None where no rates are known."""
+    if not known.rates:
         return None
-    return {
-        key: _three(prompt_tokens / prefill[other] + 1 / decode[other])
-        for key, other in (("value", "value"), ("low", "high"), ("high", "low"))
-    }
-
-
-def _memory(workload: Workload, device: Device, context: int) -> dict[str, Any]:
-    """What is needed beside what the device gives; PocketPal AI's rule where only the RAM is known."""
-    need = workload.memory_mb(context)
-    figures = device.figures
-    if "app_memory_limit_mb" in figures:
-        limit, what = figures["app_memory_limit_mb"].value, "what the system gives one app"
-    elif "largest_allocation_mb" in figures:
-        limit, what = figures["largest_allocation_mb"].value, "the largest that was seen to run at full speed"
-    elif "ram_gb" in figures:
-        ram = 1000 * figures["ram_gb"].value
-        limit, what = (
-            min(0.65 * ram, ram - 1200),
-            "min(0.65 RAM, RAM - 1.2 GB), PocketPal AI's rule (its pull request 250)",
-        )
-    else:
-        limit, what = None, "unknown"
-    return {
-        "need_mb": round(need),
-        "low_mb": round(0.9 * need),
-        "high_mb": round(1.15 * need),
-        "limit_mb": limit and round(limit),
-        "limit_is": what,
-        "fits": limit and need <= limit,
-        "context": context,
-    }
-
-
-def show(results: list[dict[str, Any]]) -> None:
-    """Predictions as a table, and below it what each rests on."""
-    first = results[0]
-    title = (
-        f"{first['artifact']}, predicted ({first['claimed']:.0%} intervals; prompt {first['prompt_tokens']}, depth "
-        f"{first['depth']}, context {first['memory']['context']})"
+    seconds = [rates.seconds(workload, phase) for rates in known.rates]
+    if phase == "prefill" and len(seconds) > 1 and known.situation != "own run":
+        # Prefill has no fitted cost of layers, but small matrices use the cores less well.
+        seconds.append(2 * seconds[0])
+    half_width = common_pattern().phase(phase).interval[known.situation]
+    return Estimate(
+        value=three_digits(1 / seconds[0]),
+        low=three_digits(math.exp(-half_width) / max(seconds)),
+        high=three_digits(math.exp(half_width) / min(seconds)),
     )
-    columns = ["device", "decode tok/s", "prefill tok/s", "first token s", "needs MB", "limit MB", "fits"]
-    rows = []
-    for item in results:
-        memory = item["memory"]
-        rows.append(
-            [
-                item["device"],
-                *(_cell(item[name]) for name in ("decode_tps", "prefill_tps", "ttft_s")),
-                f"{memory['need_mb']}",
-                "unknown" if memory["limit_mb"] is None else f"{memory['limit_mb']}",
-                "unknown" if memory["fits"] is None else "yes" if memory["fits"] else "NO",
-            ]
-        )
-    stdout.print(table(title, columns, rows))
-    reasons: dict[str, list[str]] = {}
-    for item in results:
-        for phase, why in item["rests_on"].items():
-            reasons.setdefault(why, []).append(f"{item['device']} ({phase})")
-    say("[dim]Rests on:[/]")
-    for why, names in reasons.items():
-        say(f"[dim]- {', '.join(names)}: {escape(why)}.[/]")
 
 
-def _cell(value: dict[str, float] | None) -> str:
-    return f"{value['value']:g} [{value['low']:g}, {value['high']:g}]" if value else "unknown"
+def _first_token(
+    decode_tps: Estimate | None, prefill_tps: Estimate | None, prompt_tokens: int
+) -> Estimate | None:
+    """Seconds to read the prompt and to make one token."""
+    if prefill_tps is None or decode_tps is None:
+        return None
+    return Estimate(
+        value=three_digits(prompt_tokens / prefill_tps.value + 1 / decode_tps.value),
+        low=three_digits(prompt_tokens / prefill_tps.high + 1 / decode_tps.high),
+        high=three_digits(prompt_tokens / prefill_tps.low + 1 / decode_tps.low),
+    )
 
 
-def show_errors(found: dict[str, dict[str, Any]]) -> None:
-    """`validate`'s summary as a table."""
-    columns = [
-        "what is predicted",
-        "n",
-        "refused",
-        "mean |error|",
-        "median",
-        "90th percentile",
-        "90 % intervals cover",
-    ]
-    rows = [
-        [
-            name,
-            str(item["n"]),
-            str(item["refused"]),
-            *(
-                f"{100 * item[key]:.1f} %"
-                for key in ("mean_absolute_error", "median_absolute_error", "p90_absolute_error")
-            ),
-            "–" if item["covered"] is None else f"{100 * item['covered']:.0f} %",
-        ]
-        for name, item in found.items()
-    ]
-    result = table("Errors of predicted tokens/s, models left out", columns, rows)
-    result.columns[0].justify = "left"
-    stdout.print(result)
-    for name, item in found.items():
-        if name.endswith("profile"):
-            models = ", ".join(
-                f"{model} {100 * error:+.0f} %" for model, error in item["mean_error_by_model"].items()
-            )
-            say(f"[dim]{name}, mean error by model: {models}[/]")
+def _memory(workload: Workload, device: Device, context: int) -> MemoryEstimate:
+    """What is needed beside what the device gives."""
+    need_mb = workload.memory_mb(context)
+    limit_mb, limit_is = _memory_limit({name: figure.value for name, figure in device.figures.items()})
+    return MemoryEstimate(
+        need_mb=round(need_mb),
+        low_mb=round(0.9 * need_mb),
+        high_mb=round(1.15 * need_mb),
+        limit_mb=None if limit_mb is None else round(limit_mb),
+        limit_is=limit_is,
+        fits=None if limit_mb is None else need_mb <= limit_mb,
+        context=context,
+    )
 
 
-def _three(value: float) -> float:
-    return float(f"{value:.3g}")
+def _memory_limit(figures: Mapping[str, float]) -> tuple[float | None, str]:
+    """MB, and what it is in words; PocketPal AI's rule where only the RAM is known."""
+    if "app_memory_limit_mb" in figures:
+        return figures["app_memory_limit_mb"], "what the system gives one app"
+    if "largest_allocation_mb" in figures:
+        return figures["largest_allocation_mb"], "the largest that was seen to run at full speed"
+    if "ram_gb" in figures:
+        ram_mb = 1000 * figures["ram_gb"]
+        rule = "min(0.65 RAM, RAM - 1.2 GB), PocketPal AI's rule (its pull request 250)"
+        return min(0.65 * ram_mb, ram_mb - 1200), rule
+    return None, "unknown"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from empathy_edge.bench.phones.model import Phase, Rates, calibrate, fit
-from empathy_edge.bench.phones.workload import Workload, workloads_of_table
+from empathy_edge.bench.phones.model import PHASES, Measurement, Phase, Rates, calibrate, fit
+from empathy_edge.bench.phones.workload import Workload
+from empathy_edge.bench.phones.workload_table import TableRow, workloads_of_table
 from empathy_edge.errors import EmpathyEdgeError
 
 SITUATIONS = {
@@ -19,27 +19,38 @@ SITUATIONS = {
     "one run": "a phone without a profile, one run of another model; the model was measured nowhere",
 }
 COVERAGE = 0.9
-"""What the intervals claim to cover."""
+"""The share of measurements that the intervals are to hold."""
 _LEVEL = 0.93
-"""The quantile of the errors that they take: a new model lies farther from the known ones than those from each other."""
+"""The quantile of the errors that an interval takes. It is above COVERAGE because a new model lies farther
+from the known ones than those from each other."""
 
-_COLUMNS = {"decode": "tg64_tps", "prefill": "pp256_tps"}
+_NUMBERS = ("tg64_tps", "pp256_tps", "weights_total_MiB", "cpu_repack_MiB")
+_COLUMNS = ("device_file", "model", "quant", *_NUMBERS)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: a phone, a model, a quantization, tokens/s, and the workload it was."""
+    """One measurement: a phone, a model, a quantization, tokens per second, and the workload it was."""
 
     phone: str
     model: str
     quant: str
-    tps: dict[str, float]
+    decode_tps: float
+    prefill_tps: float
     workload: Workload
+
+    def seconds(self, phase: Phase) -> float:
+        """For one token."""
+        return 1 / self.tps(phase)
+
+    def tps(self, phase: Phase) -> float:
+        """Tokens per second."""
+        return self.decode_tps if phase == "decode" else self.prefill_tps
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A prediction beside what was measured."""
+    """A prediction beside what was measured, tokens per second."""
 
     cell: Cell
     predicted: float
@@ -47,40 +58,86 @@ class Guess:
 
     @property
     def error(self) -> float:
-        """Relative, of tokens/s."""
+        """Relative, of tokens per second."""
         return self.predicted / self.measured - 1
+
+    @property
+    def log_error(self) -> float:
+        """The logarithm of the ratio."""
+        return math.log(self.predicted / self.measured)
+
+
+@dataclass(frozen=True)
+class ErrorSummary:
+    """The errors of many predictions.
+
+    Attributes:
+        n: how many were predicted.
+        refused: how many could not be.
+        mean_absolute_error: relative, of tokens per second.
+        median_absolute_error: the same.
+        p90_absolute_error: the same, 90th percentile.
+        claimed: the share of measurements that the intervals are to hold.
+        covered: the share that they held, each made from the other models' errors only; None with one model.
+        interval: half the width of the interval on the logarithm.
+        mean_error_by_model: relative, with its sign.
+    """
+
+    n: int
+    refused: int
+    mean_absolute_error: float
+    median_absolute_error: float
+    p90_absolute_error: float
+    claimed: float
+    covered: float | None
+    interval: float
+    mean_error_by_model: dict[str, float]
 
 
 def read_cells(path: Path) -> tuple[list[Cell], int]:
-    """Measurements as PocketPal AI's baselines have them; and how many rows tell too little or are of a refused type.
+    """Measurements in PocketPal AI's layout, and how many rows tell too little or are of a refused type.
 
     Raises:
         EmpathyEdgeError: a column is missing, or a number is none.
     """
-    needed = ["device_file", "model", "quant", *_COLUMNS.values(), "weights_total_MiB", "cpu_repack_MiB"]
     with open(path, encoding="utf-8", newline="") as handle:
         table = csv.DictReader(handle)
-        missing = [name for name in needed if name not in (table.fieldnames or [])]
+        missing = [name for name in _COLUMNS if name not in (table.fieldnames or [])]
         if missing:
             raise EmpathyEdgeError(
                 f"{path}: has no column {', '.join(missing)}; see docs/phones.md for the layout."
             )
-        rows: list[dict[str, Any]] = []
+        rows = []
         for line, row in enumerate(table, 2):
             try:
-                numbers = {name: float(row[name]) for name in needed[3:]}
-                streamed = float(row.get("stream_GB_est") or 0)
+                rows.append(_parse_row(row))
             except ValueError as error:
                 raise EmpathyEdgeError(f"{path}, line {line}: {error}.") from None
-            rows.append({**row, **numbers, "quant": row["quant"].lower(), "stream_GB_est": streamed})
-    cells = [
-        Cell(
-            row["device_file"], row["model"], row["quant"], {p: row[c] for p, c in _COLUMNS.items()}, workload
-        )
-        for row, workload in zip(rows, workloads_of_table(rows), strict=True)
-        if workload is not None and min(row[column] for column in _COLUMNS.values()) > 0
-    ]
+    cells = []
+    for measured, workload in zip(rows, workloads_of_table(rows), strict=True):
+        if workload is not None and measured.decode_tps > 0 and measured.prefill_tps > 0:
+            speeds = (measured.decode_tps, measured.prefill_tps)
+            cells.append(Cell(measured.phone, measured.model, measured.quant, *speeds, workload))
     return cells, len(rows) - len(cells)
+
+
+def _parse_row(row: Mapping[str, str]) -> TableRow:
+    decode_tps, prefill_tps, weights_mib, repacked_mib = (float(row[name]) for name in _NUMBERS)
+    return TableRow(
+        phone=row["device_file"],
+        model=row["model"],
+        quant=row["quant"].lower(),
+        decode_tps=decode_tps,
+        prefill_tps=prefill_tps,
+        weights_mib=weights_mib,
+        repacked_mib=repacked_mib,
+        streamed_gb=float(row.get("stream_GB_est") or 0),
+    )
+
+
+def measurements_of(cells: Sequence[Cell], phase: Phase) -> list[Measurement]:
+    """What `fit` takes."""
+    return [Measurement(cell.phone, cell.workload, cell.seconds(phase)) for cell in cells]
 
 
 def leave_out(
@@ -95,101 +152,101 @@ def leave_out(
         new: predict only these models, all from the others.
     """
     guesses, refused = [], 0
-    for held_out, known in _folds(cells, situation, new):
-        for rates, targets in _predictors(held_out, known, cells, situation, phase, new):
-            for cell in targets:
-                if rates.unseen(cell.workload, phase):
-                    refused += 1
-                    continue
-                guesses.append(Guess(cell, 1 / rates.seconds(cell.workload, phase), cell.tps[phase]))
+    for rates, targets in _predictors(cells, situation, phase, new):
+        for cell in targets:
+            if rates.unmeasured_types(cell.workload, phase):
+                refused += 1
+                continue
+            predicted = 1 / rates.seconds(cell.workload, phase)
+            guesses.append(Guess(cell, predicted, cell.tps(phase)))
     return guesses, refused
 
 
-def _folds(
-    cells: list[Cell], situation: str, new: set[str] | None
-) -> Iterator[tuple[list[Cell], list[Cell]]]:
-    """What is predicted, and what the fit may see."""
-    models = sorted({cell.model for cell in cells if new is None or cell.model in new})
-    for model in models:
-        unseen = new or {model}
-        if situation == "profile":
-            yield [c for c in cells if c.model == model], [c for c in cells if c.model not in unseen]
-            continue
-        for phone in sorted({cell.phone for cell in cells}):
-            held_out = [c for c in cells if c.model == model and c.phone == phone]
-            known = [c for c in cells if c.model not in unseen and c.phone != phone]
-            if held_out and known:
-                yield held_out, known
-
-
 def _predictors(
-    held_out: list[Cell],
-    known: list[Cell],
-    cells: list[Cell],
-    situation: str,
-    phase: Phase,
-    new: set[str] | None,
+    cells: list[Cell], situation: str, phase: Phase, new: set[str] | None
 ) -> Iterator[tuple[Rates, list[Cell]]]:
-    rates, common = fit(
-        [c.phone for c in known], [c.workload for c in known], [1 / c.tps[phase] for c in known], phase
-    )
-    if situation == "profile":
-        for phone in sorted({cell.phone for cell in held_out} & set(rates)):
-            yield rates[phone], [cell for cell in held_out if cell.phone == phone]
-        return
-    phone, unseen = held_out[0].phone, new or {held_out[0].model}
-    own = situation == "own run"
-    runs = held_out if own else [c for c in cells if c.phone == phone and c.model not in unseen]
-    for run in runs:
-        if not common.unseen(run.workload, phase):
-            scaled = calibrate(common, [(run.workload, 1 / run.tps[phase])], phase)
-            yield scaled, [cell for cell in held_out if cell is not run]
+    """Rates, and the cells that are to be predicted with them."""
+    for model in sorted({cell.model for cell in cells if new is None or cell.model in new}):
+        known = [cell for cell in cells if cell.model not in (new or {model})]
+        held_out = [cell for cell in cells if cell.model == model]
+        if situation == "profile":
+            yield from _with_profile(held_out, known, phase)
+        else:
+            yield from _with_one_run(held_out, known, phase, same_model=situation == "own run")
 
 
-def interval(errors: list[float]) -> float:
-    """Half the width of a symmetric interval on the logarithm that a new error stays in with the chance `COVERAGE`
-    (split conformal prediction's quantile: Vovk et al. 2005; at `_LEVEL`)."""
-    ordered = sorted(abs(error) for error in errors)
+def _with_profile(
+    held_out: list[Cell], known: list[Cell], phase: Phase
+) -> Iterator[tuple[Rates, list[Cell]]]:
+    """Each phone's own rates, fitted without the model."""
+    rates, _ = fit(measurements_of(known, phase), phase)
+    for phone in sorted({cell.phone for cell in held_out} & set(rates)):
+        yield rates[phone], [cell for cell in held_out if cell.phone == phone]
+
+
+def _with_one_run(
+    held_out: list[Cell], known: list[Cell], phase: Phase, *, same_model: bool
+) -> Iterator[tuple[Rates, list[Cell]]]:
+    """The common pattern, fitted without the model and the phone, at the speed of one run on that phone.
+
+    Args:
+        held_out: cells of the model that is left out.
+        known: cells of the models that the fit may see.
+        phase: decode or prefill.
+        same_model: the run is one of the model itself, in another quantization.
+    """
+    for phone in sorted({cell.phone for cell in [*held_out, *known]}):
+        targets = [cell for cell in held_out if cell.phone == phone]
+        other_phones = [cell for cell in known if cell.phone != phone]
+        if not targets or not other_phones:
+            continue
+        _, common = fit(measurements_of(other_phones, phase), phase)
+        runs = targets if same_model else [cell for cell in known if cell.phone == phone]
+        for run in runs:
+            if not common.unmeasured_types(run.workload, phase):
+                scaled = calibrate(common, [(run.workload, run.seconds(phase))], phase)
+                yield scaled, [cell for cell in targets if cell is not run]
+
+
+def interval(log_errors: list[float]) -> float:
+    """Half the width of a symmetric interval on the logarithm that a new error is in with chance `COVERAGE`.
+
+    Split conformal prediction's quantile (Vovk et al. 2005), at `_LEVEL`.
+    """
+    ordered = sorted(abs(error) for error in log_errors)
     return ordered[min(len(ordered) - 1, math.ceil((len(ordered) + 1) * _LEVEL) - 1)]
 
 
-def summarize(guesses: list[Guess], refused: int) -> dict[str, Any]:
-    """Errors and how often intervals, made from the other models' errors only, hold the measured value."""
+def summarize(guesses: list[Guess], refused: int) -> ErrorSummary:
+    """Errors, and how often the intervals from the other models' errors hold the measured value."""
     errors = [abs(guess.error) for guess in guesses]
+    ordered = sorted(errors)
     held = []
-    for guess in guesses:
-        others = [_log_error(g) for g in guesses if g.cell.model != guess.cell.model]
-        if others:
-            held.append(abs(_log_error(guess)) <= interval(others))
     by_model: dict[str, list[float]] = {}
     for guess in guesses:
+        others = [other.log_error for other in guesses if other.cell.model != guess.cell.model]
+        if others:
+            held.append(abs(guess.log_error) <= interval(others))
         by_model.setdefault(guess.cell.model, []).append(guess.error)
-    ordered = sorted(errors)
-    return {
-        "n": len(guesses),
-        "refused": refused,
-        "mean_absolute_error": sum(errors) / len(errors),
-        "median_absolute_error": ordered[len(ordered) // 2],
-        "p90_absolute_error": ordered[min(len(ordered) - 1, math.ceil(0.9 * len(ordered)) - 1)],
-        "claimed": COVERAGE,
-        "covered": sum(held) / len(held) if held else None,
-        "interval": interval([_log_error(guess) for guess in guesses]),
-        "mean_error_by_model": {
-            model: sum(values) / len(values) for model, values in sorted(by_model.items())
-        },
-    }
+    return ErrorSummary(
+        n=len(guesses),
+        refused=refused,
+        mean_absolute_error=sum(errors) / len(errors),
+        median_absolute_error=ordered[len(ordered) // 2],
+        p90_absolute_error=ordered[min(len(ordered) - 1, math.ceil(0.9 * len(ordered)) - 1)],
+        claimed=COVERAGE,
+        covered=sum(held) / len(held) if held else None,
+        interval=interval([guess.log_error for guess in guesses]),
+        mean_error_by_model={model: sum(values) / len(values) for model, values in sorted(by_model.items())},
+    )
 
 
-def validate(cells: list[Cell], new: set[str] | None = None) -> dict[str, dict[str, Any]]:
-    """`summarize` for decode and prefill in each situation."""
-    found: dict[str, dict[str, Any]] = {}
-    for phase in ("decode", "prefill"):
+def validate(cells: list[Cell], new: set[str] | None = None) -> dict[str, ErrorSummary]:
+    """The errors of decode and prefill in each situation, named `PHASE, SITUATION`."""
+    found = {}
+    for phase in PHASES:
         for situation in SITUATIONS:
             guesses, refused = leave_out(cells, situation, phase, new)
             if guesses:
                 found[f"{phase}, {situation}"] = summarize(guesses, refused)
     return found
-
-
-def _log_error(guess: Guess) -> float:
-    return math.log(guess.predicted / guess.measured)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from empathy_edge.commands.options import EXAMPLES, path_type, threads_option
+
+if TYPE_CHECKING:
+    from empathy_edge.bench.result_file import StandardResult
 
 
 class _RunByDefault(click.Group):
@@ -105,16 +109,17 @@ def run(
     too few or too noisy to tell.
     """
     from empathy_edge.bench import chat_suite, latency
-    from empathy_edge.bench.differences import read_result
+    from empathy_edge.bench.latency_summary import show, summaries
     from empathy_edge.bench.outputs import llama_bench_jsonl, markdown
+    from empathy_edge.bench.result_file import read_result, write_result
     from empathy_edge.runs.recipe import BenchSettings
-    from empathy_edge.system.files import write_atomically, write_json
+    from empathy_edge.system.files import write_atomically
 
     _none_exists(json_file, jsonl_file, markdown_file)
     if suite == "chat":
         if jsonl_file or markdown_file or baseline:
             raise click.UsageError("--llama-bench, --markdown and --baseline belong to --suite standard.")
-        result = chat_suite.bench_chat(
+        chat_result = chat_suite.bench_chat(
             list(artifacts),
             conversations=chat_suite.read_conversations(dialogues),
             rounds=repetitions or 1,
@@ -122,8 +127,8 @@ def run(
             max_new_tokens=max_new_tokens,
         )
         if json_file:
-            write_json(json_file, result)
-        chat_suite.show(result)
+            write_result(json_file, chat_result)
+        chat_suite.show(chat_result)
         return 0
     old = read_result(baseline) if baseline else None
     result = latency.bench(
@@ -134,16 +139,16 @@ def run(
         cold=cold,
     )
     if json_file:
-        write_json(json_file, result)
+        write_result(json_file, result)
     if jsonl_file:
         write_atomically(jsonl_file, llama_bench_jsonl(result))
     if markdown_file:
         write_atomically(markdown_file, markdown(result))
-    latency.show(latency.summaries(result), result["settings"])
+    show(summaries(result), result.settings)
     return _against(result, old, tolerance) if old else 0
 
 
-def _against(result: dict[str, Any], old: dict[str, Any], tolerance: float) -> int:
+def _against(result: StandardResult, old: StandardResult, tolerance: float) -> int:
     from empathy_edge.bench import differences
     from empathy_edge.console import say
 
@@ -173,8 +178,9 @@ def _none_exists(*files: Path | None) -> None:
 def compare(new: Path, old: Path) -> None:
     """Which differences between two results of `bench --json` are real: ratios with exact intervals."""
     from empathy_edge.bench import differences
+    from empathy_edge.bench.result_file import read_result
 
-    first, second = differences.read_result(new), differences.read_result(old)
+    first, second = read_result(new), read_result(old)
     found = differences.differences(first, second)
     if not found:
         raise click.UsageError("The two have no artifact at the same prompt length in common.")
@@ -188,13 +194,13 @@ def compare(new: Path, old: Path) -> None:
 @_json_option()
 def sustained(artifact: str, minutes: float, threads: int | None, json_file: Path | None) -> None:
     """Decode without a pause: the first minute beside the last. (Says nothing of a phone's heat.)"""
-    from empathy_edge.bench.chat_suite import bench_sustained, show_sustained
-    from empathy_edge.system.files import write_json
+    from empathy_edge.bench.result_file import write_result
+    from empathy_edge.bench.sustained import bench_sustained, show_sustained
 
     _none_exists(json_file)
     result = bench_sustained(artifact, minutes=minutes, threads=threads)
     if json_file:
-        write_json(json_file, result)
+        write_result(json_file, result)
     show_sustained(result)
 
 
@@ -209,14 +215,14 @@ def memory(
 ) -> None:
     """The curve of speed against a memory limit, down to where ARTIFACT thrashes. Needs control groups (Linux, root)."""
     from empathy_edge.bench import memory_curve
-    from empathy_edge.system.files import write_json
+    from empathy_edge.bench.result_file import write_result
 
     _none_exists(json_file)
     result = memory_curve.memory_curve(
         artifact, threads=threads, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens
     )
     if json_file:
-        write_json(json_file, result)
+        write_result(json_file, result)
     memory_curve.show(result)
 
 
@@ -263,21 +269,23 @@ def predict(
     Rests on measurements of llama.cpp on phones; types and devices that nobody measured are refused.
     """
     from empathy_edge.bench.phones import predict as predictions
+    from empathy_edge.bench.phones.prediction_tables import show, show_errors
     from empathy_edge.system.files import write_json
 
     _none_exists(json_file)
     if cells is not None:
-        result: Any = predictions.validate_table(cells, unseen)
-        predictions.show_errors(result)
+        errors = predictions.validate_table(cells, unseen)
+        show_errors(errors)
+        as_json: Any = {name: asdict(item) for name, item in errors.items()}
     else:
         if not devices or artifact is None:
             raise click.UsageError("Give --device and --artifact, or --validate.")
-        result = predictions.predict_for(
-            artifact, list(devices), prompt_tokens=prompt_tokens, depth=depth, context=context
-        )
-        predictions.show(result)
+        settings = predictions.PredictionSettings(prompt_tokens, depth, context)
+        results = predictions.predict_for(artifact, devices, settings)
+        show(results)
+        as_json = [asdict(item) for item in results]
     if json_file:
-        write_json(json_file, result)
+        write_json(json_file, as_json)
 
 
 @bench.command(

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from empathy_edge.bench import latency, memory_curve
+from empathy_edge.bench.chat_suite import ChatResult
 from empathy_edge.bench.chat_suite import summary as chat_summary
-from empathy_edge.bench.timing_intervals import median_interval, percentile, ratio_interval
-from empathy_edge.bench.latency import summary
+from empathy_edge.bench.latency_summary import summary
 from empathy_edge.bench.overhead import compare
+from empathy_edge.bench.result_file import read_result
+from empathy_edge.bench.timing_intervals import median_interval, percentile, ratio_interval
+from empathy_edge.bench.worker_records import GridRun, GridSample
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.judging.format_checks import check_format, summarize
-from empathy_edge.judging.statistics import bootstrap_mean, sign_test, wilson
 from empathy_edge.runs.recipe import BenchSettings
 from empathy_edge.system.memory import memory_mb
 from tests.conftest import assert_one_clear_error, run_command
@@ -40,21 +41,39 @@ def measured(exported: Path, exported_onnx: Path, tmp_path_factory: pytest.TempP
 
 
 def test_bench_keeps_every_raw_sample(measured: Path) -> None:
-    figures = json.loads((measured / "out.json").read_text())
-    assert figures["label"] == "measured-host" and figures["machine"]["cpu"]
-    assert 0 <= figures["conditions"]["before"]["background_busy"] <= 1
-    for row in figures["artifacts"]:
-        assert row["threads"] == 1 and len(row["load_s"]) == 5
-        for test, length in zip(row["tests"], (16, 32), strict=True):
-            assert test["prompt_tokens"] == length and len(test["samples"]) == 5
-            assert all(len(sample["token_times_s"]) == 8 for sample in test["samples"])
-        assert set(row["memory_mb"]) == {"baseline", "loaded", "after_prefill", "after_decode"}
-        assert row["memory_mb"]["after_decode"]["anonymous"] > row["memory_mb"]["baseline"]["anonymous"]
+    figures = read_result(measured / "out.json")
+    assert figures.label == "measured-host" and figures.machine["cpu"]
+    assert 0 <= figures.conditions.before.background_busy <= 1
+    for row in figures.artifacts:
+        assert row.threads == 1 and len(row.load_s) == 5
+        for test, length in zip(row.tests, (16, 32), strict=True):
+            assert test.prompt_tokens == length and len(test.samples) == 5
+            assert all(len(sample.token_times_s) == 8 for sample in test.samples)
+        assert set(row.memory_mb) == {"baseline", "loaded", "after_prefill", "after_decode"}
+        assert row.memory_mb["after_decode"]["anonymous"] > row.memory_mb["baseline"]["anonymous"]
         found = summary(row, 1)
-        low, high = found["decode_tps_interval"]
-        assert low <= found["decode_tps_median"] <= high and found["interval_coverage"] == 0.938
-    gguf = figures["artifacts"][0]["tests"][0]["samples"][0]
-    assert 0 < gguf["forward_s"] <= gguf["token_times_s"][-1]
+        low, high = found.decode_tps_interval
+        assert low <= found.decode_tps_median <= high and found.interval_coverage == 0.938
+    gguf = figures.artifacts[0].tests[0].samples[0]
+    assert gguf.forward_s is not None and 0 < gguf.forward_s <= gguf.token_times_s[-1]
+
+
+def test_the_layout_of_the_json_file(measured: Path) -> None:
+    figures = json.loads((measured / "out.json").read_text())
+    assert list(figures) == [
+        "format", "label", "suite", "settings", "machine", "versions", "conditions", "artifacts",
+    ]  # fmt: skip
+    assert list(figures["settings"]) == [
+        "suite", "threads", "prompt_tokens", "decode_tokens", "context", "cold", "repetitions",
+    ]  # fmt: skip
+    assert all(value is not None for value in figures["conditions"]["before"].values())
+    row = figures["artifacts"][0]
+    assert list(row) == [
+        "artifact", "size_mb", "runtime", "threads", "load_s", "tokenize_us_per_token", "tests", "memory_mb",
+    ]  # fmt: skip
+    assert list(row["tests"][0]["samples"][0]) == [
+        "ttft_s", "prefill_tps", "decode_tps", "token_times_s", "forward_s", "major_faults", "minor_faults",
+    ]  # fmt: skip
 
 
 def test_bench_writes_llama_benchs_rows_and_markdown(measured: Path) -> None:
@@ -95,24 +114,21 @@ def test_chat_suite(exported: Path, tmp_path: Path) -> None:
         "turns": [{"speaker": "speaker", "text": "My cat died."}, {"speaker": "listener", "text": "Oh no."}]
     }
     (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*said, spoken]))
-    arguments = [
-        "--suite",
-        "chat",
-        "--dialogues",
-        tmp_path / "talk.jsonl",
-        "--max-new-tokens",
-        "6",
-        "--threads",
-        "1",
-    ]
-    result = run_command("bench", exported / "gguf-f16", *arguments, "--json", tmp_path / "chat.json")
+    arguments = ["--dialogues", tmp_path / "talk.jsonl", "--max-new-tokens", "6", "--threads", "1"]
+    arguments += ["--json", tmp_path / "chat.json"]
+    result = run_command("bench", exported / "gguf-f16", "--suite", "chat", *arguments)
     assert result.returncode == 0, result.stderr
     assert "cache kept" in result.stdout and "by turn" in result.stdout
-    figures = json.loads((tmp_path / "chat.json").read_text())
-    found = chat_summary(figures["artifacts"][0])
-    third = found["by_turn"][2]
-    assert third["cache_kept"]["read_tokens"] < third["cache_dropped"]["read_tokens"]
-    assert third["cache_kept"]["n"] == 1 and found["by_turn"][0]["cache_kept"]["n"] == 2
+    figures = ChatResult.model_validate_json((tmp_path / "chat.json").read_text())
+    by_turn = chat_summary(figures.artifacts[0]).by_turn
+    first_kept, third_kept, third_dropped = (
+        by_turn[0].cache_kept,
+        by_turn[2].cache_kept,
+        by_turn[2].cache_dropped,
+    )
+    assert first_kept and third_kept and third_dropped
+    assert third_kept.read_tokens < third_dropped.read_tokens
+    assert third_kept.n == 1 and first_kept.n == 2
     (tmp_path / "wrong.jsonl").write_text('{"turns": [3]}\n')
     wrong = run_command(
         "bench", exported / "gguf-f16", "--suite", "chat", "--dialogues", tmp_path / "wrong.jsonl"
@@ -134,7 +150,7 @@ def test_sustained(exported: Path, tmp_path: Path) -> None:
 def test_memory_curve_or_a_clear_word_why_not(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where control groups can be made the smallest limits are slow or do not run; elsewhere one error says so."""
+    """Where control groups can be made, the smallest limits are slow or do not run; elsewhere one error."""
     monkeypatch.setattr(memory_curve, "REPETITIONS", 1)
     monkeypatch.setattr(memory_curve, "SHARES", (1.3, 0.9, 0.5))
     try:
@@ -144,11 +160,11 @@ def test_memory_curve_or_a_clear_word_why_not(
     except EmpathyEdgeError as error:
         assert "group" in str(error)
         return
-    points = figures["points"]
-    assert points[0]["limit_mb"] is None and points[0]["ran"] and len(points) >= 3
-    limits = [point["limit_mb"] for point in points[1:]]
+    points = figures.points
+    assert points[0].limit_mb is None and points[0].ran and len(points) >= 3
+    limits = [point.limit_mb or 0 for point in points[1:]]
     assert limits == sorted(limits, reverse=True)
-    assert all(point["decode_tps"] > 0 for point in points if point["ran"])
+    assert all(point.decode_tps for point in points if point.ran)
     memory_curve.show(figures)
 
 
@@ -156,7 +172,7 @@ def test_the_harness_is_small() -> None:
     """The worker without a model: under 150 MB, no torch."""
     script = (
         "import sys\n"
-        "import empathy_edge.bench.worker as worker; worker._import_runtimes()\n"
+        "from empathy_edge.bench.worker import import_runtimes; import_runtimes()\n"
         "from empathy_edge.system.memory import memory_mb\n"
         "print(memory_mb()['peak_rss'], 'torch' in sys.modules)"
     )
@@ -202,71 +218,7 @@ def test_memory_tells_anonymous_from_file_backed(tmp_path: Path) -> None:
 
 def test_our_loop_makes_the_raw_loops_tokens(exported: Path, exported_onnx: Path) -> None:
     for artifact in (exported / "gguf-f16", exported_onnx / "onnx-int4"):
-        assert compare(str(artifact), rounds=2)["same_tokens"]
-
-
-@pytest.mark.parametrize(
-    ("text", "finish", "expected"),
-    [
-        ("I'm so sorry to hear that.", "stop", {"stopped": True, "length": True, "no_loop": True, "language": True}),
-        ("", "stop", {"stopped": True, "length": False, "no_loop": True, "language": True}),
-        ("word " * 98, "stop", {"stopped": True, "length": False, "no_loop": False, "language": True}),
-        ("I am here for you. " * 4, "length", {"stopped": False, "length": True, "no_loop": False, "language": True}),
-        ("I hear you, and I am here. I hear you, and I am glad.", "stop", {"stopped": True, "length": True, "no_loop": True, "language": True}),
-    ],
-)  # fmt: skip
-def test_format_checks(text: str, finish: str, expected: dict[str, bool]) -> None:
-    assert check_format(text, finish, "I lost my job today and cannot sleep.") == expected
-
-
-@pytest.mark.parametrize(
-    ("said", "text", "same"),
-    [
-        ("I lost my job today.", "I'm sorry. 听到这个消息我很难过。", False),
-        ("I lost my job today.", "Das tut mir leid. Wie geht es dir?", False),
-        ("I lost my job today.", "Oh no! Arghhhhhhhhh! 😊😊😊😊", True),
-        ("Ich habe heute meine Arbeit verloren.", "Das tut mir leid. Wie geht es dir?", True),
-        ("Ich habe heute meine Arbeit verloren.", "That must be so hard for you.", False),
-        (
-            "Jeg mistet jobben min i dag, og jeg er lei meg.",
-            "Det er jeg ked af at høre. Hvordan har du det nu?",
-            True,
-        ),
-        ("Hm", "Das tut mir leid.", True),
-    ],
-)
-def test_the_language_must_be_what_was_spoken(said: str, text: str, same: bool) -> None:
-    assert check_format(text, "stop", said)["language"] == same
-
-
-def test_format_summary_is_shares() -> None:
-    rows = [
-        {"text": "Oh no.", "finish_reason": "stop", "id": "a"},
-        {"id": "b", "text": "Oh no.", "finish_reason": "length"},
-    ]
-    assert summarize(rows, {}) == {"responses": 2, "ok": 0.5, "stopped": 0.5, "length": 1.0, "no_loop": 1.0, "language": 1.0,
-                               "median_words": 2.0}  # fmt: skip
-
-
-def test_wilson_against_the_papers_figure() -> None:
-    """90 % of 250 has a Wilson interval of 85.7–93.1 %."""
-    low, high = wilson(225, 250)
-    assert (round(100 * low, 1), round(100 * high, 1)) == (85.7, 93.1)
-
-
-def test_sign_test_is_exact() -> None:
-    assert sign_test(0, 0) == 1 and sign_test(5, 0) == 1 / 32
-    assert sign_test(6, 2) == pytest.approx(37 / 256)
-
-
-def test_bootstrap_covers() -> None:
-    """95 % intervals of a known share hold it in about 95 % of 400 samples."""
-    generator = np.random.default_rng(1)
-    hits = 0
-    for sample in range(400):
-        result = bootstrap_mean(generator.binomial(1, 0.6, 100).astype(float).tolist(), 400, sample)
-        hits += result["low"] <= 0.6 <= result["high"]
-    assert 0.91 <= hits / 400 <= 0.98
+        assert compare(str(artifact), rounds=2).same_tokens
 
 
 @pytest.mark.slow
@@ -275,31 +227,48 @@ def test_until_stable_stops_when_it_is_and_at_the_limit(
     exported: Path, monkeypatch: pytest.MonkeyPatch, bound: float, rounds: int
 ) -> None:
     monkeypatch.setattr(latency, "STABLE", bound)
-    monkeypatch.setattr(latency, "MOST_ROUNDS", 7)
+    monkeypatch.setattr(latency, "MAX_ROUNDS", 7)
     settings = BenchSettings(prompt_tokens=16, decode_tokens=8, threads=1)
     found = latency.bench([str(exported / "gguf-f16")], settings, until_stable=True)
-    assert found["settings"]["repetitions"] == rounds == len(found["artifacts"][0]["load_s"])
+    assert found.settings.repetitions == rounds == len(found.artifacts[0].load_s)
 
 
-def test_spread_is_the_widest_medians() -> None:
-    def runs(*values: float) -> list[dict[str, object]]:
-        return [{"samples": {"16": {"decode_tps": value, "prefill_tps": 100.0}}} for value in values]
+def run_at(decode_tps: float) -> GridRun:
+    sample = GridSample(
+        ttft_s=0.1,
+        prefill_tps=100.0,
+        decode_tps=decode_tps,
+        token_times_s=[],
+        forward_s=None,
+        major_faults=0,
+        minor_faults=0,
+    )
+    return GridRun(
+        runtime="R",
+        threads=1,
+        load_s=0.1,
+        cold=False,
+        memory_mb={},
+        samples={"16": sample},
+        tokenize_us_per_token=1.0,
+    )
 
-    calm = latency.spread({"a": runs(100, 101, 99, 100, 100)})
-    assert calm == pytest.approx(0.01)
-    assert latency.spread(
-        {"a": runs(100, 101, 99, 100, 100), "b": runs(50, 60, 40, 50, 50)}
-    ) == pytest.approx(0.2)
+
+def test_the_widest_median_decides_whether_a_run_is_stable() -> None:
+    calm = [run_at(tps) for tps in (100, 101, 99, 100, 100)]
+    noisy = [run_at(tps) for tps in (50, 60, 40, 50, 50)]
+    assert latency.widest_half_width({"a": calm}) == pytest.approx(0.01)
+    assert latency.widest_half_width({"a": calm, "b": noisy}) == pytest.approx(0.2)
 
 
 def test_the_group_speaks_cgroup_v2_where_there_is_no_v1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files' names and words only (Linux, Documentation/admin-guide/cgroup-v2.rst); what the kernel does with them is not seen here."""
+    """The files' names and words only (Linux, Documentation/admin-guide/cgroup-v2.rst)."""
     monkeypatch.setattr(memory_curve, "_V1", tmp_path / "none")
     monkeypatch.setattr(memory_curve, "_V2", tmp_path)
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
-    group = memory_curve.Group()
+    group = memory_curve.ControlGroup()
     group.limit(200)
     assert group.version == 2 and (group.folder / "memory.high").read_text() == "200000000"
     group.limit(None)
@@ -308,4 +277,4 @@ def test_the_group_speaks_cgroup_v2_where_there_is_no_v1(
     assert done.stdout == "in\n" and (group.folder / "cgroup.procs").read_text().strip().isdigit()
     (tmp_path / "cgroup.controllers").write_text("cpu pids\n")
     with pytest.raises(EmpathyEdgeError, match="No memory control groups"):
-        memory_curve.Group()
+        memory_curve.ControlGroup()

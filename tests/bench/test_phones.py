@@ -1,4 +1,4 @@
-"""Predictions for phones: refused where nothing was measured, right about models that were left out, calibrated by a run."""
+"""Predictions for phones: refused where nothing was measured, right about models that were left out."""
 
 import csv
 import json
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.bench.phones.device_folder import write_folder
-from empathy_edge.bench.phones.ingest import read_results
-from empathy_edge.bench.phones.model import TYPES, calibrate, fit
-from empathy_edge.bench.phones.predict import predict
-from empathy_edge.bench.phones.profile import common_pattern, common_rates
-from empathy_edge.bench.phones.validate import leave_out, read_cells, summarize, validate
+from empathy_edge.bench.phones.ingest import PhoneSpeed, read_results
+from empathy_edge.bench.phones.model import PHASES, TYPES, Measurement, calibrate, fit
+from empathy_edge.bench.phones.predict import PredictionSettings, predict
+from empathy_edge.bench.phones.profile import common_pattern
+from empathy_edge.bench.phones.validate import SITUATIONS, leave_out, read_cells, summarize, validate
 from empathy_edge.bench.phones.workload import Workload, workload_of
 from empathy_edge.devices import device_ids, load_device, parse_device
 from empathy_edge.errors import EmpathyEdgeError
@@ -23,7 +23,10 @@ RATES = {"q4_0": 25.0, "q4_k": 24.0, "q5_k": 18.0, "q6_k": 19.0, "q8_0": 33.0}
 
 
 def artificial(speed: float, sizes: tuple[float, ...]) -> list[tuple[Workload, float]]:
-    """Models whose time is their bytes over a type's known rate, on a phone of a known speed, and 0.1 ms for a layer."""
+    """Models whose time is their bytes over a type's known rate, on a phone of a known speed.
+
+    Each layer takes 0.1 ms more.
+    """
     found = []
     for size in sizes:
         for kind, rate in RATES.items():
@@ -33,16 +36,14 @@ def artificial(speed: float, sizes: tuple[float, ...]) -> list[tuple[Workload, f
 
 
 def test_fit_finds_what_was_put_in() -> None:
-    phones, workloads, seconds = [], [], []
+    measurements = []
     for phone, speed in (("a", 1.0), ("b", 0.5), ("c", 2.0)):
         for workload, time_s in artificial(speed, (0.5, 1.0, 2.0, 4.0)):
-            phones.append(phone)
-            workloads.append(workload)
-            seconds.append(time_s)
-    rates, common = fit(phones, workloads, seconds, "decode")
-    for phone, workload, time_s in zip(phones, workloads, seconds, strict=True):
+            measurements.append(Measurement(phone, workload, time_s))
+    rates, common = fit(measurements, "decode")
+    for phone, workload, time_s in measurements:
         assert rates[phone].seconds(workload, "decode") == pytest.approx(time_s, rel=0.03)
-    assert rates["b"].unseen(Workload("x", {"q5_0": 1.0}, {}, 28), "decode") == ["q5_0"]
+    assert rates["b"].unmeasured_types(Workload("x", {"q5_0": 1.0}, {}, 28), "decode") == ["q5_0"]
     run = artificial(0.8, (1.5,))[0]
     scaled = calibrate(common, [run], "decode")
     for workload, time_s in artificial(0.8, (0.7, 3.0)):
@@ -63,17 +64,8 @@ def write_cells(path: Path, noise: float = 0.0) -> None:
                     wobble = 1 + noise * ((7 * number + 3 * place + len(quant)) % 5 - 2)
                     tps = speed * wobble / (size / 1e9 / RATES[quant])
                     total = size / 2**20 + 0.1e9 * 8.5 / 8 / 2**20
-                    row = [
-                        phone,
-                        f"model-{number}",
-                        quant,
-                        f"{4 * tps:.3f}",
-                        f"{tps:.3f}",
-                        total,
-                        size / 2**20,
-                        "",
-                    ]
-                    table.writerow(row)
+                    speeds = [f"{4 * tps:.3f}", f"{tps:.3f}"]
+                    table.writerow([phone, f"model-{number}", quant, *speeds, total, size / 2**20, ""])
 
 
 def test_validation_leaves_models_out(tmp_path: Path) -> None:
@@ -81,14 +73,15 @@ def test_validation_leaves_models_out(tmp_path: Path) -> None:
     cells, skipped = read_cells(tmp_path / "cells.csv")
     assert len(cells) == 36 and skipped == 0
     found = validate(cells)
-    assert set(found) == {
-        f"{phase}, {kind}" for phase in ("decode", "prefill") for kind in ("profile", "own run", "one run")
-    }
+    for phase in PHASES:
+        assert {name for name in found if name.startswith(phase)} == {
+            f"{phase}, {kind}" for kind in SITUATIONS
+        }
     for item in found.values():
-        assert item["mean_absolute_error"] < 0.12 and item["refused"] == 0
+        assert item.mean_absolute_error < 0.12 and item.refused == 0
     only = leave_out(cells, "profile", "decode", {"model-1", "model-2"})[0]
     assert {guess.cell.model for guess in only} == {"model-1", "model-2"}
-    assert summarize(only, 0)["n"] == len(only) == 18
+    assert summarize(only, 0).n == len(only) == 18
 
 
 def test_validate_command_and_its_errors(tmp_path: Path) -> None:
@@ -120,7 +113,11 @@ def test_every_profile_loads_and_every_number_has_a_source() -> None:
 
 
 def test_a_number_without_a_source_is_refused() -> None:
-    text = "name: X\nsoc: Y\ntier: low\nfigures:\n  ram_gb: {value: 4, kind: measured}\n  x: {value: 1, kind: guess, source: somewhere}\n"
+    text = (
+        "name: X\nsoc: Y\ntier: low\nfigures:\n"
+        "  ram_gb: {value: 4, kind: measured}\n"
+        "  x: {value: 1, kind: guess, source: somewhere}\n"
+    )
     with pytest.raises(EmpathyEdgeError) as error:
         parse_device(text, "x", "x.yaml")
     assert "figures.ram_gb.source" in str(error.value) and "figures.x.kind" in str(error.value)
@@ -137,16 +134,8 @@ def test_the_workload_of_a_real_file(exported: Path) -> None:
 
 
 def test_predictions_and_refusals(exported: Path, tmp_path: Path) -> None:
-    result = run_command(
-        "bench",
-        "predict",
-        "--device",
-        "all",
-        "--artifact",
-        exported / "gguf-q8_0",
-        "--json",
-        tmp_path / "p.json",
-    )
+    arguments = ["--device", "all", "--artifact", exported / "gguf-q8_0", "--json", tmp_path / "p.json"]
+    result = run_command("bench", "predict", *arguments)
     assert result.returncode == 0, result.stderr
     assert "predicted" in result.stdout and "pixel-8" in result.stderr
     for item in json.loads((tmp_path / "p.json").read_text()):
@@ -166,18 +155,17 @@ def test_no_prediction_for_onnx(exported_onnx: Path) -> None:
 
 
 def test_deeper_is_slower(exported: Path) -> None:
-    shallow, deep = (
-        predict(str(exported / "gguf-q8_0"), "galaxy-s23", depth=depth)["decode_tps"]
-        for depth in (0, 1_000_000)
-    )
-    assert deep["value"] < shallow["value"]
+    artifact = str(exported / "gguf-q8_0")
+    shallow = predict(artifact, "galaxy-s23").decode_tps
+    deep = predict(artifact, "galaxy-s23", PredictionSettings(depth=1_000_000)).decode_tps
+    assert shallow and deep and deep.value < shallow.value
 
 
 def test_the_shipped_pattern_is_complete() -> None:
-    pattern = common_pattern()
-    for phase in ("decode", "prefill"):
-        assert set(common_rates(pattern, phase).per_unit_s) == set(TYPES)
-        assert set(pattern[phase]["interval"]) == {"profile", "own run", "one run"}
+    for phase in PHASES:
+        pattern = common_pattern().phase(phase)
+        assert set(pattern.rates().per_unit_s) == set(TYPES)
+        assert set(pattern.interval) == set(SITUATIONS)
 
 
 LLAMA_BENCH = Path(__file__).parent / "llama-bench.jsonl"
@@ -196,7 +184,7 @@ def test_ingest_recalibrates(exported: Path, tmp_path: Path) -> None:
     run = load_device(str(tmp_path / "mine.yaml")).runs[0]
     assert run.source.startswith("measured-device") and run.threads == 2
     found = predict(str(exported / "gguf-q8_0"), str(tmp_path / "mine.yaml"))
-    assert found["decode_tps"]["value"] == pytest.approx(run.decode_tps, rel=0.01)
+    assert found.decode_tps and found.decode_tps.value == pytest.approx(run.decode_tps, rel=0.01)
     again = run_command("bench", "ingest", tmp_path / "r.jsonl", *arguments)
     assert_one_clear_error(again, 2, "mine.yaml", "exists already")
 
@@ -220,15 +208,15 @@ def test_results_that_cannot_be(tmp_path: Path, name: str, text: str, words: str
 
 def test_other_layouts(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prefill_tps,decode_tps,threads\n120,20.5,6\n")
-    assert read_results(tmp_path / "a.csv", 1) == [{"threads": 6, "prefill_tps": 120.0, "decode_tps": 20.5}]
+    assert read_results(tmp_path / "a.csv", 1) == [PhoneSpeed(6, 120.0, 20.5)]
     (tmp_path / "p.json").write_text(
         json.dumps([{"ppAvg": 100.5, "tgAvg": 17.25, "initSettings": {"n_threads": 6}}])
     )
-    assert read_results(tmp_path / "p.json", 1) == [{"threads": 6, "prefill_tps": 100.5, "decode_tps": 17.25}]
+    assert read_results(tmp_path / "p.json", 1) == [PhoneSpeed(6, 100.5, 17.25)]
 
 
 ADB = """#!/bin/sh
-# Behaves as adb does with one phone, whose storage is the folder PHONE_ROOT: paths of the phone are paths below it.
+# Behaves as adb does with one phone. Its storage is the folder PHONE_ROOT: its paths are paths below that.
 set -eu
 say() { echo "$*" >> "$PHONE_ROOT/../adb.log"; }
 case $1 in
@@ -237,13 +225,17 @@ case $1 in
   pull) say pull "$2"; cp "$PHONE_ROOT$2" "$3" ;;
   shell) say shell "$2"; mkdir -p "$PHONE_ROOT/data/local/tmp"
     command=$(printf '%s' "$2" | sed "s#/data/local/tmp#$PHONE_ROOT/data/local/tmp#g")
-    case $2 in dumpsys*) echo 'Thermal Status: 0'; echo '  level: 87' ;; getprop*) echo 'Pixel 8' ;; *) sh -c "$command" ;; esac ;;
+    case $2 in
+      dumpsys*) echo 'Thermal Status: 0'; echo '  level: 87' ;;
+      getprop*) echo 'Pixel 8' ;;
+      *) sh -c "$command" ;;
+    esac ;;
 esac
 """
 
 
 def test_the_adb_folder_runs_and_cleans_up(exported: Path, tmp_path: Path) -> None:
-    """adb is replaced at the process boundary by a program that behaves as it does; llama-bench's output is a real one."""
+    """adb is replaced by a program that behaves as it does; llama-bench's output is a real one."""
     bench = tmp_path / "llama-bench"
     bench.write_text(
         f'#!/bin/sh\n[ -f model.gguf ] || exit 9\necho "$@" > "{tmp_path}/arguments"\ncat "{LLAMA_BENCH}"\n'

@@ -1,0 +1,65 @@
+"""Start the worker that measures one artifact in a process of its own, and read what it found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+
+from empathy_edge.bench.worker_records import Settings, WorkerRun
+from empathy_edge.console import say
+from empathy_edge.errors import EmpathyEdgeError
+
+RunKind = TypeVar("RunKind", bound=WorkerRun)
+
+
+def run_worker(
+    artifact: str, settings: Settings, kind: type[RunKind], prefix: tuple[str, ...] = ()
+) -> RunKind:
+    """Run one suite once on one artifact.
+
+    Args:
+        artifact: what `open_runtime` takes.
+        settings: of the suite.
+        kind: the suite's record.
+        prefix: a program with its arguments that starts the worker.
+
+    Raises:
+        EmpathyEdgeError: the worker failed; says why.
+    """
+    arguments = [artifact, json.dumps(asdict(settings))]
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "empathy_edge.bench.worker", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode != 0:
+        last = [line for line in done.stderr.splitlines() if line.strip()][-2:]
+        reason = (
+            "\n  ".join(last) or f"it ended with {done.returncode} (-9: killed, mostly for want of memory)"
+        )
+        raise EmpathyEdgeError(f"{artifact}: could not be measured:\n  {reason}")
+    return TypeAdapter(kind).validate_json(done.stdout.splitlines()[-1])
+
+
+def say_if_warm(*, cold: bool) -> None:
+    """Tell the user when a run that was to start cold could not."""
+    if not cold:
+        say(
+            "[dim]This system cannot drop files from its page cache: "
+            "every load time is that of a warm start.[/]"
+        )
+
+
+def size_mb(path: Path) -> float:
+    """The model files of an artifact, MB (10^6 bytes)."""
+    files = [path] if path.is_file() else [item for item in path.iterdir() if item.name.startswith("model")]
+    return round(sum(file.stat().st_size for file in files) / 1e6, 1)
