@@ -42,9 +42,9 @@ def agreement(raters: Mapping[str, Ratings], levels: Sequence[float]) -> Agreeme
         return {"kappa": [], "alpha": None}
     require_extra("krippendorff", "judge", "The agreement of raters")
     place_of = {level: place for place, level in enumerate(levels)}
-    places = {
-        name: {key: place_of[rating] for key, rating in ratings.items()} for name, ratings in raters.items()
-    }
+    places: dict[str, dict[str, int]] = {}
+    for name, ratings in raters.items():
+        places[name] = {key: place_of[rating] for key, rating in ratings.items()}
     kappas = []
     for one, other in combinations(raters, 2):
         kappa = _kappa(one, other, places, len(levels))
@@ -57,10 +57,11 @@ def _kappa(one: str, other: str, places: Mapping[str, Mapping[str, int]], levels
     from sklearn.metrics import cohen_kappa_score
 
     both = sorted(set(places[one]) & set(places[other]))
-    mine, others = ([places[name][key] for key in both] for name in (one, other))
+    first = [places[one][key] for key in both]
+    second = [places[other][key] for key in both]
     kappa = None
-    if len({*mine, *others}) > 1:
-        kappa = cohen_kappa_score(mine, others, weights="quadratic", labels=list(range(levels)))
+    if len({*first, *second}) > 1:
+        kappa = cohen_kappa_score(first, second, weights="quadratic", labels=list(range(levels)))
     return {
         "between": [one, other],
         "kappa": None if kappa is None else round(float(kappa), 4),
@@ -72,7 +73,9 @@ def _alpha(places: Mapping[str, Mapping[str, int]]) -> float | None:
     import krippendorff
 
     keys = sorted(set[str]().union(*places.values()))
-    table = np.array([[given.get(key, np.nan) for key in keys] for given in places.values()], dtype=float)
+    table = np.full((len(places), len(keys)), np.nan)  # [raters, rated]
+    for row, given in enumerate(places.values()):
+        table[row] = [given.get(key, np.nan) for key in keys]
     if len(np.unique(table[~np.isnan(table)])) < 2:
         return None
     return round(float(krippendorff.alpha(reliability_data=table, level_of_measurement="ordinal")), 4)

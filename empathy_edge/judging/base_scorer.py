@@ -1,4 +1,4 @@
-"""What scorers have in common: a scorer rates one response from 1 to 3, and knows how good it is at that."""
+"""What scorers have in common: each rates one response from 1 to 3, and knows its own accuracy."""
 
 from __future__ import annotations
 

@@ -114,8 +114,8 @@ def certify_beside_experts(judge: Judge, folder: Path, settings: CertifySettings
             pairs = pairs.only(judge.dialogue_ids)
         if len(pairs) < MIN_PAIRS:
             raise EmpathyEdgeError(
-                f"{folder}: {len(pairs)} pairs that the experts told apart on {question} and that the judge "
-                f"can judge; needed: {MIN_PAIRS}."
+                f"{folder}: {len(pairs)} pairs that the experts rated differently on {question} "
+                f"and that the judge can judge; needed: {MIN_PAIRS}."
             )
         tested = _ask_timed(judge, question, pairs, out)
         # The texts quote what was said, so their length is not a reply's.

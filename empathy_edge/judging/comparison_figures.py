@@ -22,7 +22,7 @@ DECIDED = ("first", "second")
 
 
 class PromptVerdicts(TypedDict):
-    """One prompt's verdicts in both orders, both told as of the first order: `first` is the first arm.
+    """One prompt's verdicts in both orders, both as of the first order: `first` is the first arm.
 
     `mirrored`: for each order, whether the judge was not asked in it and its other verdict was turned round.
     """
@@ -130,7 +130,7 @@ def _well_formed_ids(ids: Iterable[str], pairs: ResponsePairs) -> list[str]:
 
 
 def _first_position_wins(rows: Iterable[PromptVerdicts]) -> ShareInterval:
-    """How often the response shown first won; mirrored verdicts do not tell."""
+    """How often the response shown first won; mirrored verdicts are left out."""
     won = decided = 0
     for row in rows:
         for order, verdict in enumerate(row["verdicts"]):

@@ -298,9 +298,9 @@ def _ratings(raters: Mapping[str, Answers], keys: Keys) -> list[dict[str, Any]]:
 
 def _agreement(raters: Mapping[str, Answers], values: Mapping[str, int]) -> Agreement:
     """The raters' agreement; `values` are the allowed answers as numbers."""
-    numbers = {
-        name: {key: float(values[answer]) for key, answer in given.items()} for name, given in raters.items()
-    }
+    numbers: dict[str, dict[str, float]] = {}
+    for name, given in raters.items():
+        numbers[name] = {key: float(values[answer]) for key, answer in given.items()}
     return agreement(numbers, sorted(values.values()))
 
 

@@ -33,7 +33,7 @@ def rated_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(file, "w", newline="", encoding="utf-8") as handle:
         sources = ("a", "b", "c")
         fields = ["dialog_id", "situation", "speaker_uttr"]
-        fields += [f"{kind}_{name}" for kind in ("response", "rating") for name in sources]
+        fields += [f"response_{name}" for name in sources] + [f"rating_{name}" for name in sources]
         writer = csv.DictWriter(handle, fields)
         writer.writeheader()
         for number in range(60):

@@ -112,7 +112,7 @@ def test_each_of_several_judges_has_its_own_certificate(
     for place, name in enumerate((names[1], "someone else")):
         (tmp_path / f"{place}.json").write_text(json.dumps({"judge": name, "questions": {"overall": good}}))
     command = ["compare", first, second, "--dialogues", dialogues]
-    command += [part for file in files for part in ("--judge", f"file:{file}")]
+    command += ["--judge", f"file:{files[0]}", "--judge", f"file:{files[1]}"]
     command += ["--certificate", tmp_path / "0.json", "--certificate", tmp_path / "1.json"]
     command += ["--out", tmp_path / "both"]
     result = run_command(*command)
