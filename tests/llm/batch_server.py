@@ -10,7 +10,11 @@ from typing import Any
 
 
 class BatchServer:
-    """Each batch is over after `looks` retrievals; `script` says how the nth batch ends: completed, partial, expired."""
+    """Each batch is finished after `looks` retrievals.
+
+    `script` says how the nth batch ends: completed, partial (every third request fails) or expired (with two
+    answers).
+    """
 
     def __init__(self, script: list[str], looks: int = 2) -> None:
         self.files: dict[str, bytes] = {}
@@ -56,21 +60,38 @@ class BatchServer:
         self._server.server_close()
 
     def _upload(self, handler: Any, body: bytes) -> None:
-        boundary = re.search(r"boundary=(\S+)", handler.headers["Content-Type"]).group(1).encode()  # type: ignore[union-attr]
-        part = next(part for part in body.split(b"--" + boundary) if b'filename="' in part)
+        boundary = re.search(r"boundary=(\S+)", handler.headers["Content-Type"])
+        assert boundary is not None
+        parts = body.split(b"--" + boundary[1].encode())
+        part = next(part for part in parts if b'filename="' in part)
         name = f"file-{len(self.files)}"
         self.files[name] = part.split(b"\r\n\r\n", 1)[1].rstrip(b"\r\n")
-        answer = {"id": name, "object": "file", "bytes": len(body), "created_at": 0, "filename": "requests.jsonl",
-                  "purpose": "batch", "status": "processed"}  # fmt: skip
+        answer = {
+            "id": name,
+            "object": "file",
+            "bytes": len(body),
+            "created_at": 0,
+            "filename": "requests.jsonl",
+            "purpose": "batch",
+            "status": "processed",
+        }
         _send(handler, json.dumps(answer).encode())
 
     def _create(self, handler: Any, body: dict[str, Any]) -> None:
         name = f"batch_{len(self.batches)}"
         requests = [json.loads(line) for line in self.files[body["input_file_id"]].splitlines()]
         self.asked += [row["custom_id"] for row in requests]
-        self.batches[name] = {"id": name, "requests": requests, "looks": 0, "end": self._script[len(self.batches)],
-                              "metadata": body.get("metadata"), "status": "in_progress", "output_file_id": None,
-                              "error_file_id": None, "input_file_id": body["input_file_id"]}  # fmt: skip
+        self.batches[name] = {
+            "id": name,
+            "requests": requests,
+            "looks": 0,
+            "end": self._script[len(self.batches)],
+            "metadata": body.get("metadata"),
+            "status": "in_progress",
+            "output_file_id": None,
+            "error_file_id": None,
+            "input_file_id": body["input_file_id"],
+        }
         _send(handler, json.dumps(self._public(self.batches[name])).encode())
 
     def _retrieve(self, handler: Any, name: str) -> None:
@@ -89,8 +110,10 @@ class BatchServer:
             elif batch["end"] != "expired" or place < 2:
                 self.paid.append(row["custom_id"])
                 text = f"Batched {row['custom_id'][:40]}, that must weigh on you."
-                body = {"choices": [{"message": {"role": "assistant", "content": text}}],
-                        "usage": {"prompt_tokens": 10, "completion_tokens": 5}}  # fmt: skip
+                body = {
+                    "choices": [{"message": {"role": "assistant", "content": text}}],
+                    "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+                }
                 good.append({"custom_id": row["custom_id"], "response": {"status_code": 200, "body": body}})
         batch["status"] = "expired" if batch["end"] == "expired" else "completed"
         for field, rows in (("output_file_id", good), ("error_file_id", bad)):

@@ -13,12 +13,20 @@ from typing import Any
 
 FAULTS = ("429", "500", "timeout", "cut before", "cut after", "malformed", "no choices", "empty", "drip")
 
-MOST_FAULTS = 4
-"""No request fails more often than this, so that a client that tries again must get every answer in the end."""
+MAX_FAULTS = 4
+"""No request fails more often than this, so that a client that tries again gets every answer in the end."""
+
+ERRORS = {
+    "429": (429, b'{"error": {"message": "slow down"}}', {"Retry-After": "0.2"}),
+    "500": (500, b'{"error": {"message": "oops"}}', {}),
+    "malformed": (200, b'{"id": "x", "choices": [{"mess', {}),
+    "no choices": (200, b'{"id": "x", "object": "chat.completion", "choices": []}', {}),
+}
+"""Faults that are a response of their own: status, body, headers."""
 
 
 class FaultServer:
-    """Serves `/v1/chat/completions`; an answer is paid for once for each Idempotency-Key, as real endpoints do."""
+    """Serves `/v1/chat/completions`; an answer is paid once per Idempotency-Key, as at real endpoints."""
 
     def __init__(
         self,
@@ -74,7 +82,7 @@ class FaultServer:
             if time.monotonic() < self._not_before.pop(key, 0.0):
                 self.too_early += 1
             fault = self._random.choice(FAULTS) if self._random.random() < self._fault_rate else None
-            if self._failed.get(key, 0) >= MOST_FAULTS:
+            if self._failed.get(key, 0) >= MAX_FAULTS:
                 fault = None
             if fault:
                 self.faults[fault] += 1
@@ -88,31 +96,32 @@ class FaultServer:
         if fault == "429":
             with self._lock:
                 self._not_before[key] = time.monotonic() + 0.2
-            return _send(handler, 429, b'{"error": {"message": "slow down"}}', {"Retry-After": "0.2"})
-        if fault == "500":
-            return _send(handler, 500, b'{"error": {"message": "oops"}}')
+        if fault in ERRORS:
+            _send(handler, *ERRORS[fault])
+            return
         if fault == "cut before":
             handler.close_connection = True
-            return handler.connection.close()
-        if fault == "malformed":
-            return _send(handler, 200, b'{"id": "x", "choices": [{"mess')
-        if fault == "no choices":
-            return _send(
-                handler, 200, json.dumps({"id": "x", "object": "chat.completion", "choices": []}).encode()
-            )
+            handler.connection.close()
+            return
         if fault == "timeout":
             time.sleep(2.5)
         if body.get("response_format") and not self._structured:
-            return _send(handler, 400, b'{"error": {"message": "response_format is not known here"}}')
+            _send(handler, 400, b'{"error": {"message": "response_format is not known here"}}')
+            return
+        content = self._completion(body, key, empty=fault == "empty")
+        if fault == "cut after":
+            _send_half(handler, content)
+        elif fault == "drip":
+            _send_slowly(handler, content)
+        else:
+            _send(handler, 200, content)
+
+    def _completion(self, body: dict[str, Any], key: str, *, empty: bool) -> bytes:
+        """The response to a request; it is paid unless it is empty."""
         said = body["messages"][-1]["content"]
-        words = hashlib.sha256(said.encode()).hexdigest()
-        text = (
-            ""
-            if fault == "empty"
-            else f"I hear you, and it sounds like a lot: {' '.join(words[i : i + 6] for i in range(0, 60, 6))}."
-        )
-        if text and self._answer:
-            text = self._answer(said)
+        text = ""
+        if not empty:
+            text = self._answer(said) if self._answer else _answer_of_hash(said)
         usage = {"prompt_tokens": len(said) // 4, "completion_tokens": 20}
         if text:
             with self._lock:
@@ -127,33 +136,40 @@ class FaultServer:
             ],
             "usage": {**usage, "total_tokens": sum(usage.values())},
         }
-        content = json.dumps(answer).encode()
-        if fault == "cut after":
-            handler.wfile.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-                % len(content)
-            )
-            handler.wfile.write(content[: len(content) // 2])
-            handler.close_connection = True
-            return handler.connection.close()
-        if fault == "drip":
-            handler.send_response(200)
-            handler.send_header("Content-Type", "application/json")
-            handler.send_header("Content-Length", str(len(content)))
-            handler.end_headers()
-            for start in range(0, len(content), 100):
-                handler.wfile.write(content[start : start + 100])
-                handler.wfile.flush()
-                time.sleep(0.03)
-            return None
-        return _send(handler, 200, content)
+        return json.dumps(answer).encode()
+
+
+def _answer_of_hash(said: str) -> str:
+    """A text that differs for every request."""
+    digest = hashlib.sha256(said.encode()).hexdigest()
+    words = [digest[start : start + 6] for start in range(0, 60, 6)]
+    return f"I hear you, and it sounds like a lot: {' '.join(words)}."
+
+
+def _send_half(handler: Any, content: bytes) -> None:
+    _send_head(handler, 200, len(content))
+    handler.wfile.write(content[: len(content) // 2])
+    handler.close_connection = True
+    handler.connection.close()
+
+
+def _send_slowly(handler: Any, content: bytes) -> None:
+    _send_head(handler, 200, len(content))
+    for start in range(0, len(content), 100):
+        handler.wfile.write(content[start : start + 100])
+        handler.wfile.flush()
+        time.sleep(0.03)
 
 
 def _send(handler: Any, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+    _send_head(handler, status, len(content), headers)
+    handler.wfile.write(content)
+
+
+def _send_head(handler: Any, status: int, length: int, headers: dict[str, str] | None = None) -> None:
     handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
-    handler.send_header("Content-Length", str(len(content)))
+    handler.send_header("Content-Length", str(length))
     for name, value in (headers or {}).items():
         handler.send_header(name, value)
     handler.end_headers()
-    handler.wfile.write(content)

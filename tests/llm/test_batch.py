@@ -18,8 +18,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def _command(tmp_path: Path, server: BatchServer, *more: str) -> list[str]:
-    return ["distill", "--data", str(tmp_path / "d.jsonl"), "--method", "direct", "--teacher", "batch:gpt-test",
-            "--base-url", server.url, "--poll", "0.1", "--out", str(tmp_path / "out"), *more]  # fmt: skip
+    return [
+        "distill", "--data", str(tmp_path / "d.jsonl"), "--method", "direct", "--teacher", "batch:gpt-test",
+        "--base-url", server.url, "--poll", "0.1", "--out", str(tmp_path / "out"), *more,
+    ]  # fmt: skip
 
 
 def test_sent_today_fetched_tomorrow(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""A teacher that fails in every way: each answer arrives, none is paid for twice, limits hold, keys stay secret."""
+"""A teacher that fails in every way: each answer arrives and is paid once, limits hold, keys stay secret."""
 
 import json
 import os
@@ -36,8 +36,10 @@ def _dialogues(path: Path, count: int) -> Path:
 
 
 def _command(data: Path, server: FaultServer, out: Path, *more: str) -> list[str]:
-    return ["distill", "--data", str(data), "--method", "direct", "--teacher", "openai:gpt-test", "--base-url",
-            server.url, "--timeout", "2", "--parallel", "16", "--out", str(out), *more]  # fmt: skip
+    return [
+        "distill", "--data", str(data), "--method", "direct", "--teacher", "openai:gpt-test",
+        "--base-url", server.url, "--timeout", "2", "--parallel", "16", "--out", str(out), *more,
+    ]  # fmt: skip
 
 
 def _answers(environment: dict[str, str]) -> int:
@@ -150,17 +152,23 @@ def test_no_key_and_no_server_is_a_prerequisite(tmp_path: Path, environment: dic
     data = _dialogues(tmp_path / "dialogues.jsonl", 2)
     del environment["OPENAI_API_KEY"]
     environment.pop("OPENAI_BASE_URL", None)
-    result = run_command("distill", "--data", data, "--method", "direct", "--teacher", "openai:gpt-4o", "--out",
-                         tmp_path / "out", env=environment)  # fmt: skip
+    result = run_command(
+        "distill", "--data", data, "--method", "direct", "--teacher", "openai:gpt-4o",
+        "--out", tmp_path / "out", env=environment,
+    )  # fmt: skip
     assert_one_clear_error(result, 3, "OPENAI_API_KEY")
 
 
 def test_file_teacher_replays_what_was_made_elsewhere(tmp_path: Path, environment: dict[str, str]) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 4)
     answers = [
-        {"dialog_id": f"d{number}", "all_dimensions": f"Improved Response: \"Number {number}, what a loss for you.\"",
-         "sequential": f"In the end, number {number}."} for number in range(3)
-    ]  # fmt: skip
+        {
+            "dialog_id": f"d{number}",
+            "all_dimensions": f'Improved Response: "Number {number}, what a loss for you."',
+            "sequential": f"In the end, number {number}.",
+        }
+        for number in range(3)
+    ]
     write_jsonl(tmp_path / "answers.jsonl", answers)
     for strategy, expected in (
         ("all-dimensions", "Number 2, what a loss for you."),
