@@ -18,7 +18,7 @@ import numpy as np
 from empathy_edge.console import progress
 from empathy_edge.formats.chat_format import messages_for
 from empathy_edge.formats.dialogue import read_dialogues
-from empathy_edge.judging.statistics import bootstrap_mean
+from empathy_edge.judging.statistics import bootstrap
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
 from empathy_edge.runtimes.distributions import kl_divergence, log_softmax
 from empathy_edge.system.files import read_json
@@ -120,8 +120,9 @@ def _agreement(reference: LogProbs, found: LogProbs) -> float:
 
 def _mean(divergences: list[np.ndarray]) -> str:
     """The mean over tokens, and the interval of the mean over prompts."""
-    interval = bootstrap_mean([float(of_text.mean()) for of_text in divergences], RESAMPLES, 0)
-    return f"{np.concatenate(divergences).mean():.4f} [{interval['low']:.4f}, {interval['high']:.4f}]"
+    means = [float(of_text.mean()) for of_text in divergences]
+    interval = bootstrap(means, resamples=RESAMPLES, seed=0)
+    return f"{np.concatenate(divergences).mean():.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
 def _speed(folder: Path, reference: Path) -> str:
@@ -136,8 +137,8 @@ def _speed(folder: Path, reference: Path) -> str:
             ratios.append(speeds[pair[0]] / speeds[pair[1]])
     for runtime in pair:
         runtime.close()
-    ratio = bootstrap_mean(ratios, RESAMPLES, 0)
-    return f"{ratio['mean']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    ratio = bootstrap(ratios, resamples=RESAMPLES, seed=0)
+    return f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
 def _decode_tps(runtime: Runtime) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from empathy_edge.bench.worker import FILLER
-from empathy_edge.judging.statistics import bootstrap_mean
+from empathy_edge.judging.statistics import Interval, bootstrap
 from empathy_edge.runtimes import Reply, open_runtime
 
 ROUNDS = 40
@@ -40,7 +40,7 @@ class Overhead:
     library: str
     ours_decode_tps: float
     raw_decode_tps: float
-    ratio: dict[str, float]
+    ratio: Interval
     same_tokens: bool
 
 
@@ -65,7 +65,7 @@ def compare(model: str, rounds: int = ROUNDS) -> Overhead:
         library=library,
         ours_decode_tps=statistics.median(ours),
         raw_decode_tps=statistics.median(raw),
-        ratio=bootstrap_mean(ratios, 2000, 0),
+        ratio=bootstrap(ratios, resamples=2000, seed=0),
         same_tokens=same,
     )
 
@@ -113,11 +113,11 @@ def _genai_loop(runtime: Any, ids: list[int]) -> tuple[float, list[int]]:
 
 
 def _print(found: Overhead) -> None:
-    mean, low, high = (found.ratio[key] for key in ("mean", "low", "high"))
+    ratio = found.ratio
     print(f"decode, measured-host, median of {ROUNDS} rounds, {DECODE_TOKENS} tokens after {PROMPT_TOKENS}:")
     print(f"  empathy-edge        {found.ours_decode_tps:.1f} tokens/s")
     print(f"  {found.library:<20}{found.raw_decode_tps:.1f} tokens/s")
-    print(f"  ratio               {mean:.3f} [{low:.3f}, {high:.3f}] (95 % bootstrap)")
+    print(f"  ratio               {ratio.mean:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] (95 % bootstrap)")
     print(f"  same tokens         {found.same_tokens}")
 
 

@@ -90,8 +90,8 @@ def workload_of(artifact: str) -> Workload:
     about = read_json(manifest).get("artifact", {}) if manifest.is_file() else {}
     if about.get("format") != "gguf":
         raise EmpathyEdgeError(
-            f"{artifact}: predictions are based on measurements of llama.cpp; give a GGUF. For other runtimes "
-            "run `empathy-edge bench device android` and measure."
+            f"{artifact}: predictions are based on measurements of llama.cpp; give a GGUF. For other "
+            "runtimes run `empathy-edge bench device android` and measure."
         )
     if "adapter" in about:
         raise EmpathyEdgeError(f"{artifact}: no measurements on phones of a base with an adapter beside it.")
