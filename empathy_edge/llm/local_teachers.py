@@ -57,8 +57,8 @@ class FileTeacher:
     """A file of answers made elsewhere: JSONL rows with `dialog_id` and one column for each step.
 
     The steps are `initial` (the teacher's own response), each strategy's name, and `lacking` (the dimension
-    that a response lacks). A strategy's name with `llm_` before it is an improvement of `initial`. `-` and `_`
-    are the same.
+    that a response lacks). A strategy's name after `llm_` is an improvement of `initial`. `-` and `_` are the
+    same.
     """
 
     parallel = 64
