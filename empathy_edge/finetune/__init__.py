@@ -1,1 +1,1 @@
-"""The two steps that turn a small model into a listener: SFT, then DPO, each with LoRA."""
+"""Fine-tuning with LoRA in two steps: SFT, then DPO."""

@@ -1,7 +1,7 @@
-"""LoRA's forward and backward in the weights' own precision: two thin products more, no copy of the activations.
+"""The forward and backward pass of a LoRA layer in the precision of the base's weights.
 
-PEFT holds the adapter in fp32 (so does this) and widens every activation to fp32 for it; on a CPU that costs as much as a
-sixth of a training step. y = x Wᵀ + s (x Aᵀ) Bᵀ (Hu et al., arXiv 2106.09685, section 4.1).
+y = x Wᵀ + s (x Aᵀ) Bᵀ (Hu et al., arXiv 2106.09685, section 4.1). PEFT holds the adapter in fp32, as this
+does, but also converts every activation to fp32 for it; on a CPU that takes up to a sixth of a training step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import torch
 
 
 class _LoraLinear(torch.autograd.Function):
-    """x [tokens, in], weight [out, in], down A [rank, in], up B [out, rank] → [tokens, out]."""
+    """From x [tokens, in], weight W [out, in], down A [rank, in] and up B [out, rank] to y [tokens, out].
+
+    Gradients go to x, A and B.
+    """
 
     @staticmethod
     def forward(
@@ -25,43 +28,47 @@ class _LoraLinear(torch.autograd.Function):
         up: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        down_cast, up_cast = down.to(x.dtype), (up * scale).to(x.dtype)
-        low = x @ down_cast.T
-        out = torch.nn.functional.linear(x, weight, bias)
-        out.addmm_(low, up_cast.T)
-        ctx.save_for_backward(x, low, weight, down_cast, up_cast)
+        down_cast = down.to(x.dtype)
+        scaled_up = (up * scale).to(x.dtype)
+        low = x @ down_cast.T  # [tokens, rank]
+        y = torch.nn.functional.linear(x, weight, bias)
+        y.addmm_(low, scaled_up.T)
+        ctx.save_for_backward(x, low, weight, down_cast, scaled_up)
         ctx.scale = scale
-        return out
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, low, weight, down, up = ctx.saved_tensors
-        grad_low = grad @ up
+        x, low, weight, down, scaled_up = ctx.saved_tensors
+        grad_low = grad @ scaled_up
         grad_x = grad @ weight
         grad_x.addmm_(grad_low, down)
-        return grad_x, None, None, (grad_low.T @ x).float(), (grad.T @ low).float() * ctx.scale, None
-
-
-def _forward(self: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-    base = self.base_layer
-    if self.disable_adapters:
-        return base(x)
-    name = self.active_adapters[0]
-    out = _LoraLinear.apply(
-        x.reshape(-1, x.shape[-1]),
-        base.weight,
-        base.bias,
-        self.lora_A[name].weight,
-        self.lora_B[name].weight,
-        self.scaling[name],
-    )
-    return out.view(*x.shape[:-1], -1)
+        grad_down = (grad_low.T @ x).float()
+        grad_up = (grad.T @ low).float() * ctx.scale
+        return grad_x, None, None, grad_down, grad_up, None
 
 
 def fuse_lora(model: Any) -> None:
-    """Give each plain LoRA layer of a PEFT model the forward above; layers of other kinds (NF4) keep theirs."""
+    """Replace the forward pass of a PEFT model's plain LoRA layers; other kinds (NF4) keep theirs."""
     from peft.tuners.lora.layer import Linear
 
     for module in model.modules():
         if type(module) is Linear and type(module.base_layer) is torch.nn.Linear:
             module.forward = types.MethodType(_forward, module)
+
+
+def _forward(layer: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+    """The forward pass of a PEFT LoRA layer, for x [..., in]."""
+    base = layer.base_layer
+    if layer.disable_adapters:
+        return base(x)
+    name = layer.active_adapters[0]
+    y = _LoraLinear.apply(
+        x.reshape(-1, x.shape[-1]),
+        base.weight,
+        base.bias,
+        layer.lora_A[name].weight,
+        layer.lora_B[name].weight,
+        layer.scaling[name],
+    )
+    return y.view(*x.shape[:-1], -1)

@@ -1,4 +1,4 @@
-"""Does the model talk longer and longer while DPO trains it? It answers a few prompts before, halfway and after."""
+"""Whether replies get longer or shorter in DPO: the model answers some prompts before, halfway and after."""
 
 from __future__ import annotations
 
@@ -9,90 +9,104 @@ import torch
 from transformers import TrainerCallback
 
 from empathy_edge.console import say
-from empathy_edge.finetune.training import Curves
-from empathy_edge.formats.chat_format import turn_end
-from empathy_edge.runtimes.torch_batch import generate
+from empathy_edge.finetune.curves import Curves
+from empathy_edge.finetune.results import LengthDrift
+from empathy_edge.formats.chat_format import Message, turn_end
+from empathy_edge.runtimes.torch_batch import Generated, generate
 from empathy_edge.system.processes import is_main
 
-MOST_TOKENS = 160
-TOLERATED = 0.3
-"""A median that moves by more than this share of the one before is warned about."""
+MAX_NEW_TOKENS = 160
+
+TOLERATED_CHANGE = 0.3
+"""If the median length changes by more than this share, there is a warning."""
 
 
 class LengthProbe(TrainerCallback):
-    """Writes `probe_median_words` and `probe_stopped` (a share) to the curves."""
+    """Adds rows with `probe_median_words` and `probe_stopped` to the curves.
 
-    def __init__(self, prompts: list[list[dict[str, str]]], tokenizer: Any, curves: Curves) -> None:
-        self.tokenizer, self.curves = tokenizer, curves
+    `probe_median_words` is the median number of words of a reply, `probe_stopped` the share of replies that
+    ended with a stop token.
+    """
+
+    def __init__(self, prompts: list[list[Message]], tokenizer: Any, curves: Curves) -> None:
+        self.tokenizer = tokenizer
+        self.curves = curves
         self.prompts = [
             tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
             for prompt in prompts
         ]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Before the first step; not when training is resumed."""
         if state.global_step == 0 and is_main():
-            self._probe(state, model)
+            self._probe(state.global_step, model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Halfway and after the last step."""
         if state.global_step in (state.max_steps // 2, state.max_steps) and is_main():
-            self._probe(state, model)
+            self._probe(state.global_step, model)
 
-    def _probe(self, state: Any, model: Any) -> None:
+    def _probe(self, step: int, model: Any) -> None:
         if not self.prompts:
             return
-        stop = self.tokenizer.convert_tokens_to_ids(turn_end(self.tokenizer.chat_template))
-        training = model.training
+        replies = self._replies(model)
+        texts = [self.tokenizer.decode(reply.token_ids, skip_special_tokens=True) for reply in replies]
+        median_words = statistics.median(len(text.split()) for text in texts)
+        stopped = sum(reply.stopped for reply in replies) / len(replies)
+        self.curves.add({"step": step, "probe_median_words": median_words, "probe_stopped": stopped})
+        say(f"  step {step}: median {median_words:g} words, {stopped:.0%} stop")
+
+    def _replies(self, model: Any) -> list[Generated]:
+        stop_id = self.tokenizer.convert_tokens_to_ids(turn_end(self.tokenizer.chat_template))
+        was_training = model.training
         model.eval()
-        with torch.random.fork_rng():  # the order of training rows must not depend on it
+        with torch.random.fork_rng():  # so that the order of the training rows does not change
             replies = generate(
                 model,
                 self.prompts,
-                stop_ids={stop},
+                stop_ids={stop_id},
                 pad_id=self.tokenizer.pad_token_id,
-                max_new_tokens=MOST_TOKENS,
+                max_new_tokens=MAX_NEW_TOKENS,
             )
-        model.train(training)
-        words = [len(self.tokenizer.decode(ids, skip_special_tokens=True).split()) for ids, _ in replies]
-        row = {
-            "step": state.global_step,
-            "probe_median_words": statistics.median(words),
-            "probe_stopped": sum(stopped for _, stopped in replies) / len(replies),
-        }
-        self.curves.add(row)
-        say(
-            f"  step {row['step']}: median {row['probe_median_words']:g} words, {row['probe_stopped']:.0%} stop"
-        )
+        model.train(was_training)
+        return replies
 
 
-def drift(curve: list[dict[str, Any]], prompts: int) -> dict[str, Any]:
-    """First and last probe side by side; empty where there are not two."""
+def length_drift(curve: list[dict[str, Any]], prompts: int) -> LengthDrift | None:
+    """The first and the last probe of the curves; None if there are not two.
+
+    Args:
+        curve: the rows of curves.jsonl.
+        prompts: how many prompts each probe had.
+    """
     probes = [row for row in curve if "probe_median_words" in row]
     if len(probes) < 2:
-        return {}
+        return None
     before, after = probes[0], probes[-1]
-    return {
-        "prompts": prompts,
-        "median_words_before": before["probe_median_words"],
-        "median_words_after": after["probe_median_words"],
-        "stopped_before": before["probe_stopped"],
-        "stopped_after": after["probe_stopped"],
-    }
+    return LengthDrift(
+        prompts=prompts,
+        median_words_before=before["probe_median_words"],
+        median_words_after=after["probe_median_words"],
+        stopped_before=before["probe_stopped"],
+        stopped_after=after["probe_stopped"],
+    )
 
 
-def drift_warnings(found: dict[str, Any]) -> list[str]:
-    """What the probes say that a person should know."""
-    if not found:
+def drift_warnings(drift: LengthDrift | None) -> list[str]:
+    """What a user should know about a change of the length; nothing for None."""
+    if drift is None:
         return []
     warnings = []
-    before, after = found["median_words_before"], found["median_words_after"]
-    if abs(after - before) > TOLERATED * max(before, 1):
+    before, after = drift.median_words_before, drift.median_words_after
+    if abs(after - before) > TOLERATED_CHANGE * max(before, 1):
         warnings.append(
-            f"the median response went from {before:g} to {after:g} words in DPO: chosen and rejected differ in length. "
-            "Pair responses of like length, or use loss: sigmoid_norm, a higher beta or a lower rate."
+            f"the median response went from {before:g} to {after:g} words in DPO: "
+            "chosen and rejected differ in length. Pair responses of like length, or use loss: sigmoid_norm, "
+            "a higher beta or a lower rate."
         )
-    if found["stopped_after"] < min(0.95, found["stopped_before"]):
+    if drift.stopped_after < min(0.95, drift.stopped_before):
         warnings.append(
-            f"only {found['stopped_after']:.0%} of {found['prompts']} responses stop after DPO "
-            f"({found['stopped_before']:.0%} before): lower the rate or raise beta."
+            f"only {drift.stopped_after:.0%} of {drift.prompts} responses stop after DPO "
+            f"({drift.stopped_before:.0%} before): lower the rate or raise beta."
         )
     return warnings

@@ -1,4 +1,4 @@
-"""Whether a step of fine-tuning fits into this machine's memory, said before anything is loaded or written."""
+"""Whether fine-tuning fits into memory, checked before anything is loaded or written."""
 
 from __future__ import annotations
 
@@ -10,33 +10,37 @@ from empathy_edge.system.files import MANIFEST, read_json
 from empathy_edge.system.machine import require_memory
 
 LIBRARIES_MB = 500
-STEP_MB = 1500
-"""What a step keeps for its backward pass: 1024 tokens of SmolLM2-135M (30 layers of 576), measured."""
 
-HOPELESS = 0.6
-"""Below this share of the estimate a step is refused; between this and the whole it is warned about."""
+BACKWARD_MB = 1500
+"""What the backward pass of 1024 tokens needs, measured with SmolLM2-135M (30 layers, hidden size 576)."""
+
+MIN_SHARE = 0.6
+"""Training is refused if less than this share of the estimate is free; above it there is a warning."""
 
 
 def check_memory(checkpoint: Path, settings: TrainSettings, out: Path, update: bool) -> None:
-    """Refuse, or warn, where training would not fit; nothing where `out` is finished and stays so.
+    """Warn or refuse if training would not fit; no check if `out` is finished and stays so.
 
     Raises:
-        PrerequisiteError: far less memory is free than the step needs.
+        PrerequisiteError: far less memory is free than training needs.
     """
     if (out / MANIFEST).is_file() and not update:
         return
-    needed = memory_needed_mb(checkpoint, settings)
+    needed_mb = memory_needed_mb(checkpoint, settings)
     advice = "set a lower micro_batch_size in the recipe"
-    free = require_memory(HOPELESS * needed, needed, "fine-tuning", advice)
-    if free < needed:
+    free_mb = require_memory(MIN_SHARE * needed_mb, needed_mb, "fine-tuning", advice)
+    if free_mb < needed_mb:
         say(
-            f"  [yellow]Warning:[/] fine-tuning needs about {needed / 1e3:.1f} GB of memory, {free / 1e3:.1f} GB are "
-            f"free. Close other programs, or {advice}."
+            f"  [yellow]Warning:[/] fine-tuning needs about {needed_mb / 1e3:.1f} GB of memory, "
+            f"{free_mb / 1e3:.1f} GB are free. Close other programs, or {advice}."
         )
 
 
 def memory_needed_mb(checkpoint: Path, settings: TrainSettings) -> float:
-    """An estimate: the fp32 weights (read first, whatever they are held in later), a step, and the libraries."""
+    """An estimate in MB (10^6 bytes): the libraries, the weights in fp32, and the backward pass of a step.
+
+    The weights are loaded in fp32 first, whatever format they are held in later.
+    """
     content = read_json(checkpoint / "config.json")
     config = content.get("text_config", content)
     stored = str(config.get("dtype") or config.get("torch_dtype") or content.get("dtype") or "float32")
@@ -45,5 +49,5 @@ def memory_needed_mb(checkpoint: Path, settings: TrainSettings) -> float:
         weights_mb *= 0.5
     elif stored in ("bfloat16", "float16"):
         weights_mb *= 2
-    size = config.get("num_hidden_layers", 30) * config.get("hidden_size", 576) / (30 * 576)
-    return LIBRARIES_MB + weights_mb + STEP_MB * size * settings.tokens_at_once / 1024
+    relative_size = config.get("num_hidden_layers", 30) * config.get("hidden_size", 576) / (30 * 576)
+    return LIBRARIES_MB + weights_mb + BACKWARD_MB * relative_size * settings.tokens_at_once / 1024

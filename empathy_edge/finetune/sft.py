@@ -1,16 +1,16 @@
-"""Step one: supervised fine-tuning on good responses, loss on the response and its stop token only."""
+"""The first step: supervised fine-tuning, with the loss on the response and its stop token."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.memory_needed import check_memory
-from empathy_edge.finetune.training import finish
+from empathy_edge.finetune.results import SftResults, finish_stage
 from empathy_edge.formats.chat_format import turn_end
-from empathy_edge.formats.training_rows import check_lengths, load_rows
+from empathy_edge.formats.training_rows import TrainingRow, check_lengths, load_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runs.recipe import TrainSettings
 from empathy_edge.runs.stage import open_stage
@@ -18,11 +18,27 @@ from empathy_edge.system.machine import require_space
 from empathy_edge.system.processes import main_first
 from empathy_edge.text.near_duplicates import refuse_leaks
 
+if TYPE_CHECKING:
+    from empathy_edge.finetune.training import Split
+    from empathy_edge.runtimes.torch_loading import LoadedBase
+
 
 def run(
     *, rows: Path, base: ModelRef, out: Path, settings: TrainSettings, update: bool = False
-) -> dict[str, Any]:
-    """Train a LoRA adapter on `sft.jsonl`; leaves `adapter/` and `curves.jsonl` in `out`."""
+) -> SftResults:
+    """Train a LoRA adapter; leaves `adapter/` and `curves.jsonl` in `out`.
+
+    Args:
+        rows: the training file, `sft.jsonl`.
+        base: the checkpoint that the adapter is made for.
+        out: the stage's folder.
+        settings: the recipe's.
+        update: train again if inputs or settings changed.
+
+    Raises:
+        EmpathyEdgeError: rows are wrong, too long, or test dialogues.
+        PrerequisiteError: a package, memory or disk space is missing.
+    """
     require_extra("trl", "train", "Fine-tuning")
     check_memory(base.path, settings, out, update)
     with main_first():
@@ -34,39 +50,46 @@ def run(
             update=update,
         )
     if stage.done:
-        return stage.manifest
+        return stage.results(SftResults)
     refuse_leaks(rows)
     examples = load_rows(rows, ("prompt", "completion"))
     require_space(out, 200, "the SFT adapter and its checkpoints")
     quiet_libraries()
+    from empathy_edge.finetune.training import split_held_out, train
+    from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
+
+    loaded = load_base(base.path, settings.weights, [], out / SCRATCH, tokens=settings.tokens_at_once)
+    check_lengths(rows, examples, loaded.tokenizer, settings.max_length)
+    split = split_held_out(examples, settings)
+    trainer = _trainer(loaded, split, out, settings)
+    _check_loss_mask(trainer, loaded.tokenizer, split.trained)
+    trained = train(trainer, stage, "SFT", settings, loaded.precision)
+    return finish_stage(stage, SftResults(rows=len(examples), **trained.model_dump(exclude_unset=True)))
+
+
+def _trainer(loaded: LoadedBase, split: Split, out: Path, settings: TrainSettings) -> Any:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from empathy_edge.finetune.training import lora_config, split_held_out, train, trainer_arguments
-    from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
+    from empathy_edge.finetune.training import lora_config, trainer_arguments
 
-    model, tokenizer, precision = load_base(
-        base.path, settings.weights, [], out / SCRATCH, tokens=settings.tokens_at_once
-    )
-    check_lengths(rows, examples, tokenizer, settings.max_length)
-    trained, held_out = split_held_out(examples, settings)
-    trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(
-            **trainer_arguments(out, settings, precision), completion_only_loss=True, packing=False
-        ),
-        train_dataset=Dataset.from_list(trained),
-        eval_dataset=Dataset.from_list(held_out) if held_out else None,
-        processing_class=tokenizer,
+    arguments = trainer_arguments(out, settings, loaded.precision)
+    return SFTTrainer(
+        model=loaded.model,
+        args=SFTConfig(**arguments, completion_only_loss=True, packing=False),
+        train_dataset=Dataset.from_list(split.trained),
+        eval_dataset=Dataset.from_list(split.held_out) if split.held_out else None,
+        processing_class=loaded.tokenizer,
         peft_config=lora_config(settings),
     )
-    _check_loss_mask(trainer, tokenizer, trained)
-    figures = train(trainer, stage, "SFT", settings)
-    return finish(stage, rows=len(examples), weights=precision.record(), **figures)
 
 
-def _check_loss_mask(trainer: Any, tokenizer: Any, examples: list[dict[str, Any]]) -> None:
-    """What TRL trains on must be the response and its stop token, and nothing else."""
+def _check_loss_mask(trainer: Any, tokenizer: Any, examples: list[TrainingRow]) -> None:
+    """Check that TRL's loss covers the response and its stop token, and nothing else.
+
+    Raises:
+        EmpathyEdgeError: it covers something else.
+    """
     stop = turn_end(tokenizer.chat_template)
     features = [trainer.train_dataset[index] for index in range(min(8, len(trainer.train_dataset)))]
     batch = trainer.data_collator(features)
@@ -75,5 +98,6 @@ def _check_loss_mask(trainer: Any, tokenizer: Any, examples: list[dict[str, Any]
         wanted = examples[index]["completion"][0]["content"].strip() + stop
         if trained != wanted:
             raise EmpathyEdgeError(
-                f"The loss would be taken on {trained[:50]!r}, not on the response and its stop token {wanted[:50]!r}"
+                f"The loss would be taken on {trained[:50]!r}, "
+                f"not on the response and its stop token {wanted[:50]!r}"
             )

@@ -1,6 +1,7 @@
 """SFT and DPO on a tiny model: what is trained, what is refused, and that it learns."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,13 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.finetune import dpo, sft
+from empathy_edge.finetune.results import DpoResults, LengthDrift, SftResults
 from empathy_edge.finetune.training import last_checkpoint
 from empathy_edge.formats.dialogue import read_jsonl, write_jsonl
 from empathy_edge.formats.training_rows import check_lengths, load_rows
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.recipe import DistillSettings, DpoSettings, TrainSettings
+from empathy_edge.runs.stage import results_of
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +48,22 @@ def tuned(rows: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_both_steps_learn(tuned: Path) -> None:
-    first = json.loads((tuned / "sft" / "manifest.json").read_text())["results"]
-    assert first["loss_last"] < 0.97 * first["loss_first"] and first["steps"] == 18
-    second = json.loads((tuned / "dpo" / "manifest.json").read_text())["results"]
-    assert abs(second["loss_first"] - 0.693) < 0.1 and second["loss_last"] < second["loss_first"]
-    assert second["reward_margin_last"] > 0
+    first = results_of(tuned / "sft", SftResults)
+    assert first.loss_last < 0.97 * first.loss_first and first.steps == 18
+    second = results_of(tuned / "dpo", DpoResults)
+    assert abs(second.loss_first - math.log(2)) < 0.1 and second.loss_last < second.loss_first
+    assert second.reward_margin_last > 0
+
+
+def test_a_step_that_is_done_returns_its_results_again(tuned: Path, rows: Path, tiny_model: Path) -> None:
+    again = sft.run(
+        rows=rows / "sft.jsonl",
+        base=find_model(str(tiny_model)),
+        out=tuned / "sft",
+        settings=TrainSettings(epochs=6, **FAST),
+    )
+    assert again == results_of(tuned / "sft", SftResults)
+    assert again.rows == 12 and again.held_out_loss is None
 
 
 def test_a_step_leaves_adapter_curves_and_manifest_only(tuned: Path) -> None:
@@ -118,7 +132,7 @@ def test_a_test_dialogue_in_the_training_file_is_refused(
 
 @pytest.mark.parametrize("weights", ["fp32", "bf16"])
 def test_base_is_loaded_as_the_checkpoint_computes_it(weights: str, tiny_model: Path, tmp_path: Path) -> None:
-    """Rope frequencies stay in fp32 whatever the weights are: rounded ones train another model than the one that ships."""
+    """The rotary embedding's frequencies stay in fp32; rounded, they would train another model than ships."""
     import torch
 
     from empathy_edge.runtimes.torch_loading import load_base
@@ -139,7 +153,7 @@ def test_qlora_trains_and_merges_into_full_precision(rows: Path, tiny_model: Pat
     sft.run(rows=rows / "sft.jsonl", base=base, out=tmp_path / "sft", settings=TrainSettings(**nf4))
     second = dpo.run(pairs=[rows / "preference.jsonl"], base=base, sft=tmp_path / "sft", out=tmp_path / "dpo",
                      settings=DpoSettings(**nf4))  # fmt: skip
-    assert abs(second["results"]["loss_first"] - 0.693) < 0.2
+    assert abs(second.loss_first - math.log(2)) < 0.2
     assert not (tmp_path / "dpo" / "scratch").exists()
     adapters = [tmp_path / step / "adapter" for step in ("sft", "dpo")]
     results = merged.make(base=base, adapters=adapters, out=tmp_path / "merged", tolerance=1e-2)
@@ -151,12 +165,12 @@ def test_held_out_loss_keeps_the_best_epoch_and_stops_early(
 ) -> None:
     """At a learning rate that destroys the model, the first epoch is the best, and the second is the last."""
     settings = TrainSettings(epochs=5, held_out=0.25, patience=1, **{**FAST, "learning_rate": 0.3})
-    manifest = sft.run(
+    results = sft.run(
         rows=rows / "sft.jsonl", base=find_model(str(tiny_model)), out=tmp_path / "sft", settings=settings
     )
-    results = manifest["results"]
-    losses = results["held_out_loss"]
-    assert results["kept_epoch"] == losses.index(min(losses)) + 1 == len(losses) - 1 < 4
+    losses = results.held_out_loss
+    assert losses is not None
+    assert results.kept_epoch == losses.index(min(losses)) + 1 == len(losses) - 1 < 4
     assert (tmp_path / "sft" / "adapter" / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "sft" / "best").exists()
 
@@ -167,9 +181,10 @@ def test_early_stop_without_held_out_rows_is_a_fault() -> None:
 
 
 def test_too_easy_pairs_are_warned_about() -> None:
-    from empathy_edge.finetune.dpo import _warnings
+    from empathy_edge.finetune.dpo import _pair_warnings
 
-    assert _warnings([0.5, 1.0] + [1.0] * 20) and not _warnings([0.5, 0.5, 0.75] + [1.0] * 20)
+    assert _pair_warnings([0.5, 1.0] + [1.0] * 20)
+    assert not _pair_warnings([0.5, 0.5, 0.75] + [1.0] * 20)
 
 
 @pytest.mark.slow
@@ -178,9 +193,9 @@ def test_other_losses_learn_too(loss: str, tuned: Path, rows: Path, tiny_model: 
     settings = DpoSettings(
         epochs=6, loss=loss, beta=2.0, sft_weight=0.1, lora_targets=("q_proj", "v_proj"), **FAST
     )
-    manifest = dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(tiny_model)), sft=tuned / "sft",
-                       out=tmp_path / "dpo", settings=settings)  # fmt: skip
-    assert manifest["results"]["reward_margin_last"] > 0
+    results = dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(tiny_model)), sft=tuned / "sft",
+                      out=tmp_path / "dpo", settings=settings)  # fmt: skip
+    assert results.reward_margin_last > 0
     config = json.loads((tmp_path / "dpo" / "adapter" / "adapter_config.json").read_text())
     assert sorted(config["target_modules"]) == ["q_proj", "v_proj"]
 
@@ -188,24 +203,35 @@ def test_other_losses_learn_too(loss: str, tuned: Path, rows: Path, tiny_model: 
 def test_length_is_probed_before_halfway_and_after(tuned: Path) -> None:
     probes = [row for row in read_jsonl(tuned / "dpo" / "curves.jsonl") if "probe_median_words" in row]
     assert [row["step"] for row in probes] == [0, 9, 18]
-    drift = json.loads((tuned / "dpo" / "manifest.json").read_text())["results"]["length_drift"]
-    assert drift["median_words_before"] == probes[0]["probe_median_words"] and drift["prompts"] == 12
+    drift = results_of(tuned / "dpo", DpoResults).length_drift
+    assert drift is not None
+    assert drift.median_words_before == probes[0]["probe_median_words"] and drift.prompts == 12
 
 
 def test_runaway_length_is_warned_about() -> None:
     from empathy_edge.finetune.length_drift import drift_warnings
 
-    found = {"prompts": 16, "median_words_before": 30, "stopped_before": 1.0, "stopped_after": 1.0}
-    assert not drift_warnings({**found, "median_words_after": 38})
-    assert "30 to 55 words" in drift_warnings({**found, "median_words_after": 55})[0]
-    assert "only 81%" in drift_warnings({**found, "median_words_after": 30, "stopped_after": 0.81})[0]
+    def drift(median_words_after: float, stopped_after: float) -> LengthDrift:
+        return LengthDrift(
+            prompts=16,
+            median_words_before=30,
+            median_words_after=median_words_after,
+            stopped_before=1.0,
+            stopped_after=stopped_after,
+        )
+
+    assert not drift_warnings(None)
+    assert not drift_warnings(drift(38, 1.0))
+    assert "30 to 55 words" in drift_warnings(drift(55, 1.0))[0]
+    assert "only 81%" in drift_warnings(drift(30, 0.81))[0]
 
 
 @pytest.mark.slow
 def test_dpo_only_starts_from_the_base(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
-    manifest = dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(tiny_model)), sft=None,
-                       out=tmp_path / "dpo", settings=DpoSettings(epochs=1, **FAST))  # fmt: skip
-    assert set(manifest["inputs"]) == {"pairs"} and manifest["results"]["steps"] == 3
+    results = dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(tiny_model)), sft=None,
+                      out=tmp_path / "dpo", settings=DpoSettings(epochs=1, **FAST))  # fmt: skip
+    manifest = json.loads((tmp_path / "dpo" / "manifest.json").read_text())
+    assert set(manifest["inputs"]) == {"pairs"} and results.steps == 3
 
 
 def test_dpo_refuses_an_sft_adapter_of_another_base(
@@ -217,8 +243,13 @@ def test_dpo_refuses_an_sft_adapter_of_another_base(
         handle.seek(-4, 2)
         handle.write(b"\0\0\0\0")
     with pytest.raises(EmpathyEdgeError, match="trained on another base"):
-        dpo.run(pairs=[rows / "preference.jsonl"], base=find_model(str(other)), sft=tuned / "sft", out=tmp_path / "dpo",
-                settings=DpoSettings())  # fmt: skip
+        dpo.run(
+            pairs=[rows / "preference.jsonl"],
+            base=find_model(str(other)),
+            sft=tuned / "sft",
+            out=tmp_path / "dpo",
+            settings=DpoSettings(),
+        )
 
 
 def test_same_seed_gives_the_same_adapter(rows: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two processes train what one trains: several GPUs are a matter of configuration."""
+"""Training in two processes gives the result of one."""
 
 from __future__ import annotations
 
@@ -21,13 +21,8 @@ from tests.conftest import run_command
 def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> None:
     settings = DistillSettings(reference="first-draft", models=("editor",), max_sft=32, max_pairs=16)
     distill.run(data=sample_dialogues(), out=tmp_path / "rows", settings=settings)
-    step = {
-        "epochs": 2,
-        "batch_size": 4,
-        "learning_rate": 0.01,
-        "weights": "fp32",
-        "held_out": 0.25,
-    }  # whole batches
+    # A quarter held out leaves a whole number of batches.
+    step = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "weights": "fp32", "held_out": 0.25}
     (tmp_path / "recipe.yaml").write_text(
         yaml.safe_dump(
             {"name": "two", "base": str(tiny_model), "sft": step, "dpo": {**step, "length_probes": 2}}
@@ -38,17 +33,25 @@ def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> 
     assert one.returncode == 0, one.stderr
     program = tmp_path / "program.py"
     program.write_text("from empathy_edge.cli import main\nmain()\n")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", program]
-    two = subprocess.run(list(map(str, [*launch, *arguments, tmp_path / "two"])), capture_output=True, text=True,
-                         timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*launcher, program, *arguments, tmp_path / "two"]
+    two = subprocess.run(
+        [str(item) for item in command],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert two.returncode == 0, two.stderr[-3000:]
     assert two.stderr.count("Adapter of SFT") == 1
-    for name in ("sft", "dpo"):
-        for key, steps in (("loss", 12 if name == "sft" else 6), ("eval_loss", 2)):
-            curves = [
-                [row[key] for row in read_jsonl(tmp_path / run / name / "curves.jsonl") if key in row]
-                for run in ("one", "two")
-            ]
-            assert len(curves[0]) == steps
-            assert list(map(float, curves[1])) == pytest.approx(list(map(float, curves[0])), rel=0.01)
+    for name, steps in (("sft", 12), ("dpo", 6)):
+        for key, count in (("loss", steps), ("eval_loss", 2)):
+            of_one = logged(tmp_path / "one" / name, key)
+            assert len(of_one) == count
+            assert logged(tmp_path / "two" / name, key) == pytest.approx(of_one, rel=0.01)
         assert (tmp_path / "two" / name / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def logged(step: Path, key: str) -> list[float]:
+    """The figures of a training step's curves."""
+    return [float(row[key]) for row in read_jsonl(step / "curves.jsonl") if key in row]
