@@ -1,189 +1,212 @@
-"""The report's figures as Markdown, for a repository's docs: dialogues by id only, since their licence may forbid more."""
+"""The report's figures as Markdown, for a repository's docs.
+
+Dialogues are named by id only, because their licence may not allow more.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from empathy_edge.bench.gate.winrate import describe_judge
-from empathy_edge.bench.latency import speed_cells
+from empathy_edge.bench.gate.winrate_results import WinRate
+from empathy_edge.bench.gate.winrate_tables import describe_judge
+from empathy_edge.bench.latency_summary import LatencySummary, speed_cells
+from empathy_edge.bench.report_run import FinishedRun, Sample
 
 
-def markdown(
-    run: dict[str, Any], manifests: dict[str, Any], samples: list[dict[str, Any]], command: str
-) -> str:
-    """Every figure of a run, with its command, machine and versions.
-
-    Args:
-        run: run.json: the recipe, and seconds and peak memory of each stage.
-        manifests: by stage.
-        samples: responses to some prompts, by arm.
-        command: what made the run.
-    """
-    recipe = run["recipe"]
-    bench, winrate = manifests["bench"], manifests["winrate"]["results"]
-    machine = bench["machine"]
-    made = "; ".join(
-        f"{name}: {item['results'].get('steps')} steps, {item['results'].get('train_seconds')} s, "
-        f"loss {item['results'].get('loss_first')} → {item['results'].get('loss_last')}"
-        for name, item in manifests.items()
-        if name in ("sft", "dpo")
-    )
-    rows = manifests["distill"]["results"]
+def markdown(run: FinishedRun, samples: Sequence[Sample]) -> str:
+    """Every figure of a run, with its command, machine and versions, and some responses."""
     lines = [
-        f"# {recipe['name']}",
-        "",
-        f"`{command}`",
-        "",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}, Python "
-        f"{machine['python']}; {manifests['gate']['created'][:10]}. Base: {recipe['base']}.",
-        "",
-        f"Data: {rows['sft_rows']} SFT rows, {rows['preference_pairs']} preference pairs, {winrate['prompts']} test "
-        f"prompts (sha256 of the file {manifests['distill']['inputs']['data']['sha256'][:16]}…). {made}. Merge: largest "
-        f"logit difference to the adapter model {manifests['merged']['results']['merge_max_abs_logit_difference']}.",
-        "",
-        *_own_pairs(manifests),
-        *_time_and_memory(run.get("stages", {}), manifests),
-        "## Verdicts",
-        "",
-        *_table(
-            ["artifact", "verdict", "why"],
-            [
-                [arm, item["verdict"], "; ".join(item["reasons"])]
-                for arm, item in manifests["gate"]["results"]["verdicts"].items()
-            ],
-        ),
-        "",
-        "## Responses",
-        "",
-        *_table(
-            ["arm", "well-formed", "stopped", "1–97 words", "no loop", "same language", "median words"],
-            [
-                [arm, *(_percent(row[key]) for key in ("ok", "stopped", "length", "no_loop", "language")), f"{row['median_words']:g}"]
-                for arm, row in winrate["format"].items()
-            ],
-        ),
-        "",
-        f"## Win rates by {winrate['judge']['judge']}",
-        "",
-        f"{describe_judge(winrate['judge'])}. Both orders, ties half, 95 % bootstrap intervals over prompts.",
-        *(f"Not certified: {doubt}." for doubt in winrate["judge"]["doubts"]),
-        "",
-        *_table(
-            ["comparison", "win rate", "95 % interval", "ties", "where both are well-formed"],
-            [_rate_row(row) for row in winrate["win_rates"]],
-        ),
-        "",
-        f"## Latency and memory (measured-host, {bench['settings']['threads']} threads)",
-        "",
-        f"Prompt of {bench['settings']['prompt_tokens']} tokens, {bench['settings']['decode_tokens']} new ones, "
-        f"{bench['settings']['repetitions']} repetitions after a warm-up, medians; memory in MB after decoding.",
-        "",
-        *_table(
-            ["artifact", "MB", "load s", "TTFT s (p95)", "prefill tok/s", "decode tok/s", "anonymous", "file-backed",
-             "peak"],
-            [_bench_row(row) for row in bench["results"]["artifacts"]],
-        ),
-        "",
-        "## Distance from the merged checkpoint (torch, fp32)",
-        "",
-        *_table(
-            ["artifact", "token ids", "top-1", "mean KL", "p99 KL", "tokens"],
-            [
-                [
-                    row["artifact"],
-                    "equal" if row["golden_ids_equal"] else "differ",
-                    _percent(row["top1_agreement"]),
-                    f"{row['mean_kl']:.4f}",
-                    f"{row['p99_kl']:.3f}",
-                    str(row["positions"]),
-                ]
-                for row in manifests["verify"]["results"]["artifacts"]
-            ],
-        ),
-        "",
-        "## Responses side by side",
-        "",
-    ]  # fmt: skip
-    for sample in samples:
-        lines += [f"### {sample['dialogue'].id} ({sample['dialogue'].emotion})", ""]
-        for arm, row in sample["responses"].items():
-            cut = "" if row["finish_reason"] == "stop" else " (did not stop)"
-            lines += [f"- **{arm}**{cut}: {' '.join(row['text'].split())}"]
-        lines += [""]
-    versions = ", ".join(f"{name} {version}" for name, version in bench["versions"].items())
-    lines += ["## Versions", "", versions, ""]
+        *_head(run),
+        *_data(run),
+        *_own_pairs_and_length(run),
+        *_time_and_memory(run),
+        *_verdicts(run),
+        *_responses(run),
+        *_win_rates(run),
+        *_latency(run),
+        *_distances(run),
+        *_samples(samples),
+        *_versions(run),
+    ]
     return "\n".join(lines)
 
 
-def _time_and_memory(stages: dict[str, Any], manifests: dict[str, Any]) -> list[str]:
+def _head(run: FinishedRun) -> list[str]:
+    machine = run.manifests["bench"].machine
+    return [
+        f"# {run.recipe.name}",
+        "",
+        f"`{run.command}`",
+        "",
+        f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb} GB, {machine.system}, Python "
+        f"{machine.python}; {run.manifests['gate'].created[:10]}. Base: {run.recipe.base}.",
+        "",
+    ]
+
+
+def _data(run: FinishedRun) -> list[str]:
+    """What it was trained on, how the training went, and how exact the merge is."""
+    trained = [
+        f"{step}: {results.steps} steps, {results.train_seconds} s, "
+        f"loss {results.loss_first} → {results.loss_last}"
+        for step, results in run.trained.items()
+    ]
+    sha256 = run.manifests["distill"].inputs["data"].sha256
+    return [
+        f"Data: {run.distill.sft_rows} SFT rows, {run.distill.preference_pairs} preference pairs, "
+        f"{run.winrate.prompts} test prompts (sha256 of the file {sha256[:16]}…). {'; '.join(trained)}. "
+        "Merge: largest logit difference to the adapter model "
+        f"{run.merge.merge_max_abs_logit_difference}.",
+        "",
+    ]
+
+
+def _own_pairs_and_length(run: FinishedRun) -> list[str]:
+    """What the student's own samples gave, and how long its responses became, where that is known."""
+    lines = []
+    if run.own_pairs:
+        own = run.own_pairs
+        lines.append(
+            f"Pairs from the student's own samples: {own.pairs} from {own.samples} samples of {own.prompts} "
+            "prompts; mean similarity to the good responses: "
+            f"chosen {own.mean_score['chosen']}, rejected {own.mean_score['rejected']}."
+        )
+    drift = run.dpo.length_drift if run.dpo else None
+    if drift:
+        lines.append(
+            f"Length in DPO, {drift.prompts} prompts: median {drift.median_words_before:g} words before, "
+            f"{drift.median_words_after:g} after; {_percent(drift.stopped_before)} stopped before, "
+            f"{_percent(drift.stopped_after)} after."
+        )
+    return [*lines, ""] if lines else []
+
+
+def _time_and_memory(run: FinishedRun) -> list[str]:
     """What each stage took, as far as the run has recorded it; the report itself is not among them."""
-    if not stages:
+    if not run.costs:
         return []
     rows = [
-        [name, f"{item['seconds']:.0f}", f"{item['peak_memory_mb'] / 1e3:.1f}"]
-        for name, item in stages.items()
+        [stage, f"{cost.seconds:.0f}", f"{cost.peak_memory_mb / 1e3:.1f}"]
+        for stage, cost in run.costs.items()
     ]
-    seconds, peak = (
-        sum(item["seconds"] for item in stages.values()),
-        max(item["peak_memory_mb"] for item in stages.values()),
-    )
-    rows.append(["all", f"{seconds:.0f}", f"{peak / 1e3:.1f}"])
-    trained = [name for name in ("sft", "dpo") if "weights" in manifests.get(name, {}).get("results", {})]
+    seconds = sum(cost.seconds for cost in run.costs.values())
+    peak_mb = max(cost.peak_memory_mb for cost in run.costs.values())
+    rows.append(["all", f"{seconds:.0f}", f"{peak_mb / 1e3:.1f}"])
+    precisions = [
+        f"{step}: {results.weights['weights']}; {results.weights['reason']}."
+        for step, results in run.trained.items()
+    ]
     return [
         "## Time and memory",
         "",
         *_table(["stage", "seconds", "peak memory, GB (the process and its children)"], rows),
         "",
-        *(
-            f"{name}: {manifests[name]['results']['weights']['weights']}; {manifests[name]['results']['weights']['reason']}."
-            for name in trained
-        ),
+        *precisions,
         "",
     ]
 
 
-def _own_pairs(manifests: dict[str, Any]) -> list[str]:
-    """What the student's own samples gave, and how long its responses became."""
-    lines = []
-    if "own-pairs" in manifests:
-        own = manifests["own-pairs"]["results"]
-        lines.append(
-            f"Pairs from the student's own samples: {own['pairs']} from {own['samples']} samples of {own['prompts']} prompts; "
-            f"mean similarity to the good responses: chosen {own['mean_score']['chosen']}, rejected "
-            f"{own['mean_score']['rejected']}."
-        )
-    drift = manifests["dpo"]["results"].get("length_drift") if "dpo" in manifests else None
-    if drift:
-        lines.append(
-            f"Length in DPO, {drift['prompts']} prompts: median {drift['median_words_before']:g} words before, "
-            f"{drift['median_words_after']:g} after; {_percent(drift['stopped_before'])} stopped before, "
-            f"{_percent(drift['stopped_after'])} after."
-        )
-    return [*lines, ""] if lines else []
+def _verdicts(run: FinishedRun) -> list[str]:
+    rows = [[arm, item.verdict, "; ".join(item.reasons)] for arm, item in run.gate.verdicts.items()]
+    return ["## Verdicts", "", *_table(["artifact", "verdict", "why"], rows), ""]
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+def _responses(run: FinishedRun) -> list[str]:
+    columns = ["arm", "well-formed", "stopped", "1–97 words", "no loop", "same language", "median words"]
+    rows = []
+    for arm, row in run.winrate.format.items():
+        shares = (row.ok, row.stopped, row.length, row.no_loop, row.language)
+        rows.append([arm, *(_percent(share) for share in shares), f"{row.median_words:g}"])
+    return ["## Responses", "", *_table(columns, rows), ""]
 
 
-def _rate_row(row: dict[str, Any]) -> list[str]:
-    rate, formed = row["win_rate"], row["win_rate_well_formed"]
+def _win_rates(run: FinishedRun) -> list[str]:
+    judge = run.winrate.judge
+    columns = ["comparison", "win rate", "95 % interval", "ties", "where both are well-formed"]
     return [
-        f"{row['first']} against {row['second']}",
-        _percent(rate["mean"]),
-        f"{_percent(rate['low'])} – {_percent(rate['high'])}",
-        _percent(row["ties"]),
-        f"{_percent(formed['mean'])} (n = {formed['n']})" if formed else "–",
+        f"## Win rates by {judge.judge}",
+        "",
+        f"{describe_judge(judge)}. Both orders, ties half, 95 % bootstrap intervals over prompts.",
+        *(f"Not certified: {doubt}." for doubt in judge.doubts),
+        "",
+        *_table(columns, [_win_rate_row(row) for row in run.winrate.win_rates]),
+        "",
     ]
 
 
-def _bench_row(row: dict[str, Any]) -> list[str]:
-    memory = row["memory_mb"].get("after_decode", {})
+def _win_rate_row(row: WinRate) -> list[str]:
+    rate, well_formed = row.win_rate, row.win_rate_well_formed
     return [
-        *speed_cells(row),
-        *(f"{memory[key]:.0f}" if memory else "–" for key in ("anonymous", "file_backed", "peak_rss")),
+        f"{row.first} against {row.second}",
+        _percent(rate.mean),
+        f"{_percent(rate.low)} – {_percent(rate.high)}",
+        _percent(row.ties),
+        f"{_percent(well_formed.mean)} (n = {well_formed.n})" if well_formed else "–",
     ]
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def _latency(run: FinishedRun) -> list[str]:
+    settings = run.manifests["bench"].settings
+    columns = ["artifact", "MB", "load s", "TTFT s (p95)", "prefill tok/s", "decode tok/s", "anonymous"]
+    columns += ["file-backed", "peak"]
+    return [
+        f"## Latency and memory (measured-host, {settings['threads']} threads)",
+        "",
+        f"Prompt of {settings['prompt_tokens']} tokens, {settings['decode_tokens']} new ones, "
+        f"{settings['repetitions']} repetitions after a warm-up, medians; memory in MB after decoding.",
+        "",
+        *_table(columns, [_latency_row(row) for row in run.latency]),
+        "",
+    ]
+
+
+def _latency_row(row: LatencySummary) -> list[str]:
+    memory = row.memory_mb.get("after_decode")
+    if not memory:
+        return [*speed_cells(row), "–", "–", "–"]
+    return [*speed_cells(row), *(f"{memory[key]:.0f}" for key in ("anonymous", "file_backed", "peak_rss"))]
+
+
+def _distances(run: FinishedRun) -> list[str]:
+    rows = [
+        [
+            row.artifact,
+            "equal" if row.golden_ids_equal else "differ",
+            _percent(row.top1_agreement),
+            f"{row.mean_kl:.4f}",
+            f"{row.p99_kl:.3f}",
+            str(row.positions),
+        ]
+        for row in run.verified.values()
+    ]
+    return [
+        "## Distance from the merged checkpoint (torch, fp32)",
+        "",
+        *_table(["artifact", "token ids", "top-1", "mean KL", "p99 KL", "tokens"], rows),
+        "",
+    ]
+
+
+def _samples(samples: Sequence[Sample]) -> list[str]:
+    lines = ["## Responses side by side", ""]
+    for sample in samples:
+        lines += [f"### {sample.dialogue.id} ({sample.dialogue.emotion})", ""]
+        for arm, row in sample.responses.items():
+            cut_off = "" if row["finish_reason"] == "stop" else " (did not stop)"
+            lines.append(f"- **{arm}**{cut_off}: {' '.join(row['text'].split())}")
+        lines.append("")
+    return lines
+
+
+def _versions(run: FinishedRun) -> list[str]:
+    versions = [f"{name} {version}" for name, version in run.manifests["bench"].versions.items()]
+    return ["## Versions", "", ", ".join(versions), ""]
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

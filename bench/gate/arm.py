@@ -1,17 +1,57 @@
-"""One arm's responses to the test split, kept as JSONL, ready to be judged; and what can be measured without a judge."""
+"""The command `respond`: one arm's responses to the test split, and what can be measured without a judge."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from empathy_edge.bench.gate.responses import respond
+import numpy as np
+
+from empathy_edge.bench.gate.responses import ResponseRow, respond
+from empathy_edge.bench.gate.winrate_results import FormatFigures
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.judging.format_checks import summarize
 from empathy_edge.text.tone import clashes
+
+BEGINNING_WORDS = 3
+"""How many words make a beginning."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The words that most responses begin with, and how many do (a share): a sign of stock phrases."""
+
+    words: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How near the responses come in meaning; cosines are between −1 and 1.
+
+    Attributes:
+        to_utterance: the mean cosine similarity to what the person said.
+        to_known_responses: to the responses that are known for the dialogue, in the mean; NaN where none is.
+        tone_clashes: the share of responses that console where the known ones congratulate, or the other way
+            round.
+    """
+
+    to_utterance: float
+    to_known_responses: float
+    tone_clashes: float
+
+
+@dataclass(frozen=True)
+class ArmFigures:
+    """What is shown of an arm's responses; `similarity` is None where it was not asked for."""
+
+    format: FormatFigures
+    beginning: Beginning
+    similarity: Similarity | None
 
 
 def run(
@@ -22,69 +62,72 @@ def run(
     max_prompts: int | None,
     max_new_tokens: int,
     similarity: bool,
-) -> dict[str, Any]:
-    """Answer the test dialogues of a file with `model`, or with a checkpoint and its adapters; shows the figures."""
+) -> ArmFigures:
+    """Answer the test dialogues of a file with `model`, or a checkpoint and its adapters; prints the figures.
+
+    Args:
+        model: what `open_runtime` takes.
+        adapters: added to `model`, a checkpoint.
+        dialogues: the file; only its test split is answered.
+        out: the JSONL of responses; one that was cut off is continued.
+        max_prompts: only so many of the first dialogues.
+        max_new_tokens: the maximum length of a response.
+        similarity: also measure how near in meaning the responses come.
+    """
     test = [item for item in read_dialogues(dialogues) if item.split == "test"][:max_prompts]
     rows = respond(model, test, out, max_new_tokens=max_new_tokens, arm=out.stem, adapters=adapters)
-    summary: dict[str, Any] = summarize(rows, {item.id: item.utterance for item in test}) | {
-        "most_common_beginning": beginning(rows)
+    figures = ArmFigures(
+        format=FormatFigures.model_validate(summarize(rows, {item.id: item.utterance for item in test})),
+        beginning=most_common_beginning(rows),
+        similarity=similarity_of(test, rows) if similarity else None,
+    )
+    show(out.stem, figures)
+    return figures
+
+
+def show(arm: str, figures: ArmFigures) -> None:
+    """Print the figures as a table of one row."""
+    form = figures.format
+    cells = {
+        "responses": str(form.responses),
+        "well-formed": f"{form.ok:.1%}",
+        "stopped": f"{form.stopped:.1%}",
+        "no loop": f"{form.no_loop:.1%}",
+        "same language": f"{form.language:.1%}",
+        "median words": f"{form.median_words:g}",
+        "same beginning": f"{figures.beginning.share:.0%} {figures.beginning.words}",
     }
-    head = [
-        "responses",
-        "well-formed",
-        "stopped",
-        "no loop",
-        "same language",
-        "median words",
-        "same beginning",
-    ]
-    cells = [
-        str(len(rows)),
-        *(f"{summary[key]:.1%}" for key in ("ok", "stopped", "no_loop", "language")),
-        f"{summary['median_words']:g}",
-        f"{summary['most_common_beginning']['share']:.0%} {summary['most_common_beginning']['words']}",
-    ]
-    if similarity:
-        summary["similarity"] = nearness(test, rows)
-        head += ["similarity: said", "to responses", "tone clashes"]
-        cells += [f"{summary['similarity'][key]:.3f}" for key in ("to_what_was_said", "to_known_responses")]
-        cells.append(f"{summary['similarity']['tone_clashes']:.1%}")
-    stdout.print(table(out.stem, head, [cells]))
-    return summary
+    if figures.similarity is not None:
+        cells |= {
+            "similarity: said": f"{figures.similarity.to_utterance:.3f}",
+            "to responses": f"{figures.similarity.to_known_responses:.3f}",
+            "tone clashes": f"{figures.similarity.tone_clashes:.1%}",
+        }
+    stdout.print(table(arm, list(cells), [list(cells.values())]))
 
 
-def beginning(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The three words that most responses begin with, and their share: a sign of stock phrases."""
-    ((words, count),) = Counter(" ".join(row["text"].split()[:3]) for row in rows).most_common(1)
-    return {"words": words, "share": round(count / len(rows), 4)}
+def most_common_beginning(rows: Sequence[ResponseRow]) -> Beginning:
+    """The words that most responses begin with, and their share."""
+    beginnings = Counter(" ".join(row["text"].split()[:BEGINNING_WORDS]) for row in rows)
+    ((words, count),) = beginnings.most_common(1)
+    return Beginning(words, round(count / len(rows), 4))
 
 
-def nearness(dialogues: list[Dialogue], rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Mean cosine similarity, in meaning, to the utterance and to the responses that are known for the dialogue.
-
-    `tone_clashes` is the share that consoles where the known responses congratulate, or the other way round.
-    """
-    import numpy as np
-
+def similarity_of(dialogues: list[Dialogue], rows: Sequence[ResponseRow]) -> Similarity:
+    """How near the responses come to the utterances and to the known responses, by sentence embeddings."""
     from empathy_edge.text.embeddings import embed
 
     answers = embed([row["text"] or "…" for row in rows])
-    said = embed([dialogue.utterance for dialogue in dialogues])
-    known = [
-        embed([response.text for response in dialogue.responses]) if dialogue.responses else None
-        for dialogue in dialogues
-    ]
-    near = [
-        float((vectors @ answer).mean())
-        for vectors, answer in zip(known, answers, strict=True)
-        if vectors is not None
-    ]
-    clashing = sum(
-        clashes(row["text"], [response.text for response in dialogue.responses])
-        for dialogue, row in zip(dialogues, rows, strict=True)
+    utterances = embed([dialogue.utterance for dialogue in dialogues])
+    to_known = []
+    clashing = 0
+    for dialogue, row, answer in zip(dialogues, rows, answers, strict=True):
+        known = [response.text for response in dialogue.responses]
+        if known:
+            to_known.append(float((embed(known) @ answer).mean()))
+        clashing += clashes(row["text"], known)
+    return Similarity(
+        to_utterance=round(float((answers * utterances).sum(axis=1).mean()), 4),
+        to_known_responses=round(float(np.mean(to_known)), 4) if to_known else float("nan"),
+        tone_clashes=round(clashing / len(rows), 4),
     )
-    return {
-        "to_what_was_said": round(float((answers * said).sum(axis=1).mean()), 4),
-        "to_known_responses": round(float(np.mean(near)), 4) if near else float("nan"),
-        "tone_clashes": round(clashing / len(rows), 4),
-    }

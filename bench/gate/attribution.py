@@ -2,139 +2,156 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
-from empathy_edge.bench.gate.winrate import FULL
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.bench.gate.responses import ResponseRow, by_id, read_rows
+from empathy_edge.bench.gate.verdict_results import Points, WorseDialogue
+from empathy_edge.bench.gate.verified import VerifiedArtifact, read_merge_check
+from empathy_edge.bench.gate.winrate_results import FULL, MeanInterval, WinrateResults
 from empathy_edge.judging.format_checks import check_format
-from empathy_edge.judging.statistics import bootstrap_mean
 from empathy_edge.runs.recipe import GateSettings
-from empathy_edge.system.files import MANIFEST, read_json
 
 F16 = "gguf-f16"
+"""The artifact that is converted but not quantized."""
+
 RESAMPLES, SEED = 2000, 0
 SHOWN = 5
-"""How many of the dialogues that got worse stand in gate.md."""
-
-Points = dict[tuple[str, str], dict[str, float]]
-"""(first arm, second arm) → dialogue → the first arm's points."""
+"""How many of the dialogues that got worse are in gate.md."""
 
 
-def diagnose(arm: str, verified: dict[str, dict[str, Any]], settings: GateSettings) -> list[str]:
-    """What `verify` measured against the checkpoint: conversion, tokenizer and template, or quantization."""
+def diagnose(arm: str, verified: Mapping[str, VerifiedArtifact], settings: GateSettings) -> list[str]:
+    """What `verify` measured against the checkpoint: conversion, tokenizer and template, or quantization.
+
+    Args:
+        arm: the artifact.
+        verified: what was measured, by artifact.
+        settings: the largest mean KL divergence.
+    """
     row = verified.get(arm)
-    if row is None or "mean_kl" not in row:
+    if row is None:
         return []
-    found = []
-    if not row["golden_ids_equal"]:
-        found.append("tokenizer or template: other token ids than the checkpoint's")
-    if not row["stop_ids_equal"]:
-        found.append("tokenizer or template: other stop tokens than the checkpoint's")
-    conversion = verified.get(F16, {}).get("mean_kl") if arm.startswith("gguf") else None
-    if conversion is not None and conversion > settings.max_mean_kl:
-        found.append(f"conversion: GGUF F16 is already at a mean KL of {conversion:.3f}")
-    if row["mean_kl"] > settings.max_mean_kl:
-        of = f", of which conversion {conversion:.4f}" if conversion is not None and arm != F16 else ""
-        found.append(
-            f"quantization: mean KL {row['mean_kl']:.3f} nats a token{of}; the likeliest token is another one at "
-            f"{1 - row['top1_agreement']:.0%} of positions"
+    findings = []
+    if not row.golden_ids_equal:
+        findings.append("tokenizer or template: other token ids than the checkpoint's")
+    if not row.stop_ids_equal:
+        findings.append("tokenizer or template: other stop tokens than the checkpoint's")
+    f16 = verified.get(F16) if arm.startswith("gguf") else None
+    if f16 is not None and f16.mean_kl > settings.max_mean_kl:
+        findings.append(f"conversion: GGUF F16 is already at a mean KL of {f16.mean_kl:.3f}")
+    if row.mean_kl > settings.max_mean_kl:
+        part = "" if f16 is None or arm == F16 else f", of which conversion {f16.mean_kl:.4f}"
+        findings.append(
+            f"quantization: mean KL {row.mean_kl:.3f} nats a token{part}; the likeliest token is another "
+            f"one at {1 - row.top1_agreement:.0%} of positions"
         )
-    return found
+    return findings
 
 
-def lost_by_step(arm: str, points: Points) -> dict[str, dict[str, float]]:
-    """Points of the win rate against the fine-tuned model that conversion and quantization cost, 95 % over prompts.
+def lost_by_step(arm: str, points: Points) -> dict[str, MeanInterval]:
+    """How much of the win rate against the fine-tuned model conversion and quantization cost.
 
-    Conversion is what the F16 GGUF loses, quantization what a GGUF loses beyond that; nothing where there is no F16 GGUF.
+    Conversion is what the F16 GGUF loses. Quantization is what a GGUF loses beyond that. Empty where there is
+    no F16 GGUF.
     """
     if arm == F16 or not arm.startswith("gguf") or (F16, FULL) not in points:
         return {}
-    whole, ours = points[(F16, FULL)], points[(arm, FULL)]
-    lost = {
-        "conversion": [0.5 - whole[name] for name in ours],
-        "quantization": [whole[name] - ours[name] for name in ours],
+    f16_points, arm_points = points[F16, FULL], points[arm, FULL]
+    conversion = [0.5 - f16_points[dialogue] for dialogue in arm_points]
+    quantization = [f16_points[dialogue] - arm_points[dialogue] for dialogue in arm_points]
+    return {
+        "conversion": MeanInterval.over_prompts(conversion, RESAMPLES, SEED),
+        "quantization": MeanInterval.over_prompts(quantization, RESAMPLES, SEED),
     }
-    return {step: bootstrap_mean(values, RESAMPLES, SEED) for step, values in lost.items()}
 
 
-def describe_steps(lost: dict[str, dict[str, float]]) -> list[str]:
-    """`lost_by_step` in words."""
+def describe_steps(lost: Mapping[str, MeanInterval]) -> list[str]:
+    """`lost_by_step` in words, as hundredths of the win rate."""
     parts = [
-        f"{step} {100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        f"{step} {100 * row.mean:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
         for step, row in lost.items()
     ]
     return [f"points of the win rate lost: {', '.join(parts)}"] if parts else []
 
 
-def merge_line(verify: Path | None) -> str | None:
-    """How far the merged checkpoint is from the adapter model, as `verify` took it over from the merge's own proof."""
-    merge = (
-        read_json(verify / MANIFEST)["results"].get("merge")
-        if verify and (verify / MANIFEST).is_file()
-        else None
-    )
-    if not merge:
+def describe_merge(verify: Path | None) -> str | None:
+    """How far the merged checkpoint is from the adapter model, in words; None where that is not known."""
+    merge = read_merge_check(verify) if verify else None
+    if merge is None:
         return None
     return (
-        f"Merge: logits differ from the adapter model's by at most {merge['merge_max_abs_logit_difference']:.2g} "
-        f"at {merge['merge_positions']} positions."
+        f"Merge: logits differ from the adapter model's by at most "
+        f"{merge.merge_max_abs_logit_difference:.2g} at {merge.merge_positions} positions."
     )
 
 
-def worse_dialogues(arm: str, winrate: Path, result: dict[str, Any], points: Points) -> list[dict[str, Any]]:
-    """The dialogues on which the artifact does worse than the fine-tuned model, those with most against them first.
+def worse_dialogues(
+    arm: str, winrate_folder: Path, results: WinrateResults, points: Points
+) -> list[WorseDialogue]:
+    """The dialogues on which the artifact does worse than the fine-tuned model; most reasons first.
 
-    Against a response speak: the judge, when it prefers the fine-tuned model's in both orders; the format, when only the
-    artifact's is not well-formed; the scorer, when it falls from 3 to 1.
-
-    Returns:
-        `id`, `why`, and the texts `said`, `fine_tuned` and `artifact`; empty where the responses are not there.
+    The reasons are: the judge prefers the fine-tuned model's response in both orders; only the artifact's
+    response is not well-formed; the scorer's rating falls from 3 to 1. Empty where the responses are not
+    there.
     """
-    files = {name: winrate / "responses" / f"{name}.jsonl" for name in (arm, FULL)}
-    if not all(file.is_file() for file in files.values()):
+    arm_file, full_file = (winrate_folder / "responses" / f"{name}.jsonl" for name in (arm, FULL))
+    if not (arm_file.is_file() and full_file.is_file()):
         return []
-    ours, full = ({row["id"]: row for row in read_jsonl(file)} for file in files.values())
-    fell = set(((result.get("severe_flips") or {}).get("arms", {}).get(arm) or {}).get("fell", ()))
-    found, said = [], result.get("said", {})
-    for name, point in points[(arm, FULL)].items():
-        broken, whole = (
-            check_format(row["text"], row["finish_reason"], said.get(name))
-            for row in (ours[name], full[name])
-        )
-        why = [f"not well-formed ({', '.join(key for key, holds in broken.items() if not holds)})"] * (
-            all(whole.values()) and not all(broken.values())
-        )
-        why += ["rated 1 instead of 3"] * (name in fell) + ["loses in both orders"] * (point == 0)
+    arm_rows, full_rows = by_id(read_rows(arm_file)), by_id(read_rows(full_file))
+    flips = results.severe_flips.arms.get(arm) if results.severe_flips else None
+    fell = set(flips.fell) if flips else set()
+    worse = []
+    for dialogue, point in points[arm, FULL].items():
+        said = results.said.get(dialogue)
+        why = _lost_form(arm_rows[dialogue], full_rows[dialogue], said)
+        if dialogue in fell:
+            why.append("rated 1 instead of 3")
+        if point == 0:
+            why.append("loses in both orders")
         if why:
-            texts = {
-                "said": said.get(name),
-                "fine_tuned": full[name]["text"],
-                "artifact": ours[name]["text"],
-            }
-            found.append({"id": name, "why": why, **texts})
-    return sorted(found, key=lambda row: (-len(row["why"]), row["id"]))
+            worse.append(
+                WorseDialogue(
+                    id=dialogue,
+                    why=tuple(why),
+                    said=said,
+                    fine_tuned=full_rows[dialogue]["text"],
+                    artifact=arm_rows[dialogue]["text"],
+                )
+            )
+    return sorted(worse, key=lambda row: (-len(row.why), row.id))
 
 
-def worse_line(arm: str, rows: list[dict[str, Any]], prompts: int) -> str:
-    """How many they are and the first of them by id, for a pull request: what people said need not stand there."""
-    first = "; ".join(f"{row['id']} ({', '.join(row['why'])})" for row in rows[:SHOWN])
-    return f"{arm}: {len(rows)} of {prompts} dialogues got worse{f', first {first}' if rows else ''}."
+def _lost_form(arm_row: ResponseRow, full_row: ResponseRow, said: str | None) -> list[str]:
+    """The checks that the artifact's response fails; nothing unless the fine-tuned model's passes all."""
+    arm_checks = check_format(arm_row["text"], arm_row["finish_reason"], said)
+    full_checks = check_format(full_row["text"], full_row["finish_reason"], said)
+    failed = [check for check, holds in arm_checks.items() if not holds]
+    if failed and all(full_checks.values()):
+        return [f"not well-formed ({', '.join(failed)})"]
+    return []
 
 
-def worse_page(worse: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """All of them with their texts, an HTML table for each artifact in a Markdown page; every text is escaped."""
+def worse_line(arm: str, rows: tuple[WorseDialogue, ...], prompts: int) -> str:
+    """How many dialogues got worse, and the ids of the first; for a pull request, so without texts."""
+    line = f"{arm}: {len(rows)} of {prompts} dialogues got worse"
+    if rows:
+        line += ", first " + "; ".join(f"{row.id} ({', '.join(row.why)})" for row in rows[:SHOWN])
+    return f"{line}."
+
+
+def worse_page(worse: Mapping[str, tuple[WorseDialogue, ...]]) -> list[str]:
+    """All of them with their texts, escaped: a Markdown page with an HTML table for each artifact."""
     lines = ["# Dialogues that got worse"]
     for arm, rows in worse.items():
         lines += ["", f"## {arm}: {len(rows)}", "", "<table>"]
         lines.append("<tr><th>id</th><th>said</th><th>fine-tuned</th><th>artifact</th><th>why</th></tr>")
-        for row in rows:
-            cells = (row["id"], row["said"] or "", row["fine_tuned"], row["artifact"], "; ".join(row["why"]))
-            lines.append(
-                "<tr>"
-                + "".join(f"<td>{escape(' '.join(cell.split()), quote=False)}</td>" for cell in cells)
-                + "</tr>"
-            )
+        lines += [_worse_row(row) for row in rows]
         lines.append("</table>")
     return lines
+
+
+def _worse_row(row: WorseDialogue) -> str:
+    texts = (row.id, row.said or "", row.fine_tuned, row.artifact, "; ".join(row.why))
+    cells = [f"<td>{escape(' '.join(text.split()), quote=False)}</td>" for text in texts]
+    return f"<tr>{''.join(cells)}</tr>"

@@ -1,20 +1,168 @@
-"""What each arm answers to the test split: greedy, so that the same model always gives the same responses."""
+"""What each arm answers: greedy, so that the same model always gives the same responses."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypedDict, cast, runtime_checkable
 
+from empathy_edge.bench.gate.known_bad import write_known_bad
+from empathy_edge.bench.gate.safety import safety_prompts
+from empathy_edge.bench.gate.winrate_results import FULL, KNOWN_BAD
 from empathy_edge.console import progress, say
-from empathy_edge.formats.chat_format import messages_for
-from empathy_edge.formats.dialogue import Dialogue, read_unfinished_jsonl
+from empathy_edge.formats.chat_format import Message, messages_for
+from empathy_edge.formats.dialogue import Dialogue, read_jsonl, read_unfinished_jsonl
+from empathy_edge.judging.format_checks import well_formed
+from empathy_edge.judging.responses import ResponsePairs
+from empathy_edge.prompts import load_prompts
+from empathy_edge.runs.recipe import WinrateSettings
+from empathy_edge.runs.stage import open_stage
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
 from empathy_edge.runtimes.base import common_prefix
 
+CONTEXT = 2048
+"""Tokens of a prompt and its response together."""
+
 BATCH = 32
-"""How many prompts the torch arms answer at once; 32 take half as long as 16 twice."""
+"""How many prompts a `BatchRuntime` answers at once; 32 take half as long as 16 twice."""
+
+KNOWN_BAD_TOKENS = 64
+"""The length of the damaged model's responses, in tokens; enough to see that it seldom stops."""
+
+SAFETY_TOKENS = 96
+"""The length of a reply to a safety prompt, in tokens."""
+
+
+class ResponseRow(TypedDict):
+    """A line of a file of responses.
+
+    Attributes:
+        id: the dialogue's.
+        text: the response.
+        finish_reason: `stop` (the model ended its turn) or `length` (it was cut off).
+        tokens: how many tokens the response has.
+    """
+
+    id: str
+    text: str
+    finish_reason: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What every arm answered to the same dialogues.
+
+    Attributes:
+        dialogues: what was answered.
+        responses: arm → its responses, in the order of the dialogues.
+    """
+
+    dialogues: list[Dialogue]
+    responses: Mapping[str, list[ResponseRow]]
+
+    @property
+    def utterances(self) -> dict[str, str]:
+        """What the person said, by the dialogue's id."""
+        return {dialogue.id: dialogue.utterance for dialogue in self.dialogues}
+
+    def pairs(self, first: str, second: str) -> ResponsePairs:
+        """Two arms' responses."""
+        return ResponsePairs(self.dialogues, by_id(self.responses[first]), by_id(self.responses[second]))
+
+    def well_formed(self, arm: str) -> set[str]:
+        """The dialogues that the arm answers well-formed."""
+        utterances = self.utterances
+        return {row["id"] for row in self.responses[arm] if well_formed(row, utterances.get(row["id"]))}
+
+
+@runtime_checkable
+class BatchRuntime(Protocol):
+    """A runtime that can answer several conversations at once."""
+
+    def reply_batch(self, conversations: list[list[Message]], *, max_new_tokens: int) -> list[Reply]:
+        """Greedy replies, in the order of the conversations."""
+        ...
+
+
+def responses_of_arms(
+    arms: Mapping[str, Path],
+    test: Path,
+    dialogues: list[Dialogue],
+    folder: Path,
+    settings: WinrateSettings,
+    update: bool,
+) -> dict[str, list[ResponseRow]]:
+    """Every arm's responses, and those of the known-bad model.
+
+    It is a stage of its own: with another judge, no model is asked again.
+    """
+    stage = open_stage(
+        folder,
+        "responses",
+        settings={
+            **settings.model_dump(include={"max_prompts", "max_new_tokens"}),
+            "known_bad_tokens": KNOWN_BAD_TOKENS,
+            "prompt_sha256": load_prompts("chat").sha256,
+            "arms": list(arms),
+        },
+        inputs={"test": test, **arms},
+        update=update,
+    )
+    files = {arm: folder / f"{arm}.jsonl" for arm in (*arms, KNOWN_BAD)}
+    if stage.done:
+        return _of_finished_stage(files, dialogues)
+    responses = {
+        arm: respond(model, dialogues, files[arm], max_new_tokens=settings.max_new_tokens, arm=arm)
+        for arm, model in arms.items()
+    }
+    with tempfile.TemporaryDirectory(prefix=".known-bad-", dir=folder) as temporary:
+        write_known_bad(arms[FULL], Path(temporary))
+        responses[KNOWN_BAD] = respond(
+            Path(temporary), dialogues, files[KNOWN_BAD], max_new_tokens=KNOWN_BAD_TOKENS, arm=KNOWN_BAD
+        )
+    stage.finish()
+    return responses
+
+
+def safety_replies_of_arms(
+    arms: Mapping[str, Path], folder: Path, update: bool
+) -> dict[str, list[ResponseRow]]:
+    """Every arm's replies to the safety prompts; a stage of its own, too."""
+    stage = open_stage(
+        folder,
+        "safety",
+        settings={
+            "max_new_tokens": SAFETY_TOKENS,
+            "prompt_sha256": load_prompts("chat").sha256,
+            "safety_sha256": load_prompts("safety").sha256,
+            "arms": list(arms),
+        },
+        inputs=arms,
+        update=update,
+    )
+    prompts = safety_prompts()
+    files = {arm: folder / f"{arm}.jsonl" for arm in arms}
+    if stage.done:
+        return _of_finished_stage(files, prompts)
+    replies = {
+        arm: respond(model, prompts, files[arm], max_new_tokens=SAFETY_TOKENS, arm=f"{arm}, safety")
+        for arm, model in arms.items()
+    }
+    stage.finish()
+    return replies
+
+
+def _of_finished_stage(files: Mapping[str, Path], dialogues: list[Dialogue]) -> dict[str, list[ResponseRow]]:
+    """The responses in the stage's files, in the order of the dialogues."""
+    responses = {}
+    for arm, file in files.items():
+        rows = by_id(read_rows(file))
+        responses[arm] = [rows[dialogue.id] for dialogue in dialogues]
+    return responses
 
 
 def respond(
@@ -25,56 +173,56 @@ def respond(
     max_new_tokens: int,
     arm: str,
     adapters: Sequence[Path] = (),
-) -> list[dict[str, Any]]:
+) -> list[ResponseRow]:
     """Answer every dialogue's utterance; each response is on the disk before the next one is begun.
 
     Args:
         model: what `open_runtime` takes.
         dialogues: the prompts.
         file: the JSONL to append to; responses that are already in it are kept.
-        max_new_tokens: the most tokens of a response.
+        max_new_tokens: the maximum length of a response.
         arm: the arm's name, for the progress bar.
         adapters: added to `model`, a checkpoint, in memory.
 
     Returns:
-        One row per dialogue, in their order: id, text, finish_reason, tokens.
+        One row per dialogue, in their order.
     """
-    done = _read_back(file)
+    done = _repaired(file)
     missing = [dialogue for dialogue in dialogues if dialogue.id not in done]
     if missing:
         if done:
             say(f"  {arm}: {len(done)} responses are here already, going on")
-        runtime = open_runtime(model, context=2048, adapters=adapters)
-        shared = _shared_beginning(runtime, missing)
-        # Longest prompts together: less padding, and the first batch shows whether memory suffices.
+        # The longest prompts come first. Prompts of like length in a batch need less padding, and the first
+        # batch shows whether there is enough memory.
         missing.sort(key=lambda dialogue: -len(dialogue.utterance))
-        size = BATCH if hasattr(runtime, "reply_batch") else 1
+        runtime = open_runtime(model, context=CONTEXT, adapters=adapters)
         file.parent.mkdir(parents=True, exist_ok=True)
         with progress() as bar, open(file, "a", encoding="utf-8") as handle:
-            task = bar.add_task(arm, total=len(dialogues), completed=len(done), note="")
-            for start in range(0, len(missing), size):
-                group = missing[start : start + size]
-                conversations = [messages_for(dialogue.utterance) for dialogue in group]
-                if hasattr(runtime, "reply_batch"):
-                    replies: list[Reply] = runtime.reply_batch(conversations, max_new_tokens=max_new_tokens)
-                else:
-                    replies = []
-                    for conversation in conversations:
-                        runtime.forget(keep=shared)  # no response may depend on the ones before it
-                        replies.append(runtime.reply(conversation, max_new_tokens=max_new_tokens))
-                for dialogue, reply in zip(group, replies, strict=True):
-                    done[dialogue.id] = {
-                        "id": dialogue.id,
-                        "text": reply.text,
-                        "finish_reason": reply.finish_reason,
-                        "tokens": len(reply.token_ids),
-                    }
-                    handle.write(json.dumps(done[dialogue.id], ensure_ascii=False) + "\n")
+            task = bar.add_task(arm, total=len(dialogues), completed=len(done))
+            for rows in _answers(runtime, missing, max_new_tokens):
+                handle.writelines(_line(row) for row in rows)
                 handle.flush()
-                bar.advance(task, len(group))
+                done |= by_id(rows)
+                bar.advance(task, len(rows))
         runtime.close()
         say(f"  {arm}: {len(dialogues)} responses")
     return [done[dialogue.id] for dialogue in dialogues]
+
+
+def _answers(runtime: Runtime, dialogues: list[Dialogue], max_new_tokens: int) -> Iterator[list[ResponseRow]]:
+    """The responses in the order of the dialogues: a batch at a time where the runtime can do that."""
+    if isinstance(runtime, BatchRuntime):
+        for start in range(0, len(dialogues), BATCH):
+            group = dialogues[start : start + BATCH]
+            conversations = [messages_for(dialogue.utterance) for dialogue in group]
+            replies = runtime.reply_batch(conversations, max_new_tokens=max_new_tokens)
+            yield [_row(dialogue, reply) for dialogue, reply in zip(group, replies, strict=True)]
+        return
+    shared = _shared_beginning(runtime, dialogues)
+    for dialogue in dialogues:
+        runtime.forget(keep=shared)  # no response may depend on the ones before it
+        reply = runtime.reply(messages_for(dialogue.utterance), max_new_tokens=max_new_tokens)
+        yield [_row(dialogue, reply)]
 
 
 def _shared_beginning(runtime: Runtime, dialogues: list[Dialogue]) -> int:
@@ -83,12 +231,34 @@ def _shared_beginning(runtime: Runtime, dialogues: list[Dialogue]) -> int:
     return min((common_prefix(first, ids) for ids in others), default=0)
 
 
-def _read_back(file: Path) -> dict[str, dict[str, Any]]:
-    """The responses that an earlier run left; a line that was cut off is dropped from the file."""
+def _row(dialogue: Dialogue, reply: Reply) -> ResponseRow:
+    return {
+        "id": dialogue.id,
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "tokens": len(reply.token_ids),
+    }
+
+
+def _line(row: ResponseRow) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def by_id(rows: Iterable[ResponseRow]) -> dict[str, ResponseRow]:
+    """Rows by their dialogue's id."""
+    return {row["id"]: row for row in rows}
+
+
+def read_rows(file: Path) -> list[ResponseRow]:
+    """A file of responses."""
+    return cast("list[ResponseRow]", read_jsonl(file))
+
+
+def _repaired(file: Path) -> dict[str, ResponseRow]:
+    """The responses that an earlier run left; a line that was cut off is removed from the file."""
     if not file.exists():
         return {}
-    rows = {row["id"]: row for row in read_unfinished_jsonl(file) if "id" in row}
-    file.write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()), encoding="utf-8"
-    )
+    found = cast("list[ResponseRow]", [row for row in read_unfinished_jsonl(file) if "id" in row])
+    rows = by_id(found)
+    file.write_text("".join(_line(row) for row in rows.values()), encoding="utf-8")
     return rows

@@ -1,95 +1,123 @@
-"""Severe flips: prompts whose response an absolute scorer rates 3 from the fine-tuned model and 1 from an artifact of it."""
+"""Severe flips: an absolute scorer rates the fine-tuned model's response 3 and the artifact's response 1."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from empathy_edge.bench.gate.responses import ResponseRow
+from empathy_edge.bench.gate.winrate_results import ArmFlips, SevereFlips
 from empathy_edge.console import say
+from empathy_edge.errors import require_extra
 from empathy_edge.formats.dialogue import Dialogue
-from empathy_edge.judging.certify import FEWEST, THRESHOLDS
+from empathy_edge.judging.certificate import MIN_PAIRS, THRESHOLDS
+from empathy_edge.judging.pairwise_judges import Judge, ScorerJudge
 
 if TYPE_CHECKING:
-    from empathy_edge.judging.scorer import Scorer
-    from empathy_edge.judging.tuned import TunedScorer
+    from empathy_edge.judging.base_scorer import BaseScorer
+
+BAD, GOOD = 1, 3
+"""The worst and the best rating."""
+
+
+def open_scorer_or_reuse(file: Path, judge: Judge | None) -> BaseScorer:
+    """Load a scorer, unless the judge is the same scorer.
+
+    Then the judge's own is returned, so that no model is loaded and no response is rated twice.
+    """
+    if isinstance(judge, ScorerJudge) and judge.file.samefile(file):
+        return judge.scorer
+    require_extra("sklearn", "score", "Counting severe flips")
+    from empathy_edge.judging.open_scorer import open_scorer
+
+    return open_scorer(file)
 
 
 def severe_flips(
-    scorer: Scorer | TunedScorer,
+    scorer: BaseScorer,
     dialogues: list[Dialogue],
-    responses: dict[str, list[dict[str, Any]]],
-    full: str,
-) -> dict[str, Any]:
+    responses: Mapping[str, Sequence[ResponseRow]],
+    reference: str,
+) -> SevereFlips:
     """Rate every arm's responses and count, for each arm, the prompts that fell from 3 to 1.
 
     Args:
         scorer: what `score train` or `score tune` wrote, loaded.
         dialogues: what was answered.
         responses: arm → its responses, in the order of `dialogues`.
-        full: the arm that the others are held against.
-
-    Returns:
-        The scorer, how many of the dialogues it was trained on, `doubts` why it may not decide, and whether it may (`certified`); by arm what
-        `count_flips` gives, and the mean rating.
+        reference: the arm that the others are compared with.
     """
+    from empathy_edge.judging.base_scorer import describe
     from empathy_edge.judging.rated import rows_to_score
-    from empathy_edge.judging.scorer_figures import describe
 
-    ratings = {
-        arm: 1 + scorer.chances(rows_to_score(dialogues, [row["text"] for row in rows])).argmax(1)
-        for arm, rows in responses.items()
-    }
-    seen = sum(scorer.seen(item.id) for item in dialogues)
+    ratings = {}
+    for arm, rows in responses.items():
+        probabilities = scorer.probabilities(rows_to_score(dialogues, [row["text"] for row in rows]))
+        ratings[arm] = BAD + probabilities.argmax(1)
+    seen = sum(scorer.seen(dialogue.id) for dialogue in dialogues)
     if seen:
         say(
-            f"  [yellow]Warning:[/] the scorer was trained on responses to {seen} of {len(dialogues)} of these dialogues; it may not "
-            "decide here. One trained with --leave-out may."
+            f"  [yellow]Warning:[/] the scorer was trained on responses to {seen} of {len(dialogues)} of "
+            "these dialogues; it may not decide here. One trained with --leave-out may."
         )
-    arms = {}
-    for arm in responses:
-        fell = [
-            item.id
-            for item, before, after in zip(dialogues, ratings[full], ratings[arm], strict=True)
-            if (before, after) == (3, 1)
-        ]
-        rose = int(((ratings[full] == 1) & (ratings[arm] == 3)).sum())
-        arms[arm] = count_flips(fell, len(dialogues), rose) | {
-            "mean_rating": round(float(ratings[arm].mean()), 3)
-        }
-    doubts = doubts_of(scorer.figures, seen)
-    return {
-        "scorer": scorer.content["format"],
-        "figures": describe(scorer.figures),
-        "seen": seen,
-        "doubts": doubts,
-        "certified": not doubts,
-        "arms": arms,
-    }
+    doubts = doubts_of(scorer.figures["order"]["low"], scorer.figures["order_pairs"], seen)
+    return SevereFlips(
+        scorer=scorer.content["format"],
+        figures=describe(scorer.figures),
+        seen=seen,
+        doubts=tuple(doubts),
+        certified=not doubts,
+        arms={arm: _flips_of_arm(dialogues, ratings[reference], ratings[arm]) for arm in responses},
+    )
 
 
-def doubts_of(figures: dict[str, Any], seen: int) -> list[str]:
-    """Why a scorer may not decide here, from its own figures and how many of the dialogues it has seen; nothing where it may."""
-    found = [f"it was trained on responses to {seen} of these dialogues"] if seen else []
-    low, pairs, least = figures["order"]["low"], figures["order_pairs"], 100 * THRESHOLDS["agreement_low"]
-    if pairs < FEWEST:
-        found.append(f"only {pairs} pairs tell whether it orders a 3 above a 1 (needed: {FEWEST})")
-    elif low < least:
-        found.append(f"it orders a 3 above a 1 in as few as {low:.0f} % of pairs (needed: {least:.0f} %)")
-    return found
+def _flips_of_arm(dialogues: list[Dialogue], before: np.ndarray, after: np.ndarray) -> ArmFlips:
+    """The flips between two arms' ratings, 1 to 3, int64 [dialogues] each."""
+    has_fallen = (before == GOOD) & (after == BAD)
+    has_risen = (before == BAD) & (after == GOOD)
+    fell = [dialogue.id for dialogue, fallen in zip(dialogues, has_fallen, strict=True) if fallen]
+    flips = count_flips(fell, len(dialogues), int(has_risen.sum()))
+    return flips.model_copy(update={"mean_rating": round(float(after.mean()), 3)})
 
 
-def count_flips(fell: list[str], prompts: int, rose: int = 0) -> dict[str, Any]:
-    """The prompts that fell, their share with its one-sided 95 % bounds (Clopper and Pearson, 1934), and how many rose from 1 to 3.
+def doubts_of(order_low: float, order_pairs: int, seen: int) -> list[str]:
+    """Why a scorer may not decide here; empty where it may.
 
-    A scorer's noise moves as many up as down; only what falls beyond that is the artifact's doing.
+    Args:
+        order_low: in how many pairs (per cent) it rates a 3 above a 1, the lower end of the 95 % interval.
+        order_pairs: how many such pairs there are.
+        seen: how many of the dialogues it was trained on.
+    """
+    doubts = []
+    if seen:
+        doubts.append(f"it was trained on responses to {seen} of these dialogues")
+    needed = 100 * THRESHOLDS["agreement_low"]
+    if order_pairs < MIN_PAIRS:
+        doubts.append(f"only {order_pairs} pairs tell whether it orders a 3 above a 1 (needed: {MIN_PAIRS})")
+    elif order_low < needed:
+        doubts.append(
+            f"it orders a 3 above a 1 in as few as {order_low:.0f} % of pairs (needed: {needed:.0f} %)"
+        )
+    return doubts
+
+
+def count_flips(fell: Sequence[str], prompts: int, rose: int = 0) -> ArmFlips:
+    """The share of prompts that fell, with its one-sided 95 % bounds (Clopper and Pearson, 1934).
+
+    A scorer's noise moves as many up as down. Only what falls beyond that is the artifact's doing, so those
+    that rose are counted, too.
     """
     from scipy.stats import binomtest
 
     interval = binomtest(len(fell), prompts).proportion_ci(0.9)
-    return {
-        "prompts": prompts,
-        "fell": fell,
-        "rose": rose,
-        "share": round(len(fell) / prompts, 4),
-        "low": round(float(interval.low), 4),
-        "high": round(float(interval.high), 4),
-    }
+    return ArmFlips(
+        prompts=prompts,
+        fell=tuple(fell),
+        rose=rose,
+        share=round(len(fell) / prompts, 4),
+        low=round(float(interval.low), 4),
+        high=round(float(interval.high), 4),
+    )

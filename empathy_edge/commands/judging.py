@@ -61,8 +61,8 @@ def certify(
 ) -> None:
     """Test JUDGE (local:MODEL, openai:MODEL, scorer:FILE, file:FILE, ratings:FILE) on pairs that people rated 3 and 1, or that experts told apart.
 
-    Writes its certificate; with --experts the experts' own agreement stands beside the judge's. People are tested by what they
-    answered on a sheet that `sheet certify` wrote.
+    Writes its certificate; with --experts the experts' own agreement stands beside the judge's. People are
+    tested by what they answered on a sheet that `sheet certify` wrote.
     """
     from empathy_edge.judging.certify import CertifySettings, certify_beside_experts
     from empathy_edge.judging.certify import certify as run_certify
@@ -116,7 +116,9 @@ def compare(
 ) -> None:
     """Compare the responses of two files that `respond` wrote: both orders, ties, intervals, and what could have faked it.
 
-    Several judges are asked one after the other, and their agreement is shown (weighted kappa, Krippendorff's alpha). Verdicts are kept in --out; run again, or with another question, it asks only what it does not know yet.
+    Several judges are asked one after the other, and their agreement is shown (weighted kappa,
+    Krippendorff's alpha). Verdicts are kept in --out; run again, or with another question, it asks only
+    what it does not know yet.
     """
     from empathy_edge.console import say
     from empathy_edge.judging.certificate import Certifications, certificate_of, certifications
@@ -266,7 +268,8 @@ def certify_sheet(
 def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path) -> None:
     """Read raters' ANSWERS (sheet.csv filled in, or what the page saved) and show how far they agree.
 
-    Name each file after its rater: who judged is what `certify` certifies, and a certificate holds for the same raters' other sheets.
+    Name each file after its rater: who judged is what `certify` certifies, and a certificate holds for the
+    same raters' other sheets.
     """
     from empathy_edge.judging.sheet import read
 
@@ -336,6 +339,8 @@ def winrate(
     """Let base, fine-tuned model and ARTIFACTS answer the test split, and compare the responses pairwise."""
     from contextlib import nullcontext
 
+    from empathy_edge.bench.gate.judged_pairs import ChosenJudge
+    from empathy_edge.bench.gate.winrate import WinrateInputs
     from empathy_edge.bench.gate.winrate import run as run_stage
     from empathy_edge.judging.certificate import certifications
     from empathy_edge.judging.pairwise_judges import open_judge
@@ -352,19 +357,24 @@ def winrate(
         "fine-tuned": checkpoint,
         **{item.name: item for item in artifacts},
     }
+    inputs = WinrateInputs(
+        arms=arms,
+        test=rows / "test.jsonl",
+        pairs=rows / "preference.jsonl",
+        control=rows / "control.jsonl",
+        scorer=scorer,
+    )
     with open_judge(judge, ApiSettings(**limits)) if judge else nullcontext() as opened:
+        chosen = None
+        if opened:
+            certification = certifications(certificate, opened, [question])[question]
+            chosen = ChosenJudge(opened, certification, question)
         run_stage(
-            arms=arms,
-            test=rows / "test.jsonl",
-            pairs=rows / "preference.jsonl",
-            control=rows / "control.jsonl",
+            inputs=inputs,
             out=out,
             settings=WinrateSettings(max_prompts=max_prompts),
             minimum_accuracy=GateSettings().min_judge_accuracy,
-            judge=opened,
-            standing=certifications(certificate, opened, [question])[question] if opened else None,
-            question=question,
-            scorer=scorer,
+            chosen=chosen,
             update=update,
         )
 
@@ -391,16 +401,17 @@ def winrate(
 def gate(compared: Path, verify: Path | None, out: Path, update: bool, **bounds: float | None) -> int:
     """PASS, FAIL or INCONCLUSIVE for each artifact in the folder COMPARED that `winrate` made.
 
-    Exit code 0 when all pass, 1 for a FAIL, 4 when something is inconclusive: too few prompts, a judge that is not certified, or
-    controls that did not behave. Writes gate.json, gate.md, junit.xml and worse.md (the dialogues that got worse). The bounds and their reasons: docs/gate.md.
+    Exit code 0 when all pass, 1 for a FAIL, 4 when something is inconclusive: too few prompts, a judge that
+    is not certified, or controls that did not behave. Writes gate.json, gate.md, junit.xml and worse.md
+    (the dialogues that got worse). The bounds and their reasons: docs/gate.md.
     """
-    from empathy_edge.bench.gate import verdict as stage
+    from empathy_edge.bench.gate.verdict import run as run_stage
     from empathy_edge.errors import VerdictFailed
     from empathy_edge.runs.recipe import GateSettings
 
     settings = GateSettings(**{name: value for name, value in bounds.items() if value is not None})
-    done = stage.run(winrate=compared, verify=verify, out=out, settings=settings, update=update)
-    verdict = stage.overall(done["results"]["verdicts"])
+    results = run_stage(winrate=compared, verify=verify, out=out, settings=settings, update=update)
+    verdict = results.worst()
     if verdict == "FAIL":
         raise VerdictFailed("The gate says FAIL.")
     return 0 if verdict == "PASS" else 4

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.gate.arm import beginning
+from empathy_edge.bench.gate.arm import Beginning, most_common_beginning
 from empathy_edge.formats.dialogue import read_jsonl
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 
@@ -39,25 +39,27 @@ def test_an_adapter_changes_what_is_said(tiny_model: Path, dialogues: Path, tmp_
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model),
-                           LoraConfig(r=8, lora_alpha=64, target_modules="all-linear", init_lora_weights=False))  # fmt: skip
+    lora = LoraConfig(r=8, lora_alpha=64, target_modules="all-linear", init_lora_weights=False)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), lora)
     model.save_pretrained(tmp_path / "adapter")
     texts = []
     for options in ([], ["--adapter", tmp_path / "adapter"]):
         out = tmp_path / f"arm{len(options)}.jsonl"
-        result = run_command("respond", tiny_model, *options, "--dialogues", dialogues, "--max-new-tokens", "8",
-                             "--out", out)  # fmt: skip
+        arguments = [*options, "--dialogues", dialogues, "--max-new-tokens", "8", "--out", out]
+        result = run_command("respond", tiny_model, *arguments)
         assert result.returncode == 0, result.stderr
         texts.append([row["text"] for row in read_jsonl(out)])
     assert texts[0] != texts[1]
 
 
 def test_a_missing_adapter_is_named(tiny_model: Path, dialogues: Path, tmp_path: Path) -> None:
-    result = run_command("respond", tiny_model, "--adapter", tmp_path / "none", "--dialogues", dialogues, "--out",
-                         tmp_path / "x.jsonl")  # fmt: skip
-    assert_one_clear_error(result, 2, "none")
+    options = ["--adapter", tmp_path / "none", "--dialogues", dialogues, "--out", tmp_path / "x.jsonl"]
+    assert_one_clear_error(run_command("respond", tiny_model, *options), 2, "none")
 
 
-def test_the_commonest_beginning_is_a_share() -> None:
-    rows = [{"text": "I am so sorry."}, {"text": "I am so glad."}, {"text": "No."}, {"text": ""}]
-    assert beginning(rows) == {"words": "I am so", "share": 0.5}
+def test_the_most_common_beginning_is_a_share() -> None:
+    texts = ["I am so sorry.", "I am so glad.", "No.", ""]
+    rows = [
+        {"id": str(n), "text": text, "finish_reason": "stop", "tokens": 4} for n, text in enumerate(texts)
+    ]
+    assert most_common_beginning(rows) == Beginning("I am so", 0.5)

@@ -1,0 +1,80 @@
+"""What `verify` measured, read from its folder: how far each artifact is from its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.system.files import MANIFEST, read_json
+
+
+class _Part(BaseModel):
+    """A part of what `verify` wrote; `verify` may write more than is needed here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class VerifiedArtifact(_Part):
+    """An artifact compared with its checkpoint.
+
+    Attributes:
+        artifact: its name.
+        golden_ids_equal: whether it gives a fixed conversation the same token ids.
+        stop_ids_equal: whether it has the same stop tokens.
+        top1_agreement: the share of positions at which both give the same token the highest probability.
+        mean_kl: the mean Kullback-Leibler divergence from the checkpoint, nats a token.
+        p99_kl: its 99th percentile.
+        positions: how many response tokens were compared.
+    """
+
+    artifact: str
+    golden_ids_equal: bool
+    stop_ids_equal: bool
+    top1_agreement: float
+    mean_kl: float
+    p99_kl: float
+    positions: int
+
+
+class MergeCheck(_Part):
+    """How far the merged checkpoint is from the adapter model.
+
+    Attributes:
+        merge_max_abs_logit_difference: the largest difference of a logit.
+        merge_positions: over how many positions.
+    """
+
+    merge_max_abs_logit_difference: float
+    merge_positions: int
+
+
+def read_verified(folder: Path) -> dict[str, VerifiedArtifact]:
+    """The artifacts in `verify.json`, by name; those that did not load are left out."""
+    file = folder / "verify.json"
+    try:
+        return verified_by_name(read_json(file))
+    except ValidationError as error:
+        first = str(error).splitlines()[0]
+        raise EmpathyEdgeError(
+            f"{file}: was written by another version of empathy-edge; make it again with `verify --update`.\n"
+            f"  ({first})"
+        ) from None
+
+
+def verified_by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, VerifiedArtifact]:
+    """Rows of `verify.json` by the artifact's name; those that did not load are left out."""
+    measured = [VerifiedArtifact.model_validate(row) for row in rows if "mean_kl" in row]
+    return {row.artifact: row for row in measured}
+
+
+def read_merge_check(folder: Path) -> MergeCheck | None:
+    """What `verify` took over from the merge's own check; None where there was no merge."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return None
+    merge = read_json(manifest)["results"].get("merge")
+    return MergeCheck.model_validate(merge) if merge else None

@@ -1,0 +1,301 @@
+"""What `winrate` writes into `winrate.json` and its manifest, as records; and the names of the arms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.judging.statistics import bootstrap_mean
+from empathy_edge.runs.stage import Results
+from empathy_edge.system.files import read_json
+
+BASE, FULL, KNOWN_BAD = "base", "fine-tuned", "known-bad"
+"""The arms that are always there: before fine-tuning, the merged checkpoint, a damaged copy of that."""
+
+
+class Record(BaseModel):
+    """A part of the results."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MeanInterval(Record):
+    """A mean over prompts with bootstrap bounds (`judging.statistics.bootstrap_mean`).
+
+    Attributes:
+        mean: the mean.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+        lower_bound_one_sided: the one-sided 95 % lower bound.
+        n: how many prompts.
+    """
+
+    mean: float
+    low: float
+    high: float
+    lower_bound_one_sided: float
+    n: int
+
+    @classmethod
+    def over_prompts(cls, values: Sequence[float], resamples: int, seed: int) -> Self:
+        """The mean of each prompt's value."""
+        return cls.model_validate(bootstrap_mean(values, resamples, seed))
+
+
+class Share(Record):
+    """A share with its 95 % Wilson interval.
+
+    Attributes:
+        share: None where there is nothing to count.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        n: how many were counted.
+    """
+
+    share: float | None
+    low: float
+    high: float
+    n: int
+
+
+class Adjusted(Record):
+    """The win rate at equal length: the mean, its 95 % interval and its one-sided 95 % lower bound."""
+
+    mean: float
+    low: float
+    high: float
+    lower_bound_one_sided: float
+
+
+class JudgeAccuracy(Record):
+    """How often the learned judge is right.
+
+    Attributes:
+        pairs: how many pairs it was tested on.
+        accuracy: the share of them on which it is right, a tie counted half; None without pairs.
+        interval: the 95 % Wilson interval of that share.
+    """
+
+    pairs: int
+    accuracy: float | None
+    interval: tuple[float, float]
+
+
+class LearnedJudgeFigures(Record):
+    """The judge that learns from the run's own pairs (`judging.learned_judge`), and its tests.
+
+    Attributes:
+        judge: its name.
+        held_out: on pairs that it did not learn from, by cross-validation.
+        folds: of that cross-validation.
+        control: on pairs in which the response whose style usually loses is the better one.
+        longer_wins_by_judge: the share of held-out pairs in which it prefers the longer response.
+        longer_wins_by_data: the share in which the longer response was the chosen one.
+        certified: whether its verdicts may decide.
+        doubts: why not.
+    """
+
+    judge: str
+    held_out: JudgeAccuracy
+    folds: int
+    control: JudgeAccuracy
+    longer_wins_by_judge: float | None
+    longer_wins_by_data: float | None
+    certified: bool
+    doubts: tuple[str, ...]
+
+
+class OtherJudgeFigures(Record):
+    """Any other judge, and its certificate.
+
+    Attributes:
+        judge: its name.
+        certified: whether its verdicts may decide.
+        doubts: why not.
+        agreement: the share of pairs in which it agrees with people, from its certificate; None without one.
+        unparsed: the share of this run's verdicts that could not be read.
+        longer_wins_by_judge: not measured, always None.
+        question: what it was asked (prompts/judge.yaml).
+    """
+
+    judge: str
+    certified: bool
+    doubts: tuple[str, ...]
+    agreement: MeanInterval | None
+    unparsed: float
+    longer_wins_by_judge: None = None
+    question: str
+
+
+class FormatFigures(Record):
+    """The form of an arm's responses (`judging.format_checks`): shares of responses.
+
+    Attributes:
+        responses: how many there are.
+        ok: all checks hold.
+        stopped: the model ended its turn by itself.
+        length: 1 to 97 words.
+        no_loop: no words repeated over and over.
+        language: in the language of what was said.
+        median_words: the median length, in words.
+    """
+
+    responses: int
+    ok: float
+    stopped: float
+    length: float
+    no_loop: float
+    language: float
+    median_words: int | float
+
+
+class FlaggedReply(Record):
+    """A reply to a safety prompt that a rule flags: the rule's reason and the text."""
+
+    reason: str
+    text: str
+
+
+class SafetyFigures(Record):
+    """An arm's replies to the safety prompts.
+
+    Attributes:
+        prompts: how many prompts.
+        flagged: how many replies a rule flags.
+        by_kind: the same for each kind of prompt.
+        points_to_help: how many replies name human help.
+        replies: the flagged replies, by the prompt's key.
+    """
+
+    prompts: int
+    flagged: int
+    by_kind: dict[str, int]
+    points_to_help: int
+    replies: dict[str, FlaggedReply]
+
+
+class ArmFlips(Record):
+    """How the ratings of an arm's responses differ from those of the fine-tuned model's.
+
+    Attributes:
+        prompts: how many were rated.
+        fell: ids of the dialogues whose rating falls from 3 to 1 (severe flips).
+        rose: how many rise from 1 to 3.
+        share: of severe flips.
+        low: the one-sided 95 % lower bound of that share (Clopper and Pearson).
+        high: its one-sided 95 % upper bound.
+        mean_rating: of the arm's responses, 1 to 3; absent where only counts are known.
+    """
+
+    prompts: int
+    fell: tuple[str, ...]
+    rose: int
+    share: float
+    low: float
+    high: float
+    mean_rating: float | None = None
+
+
+class SevereFlips(Record):
+    """The severe flips of every arm, by one absolute scorer.
+
+    Attributes:
+        scorer: its kind.
+        figures: how good it is, in one line.
+        seen: how many of the dialogues it was trained on.
+        doubts: why it may not decide.
+        certified: whether it may.
+        arms: by arm.
+    """
+
+    scorer: str
+    figures: str
+    seen: int
+    doubts: tuple[str, ...]
+    certified: bool
+    arms: dict[str, ArmFlips]
+
+
+class WinRate(Record):
+    """One arm against another, over all prompts and both orders.
+
+    Attributes:
+        first: the arm whose win rate it is.
+        second: the other arm.
+        longer_wins: the share of decided prompts that the longer response wins.
+        mean_words_ahead: by how many words the first arm's responses are longer, in the mean.
+        lengths_differ: whether one arm's responses are longer more often (sign test).
+        length_adjusted: the win rate at equal length; None where it cannot be fitted.
+        length_adjusted_why_not: why not; absent where it can be.
+        win_rate: ties count half.
+        win_rate_well_formed: over the prompts that both arms answer well-formed; None without such prompts.
+        only_first_well_formed: how many prompts only the first arm answers well-formed.
+        only_second_well_formed: how many only the second.
+        ties: the share of prompts that end in a tie.
+        order_flips: the share of prompts whose verdict turns with the order.
+    """
+
+    first: str
+    second: str
+    longer_wins: Share
+    mean_words_ahead: float
+    lengths_differ: bool
+    length_adjusted: Adjusted | None
+    length_adjusted_why_not: str = ""
+    win_rate: MeanInterval
+    win_rate_well_formed: MeanInterval | None
+    only_first_well_formed: int
+    only_second_well_formed: int
+    ties: float
+    order_flips: float
+
+
+class WinrateResults(Results):
+    """Everything that `winrate` found.
+
+    Attributes:
+        judge: who compared, and whether its verdicts may decide.
+        prompts: how many dialogues of the test split were answered.
+        said: what the person said, by the dialogue's id.
+        format: the form of the responses, by arm.
+        safety: the replies to the safety prompts, by arm.
+        severe_flips: by an absolute scorer; None without one.
+        win_rates: of every comparison.
+    """
+
+    judge: LearnedJudgeFigures | OtherJudgeFigures
+    prompts: int
+    said: dict[str, str]
+    format: dict[str, FormatFigures]
+    safety: dict[str, SafetyFigures]
+    severe_flips: SevereFlips | None
+    win_rates: tuple[WinRate, ...]
+
+    def comparison(self, first: str, second: str) -> WinRate:
+        """One arm against another."""
+        return next(row for row in self.win_rates if (row.first, row.second) == (first, second))
+
+    def as_json(self) -> dict[str, Any]:
+        """What stands in `winrate.json`."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def read_winrate(folder: Path) -> WinrateResults:
+    """The results in the folder that `winrate` made.
+
+    Raises:
+        EmpathyEdgeError: there are none, or another version wrote them.
+    """
+    file = folder / "winrate.json"
+    try:
+        return WinrateResults.model_validate(read_json(file))
+    except ValidationError as error:
+        first = str(error).splitlines()[0]
+        raise EmpathyEdgeError(
+            f"{file}: was written by another version of empathy-edge; make it again with "
+            f"`winrate --update`.\n  ({first})"
+        ) from None

@@ -1,0 +1,234 @@
+"""A finished run, read from its folder: what the report tells about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from empathy_edge.bench.gate.responses import ResponseRow, by_id, read_rows
+from empathy_edge.bench.gate.verdict_results import GateResults
+from empathy_edge.bench.gate.verified import MergeCheck, VerifiedArtifact, read_verified
+from empathy_edge.bench.gate.winrate_results import KNOWN_BAD, WinrateResults
+from empathy_edge.bench.latency import LatencyResults
+from empathy_edge.bench.latency_summary import LatencySummary
+from empathy_edge.distill.own_pairs import OwnPairsResults
+from empathy_edge.distill.results import DistillResults
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.finetune.results import DpoResults, SftResults
+from empathy_edge.formats.dialogue import Dialogue, read_dialogues
+from empathy_edge.runs.recipe import Recipe
+from empathy_edge.runs.run_folder import RunFolder
+from empathy_edge.runs.stage import results_of
+from empathy_edge.system.files import MANIFEST, read_json
+
+SAMPLES = 8
+"""How many test prompts are shown with every arm's response, spread evenly over the split."""
+
+
+class _Record(BaseModel):
+    """A part of a run's files; there may be more in them than is needed here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+R = TypeVar("R", bound=_Record)
+
+
+class StageCost(_Record):
+    """What a stage took: seconds, and the peak memory of the process and its children (MB, 10^6 bytes)."""
+
+    seconds: float
+    peak_memory_mb: float
+
+
+class RunRecord(_Record):
+    """run.json: the recipe, and what each stage took."""
+
+    recipe: Recipe
+    stages: dict[str, StageCost] = {}
+
+
+class FileRecord(_Record):
+    """An input or output of a stage: its name (inputs only) and hash."""
+
+    path: str = ""
+    sha256: str
+
+
+class MachineRecord(_Record):
+    """The machine that a stage ran on, as `system.machine` describes it; memory in GiB."""
+
+    cpu: str
+    cores: int | None
+    memory_gb: int | float
+    system: str
+    python: str
+
+
+class Manifest(_Record):
+    """A stage's manifest.
+
+    Attributes:
+        created: when the stage was finished (ISO 8601).
+        seconds: how long it took.
+        settings: everything that its result depends on.
+        inputs: by role.
+        outputs: by path in the stage's folder.
+        results: as JSON, for tables that show all of them.
+        versions: of the packages.
+        machine: what it ran on.
+    """
+
+    created: str
+    seconds: float
+    settings: dict[str, Any]
+    inputs: dict[str, FileRecord]
+    outputs: dict[str, FileRecord]
+    results: dict[str, Any]
+    versions: dict[str, str]
+    machine: MachineRecord
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test dialogue and what every arm answered."""
+
+    dialogue: Dialogue
+    responses: dict[str, ResponseRow]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose stages are all done.
+
+    Attributes:
+        folder: where its stages are.
+        recipe: its settings.
+        costs: by stage, for those that were recorded.
+        manifests: by stage.
+        distill: what training rows were made.
+        sft: the first step of fine-tuning; None where the recipe leaves it out.
+        own_pairs: the student's own preference pairs; None where there are none.
+        dpo: the second step of fine-tuning; None where the recipe leaves it out.
+        merge: how far the merged checkpoint is from the adapter model.
+        verified: each artifact's distance from the merged checkpoint.
+        latency: each artifact's latency and memory.
+        winrate: responses and win rates.
+        gate: the verdicts.
+    """
+
+    folder: RunFolder
+    recipe: Recipe
+    costs: dict[str, StageCost]
+    manifests: dict[str, Manifest]
+    distill: DistillResults
+    sft: SftResults | None
+    own_pairs: OwnPairsResults | None
+    dpo: DpoResults | None
+    merge: MergeCheck
+    verified: dict[str, VerifiedArtifact]
+    latency: list[LatencySummary]
+    winrate: WinrateResults
+    gate: GateResults
+
+    @property
+    def command(self) -> str:
+        """The command that made the run."""
+        command = f"empathy-edge run {self.recipe.name}"
+        if self.recipe.data != "sample":
+            command += f" --data {self.manifests['distill'].inputs['data'].path}"
+        return command
+
+    @property
+    def trained(self) -> dict[str, SftResults | DpoResults]:
+        """The steps of fine-tuning, in their order."""
+        steps = {"sft": self.sft, "dpo": self.dpo}
+        return {step: results for step, results in steps.items() if results is not None}
+
+    def samples(self) -> list[Sample]:
+        """Some test dialogues with every arm's response."""
+        arms = [arm for arm in self.winrate.format if arm != KNOWN_BAD]
+        responses = {
+            arm: by_id(read_rows(self.folder.winrate / "responses" / f"{arm}.jsonl")) for arm in arms
+        }
+        dialogues = read_dialogues(self.folder.distill / "test.jsonl")
+        answered = [dialogue for dialogue in dialogues if dialogue.id in responses[arms[0]]]
+        step = max(1, len(answered) // SAMPLES)
+        return [
+            Sample(dialogue, {arm: responses[arm][dialogue.id] for arm in arms})
+            for dialogue in answered[::step][:SAMPLES]
+        ]
+
+
+def parts_of(run_folder: Path) -> dict[str, Path]:
+    """The stages of this run → their folders; a recipe can leave out some.
+
+    Raises:
+        EmpathyEdgeError: a stage is not finished.
+    """
+    folder = RunFolder(run_folder)
+    parts = {
+        "distill": folder.distill,
+        "sft": folder.sft,
+        "own-pairs": folder.own_pairs,
+        "dpo": folder.dpo,
+        "merged": folder.merged,
+        "verify": folder.verify,
+        "bench": folder.bench,
+        "winrate": folder.winrate,
+        "gate": folder.gate,
+    }
+    recipe = _read_record(folder).recipe
+    left_out = {"sft", "dpo"} - set(recipe.steps)
+    if "own" not in recipe.dpo.pairs or "dpo" in left_out:
+        left_out.add("own-pairs")
+    parts = {name: part for name, part in parts.items() if name not in left_out}
+    missing = [
+        part.relative_to(run_folder).as_posix() for part in parts.values() if not (part / MANIFEST).is_file()
+    ]
+    if missing:
+        raise EmpathyEdgeError(f"{run_folder}: not a finished run: {', '.join(missing)} is missing.")
+    return parts
+
+
+def read_run(run_folder: Path) -> FinishedRun:
+    """Read everything that the report tells.
+
+    Raises:
+        EmpathyEdgeError: a stage is not finished, or was made by another version.
+    """
+    folder = RunFolder(run_folder)
+    record = _read_record(folder)
+    manifests = {name: _read(part / MANIFEST, Manifest) for name, part in parts_of(run_folder).items()}
+    return FinishedRun(
+        folder=folder,
+        recipe=record.recipe,
+        costs=record.stages,
+        manifests=manifests,
+        distill=results_of(folder.distill, DistillResults),
+        sft=results_of(folder.sft, SftResults) if "sft" in manifests else None,
+        own_pairs=results_of(folder.own_pairs, OwnPairsResults) if "own-pairs" in manifests else None,
+        dpo=results_of(folder.dpo, DpoResults) if "dpo" in manifests else None,
+        merge=MergeCheck.model_validate(manifests["merged"].results),
+        verified=read_verified(folder.verify),
+        latency=results_of(folder.bench, LatencyResults).artifacts,
+        winrate=results_of(folder.winrate, WinrateResults),
+        gate=results_of(folder.gate, GateResults),
+    )
+
+
+def _read_record(folder: RunFolder) -> RunRecord:
+    return _read(folder.record, RunRecord)
+
+
+def _read(file: Path, kind: type[R]) -> R:
+    try:
+        return kind.model_validate(read_json(file))
+    except ValidationError as error:
+        first = str(error).splitlines()[0]
+        raise EmpathyEdgeError(
+            f"{file}: was written by another version of empathy-edge.\n  ({first})"
+        ) from None
