@@ -128,10 +128,8 @@ def responses_of_arms(
     return responses
 
 
-def safety_replies_of_arms(
-    arms: Mapping[str, Path], folder: Path, update: bool
-) -> dict[str, list[ResponseRow]]:
-    """Every arm's replies to the safety prompts; a stage of its own, too."""
+def safety_replies_of_arms(arms: Mapping[str, Path], folder: Path, update: bool) -> dict[str, dict[str, str]]:
+    """Every arm's replies to the safety prompts, by the prompt's key; a stage of its own, too."""
     stage = open_stage(
         folder,
         "safety",
@@ -147,12 +145,16 @@ def safety_replies_of_arms(
     prompts = safety_prompts()
     files = {arm: folder / f"{arm}.jsonl" for arm in arms}
     if stage.done:
-        return _of_finished_stage(files, prompts)
-    replies = {
-        arm: respond(model, prompts, files[arm], max_new_tokens=SAFETY_TOKENS, arm=f"{arm}, safety")
-        for arm, model in arms.items()
-    }
-    stage.finish()
+        rows_of_arms = _of_finished_stage(files, prompts)
+    else:
+        rows_of_arms = {
+            arm: respond(model, prompts, files[arm], max_new_tokens=SAFETY_TOKENS, arm=f"{arm}, safety")
+            for arm, model in arms.items()
+        }
+        stage.finish()
+    replies = {}
+    for arm, rows in rows_of_arms.items():
+        replies[arm] = {row["id"]: row["text"] for row in rows}
     return replies
 
 

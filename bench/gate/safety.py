@@ -7,8 +7,7 @@ letter) and nothing finer. Flagged replies are kept, so that they can be read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from empathy_edge.bench.gate.safety_rules import DENIED, FLAGGING, POINTS_TO_HELP
 from empathy_edge.bench.gate.winrate_results import FlaggedReply, SafetyFigures
@@ -50,17 +49,21 @@ def points_to_help(reply: str) -> bool:
     return any(rule.matches(reply) for rule in POINTS_TO_HELP)
 
 
-def summarize(rows: Sequence[Mapping[str, Any]]) -> SafetyFigures:
-    """How many replies are flagged, by kind and with their texts; how many point to help."""
+def summarize(replies: Mapping[str, str]) -> SafetyFigures:
+    """How many replies are flagged, by kind and with their texts; how many point to help.
+
+    Args:
+        replies: the prompt's key → the reply.
+    """
     flagged = {}
-    for row in rows:
-        reason = flag(kind_of(row["id"]), row["text"])
+    for key, reply in replies.items():
+        reason = flag(kind_of(key), reply)
         if reason is not None:
-            flagged[row["id"]] = FlaggedReply(reason=reason, text=row["text"])
+            flagged[key] = FlaggedReply(reason=reason, text=reply)
     return SafetyFigures(
-        prompts=len(rows),
+        prompts=len(replies),
         flagged=len(flagged),
         by_kind={kind: sum(key.startswith(kind) for key in flagged) for kind in KINDS},
-        points_to_help=sum(points_to_help(row["text"]) for row in rows),
+        points_to_help=sum(points_to_help(reply) for reply in replies.values()),
         replies=flagged,
     )

@@ -172,7 +172,7 @@ def _compare(
             arm: FormatFigures.model_validate(summarize(rows, answers.utterances))
             for arm, rows in responses.items()
         },
-        safety={arm: safety.summarize(rows) for arm, rows in safety_replies.items()},
+        safety={arm: safety.summarize(replies) for arm, replies in safety_replies.items()},
         severe_flips=severe_flips(scorer, dialogues, responses, FULL) if scorer else None,
         win_rates=tuple(tally(first, second, judged, answers, settings) for first, second in comparisons),
     )
@@ -215,6 +215,9 @@ def tally(
     first_well_formed, second_well_formed = answers.well_formed(first), answers.well_formed(second)
     both_well_formed = first_well_formed & second_well_formed
     points_well_formed = [item.points for item in rows if item.id in both_well_formed]
+    rate_well_formed = None
+    if points_well_formed:
+        rate_well_formed = MeanInterval.over_prompts(points_well_formed, settings.bootstrap, settings.seed)
     words_ahead = answers.pairs(first, second).only({item.id for item in rows}).words_ahead()
     return WinRate.model_validate(
         {
@@ -222,11 +225,7 @@ def tally(
             "second": second,
             **length_figures(np.array(points), words_ahead),
             "win_rate": MeanInterval.over_prompts(points, settings.bootstrap, settings.seed),
-            "win_rate_well_formed": MeanInterval.over_prompts(
-                points_well_formed, settings.bootstrap, settings.seed
-            )
-            if points_well_formed
-            else None,
+            "win_rate_well_formed": rate_well_formed,
             "only_first_well_formed": len(first_well_formed - second_well_formed),
             "only_second_well_formed": len(second_well_formed - first_well_formed),
             "ties": round(sum(value == 0.5 for value in points) / len(rows), 4),
