@@ -1,4 +1,4 @@
-"""`docs/commands.md`, made from the command line's own help, so that it cannot go stale unseen."""
+"""Print `docs/commands.md`, made from the command line's own help; a test compares the two."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from empathy_edge.commands import cli
 
 HEAD = """# Commands
 
-Made by `make docs` from the command line's own help; a test fails when it is stale. `--debug` on any command shows
-the traceback of an error. Exit codes: 0 done, 1 a verdict of FAIL, 2 usage or input, 3 a prerequisite is missing, 4 inconclusive,
+Made by `make docs` from the command line's own help; a test fails when it is stale. \
+`--debug` on any command shows
+the traceback of an error. Exit codes: 0 done, 1 a verdict of FAIL, 2 usage or input, \
+3 a prerequisite is missing, 4 inconclusive,
 130 interrupted.
 """
 
@@ -22,7 +24,7 @@ def commands_markdown() -> str:
 
 
 def _sections(name: str, command: click.Command) -> Iterator[str]:
-    """A command, and below it the commands that it holds."""
+    """A section for a command, then those of its subcommands."""
     yield _section(name, command)
     if isinstance(command, click.Group):
         for below, item in sorted(command.commands.items()):

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Create .venv with all that this project needs. `make setup` runs it; without make: python scripts/setup_venv.py
+"""Create .venv with everything that this project needs.
 
-llama.cpp is compiled unless a wheel of llama-cpp-python is at hand: one that pip finds (PIP_FIND_LINKS,
-PIP_EXTRA_INDEX_URL), or the one that an earlier set-up on this machine compiled. The other packages are installed
-meanwhile. A set-up that was interrupted goes on where it stopped. With --wheel it only prints the path of the wheel
-compiled here. Standard library only.
+`make setup` runs it; without make: python scripts/setup_venv.py. It uses only the standard library.
+
+llama.cpp is compiled, while the other packages are installed, unless there is a wheel of llama-cpp-python:
+one that pip finds (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL), or one that an earlier set-up on this machine made.
+An interrupted set-up goes on where it stopped. With --wheel it only prints the path of the compiled wheel.
 """
 
 from __future__ import annotations
@@ -34,21 +35,22 @@ SECONDS_BETWEEN_LINES = 5
 
 NAME = "llama-cpp-python"
 REST = "onnx,train,qlora,api,judge,score,report,dev"
-"""Every extra but `gguf` and `demo`, which need llama-cpp-python."""
+"""Every extra except `gguf` and `demo`, which need llama-cpp-python."""
 
 ONLY_LIBRARY = ROOT / "scripts" / "llama_cpp.cmake"
 DEFINITIONS = ("LLAVA_BUILD=OFF", f"CMAKE_PROJECT_INCLUDE={ONLY_LIBRARY.as_posix()}")
-"""No image input and no command-line helpers of llama.cpp: half of the compile time. CMAKE_ARGS adds to them."""
+"""No image input and no programs of llama.cpp: this halves the compile time. CMAKE_ARGS adds to them."""
 
 HOW_TO_COMPILE = """\
   Debian, Ubuntu:  sudo apt-get install g++ cmake
   Fedora:          sudo dnf install gcc-c++ cmake
   macOS:           xcode-select --install, then: brew install cmake
-  Windows:         winget install Kitware.CMake Microsoft.VisualStudio.2022.BuildTools (with its C++ tools), or use WSL"""
+  Windows:         winget install Kitware.CMake Microsoft.VisualStudio.2022.BuildTools \
+(with its C++ tools), or use WSL"""
 
 
 class SetupError(Exception):
-    """Something that a person has to do first; the message says what."""
+    """The user has to do something first; the message says what."""
 
 
 def main() -> int:
@@ -101,21 +103,23 @@ def check_python() -> None:
 
 
 def check_compiler() -> None:
-    """Refuse when llama.cpp has to be compiled and nothing here can."""
+    """Refuse if llama.cpp has to be compiled and there is no compiler."""
     if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))) and not visual_studio():
         raise SetupError(
             "llama.cpp has to be compiled, and there is no C++ compiler on this machine.\n"
             f"{HOW_TO_COMPILE}\n"
-            "  Or give pip a wheel of llama-cpp-python: PIP_FIND_LINKS=FOLDER or PIP_EXTRA_INDEX_URL=ADDRESS make setup"
+            "  Or give pip a wheel of llama-cpp-python: "
+            "PIP_FIND_LINKS=FOLDER or PIP_EXTRA_INDEX_URL=ADDRESS make setup"
         )
     if not shutil.which("cmake"):
         print(
-            f"cmake is not installed; pip fetches one for this build only. To have it for good:\n{HOW_TO_COMPILE}"
+            "cmake is not installed; pip fetches one for this build only. To have it for good:\n"
+            f"{HOW_TO_COMPILE}"
         )
 
 
 def wheels_are_offered() -> bool:
-    """Whether pip was told of a place beside the public index, which has no wheels of llama-cpp-python."""
+    """Whether pip looks elsewhere than in the public index, which has no wheels of llama-cpp-python."""
     names = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL")
     return any(os.environ.get(name) for name in names)
 
@@ -134,7 +138,7 @@ def check_space() -> None:
 
 
 def create_venv() -> None:
-    """Make .venv, or give the one that is there what it lacks; nothing in it is deleted."""
+    """Make .venv, or repair one that has no pip; nothing in it is deleted."""
     if (
         PYTHON.exists()
         and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0
@@ -167,7 +171,7 @@ def installed(name: str) -> str:
 
 
 def wheel_folder(version: str) -> Path:
-    """Where a wheel compiled here is kept: per version, processor and options, since it is built for this processor."""
+    """Where a compiled wheel is kept, by version, processor and options: it runs on this processor only."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "empathy-edge"
     cache = Path(os.environ.get("EMPATHY_EDGE_CACHE", default)).expanduser()
     try:
@@ -181,12 +185,12 @@ def wheel_folder(version: str) -> Path:
 
 
 def cached_wheel(version: str) -> Path | None:
-    """The wheel that an earlier set-up compiled on a machine like this."""
+    """The wheel that an earlier set-up compiled on this machine."""
     return next(iter(wheel_folder(version).glob("llama_cpp_python-*.whl")), None)
 
 
 def find_wheel(version: str) -> Path | None:
-    """A wheel that need not be compiled: our own from earlier, or one that pip finds."""
+    """A wheel that was compiled here before, or one that pip finds."""
     if wheel := cached_wheel(version):
         print(f"llama.cpp: compiled by an earlier set-up, {wheel}")
         return wheel
@@ -199,7 +203,7 @@ def find_wheel(version: str) -> Path | None:
 
 
 def download_source(version: str) -> Path:
-    """llama-cpp-python's source, unpacked in a place that stays, so that an interrupted compilation goes on."""
+    """llama-cpp-python's source, unpacked where a compilation that was interrupted finds it again."""
     folder = BUILD / f"llama_cpp_python-{version}"
     if (folder / "pyproject.toml").is_file():
         return folder
@@ -209,8 +213,8 @@ def download_source(version: str) -> Path:
         last = [line for line in done.stderr.splitlines() if line.startswith("ERROR")][-1:]
         raise SetupError(
             f"llama-cpp-python {version} could not be downloaded ({' '.join(last)[:200]}).\n"
-            "  Go online and run the same command again, or point pip at a mirror (PIP_INDEX_URL) or at a folder of\n"
-            "  wheels (PIP_FIND_LINKS)."
+            "  Go online and run the same command again, or point pip at a mirror (PIP_INDEX_URL) "
+            "or at a folder of\n  wheels (PIP_FIND_LINKS)."
         )
     with tarfile.open(next(BUILD.glob(f"*-{version}.tar.gz"))) as archive:
         safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 has it
@@ -220,32 +224,26 @@ def download_source(version: str) -> Path:
 
 
 def pip(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """A short call of the environment's pip."""
-    command = [
-        str(PYTHON),
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        *map(str, arguments),
-        "--retries",
-        "1",
-    ]
+    """Run the environment's pip, with one retry at most."""
+    options = ["--disable-pip-version-check", *map(str, arguments), "--retries", "1"]
+    command = [str(PYTHON), "-m", "pip", *options]
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
 
 
 def say_which_torch() -> None:
-    """On Linux pip's default PyTorch brings CUDA along; a machine without an NVIDIA GPU can do without."""
+    """On Linux without an NVIDIA GPU, name PyTorch's CPU build: pip's default one comes with CUDA."""
     linux = platform.system() == "Linux" and platform.machine() == "x86_64"
-    told = os.environ.get("PIP_EXTRA_INDEX_URL") or os.environ.get("PIP_INDEX_URL")
-    if linux and not told and not shutil.which("nvidia-smi") and not installed("torch"):
+    other_index = os.environ.get("PIP_EXTRA_INDEX_URL") or os.environ.get("PIP_INDEX_URL")
+    if linux and not other_index and not shutil.which("nvidia-smi") and not installed("torch"):
         print(
-            "No NVIDIA GPU here. PyTorch's CPU build saves about 3 GB; give pip the CPU index that pytorch.org names:\n"
+            "No NVIDIA GPU here. PyTorch's CPU build saves about 3 GB; "
+            "give pip the CPU index that pytorch.org names:\n"
             "  make setup PIP_EXTRA_INDEX_URL=ADDRESS"
         )
 
 
 def install(version: str, compiled: bool, wheel: Path | None, source: Path | None) -> None:
-    """Compile llama.cpp and install the other packages side by side, then what needs llama.cpp."""
+    """Compile llama.cpp and install the other packages at the same time; then what needs llama.cpp."""
     constraints = ["-c", ROOT / "constraints.txt"]
     LOG.write_text("", encoding="utf-8")
     jobs = [Job("packages", ["install", *constraints, "-e", f"{ROOT}[{REST}]"])]
@@ -266,17 +264,21 @@ def install(version: str, compiled: bool, wheel: Path | None, source: Path | Non
 
 
 class Job:
-    """One call of pip whose output is read as it comes, and kept in the log.
+    """A running pip command, whose output is read while it runs and kept in the log.
 
     Attributes:
         name: what is shown.
-        doing: what it is at, in a few words.
-        share: how much of it is done, 0 to 1, where that is known.
+        doing: what pip does at the moment, in a few words.
+        share: how much of it is done, 0 to 1; 0 if not known.
+        last: the last lines of its output.
     """
 
     def __init__(self, name: str, arguments: list[object], environment: dict[str, str] | None = None) -> None:
         command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-        self.name, self.doing, self.share, self.last = name, "starting", 0.0, []
+        self.name = name
+        self.doing = "starting"
+        self.share = 0.0
+        self.last: list[str] = []
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -295,10 +297,10 @@ class Job:
                 log.write(line)
                 log.flush()
                 self.last = [*self.last[-40:], line.rstrip()]
-                self._notice(line.strip())
+                self._read_progress(line.strip())
 
-    def _notice(self, line: str) -> None:
-        """Understand ninja's `[12/88] … file.cpp`, make's `[ 45%] Building …`, and pip's own words."""
+    def _read_progress(self, line: str) -> None:
+        """Read ninja's `[12/88] … file.cpp`, make's `[ 45%] Building …`, and pip's own messages."""
         if step := re.match(r"\[(\d+)/(\d+)\]", line):
             self.share = int(step.group(1)) / int(step.group(2))
             self.doing = f"{step.group(1)} of {step.group(2)} files, {Path(line.split()[-1]).name}"
@@ -311,16 +313,16 @@ class Job:
             self.doing = f"installing {line.count(',') + 1} packages (the longest part of it)"
 
     def state(self, seconds: float) -> str:
-        """One part of a progress line."""
+        """The job's part of a progress line, `seconds` after its start."""
         left = f", about {clock(seconds / self.share * (1 - self.share))} left" if self.share > 0.05 else ""
         return f"{self.name}: {'done' if self.process.poll() == 0 else self.doing + left}"
 
 
 def watch(jobs: list[Job]) -> None:
-    """Print a line every few seconds until all are done; the first that fails ends the others.
+    """Print a line every few seconds until all jobs are done; if one fails, the others are stopped.
 
     Raises:
-        SetupError: a job failed; with the lines that say why.
+        SetupError: a job failed; the message has the lines that say why.
     """
     started = time.monotonic()
     try:
@@ -343,15 +345,17 @@ def watch(jobs: list[Job]) -> None:
 
 def explain(job: Job) -> str:
     """What went wrong, from the last lines of its output."""
-    reasons = [line for line in job.last if re.search(r"error|ERROR|No space|fatal", line)][-4:] or job.last[
-        -4:
-    ]
+    errors = [line for line in job.last if re.search(r"error|ERROR|No space|fatal", line)]
+    reasons = (errors or job.last)[-4:]
     text = "\n  ".join(line[:200] for line in reasons)
     advice = "Run the same command again to go on"
     if "No space left" in text:
         advice = "Free some space and run the same command again"
     elif re.search(r"resolv|connect|Connection|timed out|No matching distribution", text):
-        advice = "Is the machine online? If so, run the same command again; else point pip at a mirror or a folder of wheels"
+        advice = (
+            "Is the machine online? If so, run the same command again; "
+            "else point pip at a mirror or a folder of wheels"
+        )
     return f"{job.name} could not be installed:\n  {text}\n  {advice}. The whole log: {LOG}"
 
 

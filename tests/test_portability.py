@@ -1,4 +1,4 @@
-"""What Linux has and other systems lack is simulated as missing: nothing may end in an AttributeError or ImportError."""
+"""Without what only Linux has, nothing ends in an AttributeError or an ImportError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The set-up script says what is missing before it begins; what it prints of a build is read from real build output."""
+"""The set-up script names what is missing before it begins, and reads a build's progress from its output."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_progress_is_read_from_the_builds_output(
 ) -> None:
     job = script.Job.__new__(script.Job)
     job.doing, job.share = "", 0.0
-    job._notice(line)
+    job._read_progress(line)
     assert (job.doing, job.share) == (doing, share)
 
 

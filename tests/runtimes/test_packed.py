@@ -1,4 +1,4 @@
-"""The lean forward gives what the plain one gives: log-probabilities, gradients, TRL's figures."""
+"""The packed forward pass gives what the plain one gives: log-probabilities, gradients, TRL's figures."""
 
 from __future__ import annotations
 
@@ -64,8 +64,15 @@ def test_lean_forward_and_backward_equal_the_plain_ones(
     if family == "qwen2":  # has biases on q, k and v
         from transformers import Qwen2Config, Qwen2ForCausalLM
 
-        config = Qwen2Config(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-                             num_key_value_heads=2, vocab_size=500, initializer_range=0.2)  # fmt: skip
+        config = Qwen2Config(
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=500,
+            initializer_range=0.2,
+        )
         checkpoint = tmp_path / "qwen2"
         Qwen2ForCausalLM(config).save_pretrained(checkpoint)
     plain, plain_grads = outputs_and_gradients(tuned(checkpoint, lean=False))
@@ -74,7 +81,7 @@ def test_lean_forward_and_backward_equal_the_plain_ones(
     assert torch.equal(plain.is_top1, lean.is_top1) and torch.equal(plain.label_mask, lean.label_mask)
     for name in ("log_probs", "mean_logits"):
         assert_as_exact(getattr(lean, name), getattr(plain, name), exact[name], name)
-    # The lean entropy is the difference of two numbers several times as large; it is only logged, never trained on.
+    # The lean entropy is the difference of two numbers several times as large; it is only logged.
     assert (lean.entropy - exact["entropy"]).norm() <= 1e-4 * exact["entropy"].norm()
     for name, wanted in exact_grads.items():
         assert_as_exact(lean_grads[name], plain_grads[name], wanted, name)

@@ -1,10 +1,11 @@
-"""Which number format weights are held in: measured once, obeyed when asked for, and the same wherever a model is loaded."""
+"""The number format of weights: measured once, or as requested; the same wherever a model is loaded."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,26 +16,33 @@ from empathy_edge.runtimes.precision import Probe, choose_precision, gpu_precisi
 from empathy_edge.runtimes.torch_loading import load_base
 from empathy_edge.system.files import read_json
 
+SetProbe = Callable[[Probe], list[int]]
+"""Sets the result of the next measurements; returns a list to which each adds its number of tokens."""
+
 SLOW_BF16, FAST_BF16 = Probe(0.02, 0.3, 64), Probe(0.02, 0.01, 1024)
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Lets a test say what this machine measures; each test has a model cache of its own."""
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SetProbe]:
+    """Lets a test set what this machine measures; each test has a model cache of its own."""
     monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     measure.cache_clear()
     taken: list[int] = []
 
-    def set_probe(found: Probe) -> list[int]:
-        monkeypatch.setattr(precision, "probe", lambda shapes, tokens: taken.append(tokens) or found)
+    def set_probe(result: Probe) -> list[int]:
+        def probe(shapes: Counter[tuple[int, int]], tokens: int) -> Probe:
+            taken.append(tokens)
+            return result
+
+        monkeypatch.setattr(precision, "probe", probe)
         return taken
 
     yield set_probe
     measure.cache_clear()
 
 
-def test_auto_takes_the_faster_one_and_says_why(measured, tiny_model: Path) -> None:  # type: ignore[no-untyped-def]
+def test_auto_takes_the_faster_one_and_says_why(measured: SetProbe, tiny_model: Path) -> None:
     measured(SLOW_BF16)
     found = choose_precision("auto", tiny_model)
     assert (
@@ -47,7 +55,9 @@ def test_auto_takes_the_faster_one_and_says_why(measured, tiny_model: Path) -> N
     assert found.weights == "bf16" and "bf16 is 2.0 times as fast as fp32" in found.reason
 
 
-def test_what_is_asked_for_is_obeyed_with_a_warning_where_it_is_slow(measured, tiny_model: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_asked_for_is_obeyed_with_a_warning_where_it_is_slow(
+    measured: SetProbe, tiny_model: Path
+) -> None:
     measured(SLOW_BF16)
     found = choose_precision("bf16", tiny_model)
     assert (
@@ -62,9 +72,9 @@ def test_what_is_asked_for_is_obeyed_with_a_warning_where_it_is_slow(measured, t
 
 
 def test_a_measurement_is_kept_and_a_broken_or_read_only_cache_is_no_fault(
-    measured,
+    measured: SetProbe,
     tiny_model: Path,
-    capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     taken = measured(SLOW_BF16)
     choose_precision("auto", tiny_model)
@@ -100,10 +110,10 @@ def test_a_gpu_is_not_measured(has_bf16: bool, weights: str) -> None:
     assert bool(gpu_precision("bf16", has_bf16).warning) is not has_bf16
 
 
-def test_every_place_that_loads_a_student_asks_the_same(
-    measured,
+def test_a_model_is_loaded_in_the_format_that_was_measured(
+    measured: SetProbe,
     tiny_model: Path,
-    tmp_path: Path,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
 ) -> None:
     import torch
 
@@ -115,11 +125,11 @@ def test_every_place_that_loads_a_student_asks_the_same(
     assert next(load_base(tiny_model, "auto", [], tmp_path).model.parameters()).dtype == torch.float32
 
 
-def test_sampling_and_likelihoods_ask_too(
-    measured,
+def test_sampling_and_likelihoods_use_it_too(
+    measured: SetProbe,
     tiny_model: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from empathy_edge.distill.own_samples import Prompt, draw_samples
     from empathy_edge.models.find import find_model
