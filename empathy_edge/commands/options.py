@@ -84,15 +84,23 @@ class SettingsCommand(click.Command):
         """The options, those of the settings last."""
         if not self._are_made:
             self._are_made = True
+            made = set()
             for source in self.settings.values():
                 kind = source.load()
-                self.params += [_option(kind, name, source.names.get(name)) for name in source.fields]
+                for name in source.fields:
+                    if name not in made:  # a field of two settings is one option
+                        self.params.append(_option(kind, name, source.names.get(name)))
+                    made.add(name)
         return super().get_params(ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Put the options' values together into settings, check them, and call the function."""
+        given = dict(ctx.params)
         for parameter, source in self.settings.items():
-            values = {name: ctx.params.pop(name) for name in source.fields}
+            values = {}
+            for name in source.fields:
+                values[name] = given[name]
+                ctx.params.pop(name, None)
             make = partial(_checked, source.load(), values)
             ctx.params[parameter] = make if source.partial else make()
         return super().invoke(ctx)
@@ -171,11 +179,12 @@ def _type_of(annotation: Any, info: FieldInfo) -> click.ParamType:
             if (value := getattr(item, bound, None)) is not None:
                 bounds[bound] = value
     low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+    if not bounds:
+        plain = {int: click.INT, float: click.FLOAT, bool: click.BOOL}
+        return plain.get(annotation, click.STRING)
     if annotation is int:
         return click.IntRange(None if low is None else int(low), None if high is None else int(high))
-    if annotation is float:
-        return click.FloatRange(low, high, min_open="gt" in bounds, max_open="lt" in bounds)
-    return click.BOOL if annotation is bool else click.STRING
+    return click.FloatRange(low, high, min_open="gt" in bounds, max_open="lt" in bounds)
 
 
 class _KeyValue(click.ParamType):

@@ -42,7 +42,8 @@ def _json_option() -> Any:
 
 @bench.command(
     epilog=EXAMPLES + "  empathy-edge bench exported/gguf-q4_0 exported/onnx-int4\n"
-    "  empathy-edge bench model.gguf --threads 4 --prompt-tokens 128 --prompt-tokens 512 --json figures.json\n"
+    "  empathy-edge bench model.gguf --threads 4 --prompt-tokens 128 --prompt-tokens 512 \\\n"
+    "      --json figures.json\n"
     "  empathy-edge bench exported/gguf-q4_0 --suite chat\n"
     "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   (exit code 1 if slower)"
 )
@@ -52,7 +53,8 @@ def _json_option() -> Any:
     type=click.Choice(["standard", "chat"]),
     default="standard",
     show_default=True,
-    help="standard: prefill and decode of fixed lengths; chat: whole conversations, cold and warm, cache kept and not.",
+    help="standard: prefill and decode of fixed lengths; chat: whole conversations, cold and warm, with the cache "
+    "and without.",
 )
 @click.option(
     "--prompt-tokens",
@@ -86,7 +88,7 @@ def _json_option() -> Any:
     "--baseline", type=path_type(), help="An earlier --json; say what changed, and FAIL beyond --tolerance."
 )
 @click.option("--tolerance", default=0.1, show_default=True, type=click.FloatRange(0, 1))
-def run(
+def run(  # noqa: PLR0913 - each is an option
     artifacts: tuple[str, ...],
     suite: str,
     prompt_tokens: tuple[int, ...],
@@ -105,8 +107,8 @@ def run(
 ) -> int:
     """Measure load time, first token, prefill and decode speed, and memory of ARTIFACTS on this machine.
 
-    Exit code 1 if --baseline is given and something is slower or larger than --tolerance allows, 4 if the samples are
-    too few or too noisy to tell.
+    Exit code 1 if --baseline is given and something is slower or larger than --tolerance allows, 4 if the
+    samples are too few or too noisy to tell.
     """
     from empathy_edge.bench import chat_suite, latency
     from empathy_edge.bench.latency_summary import show, summaries
@@ -213,7 +215,7 @@ def sustained(artifact: str, minutes: float, threads: int | None, json_file: Pat
 def memory(
     artifact: str, prompt_tokens: int, decode_tokens: int, threads: int | None, json_file: Path | None
 ) -> None:
-    """The curve of speed against a memory limit, down to where ARTIFACT thrashes. Needs control groups (Linux, root)."""
+    """Speed against a memory limit, down to where ARTIFACT thrashes. Needs control groups (Linux, root)."""
     from empathy_edge.bench import memory_curve
     from empathy_edge.bench.result_file import write_result
 
@@ -246,7 +248,8 @@ def memory(
     "--validate",
     "cells",
     type=path_type(),
-    help="Leave each model of this table of measurements out, predict it from the others, and report the errors.",
+    help="Leave each model of this table of measurements out, predict it from the others, and report the "
+    "errors.",
 )
 @click.option(
     "--unseen",
@@ -254,7 +257,7 @@ def memory(
     help="With --validate: predict the models of this table instead, all from the first.",
 )
 @_json_option()
-def predict(
+def predict(  # noqa: PLR0913 - each is an option
     devices: tuple[str, ...],
     artifact: str | None,
     prompt_tokens: int,
@@ -289,8 +292,8 @@ def predict(
 
 
 @bench.command(
-    epilog=EXAMPLES
-    + "  empathy-edge bench device android exported/gguf-q4_0 --llama-bench build-android/bin/llama-bench --out phone\n"
+    epilog=EXAMPLES + "  empathy-edge bench device android exported/gguf-q4_0 \\\n"
+    "      --llama-bench build-android/bin/llama-bench --out phone\n"
     "  empathy-edge bench device termux exported/gguf-q4_0 --out phone"
 )
 @click.argument("kind", type=click.Choice(["android", "termux"]))
@@ -315,7 +318,7 @@ def device(
     threads: int,
     out: Path,
 ) -> None:
-    """Write a folder that measures ARTIFACT on a real phone: by adb from this machine, or in Termux on the phone."""
+    """Write a folder that measures ARTIFACT on a real phone: by adb from here, or in Termux on the phone."""
     from empathy_edge.bench.phones.device_folder import write_folder
 
     write_folder(
@@ -331,7 +334,8 @@ def device(
 
 @bench.command(
     epilog=EXAMPLES
-    + "  empathy-edge bench ingest phone/results.jsonl --artifact exported/gguf-q4_0 --device pixel-8 --out pixel-8.yaml\n"
+    + "  empathy-edge bench ingest phone/results.jsonl --artifact exported/gguf-q4_0 --device pixel-8 \\\n"
+    "      --out pixel-8.yaml\n"
     "  empathy-edge bench predict --device pixel-8.yaml --artifact exported/gguf-q8_0"
 )
 @click.argument("file", type=path_type())
@@ -339,7 +343,7 @@ def device(
 @click.option("--device", "device_id", required=True, help="An id from `devices`, or a profile's .yaml.")
 @click.option("--out", type=path_type(), required=True, help="The recalibrated profile, a new .yaml file.")
 def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
-    """Read results from a phone (llama-bench's JSON or JSONL, PocketPal's JSON, CSV), and recalibrate its profile."""
+    """Read a phone's results (JSON or JSONL of llama-bench, PocketPal's JSON, CSV), and recalibrate its profile."""
     from empathy_edge.bench.phones.ingest import ingest as read_in
 
     _none_exists(out)
@@ -347,4 +351,3 @@ def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
 
 
 COMMANDS = (bench,)
-"""In the order of the road."""

@@ -1,0 +1,130 @@
+"""Commands that make artifacts and bundles, and verify them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from empathy_edge.commands.options import (
+    EXAMPLES,
+    FromSettings,
+    SettingsCommand,
+    out_option,
+    path_type,
+    takes_settings,
+    update_option,
+)
+
+if TYPE_CHECKING:
+    from empathy_edge.runs.recipe import ExportSettings
+
+
+class _ExportGroup(SettingsCommand, click.Group):
+    """`export` is a command with settings that has commands of its own, `bundle` and `check`."""
+
+
+def _export_settings() -> type[ExportSettings]:
+    from empathy_edge.runs.recipe import ExportSettings
+
+    return ExportSettings
+
+
+@takes_settings(
+    settings=FromSettings(
+        _export_settings,
+        ("artifacts", "imatrix", "calibration", "tensor_types", "genai_options", "converter", "exporter"),
+        {"artifacts": "--to", "tensor_types": "--tensor-type", "genai_options": "--genai-option"},
+    )
+)
+@click.group(
+    cls=_ExportGroup,
+    invoke_without_command=True,
+    epilog=EXAMPLES + "  empathy-edge export --base smollm2-135m --adapter tuned/sft/adapter "
+    "--adapter tuned/dpo/adapter --out exported\n"
+    "  empathy-edge export --base smollm2-135m --adapter tuned/sft/adapter --to gguf-q4_0 --out exported\n"
+    "  empathy-edge export --base my-checkpoint --to gguf-q4_0 --out base\n"
+    "      (then: finetune --base base/gguf-q4_0)\n"
+    "  empathy-edge export bundle exported/gguf-q4_0 --out bundle --zip\n"
+    "  empathy-edge export check bundle.zip",
+)
+@click.pass_context
+@click.option("--base", help="The model that the first adapter was trained on.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=path_type(),
+    help="A PEFT adapter folder; more than one in the order of training. Without any, the base is exported.",
+)
+@click.option(
+    "--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind."
+)
+@update_option()
+def export(
+    context: click.Context,
+    base: str | None,
+    adapters: tuple[Path, ...],
+    out: Path | None,
+    update: bool,
+    settings: ExportSettings,
+) -> None:
+    """Merge adapters into their base, write GGUF and ONNX artifacts, and compare each with the checkpoint."""
+    if context.invoked_subcommand is not None:
+        return
+    if base is None or out is None:
+        raise click.UsageError("--base and --out are needed; see: empathy-edge export --help")
+    from empathy_edge.export.artifacts import run
+    from empathy_edge.models.find import checkpoint_of
+
+    run(base=checkpoint_of(base), adapters=list(adapters), out=out, settings=settings, update=update)
+
+
+@export.command(
+    epilog=EXAMPLES + "  empathy-edge export bundle runs/quickstart/export/gguf-q4_0 --out bundle --zip"
+)
+@click.argument("artifact", type=path_type())
+@out_option()
+@click.option(
+    "--license", "licence", type=path_type(), help="The licence's text, where it does not come with the base."
+)
+@click.option("--zip", "as_zip", is_flag=True, help="Also write OUT.zip.")
+@update_option()
+def bundle(artifact: Path, out: Path, licence: Path | None, as_zip: bool, update: bool) -> None:
+    """What an app takes away: ARTIFACT with licence, model card, settings, instructions and hashes."""
+    from empathy_edge.export.bundle.make import make
+
+    make(artifact=artifact, out=out, licence=licence, as_zip=as_zip, update=update)
+
+
+@export.command("check", epilog=EXAMPLES + "  empathy-edge export check bundle.zip")
+@click.argument("bundle", type=path_type())
+def check_bundle(bundle: Path) -> None:
+    """Check a BUNDLE that you were given, folder or zip: hashes, formats, template. Nothing of it is run."""
+    from empathy_edge.console import say
+    from empathy_edge.export.bundle.check import check
+
+    found = check(bundle)
+    say(
+        f"{bundle}: {found.files} files as the manifest says; {found.artifact.name}, "
+        f"{found.artifact.size_mb} MB. No fault found."
+    )
+
+
+@click.command(epilog=EXAMPLES + "  empathy-edge verify exported/merged exported/gguf-q4_0 --out checked")
+@click.argument("checkpoint", type=path_type())
+@click.argument("artifacts", nargs=-1, required=True, type=path_type())
+@click.option(
+    "--prompts", default=8, show_default=True, type=click.IntRange(1, 32), help="How many test prompts."
+)
+@out_option()
+@update_option()
+def verify(checkpoint: Path, artifacts: tuple[Path, ...], prompts: int, out: Path, update: bool) -> None:
+    """Compare ARTIFACTS with the CHECKPOINT they were made from: token ids, greedy text, top-1, KL."""
+    from empathy_edge.export.verify import run
+
+    run(checkpoint=checkpoint, artifacts=list(artifacts), out=out, prompts=prompts, update=update)
+
+
+COMMANDS = (export, verify)

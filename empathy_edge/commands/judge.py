@@ -1,0 +1,390 @@
+"""Commands that compare responses: replies of a model, judges and their certificates, sheets for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from empathy_edge.commands.options import (
+    EXAMPLES,
+    Decorator,
+    SettingsCommand,
+    api_settings,
+    out_option,
+    path_type,
+    takes_settings,
+)
+
+if TYPE_CHECKING:
+    from empathy_edge.judging.certificate import Certifications
+    from empathy_edge.judging.pairwise_judges import Judge
+    from empathy_edge.llm.api_settings import ApiSettings
+
+QUESTIONS = (
+    "overall", "cognitive", "affective", "compassionate", "emotional-reactions", "interpretations",
+    "explorations",
+)  # fmt: skip
+"""What can be asked of two replies, or of one: the keys of prompts/judge.yaml and prompts/alone.yaml."""
+
+RATED_BY_EXPERTS = ("emotional-reactions", "interpretations", "explorations")
+
+
+def question_option(*, multiple: bool = False) -> Decorator:
+    """--question: what is asked about replies."""
+    return click.option(
+        "--question",
+        type=click.Choice(QUESTIONS),
+        multiple=multiple,
+        default=("overall",) if multiple else "overall",
+        show_default=True,
+        help="What is asked about the two replies (prompts/judge.yaml), or of one (prompts/alone.yaml).",
+    )
+
+
+_data_option = click.option("--data", type=path_type(), help="Dialogues with rated responses, CSV or JSONL.")
+_experts_option = click.option(
+    "--experts",
+    type=path_type(),
+    help="Instead of --data: a folder of experts' annotations (EPITOME's mechanisms, in the layout of "
+    "arXiv 2506.10150).",
+)
+_pairs_option = click.option(
+    "--pairs", default=200, show_default=True, type=click.IntRange(40), help="At most so many pairs."
+)
+_seed_option = click.option("--seed", default=0, show_default=True, help="For the draw and the order.")
+_dialogues_option = click.option(
+    "--dialogues", required=True, type=path_type(), help="What was responded to."
+)
+
+
+@click.command(
+    epilog=EXAMPLES
+    + "  empathy-edge respond smollm2-135m --dialogues rows/test.jsonl --out responses/base.jsonl\n"
+    "  empathy-edge respond smollm2-135m --adapter tuned/sft/adapter --adapter tuned/dpo/adapter \\\n"
+    "      --dialogues rows/test.jsonl --out responses/tuned.jsonl"
+)
+@click.argument("model")
+@click.option(
+    "--adapter", "adapters", multiple=True, type=path_type(), help="A PEFT folder to add to a checkpoint."
+)
+@click.option(
+    "--dialogues", required=True, type=path_type(), help="Dialogues; those of the test split are answered."
+)
+@click.option("--max-prompts", type=click.IntRange(1), help="Answer only the first ones.")
+@click.option(
+    "--max-new-tokens", default=160, show_default=True, type=click.IntRange(1, 2048), help="Of a response."
+)
+@click.option("--similarity", is_flag=True, help="Also measure how near in meaning the responses come.")
+@click.option(
+    "--out", required=True, type=path_type(), help="The JSONL to write; one that was cut off goes on."
+)
+def respond(
+    model: str,
+    adapters: tuple[Path, ...],
+    dialogues: Path,
+    max_prompts: int | None,
+    max_new_tokens: int,
+    similarity: bool,
+    out: Path,
+) -> None:
+    """Let MODEL answer the test split, greedily, and check the format of its responses."""
+    from empathy_edge.bench.gate.arm import run
+
+    run(model, list(adapters), dialogues, out, max_prompts, max_new_tokens, similarity)
+
+
+@takes_settings(api=api_settings())
+@click.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES
+    + "  empathy-edge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
+    "  empathy-edge certify local:judge.gguf --experts expert_annotations --out beside-experts\n"
+    "  empathy-edge certify ratings:ratings.jsonl --experts expert_annotations \\\n"
+    "      --question interpretations --out certificate\n"
+    "  empathy-edge certify openai:gpt-4o --data rated_responses_5way.csv --pairs 100 --max-cost 2 \\\n"
+    "      --out certificate",
+)
+@click.argument("judge")
+@_data_option
+@_experts_option
+@question_option(multiple=True)
+@_pairs_option
+@_seed_option
+@out_option()
+def certify(  # noqa: PLR0913 - each is an option
+    judge: str,
+    data: Path | None,
+    experts: Path | None,
+    question: tuple[str, ...],
+    pairs: int,
+    seed: int,
+    out: Path,
+    api: ApiSettings,
+) -> None:
+    """Test a judge on pairs that people rated 3 and 1, or that experts told apart; writes its certificate.
+
+    JUDGE is local:MODEL, openai:MODEL, scorer:FILE, file:FILE or ratings:FILE. With --experts the experts'
+    own agreement stands beside the judge's. People are tested by what they answered on a sheet that `sheet
+    certify` wrote.
+    """
+    from empathy_edge.judging.certify import CertifySettings, certify_beside_experts
+    from empathy_edge.judging.certify import certify as certify_on_ratings
+    from empathy_edge.judging.pairwise_judges import open_judge
+
+    if (data is None) == (experts is None):
+        raise click.UsageError("Give --data or --experts.")
+    with open_judge(judge, api) as opened:
+        if data is not None:
+            certify_on_ratings(opened, data, CertifySettings(question, pairs, seed), out)
+        elif experts is not None:
+            asked = RATED_BY_EXPERTS if question == ("overall",) else question
+            certify_beside_experts(opened, experts, CertifySettings(asked, pairs, seed), out)
+
+
+@takes_settings(api=api_settings())
+@click.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES
+    + "  empathy-edge compare responses/tuned.jsonl responses/base.jsonl --dialogues rows/test.jsonl \\\n"
+    "      --judge local:judge.gguf --question affective --question cognitive --out compared\n"
+    "  empathy-edge compare a.jsonl b.jsonl --dialogues rows/test.jsonl --judge local:judge.gguf \\\n"
+    "      --judge scorer:scorer.json --out compared\n"
+    "  empathy-edge compare a.jsonl b.jsonl --dialogues rows/test.jsonl --judge file:verdicts.jsonl \\\n"
+    "      --out compared",
+)
+@click.argument("first", type=path_type())
+@click.argument("second", type=path_type())
+@_dialogues_option
+@click.option(
+    "--judge",
+    "judges",
+    required=True,
+    multiple=True,
+    help="local:MODEL, openai:MODEL, scorer:FILE, file:VERDICTS.jsonl or ratings:FILE.jsonl; several, to "
+    "see how far they agree.",
+)
+@question_option(multiple=True)
+@click.option(
+    "--certificate",
+    "certificates",
+    type=path_type(),
+    multiple=True,
+    help="What `certify` wrote for a judge.",
+)
+@out_option()
+def compare(  # noqa: PLR0913 - each is an option
+    first: Path,
+    second: Path,
+    dialogues: Path,
+    judges: tuple[str, ...],
+    question: tuple[str, ...],
+    certificates: tuple[Path, ...],
+    out: Path,
+    api: ApiSettings,
+) -> None:
+    """Compare the responses of two files that `respond` wrote: both orders, ties, intervals, biases.
+
+    Several judges are asked one after the other, and their agreement is shown (weighted kappa, Krippendorff's
+    alpha). Verdicts are kept in --out; run again, or with another question, it asks only what it does not
+    know yet.
+    """
+    from empathy_edge.judging.compare import run
+
+    if len(certificates) > len(judges):
+        raise click.UsageError("More certificates than judges; give each judge its own.")
+    run(
+        first=first,
+        second=second,
+        dialogues=dialogues,
+        judges=_open_each(judges, certificates, question, api),
+        questions=list(question),
+        out=out,
+    )
+
+
+def _open_each(
+    judges: Sequence[str], certificates: Sequence[Path], questions: Sequence[str], api: ApiSettings
+) -> Iterator[tuple[Judge, Certifications]]:
+    """Each judge with what certifies it; one after the other, as two large models may not fit into memory."""
+    from empathy_edge.console import say
+    from empathy_edge.judging.certificate import certificate_of, certifications
+    from empathy_edge.judging.pairwise_judges import open_judge
+
+    unused = list(certificates)
+    for spec in judges:
+        with open_judge(spec, api) as judge:
+            given = certificate_of(judge, unused) if len(judges) > 1 else next(iter(unused), None)
+            yield judge, certifications(given, judge, questions)
+            unused = [file for file in unused if file != given]
+    for file in unused:
+        say(f"  [yellow]Warning:[/] {file}: is of none of these judges, as they are now; it was not used.")
+
+
+@click.group(
+    epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
+    "  empathy-edge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl"
+)
+def sheet() -> None:
+    """Let people judge: blinded, shuffled pairs or single replies, as CSV and as a page for the browser."""
+
+
+_alone_option = click.option(
+    "--alone",
+    is_flag=True,
+    help="Show each reply alone, to be rated from 1 to 9, instead of pairs; for `ratings:FILE`.",
+)
+_both_orders_option = click.option(
+    "--both-orders",
+    is_flag=True,
+    help="Show each pair again, the other way round; without it flips cannot be counted.",
+)
+_sheet_option = click.option("--out", required=True, type=path_type(), help="A new folder.")
+
+
+@sheet.command(
+    "make",
+    epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
+    "  empathy-edge sheet make compared/responses/*.jsonl --alone --dialogues rows/test.jsonl \\\n"
+    "      --max-prompts 80 --out sheet",
+)
+@click.argument("responses", nargs=-1, required=True, type=path_type())
+@_dialogues_option
+@question_option()
+@_alone_option
+@_both_orders_option
+@click.option("--max-prompts", type=click.IntRange(1), help="Draw so many prompts.")
+@_seed_option
+@_sheet_option
+def make_sheet(  # noqa: PLR0913 - each is an option
+    responses: tuple[Path, ...],
+    dialogues: Path,
+    question: str,
+    alone: bool,
+    both_orders: bool,
+    max_prompts: int | None,
+    seed: int,
+    out: Path,
+) -> None:
+    """Write sheet.csv and sheet.html of two files of RESPONSES, or with --alone of any number.
+
+    A rater opens the page in a browser, and sends back answers.csv. Keep keys.json: `sheet read` needs it.
+    """
+    from empathy_edge.formats.dialogue import read_dialogues
+    from empathy_edge.judging.responses import ResponsePairs, read_responses
+    from empathy_edge.judging.sheet import SheetSettings, make_alone, make_pairs
+
+    if not alone and len(responses) != 2:
+        raise click.UsageError(
+            f"{len(responses)} files of responses: pairs need two. With --alone any number is shown."
+        )
+    arms = [read_responses(file) for file in responses]
+    spoken = read_dialogues(dialogues)
+    settings = SheetSettings(question, max_prompts, seed)
+    if alone:
+        rows = make_alone(arms, spoken, settings, out)
+    else:
+        rows = make_pairs(ResponsePairs(spoken, *arms), settings, out, both_orders=both_orders)
+    _say_where(rows, out)
+
+
+@sheet.command(
+    "certify",
+    epilog=EXAMPLES
+    + "  empathy-edge sheet certify --data rated_responses_5way.csv --both-orders --out sheet\n"
+    "  empathy-edge sheet certify --experts expert_annotations --question interpretations --alone \\\n"
+    "      --out sheet",
+)
+@_data_option
+@_experts_option
+@question_option()
+@_pairs_option
+@_alone_option
+@_both_orders_option
+@_seed_option
+@_sheet_option
+def certify_sheet(  # noqa: PLR0913 - each is an option
+    data: Path | None,
+    experts: Path | None,
+    question: str,
+    pairs: int,
+    alone: bool,
+    both_orders: bool,
+    seed: int,
+    out: Path,
+) -> None:
+    """Write the sheet by which people are certified: what `certify` asks, with the same options."""
+    from empathy_edge.judging.certify import CertifySettings, pairs_for_sheet
+    from empathy_edge.judging.sheet import SheetSettings, make_alone, make_pairs
+
+    if (data is None) == (experts is None):
+        raise click.UsageError("Give --data or --experts.")
+    rated = pairs_for_sheet(data, experts, CertifySettings([question], pairs, seed))
+    settings = SheetSettings(question, seed=seed)
+    if alone:
+        rows = make_alone([rated.first, rated.second], rated.dialogues, settings, out)
+    else:
+        rows = make_pairs(rated, settings, out, both_orders=both_orders)
+    _say_where(rows, out)
+
+
+def _say_where(rows: int, out: Path) -> None:
+    from empathy_edge.console import say
+
+    say(f"{rows} to judge in {out / 'sheet.html'} and {out / 'sheet.csv'}")
+
+
+@sheet.command(
+    "read", epilog=EXAMPLES + "  empathy-edge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl"
+)
+@click.argument("answers", nargs=-1, required=True, type=path_type())
+@click.option(
+    "--sheet", "folder", required=True, type=path_type(), help="The folder that `sheet make` wrote."
+)
+@click.option(
+    "--out", required=True, type=path_type(), help="The new file, for `--judge file:…` or `ratings:…`."
+)
+def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path) -> None:
+    """Read raters' ANSWERS (sheet.csv filled in, or what the page saved) and show how far they agree.
+
+    Name each file after its rater: `certify` certifies raters by name, and a certificate holds for the same
+    raters' other sheets.
+    """
+    from empathy_edge.judging.sheet import read
+
+    read(answers=list(answers), sheet=folder, out=out)
+
+
+@click.command(epilog=EXAMPLES + "  empathy-edge power --margin 0.05 --ties 0.3")
+@click.option(
+    "--margin",
+    default=0.05,
+    show_default=True,
+    type=click.FloatRange(0.005, 0.5),
+    help="The loss that would be too much.",
+)
+@click.option(
+    "--ties", default=0.0, show_default=True, type=click.FloatRange(0, 0.99), help="Share of ties expected."
+)
+@click.option(
+    "--power",
+    "chance",
+    default=0.8,
+    show_default=True,
+    type=click.FloatRange(0.5, 0.999),
+    help="The chance that it is shown.",
+)
+def power(margin: float, ties: float, chance: float) -> None:
+    """How many prompts show that an artifact loses no more than MARGIN of the win rate to its original."""
+    from empathy_edge.judging.statistics import prompts_needed
+
+    click.echo(
+        f"{prompts_needed(margin, ties, chance)} prompts show, with a chance of {chance:.0%}, "
+        f"that an artifact as good as its original wins at least {0.5 - margin:.1%} against it "
+        f"(one-sided 95 %, {ties:.0%} ties)."
+    )
+
+
+COMMANDS = (respond, certify, compare, sheet, power)

@@ -1,0 +1,234 @@
+"""Commands that prepare training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from empathy_edge.commands.options import (
+    EXAMPLES,
+    FromSettings,
+    SettingsCommand,
+    out_option,
+    path_type,
+    takes_settings,
+    update_option,
+)
+from empathy_edge.errors import EmpathyEdgeError
+
+if TYPE_CHECKING:
+    from empathy_edge.distill.teacher_settings import TeacherSettings
+    from empathy_edge.runs.recipe import DistillSettings, OwnPairSettings
+
+
+def _teacher_settings() -> type[TeacherSettings]:
+    from empathy_edge.distill.teacher_settings import TeacherSettings
+
+    return TeacherSettings
+
+
+def _distill_settings() -> type[DistillSettings]:
+    from empathy_edge.runs.recipe import DistillSettings
+
+    return DistillSettings
+
+
+def _own_pair_settings() -> type[OwnPairSettings]:
+    from empathy_edge.runs.recipe import OwnPairSettings
+
+    return OwnPairSettings
+
+
+TEACHER_OPTIONS = (
+    "strategy", "base_url", "parallel", "timeout", "no_wait", "poll", "words", "most_words", "max_dialogues",
+    "max_calls", "max_cost", "prices", "seed",
+)  # fmt: skip
+
+
+@takes_settings(
+    teacher_settings=FromSettings(_teacher_settings, TEACHER_OPTIONS, partial=True),
+    rated_settings=FromSettings(
+        _distill_settings, ("reference", "models", "max_sft", "max_pairs", "seed"), {"models": "--model"}
+    ),
+)
+@click.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES + "  empathy-edge distill --data rated_responses_5way.csv --out rows\n"
+    "  empathy-edge distill --data dialogues.jsonl --method improve-human --strategy sequential \\\n"
+    "      --teacher openai:gpt-4o --max-cost 2 --out improved\n"
+    "  empathy-edge distill --data dialogues.jsonl --method direct --teacher local:model.gguf --out own\n"
+    "  empathy-edge distill --data dialogues.jsonl --method improve-human \\\n"
+    "      --teacher file:answers.jsonl --out replayed",
+)
+@click.option("--data", type=path_type(), required=True, help="Dialogues: .jsonl, or the paper's .csv.")
+@click.option(
+    "--method",
+    type=click.Choice(("rated", "direct", "improve-human", "improve-llm")),
+    default="rated",
+    show_default=True,
+    help="Take rated responses; or let a teacher answer, improve the human response, or improve its own.",
+)
+@click.option(
+    "--teacher",
+    help="openai:MODEL, batch:MODEL (the Batch API), local:MODEL (what `chat` takes) or file:ANSWERS.jsonl.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Only say how many calls and tokens it would take, and their cost."
+)
+@out_option()
+@update_option()
+def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each stage
+    data: Path,
+    method: str,
+    teacher: str | None,
+    dry_run: bool,
+    out: Path,
+    update: bool,
+    teacher_settings: Callable[..., TeacherSettings],
+    rated_settings: DistillSettings,
+) -> None:
+    """Turn dialogues into SFT rows and preference pairs: rated responses, or a large model as teacher.
+
+    Every answer of a teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
+    """
+    from empathy_edge.distill import command
+
+    if method == "rated":
+        if teacher:
+            raise EmpathyEdgeError(
+                "--method rated asks no teacher; choose direct, improve-human or improve-llm."
+            )
+        command.distill_rated(data=data, out=out, settings=rated_settings, update=update)
+        return
+    if not teacher:
+        raise EmpathyEdgeError(
+            f"--method {method} needs a --teacher: "
+            "openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl."
+        )
+    settings = teacher_settings(method=method, teacher=teacher)
+    if dry_run:
+        command.estimate_with_teacher(data=data, settings=settings)
+    else:
+        command.distill_with_teacher(data=data, out=out, settings=settings, update=update)
+
+
+@click.command(
+    epilog=EXAMPLES + "  empathy-edge convert rows --to llama-factory --out llama-factory\n"
+    "  empathy-edge convert rows --to parquet --out parquet"
+)
+@click.argument("rows", type=path_type())
+@click.option(
+    "--to", "layout", required=True, type=click.Choice(("llama-factory", "parquet")), help="The layout."
+)
+@out_option()
+def convert(rows: Path, layout: Literal["llama-factory", "parquet"], out: Path) -> None:
+    """Write the folder ROWS that `distill` made in the layout of another trainer."""
+    from empathy_edge.console import say
+    from empathy_edge.distill.layouts import convert as write
+
+    for file in write(rows, layout, out):
+        say(f"{file}")
+
+
+@click.command(epilog=EXAMPLES + "  empathy-edge ledger\n  empathy-edge ledger --export answers.jsonl")
+@click.option("--export", "export_file", type=path_type(), help="Write every answer to this new JSONL file.")
+def ledger(export_file: Path | None) -> None:
+    """Show what was asked of large models and what it cost, by run and model."""
+    from empathy_edge.llm.command import show_ledger
+
+    show_ledger(export_file)
+
+
+@click.command(
+    epilog=EXAMPLES + "  empathy-edge select rows/naive rows/sequential --base smollm2-135m --out fitted\n"
+    "  empathy-edge select rows/a rows/b --by random --base smollm2-135m --out mixed"
+)
+@click.argument("folders", nargs=-1, required=True, type=path_type())
+@click.option("--base", required=True, help="The student.")
+@click.option(
+    "--adapter", "adapters", multiple=True, type=path_type(), help="What the student has learned already."
+)
+@click.option(
+    "--by",
+    type=click.Choice(("likelihood", "nearness", "random")),
+    default="likelihood",
+    show_default=True,
+    help="Take the response that the student finds likeliest, the one nearest in meaning to what was said, "
+    "or any of them.",
+)
+@click.option("--seed", default=0, show_default=True, help="For --by random.")
+@out_option()
+@update_option()
+def select(
+    folders: tuple[Path, ...],
+    base: str,
+    adapters: tuple[Path, ...],
+    by: Literal["likelihood", "nearness", "random"],
+    seed: int,
+    out: Path,
+    update: bool,
+) -> None:
+    """Fit the teacher to the student: take one response per dialogue of several FOLDERS of `distill`."""
+    from empathy_edge.console import say
+    from empathy_edge.distill.selection import run
+    from empathy_edge.models.find import checkpoint_of
+
+    results = run(
+        folders=list(folders),
+        base=checkpoint_of(base),
+        adapters=list(adapters),
+        by=by,
+        out=out,
+        seed=seed,
+        update=update,
+    )
+    for file, item in results.selection.items():
+        say(f"{file}: " + ", ".join(f"{count} from {name}" for name, count in item.taken_from.items()))
+
+
+@takes_settings(
+    settings=FromSettings(
+        _own_pair_settings,
+        (
+            "prompts", "samples", "temperature", "max_new_tokens", "margin", "length_ratio", "tone_penalty",
+            "ranker", "likelihood_weight", "seed",
+        ),
+    )
+)  # fmt: skip
+@click.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES
+    + "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter --out own\n"
+    "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter \\\n"
+    "      --ranker larger.gguf --out own",
+)
+@click.argument("rows", type=path_type())
+@click.option("--base", required=True, help="The student.")
+@click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What it has learned already.")
+@out_option()
+@update_option()
+def own_pairs(
+    rows: Path, base: str, adapters: tuple[Path, ...], out: Path, update: bool, settings: OwnPairSettings
+) -> None:
+    """Preference pairs from the student's own samples: its best answer against its worst of like length.
+
+    The prompts are those of the folder ROWS that `distill` made; best is what comes nearest in meaning to
+    its good responses (sentence embeddings), and with --ranker also what a larger model finds likely.
+    """
+    from empathy_edge.distill.own_pairs import run
+    from empathy_edge.models.find import checkpoint_of
+
+    run(
+        rows=rows,
+        base=checkpoint_of(base),
+        adapters=list(adapters),
+        out=out,
+        settings=settings,
+        update=update,
+    )
+
+
+COMMANDS = (distill, select, convert, ledger, own_pairs)

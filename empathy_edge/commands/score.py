@@ -1,0 +1,229 @@
+"""Commands for absolute empathy scores: the study, the scorer, large models asked, MITI codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from empathy_edge.commands.options import (
+    EXAMPLES,
+    Decorator,
+    FromSettings,
+    SettingsCommand,
+    api_settings,
+    out_option,
+    path_type,
+    takes_settings,
+    update_option,
+)
+
+if TYPE_CHECKING:
+    from empathy_edge.llm.api_settings import ApiSettings
+    from empathy_edge.runs.recipe import TunedScorerSettings
+
+
+def _tuned_scorer_settings() -> type[TunedScorerSettings]:
+    from empathy_edge.runs.recipe import TunedScorerSettings
+
+    return TunedScorerSettings
+
+
+@click.group(
+    epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json\n"
+    "  empathy-edge score rate responses/tuned.jsonl --dialogues rows/test.jsonl --scorer scorer.json"
+)
+def score() -> None:
+    """Absolute empathy scores, 1 to 3: study what predicts them, train a scorer, rate responses."""
+
+
+def _embedding_option() -> Decorator:
+    return click.option(
+        "--embedding",
+        default="all-MiniLM-L6-v2",
+        show_default=True,
+        help="A sentence-transformers model, or openai:MODEL.",
+    )
+
+
+@score.command(epilog=EXAMPLES + "  empathy-edge score study rated_responses_miti.csv --out study")
+@click.argument("data", type=path_type())
+@_embedding_option()
+@click.option("--subfactors", type=path_type(), help="What `score subfactors` wrote, for more lines.")
+@out_option()
+@update_option()
+def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update: bool) -> None:
+    """Which features and classifiers tell how people rated the responses in DATA, beside the paper's figures.
+
+    Each accuracy is given on the paper's split and on folds in which no dialogue is in both training and
+    test.
+    """
+    from empathy_edge.judging.study import run as run_study
+
+    run_study(data=data, out=out, embedding=embedding, subfactors=subfactors, update=update)
+
+
+@score.command(
+    "train", epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json"
+)
+@click.argument("data", type=path_type())
+@_embedding_option()
+@click.option("--out", required=True, type=path_type(), help="The file to write, JSON.")
+@click.option(
+    "--leave-out",
+    type=path_type(),
+    help="Leave out the dialogues of this file, a run's test split: there the scorer may judge, and "
+    "`certify` test it.",
+)
+@click.option(
+    "--certifiable", is_flag=True, help="Leave out a fifth of the dialogues, on which `certify` can test it."
+)
+@click.option("--update", is_flag=True, help="Replace the file if there is one.")
+def train_scorer(
+    data: Path, embedding: str, out: Path, leave_out: Path | None, certifiable: bool, update: bool
+) -> None:
+    """Train a scorer on the rated responses in DATA and measure it on dialogues that it did not see."""
+    from empathy_edge.judging.scorer import train
+
+    train(data=data, file=out, embedding=embedding, certifiable=certifiable, unseen=leave_out, update=update)
+
+
+@takes_settings(
+    settings=FromSettings(
+        _tuned_scorer_settings,
+        ("epochs", "learning_rate", "lora_rank", "folds", "on_paper_split", "leave_out", "certifiable"),
+        {"learning_rate": "--rate", "lora_rank": "--rank", "on_paper_split": "--paper-split"},
+    )
+)
+@score.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES + "  empathy-edge score tune rated_responses_miti.csv --out scorer-lm\n"
+    "  empathy-edge score tune rated_responses_miti.csv --leave-out rows/test.jsonl \\\n"
+    "      --out scorer-for-this-run",
+)
+@click.argument("data", type=path_type())
+@click.option("--base", default="smollm2-135m", show_default=True, help="The model to fine-tune.")
+@out_option()
+@update_option()
+def tune(data: Path, base: str, out: Path, update: bool, settings: TunedScorerSettings) -> None:
+    """Fine-tune a small language model as a scorer on the rated responses in DATA, measure it, and export it.
+
+    It takes one training for each fold, and one on everything. With --certifiable there is none on
+    everything: the first fold's model is served. With --leave-out there is one in all, measured on what was
+    left out. Trainings that are done are skipped when the same command is given again. OUT/scorer.json goes
+    to `score rate`, `certify` and `winrate`, and needs no torch.
+    """
+    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.tuned_scorer import train
+
+    train(data=data, base=checkpoint_of(base), out=out, settings=settings, update=update)
+
+
+@score.command(
+    epilog=EXAMPLES + "  empathy-edge score rate responses/base.jsonl responses/tuned.jsonl \\\n"
+    "      --dialogues rows/test.jsonl --scorer scorer.json --out scores.jsonl"
+)
+@click.argument("responses", nargs=-1, required=True, type=path_type())
+@click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
+@click.option("--scorer", required=True, type=path_type(), help="What `score train` or `score tune` wrote.")
+@click.option("--out", type=path_type(), help="Also write every score with its reasons to this new file.")
+def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path | None) -> None:
+    """Score RESPONSES (files that `respond` wrote), each with the features that moved its score most."""
+    from empathy_edge.judging.score_file import rate as rate_all
+
+    rate_all(responses, dialogues, scorer, out)
+
+
+_teacher_option = click.option("--teacher", required=True, help="openai:MODEL or local:MODEL.")
+_max_option = click.option(
+    "--max-responses", type=click.IntRange(1), help="Draw so many of the balanced set."
+)
+_seed_option = click.option("--seed", default=0, show_default=True, help="For the draw.")
+_file_option = click.option("--out", required=True, type=path_type(), help="The new file to write, JSON.")
+
+
+@takes_settings(api=api_settings())
+@score.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES + "  empathy-edge score ask rated_responses_miti.csv --teacher openai:gpt-4o-mini \\\n"
+    "      --prompt dimensions --max-responses 200 --out asked.json",
+)
+@click.argument("data", type=path_type())
+@_teacher_option
+@_max_option
+@_seed_option
+@_file_option
+@click.option(
+    "--prompt",
+    type=click.Choice(["naive", "dimensions", "subfactors"]),
+    default="naive",
+    show_default=True,
+    help="What the model is told to look at.",
+)
+def ask(
+    data: Path,
+    teacher: str,
+    prompt: str,
+    max_responses: int | None,
+    seed: int,
+    out: Path,
+    api: ApiSettings,
+) -> None:
+    """Let a large model rate the responses in DATA, 1 to 3: the paper's baseline, beside people's ratings."""
+    from empathy_edge.judging.llm_ratings import Sample, rate
+    from empathy_edge.llm.teachers import open_model_client
+
+    with open_model_client(teacher, api, run="score ask") as client:
+        rate(Sample(data, max_responses, seed), prompt, client, out)
+
+
+@takes_settings(api=api_settings())
+@score.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES
+    + "  empathy-edge score subfactors rated_responses_miti.csv --teacher openai:gpt-4o-mini \\\n"
+    "      --out factors.json\n"
+    "  empathy-edge score study rated_responses_miti.csv --subfactors factors.json --out study",
+)
+@click.argument("data", type=path_type())
+@_teacher_option
+@_max_option
+@_seed_option
+@_file_option
+@click.option(
+    "--version", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Of the paper's list."
+)
+def subfactors(
+    data: Path,
+    teacher: str,
+    version: str,
+    max_responses: int | None,
+    seed: int,
+    out: Path,
+    api: ApiSettings,
+) -> None:
+    """Let a large model score fifteen explicit subfactors of each response in DATA, 1 to 10."""
+    from empathy_edge.judging import llm_ratings
+    from empathy_edge.llm.teachers import open_model_client
+
+    with open_model_client(teacher, api, run="score subfactors") as client:
+        sample = llm_ratings.Sample(data, max_responses, seed)
+        llm_ratings.subfactors(sample, int(version), client, out)
+
+
+@score.command(
+    epilog=EXAMPLES
+    + "  empathy-edge score tag responses/tuned.jsonl --data rated_responses_miti.csv --out tagged.jsonl"
+)
+@click.argument("responses", nargs=-1, type=path_type())
+@click.option("--data", required=True, type=path_type(), help="Responses with MITI codes, CSV.")
+@click.option("--out", type=path_type(), help="Also write each response's codes to this new file.")
+def tag(responses: tuple[Path, ...], data: Path, out: Path | None) -> None:
+    """Give RESPONSES MITI codes by a tagger trained on DATA, and show how good it is at each code."""
+    from empathy_edge.judging.tagger import run as run_tagger
+
+    run_tagger(data=data, responses=list(responses), out=out)
+
+
+COMMANDS = (score,)

@@ -1,0 +1,100 @@
+"""Commands that train, and the one that runs everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from empathy_edge.commands.options import EXAMPLES, out_option, path_type, update_option
+
+
+@click.command(
+    epilog=EXAMPLES + "  empathy-edge run quickstart\n"
+    "  empathy-edge run paper --data rated_responses_5way.csv --out runs/paper"
+)
+@click.argument("recipe")
+@click.option(
+    "--data", type=path_type(), help="Dialogues (.jsonl, or the paper's .csv) instead of the recipe's."
+)
+@click.option("--out", type=path_type(), help="The run's folder. [default: runs/<the recipe's name>]")
+@click.option(
+    "--until",
+    type=click.Choice(("distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report")),
+    help="Stop after this stage.",
+)
+@update_option()
+def run(recipe: str, data: Path | None, out: Path | None, until: str | None, update: bool) -> None:
+    """Run every stage of RECIPE (a shipped name or a YAML file), from dialogues to the report.
+
+    Stages that are done are skipped; a run that was stopped goes on where it was. Exit code 1 when the gate
+    says FAIL.
+    """
+    from empathy_edge.runs.pipeline import run_recipe
+    from empathy_edge.runs.recipe import load_recipe
+
+    settings = load_recipe(recipe)
+    run_recipe(settings, out or Path("runs") / settings.name, data=data, until=until, update=update)
+
+
+@click.command(
+    epilog=EXAMPLES + "  empathy-edge finetune rows --base smollm2-135m --out tuned\n"
+    "  empathy-edge finetune rows --recipe my.yaml --out tuned"
+)
+@click.argument("rows", type=path_type())
+@click.option("--base", help="The model to train; a GGUF is trained on as it ships. [default: the recipe's]")
+@click.option(
+    "--recipe", default="quickstart", show_default=True, help="Where the sft and dpo settings come from."
+)
+@click.option(
+    "--pairs",
+    "more_pairs",
+    multiple=True,
+    type=path_type(),
+    help="More preference pairs: a folder that `own-pairs` made.",
+)
+@click.option(
+    "--sft", "sft_folder", type=path_type(), help="With --only dpo: the folder of an SFT step to start from."
+)
+@click.option("--only", type=click.Choice(("sft", "dpo")), help="One step alone, as an ablation.")
+@out_option()
+@update_option()
+def finetune(  # noqa: PLR0913 - each is an option
+    rows: Path,
+    base: str | None,
+    recipe: str,
+    more_pairs: tuple[Path, ...],
+    sft_folder: Path | None,
+    only: str | None,
+    out: Path,
+    update: bool,
+) -> None:
+    """SFT, then DPO, with LoRA, on the folder ROWS that `distill` made."""
+    from empathy_edge.console import say
+    from empathy_edge.finetune import dpo, sft
+    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.recipe import load_recipe
+
+    if sft_folder and only != "dpo":
+        raise click.UsageError(
+            "--sft belongs to --only dpo; without it, DPO starts from the SFT step made here."
+        )
+    settings = load_recipe(recipe)
+    model = checkpoint_of(base or settings.base)
+    if only != "dpo":
+        sft.run(rows=rows / "sft.jsonl", base=model, out=out / "sft", settings=settings.sft, update=update)
+        say(f"Adapter of SFT: {out / 'sft' / 'adapter'}")
+    if only != "sft":
+        dpo.run(
+            pairs=[folder / "preference.jsonl" for folder in (rows, *more_pairs)],
+            base=model,
+            sft=sft_folder if only else out / "sft",
+            out=out / "dpo",
+            settings=settings.dpo,
+            update=update,
+        )
+        after = ", to be merged after that of SFT" if sft_folder or not only else ""
+        say(f"Adapter of DPO: {out / 'dpo' / 'adapter'}{after}")
+
+
+COMMANDS = (run, finetune)
