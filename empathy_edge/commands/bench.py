@@ -53,8 +53,8 @@ def _json_option() -> Any:
     type=click.Choice(["standard", "chat"]),
     default="standard",
     show_default=True,
-    help="standard: prefill and decode of fixed lengths; chat: whole conversations, cold and warm, with the cache "
-    "and without.",
+    help="standard: prefill and decode of fixed lengths; chat: whole conversations, cold and warm, with the "
+    "cache and without.",
 )
 @click.option(
     "--prompt-tokens",
@@ -343,7 +343,7 @@ def device(
 @click.option("--device", "device_id", required=True, help="An id from `devices`, or a profile's .yaml.")
 @click.option("--out", type=path_type(), required=True, help="The recalibrated profile, a new .yaml file.")
 def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
-    """Read a phone's results (JSON or JSONL of llama-bench, PocketPal's JSON, CSV), and recalibrate its profile."""
+    """Read a phone's results (llama-bench JSON or JSONL, PocketPal JSON, CSV) and recalibrate its profile."""
     from empathy_edge.bench.phones.ingest import ingest as read_in
 
     _none_exists(out)
