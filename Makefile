@@ -29,17 +29,26 @@ test: $(READY) ## every test, the real 135M model included
 test-fast: $(READY) ## the tests that take little time and no real model
 	$(VENV)/bin/python $(PYTEST) -m "not slow"
 
-test-lowest: $(READY) ## the fast tests with the oldest versions that pyproject.toml allows, in .venv-lowest
-	$(VENV)/bin/python scripts/lowest_versions.py > $(VENV)/lowest.txt
-	test -x .venv-lowest/bin/pytest || { $(PYTHON) -m venv .venv-lowest && \
-	  .venv-lowest/bin/python $(PIP) -c $(VENV)/lowest.txt -e '.[all,dev]'; }
+test-lowest: .venv-lowest/.ready ## the fast tests with the oldest versions that pyproject.toml allows, in .venv-lowest
 	.venv-lowest/bin/python $(PYTEST) -m "not slow"
 
-test-phone: ## the fast tests of a phone-side install, without torch; PYTHON=python3.13 for another Python
-	$(eval PHONE := .venv-phone-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
-	test -x $(PHONE)/bin/pytest || { $(PYTHON) -m venv $(PHONE) && $(PHONE)/bin/python $(PIP) -c constraints.txt \
-	  $$($(PYTHON) scripts/setup_venv.py --wheel) -e '.[gguf,onnx,judge,demo]' hypothesis pytest pytest-timeout pytest-xdist; }
+.venv-lowest/.ready: $(READY) pyproject.toml
+	$(VENV)/bin/python scripts/lowest_versions.py > $(VENV)/lowest.txt
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python $(PIP) --no-deps -r $(VENV)/lowest.txt $$($(PYTHON) scripts/setup_venv.py --wheel) -e .
+	touch $@
+
+PHONE_PYTHON := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PHONE := .venv-phone-$(PHONE_PYTHON)
+
+test-phone: $(PHONE)/.ready ## the fast tests of a phone-side install, without torch; PYTHON=python3.13 for another Python
 	$(PHONE)/bin/python $(PYTEST) -m "not slow"
+
+$(PHONE)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(PHONE)
+	$(PHONE)/bin/python $(PIP) -c constraints.txt $$($(PYTHON) scripts/setup_venv.py --wheel) \
+	  -e '.[gguf,onnx,judge,demo]' hypothesis pytest pytest-timeout pytest-xdist
+	touch $@
 
 test-executorch: ## the ExecuTorch tests, in .venv-executorch (1.7 GB; torchao, which comes with it, would slow the rest)
 	test -x .venv-executorch/bin/pytest || { $(PYTHON) -m venv .venv-executorch && .venv-executorch/bin/python $(PIP) \

@@ -16,7 +16,11 @@ def main() -> None:
 
 
 def run_cli(arguments: list[str]) -> int:
-    """Run one command line; returns its exit code: 0 done, 1 FAIL, 2 input, 3 prerequisite, 4 inconclusive, 130 interrupted."""
+    """Run one command line.
+
+    Returns:
+        The exit code: 0 done, 1 FAIL, 2 input, 3 a prerequisite is missing, 4 inconclusive, 130 interrupted.
+    """
     debug = "--debug" in arguments
     from empathy_edge.errors import EmpathyEdgeError
 

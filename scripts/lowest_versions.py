@@ -1,36 +1,37 @@
 #!/usr/bin/env python3
-"""Print pip constraints that hold every package named in pyproject.toml at its lower bound, for `make test-lowest`.
+"""Print the oldest versions that pyproject.toml allows, as pip requirements, for `make test-lowest`.
 
-What those packages need in turn is not held (uv calls this resolution lowest-direct).
+uv resolves them: direct dependencies at their lower bounds, theirs as new as fits (`--resolution lowest-direct`).
+llama-cpp-python is left out, since set-up compiles it, and so are torch's packages for GPUs.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = re.compile(r"(llama-cpp-python|nvidia-|cuda-|triton)")
 
 
-def lower_bounds() -> dict[str, str]:
-    """Name → the lowest version that pyproject.toml allows, of every direct dependency that has one."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    requirements = list(project["dependencies"])
-    for extra in project["optional-dependencies"].values():
-        requirements += extra
-    found: dict[str, str] = {}
-    for requirement in requirements:
-        if match := re.match(r"([\w.-]+)(?:\[[\w,-]+\])?>=([\w.]+)", requirement):
-            found[match.group(1).lower()] = match.group(2)
-    return found
-
-
-def main() -> None:
-    """Print the constraints."""
-    for name, version in sorted(lower_bounds().items()):
-        print(f"{name}=={version}")
+def main() -> int:
+    """Print the requirements; returns the exit code."""
+    command = [
+        Path(sys.executable).parent / "uv",
+        *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--resolution", "lowest-direct"),
+        *("--python-version", "3.11", "--extra", "all", "--extra", "dev", "pyproject.toml"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        return 1
+    for line in done.stdout.splitlines():
+        if not LEFT_OUT.match(line):
+            print(line)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

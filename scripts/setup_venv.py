@@ -5,7 +5,8 @@
 
 llama.cpp is compiled, while the other packages are installed, unless there is a wheel of llama-cpp-python:
 one that pip finds (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL), or one that an earlier set-up on this machine made.
-An interrupted set-up goes on where it stopped. With --wheel it only prints the path of the compiled wheel.
+An interrupted set-up goes on where it stopped. With --wheel it only prints what
+pip installs llama.cpp from: the compiled wheel's path, or else the requirement.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class SetupError(Exception):
 def main() -> int:
     """Check, then install; returns the exit code."""
     if sys.argv[1:] == ["--wheel"]:
-        print(cached_wheel(pinned("llama_cpp_python")) or "")
+        version = pinned("llama_cpp_python")
+        print(cached_wheel(version) or f"{NAME}=={version}")
         return 0
     started = time.monotonic()
     sys.stdout.reconfigure(line_buffering=True)

@@ -40,18 +40,35 @@ if importlib.util.find_spec("torch") is None:
     ]
 
 
+SLOW_FIXTURES = {"exported_onnx", "tuned"}
+"""A test that needs one of these is slow, though it may take no time itself."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs an export to ONNX as slow. Slow tests run first, so that no worker begins a long one last."""
+    """Let both workers begin with slow tests, so that neither has a long one left at the end.
+
+    With `--dist worksteal` each of two workers gets one half of the list. The tests of a file share fixtures,
+    and stay together.
+    """
     for item in items:
-        if "exported_onnx" in getattr(item, "fixturenames", ()):
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    slow: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("slow"):
+            slow.setdefault(item.path, []).append(item)
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    halves: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    for tests in sorted(slow.values(), key=len, reverse=True):
+        min(halves, key=len).extend(tests)
+    room = max(0, len(items) // 2 - len(halves[0]))
+    items[:] = [*halves[0], *fast[:room], *halves[1], *fast[room:]]
 
 
 @contextlib.contextmanager
 def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
-    """A folder that the workers of a run share, and whether one of them has filled it; the others wait for it."""
+    """A folder that the workers share, and whether one of them has filled it; the others wait for it."""
     root = factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
     mark = folder.with_suffix(".made")

@@ -112,7 +112,7 @@ def test_devices_show_sources() -> None:
 
 
 def test_every_package_is_in_the_wheel() -> None:
-    """setuptools packs what pyproject.toml lists; a folder that is forgotten there works from a clone and nowhere else."""
+    """setuptools packs what pyproject.toml lists; a folder that is missing there works from a clone only."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {
         file.parent.relative_to(ROOT)

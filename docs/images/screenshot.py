@@ -1,4 +1,7 @@
-"""A terminal's screen as SVG, by rich's own export: `tmux capture-pane -e -p | python docs/images/screenshot.py TITLE WIDTH > screen.svg`."""
+"""A terminal's screen as SVG, by rich's own export.
+
+Run as `tmux capture-pane -e -p | python docs/images/screenshot.py TITLE WIDTH > screen.svg`.
+"""
 
 import io
 import re

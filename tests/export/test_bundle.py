@@ -173,6 +173,12 @@ def test_links_and_bombs_in_zips(tmp_path: Path) -> None:
         checking.check(tmp_path / "text.zip")
 
 
+def test_a_manifest_that_names_no_artifact_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"outputs": {}, "artifact": {"name": "gguf-q8_0"}}')
+    with pytest.raises(EmpathyEdgeError, match="names no artifact; it is no bundle"):
+        checking.check(tmp_path)
+
+
 def test_what_the_fuzzer_found_in_bundles_is_one_error(tmp_path: Path) -> None:
     """Found by atheris: a zip whose data do not have their checksum, and a location that is not UTF-8."""
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:

@@ -39,6 +39,7 @@ def matrix(tiny_model: Path, texts: calibration.Calibration) -> dict[str, np.nda
     return importance.collect(tiny_model, texts)
 
 
+@pytest.mark.slow
 def test_every_type_by_name(f16: Path, matrix: dict[str, np.ndarray], tmp_path: Path) -> None:
     sizes = {}
     for kind in GGUF_TYPES:
@@ -192,6 +193,7 @@ def test_base_and_adapter_say_what_the_merged_checkpoint_says(beside: Path, depl
     assert open_runtime(beside / "gguf-lora-f16").reply([5, 6, 7], max_new_tokens=4).token_ids
 
 
+@pytest.mark.slow
 def test_the_card_tells_how_adapters_from_outside_the_run_were_trained(beside: Path) -> None:
     folder = beside / "gguf-lora-f16"
     text = model_card(folder, read_manifest(folder), origin_of(folder))

@@ -161,6 +161,7 @@ def test_a_judge_beside_experts(tmp_path: Path) -> None:
         read_experts(tmp_path / "noisy")
 
 
+@pytest.mark.slow
 def test_a_certificate_says_what_a_judge_costs(rated: Path, tmp_path: Path) -> None:
     environment = {
         **os.environ,

@@ -323,6 +323,7 @@ def test_embeddings_of_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_severe_flips_are_found_and_bounded(rated_csv: Path, tmp_path: Path) -> None:
     made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding=EMBEDDING)
     said = [Dialogue(f"t{number}", "sad", "I lost it", "I lost it.", (), "test") for number in range(40)]

@@ -93,6 +93,7 @@ def test_500_calls_with_every_fault_and_two_kills(tmp_path: Path, environment: d
     assert not leaks and SECRET not in result.stderr + result.stdout
 
 
+@pytest.mark.slow
 def test_limits_stop_before_they_are_passed(tmp_path: Path, environment: dict[str, str]) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 30)
     prices = tmp_path / "prices.yaml"
@@ -189,6 +190,7 @@ def test_file_teacher_replays_what_was_made_elsewhere(tmp_path: Path, environmen
         assert manifest["results"]["dialogues"] == 3 and manifest["settings"]["prompts"]["sha256"]
 
 
+@pytest.mark.slow
 def test_local_teacher_answers_in_process(
     exported: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:

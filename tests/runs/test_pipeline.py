@@ -19,15 +19,14 @@ from tests.conftest import run_command
 
 pytestmark = pytest.mark.slow
 
-FOLDERS = dict(zip(STAGES, ("distill", "finetune/sft", "finetune/dpo", "export", "bench", "winrate", "gate", "report"),
-                   strict=True))  # fmt: skip
+FOLDERS = {name: name for name in STAGES} | {"sft": "finetune/sft", "dpo": "finetune/dpo"}
 
 
 PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from empathy_edge.cli import main; main()"
 )
-"""As in a terminal: what a shell starts in the background inherits that Ctrl-C is ignored, and so would these tests."""
+"""As in a terminal: what a shell starts in the background ignores Ctrl-C, and so would these tests."""
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +38,9 @@ def finished(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_a_run_leaves_every_station(finished: Path) -> None:
-    for part in ("distill/sft.jsonl", "finetune/sft/adapter/adapter_model.safetensors", "finetune/dpo/curves.jsonl",
-                 "export/merged/model.safetensors", "export/gguf-q8_0/model.gguf", "export/onnx-int4/model.onnx",
+    for part in ("distill/sft.jsonl", "finetune/sft/adapter/adapter_model.safetensors",
+                 "finetune/dpo/curves.jsonl", "export/merged/model.safetensors",
+                 "export/gguf-q8_0/model.gguf", "export/onnx-int4/model.onnx",
                  "export/verify/verify.json", "bench/latency.json", "winrate/responses/base.jsonl",
                  "winrate/verdicts.jsonl", "gate/gate.json", "report/report.html"):  # fmt: skip
         assert (finished / part).is_file(), part
@@ -107,7 +107,7 @@ def test_one_step_alone(step: str, tiny_recipe: Path, tmp_path: Path) -> None:
 
 
 def test_cut_off_in_every_stage_and_resumed(tiny_recipe: Path, tmp_path: Path) -> None:
-    """One run that is cut off once in each stage, by kill -9 and by Ctrl-C in turn, and finishes all the same."""
+    """One run, cut off once in each stage, by kill -9 and by Ctrl-C in turn, finishes all the same."""
     out = tmp_path / "run"
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""A run's folders: skipped when nothing changed, taken up again when cut off, never overwritten by surprise."""
+"""A run's folders: skipped when nothing changed, resumed when cut off, never overwritten unasked."""
 
 import json
 import os
@@ -103,7 +103,10 @@ def test_run_folder_of_another_recipe(tmp_path: Path, tiny_recipe: Path) -> None
 
 def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
     with locked(tmp_path / "run"):
-        script = "import sys, pathlib; from empathy_edge.runs.stage import locked; locked(pathlib.Path(sys.argv[1])).__enter__()"
+        script = (
+            "import sys, pathlib; from empathy_edge.runs.stage import locked; "
+            "locked(pathlib.Path(sys.argv[1])).__enter__()"
+        )
         command = [sys.executable, "-c", script, str(tmp_path / "run")]
         other = subprocess.run(command, capture_output=True, text=True)
     assert other.returncode != 0 and "another empathy-edge process" in other.stderr
