@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Print the oldest versions that pyproject.toml allows, as pip requirements, for `make test-lowest`.
 
-uv resolves them: direct dependencies at their lower bounds, theirs as new as fits (`--resolution lowest-direct`).
-llama-cpp-python is left out, since set-up compiles it, and so are torch's packages for GPUs.
+uv resolves them: direct dependencies at their lower bounds, what those need as new as fits
+(`--resolution lowest-direct`). llama-cpp-python is left out, since set-up compiles it, and so are torch's
+packages for GPUs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Run mypy and import-linter on the package under its installed names. `make lint` runs it.
 
-`export/`, `bench/`, `prompts/` and `devices/` are installed as `empathy_edge.export` and so on. Both tools read
-files, not installed packages, so this makes a folder of links in which every file lies where its import name says.
+`export/`, `bench/`, `prompts/` and `devices/` are installed as `empathy_edge.export` and so on. Both tools
+read files, not installed packages, so this makes a folder of links in which every file lies where its import
+name says.
 """
 
 from __future__ import annotations
