@@ -90,7 +90,8 @@ def run(
         VerdictFailed: the merge or an artifact is too far from what it was made of.
     """
     _require_all(settings, base, adapters)
-    checkpoint, merge = base.path, None
+    checkpoint = base.path
+    merge: MergeResults | None = None
     if adapters:
         checkpoint = out / "merged"
         merge = merged.make(
