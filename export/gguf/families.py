@@ -105,7 +105,7 @@ def write_config(
     scale = config.get("query_pre_attn_scalar")
     if scale is not None and scale != head_dim:
         raise EmpathyEdgeError(
-            f"{checkpoint}: query_pre_attn_scalar {scale} is not head_dim; llama.cpp cannot be told."
+            f"{checkpoint}: query_pre_attn_scalar {scale} is not head_dim; llama.cpp has no setting for it."
         )
     writer.add_vocab_size(config["vocab_size"])
     writer.add_context_length(_context(config, family))

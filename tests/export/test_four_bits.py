@@ -247,7 +247,7 @@ def test_another_base_under_an_adapter_is_refused(
 
 @pytest.mark.slow
 def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -> None:
-    """What was rounded with compensation for GGUF says the same in ONNX, which has the same grid."""
+    """Weights that GPTQ rounded for GGUF give the same logits in ONNX, which has the same grid."""
     settings = ExportSettings(
         artifacts=("onnx-int4-gptq", "onnx-int4", "gguf-q4_0-gptq"), calibration_dialogues=6
     )
@@ -349,7 +349,7 @@ def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tm
     results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
     kl = {row.artifact: row.mean_kl for row in results.artifacts}
     assert kl["gguf-5mb"] < kl["gguf-q4_0"]
-    assert kl["gguf-q4_0-gptq"] < 1.5 * kl["gguf-q4_0"]  # nothing is garbled
+    assert kl["gguf-q4_0-gptq"] < 1.5 * kl["gguf-q4_0"]  # not broken
     too_small = ExportSettings(artifacts=("gguf-2mb",), calibration_dialogues=6)
     with pytest.raises(EmpathyEdgeError, match="gguf-2mb: four bits for everything take"):
         artifacts.make_artifacts(tiny_model, tmp_path / "out", too_small, base=base, adapters=[])

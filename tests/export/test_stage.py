@@ -1,4 +1,4 @@
-"""Export: the merge is proven, the GGUF says what torch says, and broken exports are caught."""
+"""Export: the merge is checked, artifacts compute what torch computes, and broken exports are found."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def _f16_again(tiny_model: Path, exported: Path, folder: Path) -> Path:
 
 
 FAULTS = {
-    # fault: the checks by which it is caught
+    # fault: what the check says that finds it
     "rope not interleaved": "mean KL above",
     "zeroed tensor": "mean KL above",
     "rope base": "mean KL above",

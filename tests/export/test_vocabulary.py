@@ -39,7 +39,7 @@ HARD = [
 
 
 def corpus() -> list[str]:
-    """At least 500 lines: the sample dialogues, and hard ones alone and in company."""
+    """At least 500 lines: the sample dialogues, and hard lines alone and at the end of others."""
     dialogues = read_dialogues(sample_dialogues())
     lines = [item.utterance for item in dialogues] + [item.responses[0].text for item in dialogues]
     return lines + HARD + [f"{line}{hard}" for line, hard in zip(lines[::3], HARD * 20, strict=False)]
