@@ -34,16 +34,18 @@ FAST = {"batch_size": 4, "micro_batch_size": 2, "learning_rate": 0.01, "weights"
 
 @pytest.fixture(scope="module")
 def tuned(rows: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("tuned")
     base = find_model(str(tiny_model))
-    sft.run(rows=rows / "sft.jsonl", base=base, out=out / "sft", settings=TrainSettings(epochs=6, **FAST))
-    dpo.run(
-        pairs=[rows / "preference.jsonl"],
-        base=base,
-        sft=out / "sft",
-        out=out / "dpo",
-        settings=DpoSettings(epochs=6, **FAST),
-    )
+    with made_once(tmp_path_factory, "tuned") as (out, is_made):
+        if not is_made:
+            settings = TrainSettings(epochs=6, **FAST)
+            sft.run(rows=rows / "sft.jsonl", base=base, out=out / "sft", settings=settings)
+            dpo.run(
+                pairs=[rows / "preference.jsonl"],
+                base=base,
+                sft=out / "sft",
+                out=out / "dpo",
+                settings=DpoSettings(epochs=6, **FAST),
+            )
     return out
 
 

@@ -16,7 +16,7 @@ from empathy_edge.judging.pairwise_judges import open_judge
 from empathy_edge.judging.rated import balanced, read_rated
 from empathy_edge.judging.verdicts import Pair
 from empathy_edge.llm.api_settings import ApiSettings
-from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
+from tests.conftest import assert_one_clear_error, dialogue_row, made_once, run_command, write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -27,13 +27,12 @@ OTHERWISE = "Where the rated responses say that it was lost, this says quite ano
 @pytest.fixture(scope="module")
 def folder(rated_csv: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scorer from the tiny model."""
-    out = tmp_path_factory.mktemp("scorer") / "lm"
-    command = ["score", "tune", rated_csv, "--base", tiny_model, *TINY_TRAINING]
-    result = run_command(*command, "--out", out)
-    assert result.returncode == 0, result.stderr
-    assert "On dialogues not seen (1 of 5 folds): accuracy" in result.stderr
-    again = run_command(*command, "--out", out)
-    assert again.returncode == 0 and "step" not in again.stderr, "what is done is not trained again"
+    with made_once(tmp_path_factory, "tuned-scorer") as (out, is_made):
+        if not is_made:
+            command = ["score", "tune", rated_csv, "--base", tiny_model, *TINY_TRAINING]
+            result = run_command(*command, "--out", out)
+            assert result.returncode == 0, result.stderr
+            assert "On dialogues not seen (1 of 5 folds): accuracy" in result.stderr
     return out
 
 
@@ -100,7 +99,7 @@ def test_a_certifiable_scorer_has_not_seen_a_fifth(
     shutil.copytree(folder, copy)
     command = ["score", "tune", rated_csv, "--base", tiny_model, *TINY_TRAINING]
     result = run_command(*command, "--certifiable", "--out", copy)
-    assert result.returncode == 0 and "step" not in result.stderr, "the fold's model is there already"
+    assert result.returncode == 0 and "step" not in result.stderr, "what is done is not trained again"
     served = open_scorer(copy / "scorer.json")
     names = set(balanced(read_rated(rated_csv))["dialog_id"])
     unseen = {name for name in names if not served.seen(name)}
