@@ -19,6 +19,7 @@ from empathy_edge.formats.training_rows import check_lengths, load_rows
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.recipe import DistillSettings, DpoSettings, TrainSettings
 from empathy_edge.runs.stage import results_of
+from tests.conftest import made_once
 
 
 @pytest.fixture(scope="module")
