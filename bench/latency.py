@@ -29,7 +29,7 @@ from empathy_edge.bench.timing_intervals import median_interval
 from empathy_edge.bench.worker_records import GridRun, GridSettings, MemoryByPhase
 from empathy_edge.console import progress
 from empathy_edge.models.find import find_model
-from empathy_edge.runs.recipe import BenchSettings
+from empathy_edge.runs.settings import BenchSettings
 from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.runtimes import default_threads
 from empathy_edge.system.machine import machine, versions

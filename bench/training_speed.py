@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from empathy_edge.models.find import checkpoint_of
-from empathy_edge.runs.recipe import DpoSettings, TrainSettings
+from empathy_edge.runs.settings import DpoSettings, TrainSettings
 from empathy_edge.runtimes.precision import CLEARLY_SLOWER, measure
 
 if TYPE_CHECKING:
-    from empathy_edge.runs.recipe import Weights
+    from empathy_edge.runs.settings import Weights
     from empathy_edge.runtimes.torch_loading import LoadedBase
 
 ARMS = {

@@ -27,7 +27,7 @@ from empathy_edge.formats.artifact_names import FLOAT_TYPES, ArtifactName
 from empathy_edge.formats.chat_format import read_template
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.models.find import ModelRef, gguf_of
-from empathy_edge.runs.recipe import ExportSettings
+from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import default_threads
 from empathy_edge.system.files import read_json, sha256_file, write_json
 

@@ -24,7 +24,7 @@ from empathy_edge.export.record import ArtifactRecord, Details
 from empathy_edge.export.verify import VerifyResults
 from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
 from empathy_edge.models.find import ModelRef, gguf_of
-from empathy_edge.runs.recipe import ExportSettings
+from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.files import sha256_file
 from empathy_edge.system.machine import require_space

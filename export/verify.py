@@ -19,7 +19,7 @@ from empathy_edge.export.record import ArtifactRecord, read_manifest
 from empathy_edge.formats.artifact_names import is_artifact
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, Message, messages_for, turn_end
 from empathy_edge.formats.dialogue import read_dialogues
-from empathy_edge.runs.recipe import GateSettings
+from empathy_edge.runs.settings import GateSettings
 from empathy_edge.runs.stage import Results, open_stage, results_of
 from empathy_edge.runtimes import Reply, Runtime, default_threads, open_runtime
 from empathy_edge.runtimes.distributions import kl_divergence, log_softmax

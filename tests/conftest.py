@@ -147,7 +147,7 @@ def _export_once(
 ) -> Path:
     from empathy_edge.export.artifacts import make_artifacts
     from empathy_edge.models.find import find_model
-    from empathy_edge.runs.recipe import ExportSettings
+    from empathy_edge.runs.settings import ExportSettings
 
     settings = ExportSettings(artifacts=artifacts)
     with made_once(factory, name) as (out, is_made):

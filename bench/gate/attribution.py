@@ -11,7 +11,7 @@ from empathy_edge.bench.gate.verdict_results import Points, WorseDialogue
 from empathy_edge.bench.gate.verified import VerifiedArtifact, read_merge_check
 from empathy_edge.bench.gate.winrate_results import FULL, MeanInterval, WinrateResults
 from empathy_edge.judging.format_checks import check_format
-from empathy_edge.runs.recipe import GateSettings
+from empathy_edge.runs.settings import GateSettings
 
 F16 = "gguf-f16"
 """The artifact that is converted but not quantized."""

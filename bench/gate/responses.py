@@ -18,7 +18,7 @@ from empathy_edge.formats.dialogue import Dialogue, read_jsonl, read_unfinished_
 from empathy_edge.judging.format_checks import well_formed
 from empathy_edge.judging.responses import ResponsePairs
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.recipe import WinrateSettings
+from empathy_edge.runs.settings import WinrateSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
 from empathy_edge.runtimes.base import common_prefix

@@ -26,7 +26,7 @@ from empathy_edge.bench.gate.winrate_results import (
 )
 from empathy_edge.judging.certificate import PEOPLE_PREFER_LONGER, JudgeErrors, doubts
 from empathy_edge.judging.length_adjusted import length_figures
-from empathy_edge.runs.recipe import GateSettings
+from empathy_edge.runs.settings import GateSettings
 
 RESAMPLES = 400
 """Fewer than in a run, so that thousands of runs take minutes; intervals change by less than a tenth."""

@@ -35,7 +35,7 @@ from empathy_edge.bench.gate.verified import read_verified
 from empathy_edge.bench.gate.winrate_results import BASE, FULL, KNOWN_BAD, WinrateResults, read_winrate
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import read_jsonl
-from empathy_edge.runs.recipe import GateSettings
+from empathy_edge.runs.settings import GateSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.files import write_atomically, write_json
 

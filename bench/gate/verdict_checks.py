@@ -13,7 +13,7 @@ import numpy as np
 from empathy_edge.bench.gate.verdict_results import Gain, Points
 from empathy_edge.bench.gate.winrate_results import BASE, FULL, WinRate, WinrateResults
 from empathy_edge.judging.statistics import sign_test
-from empathy_edge.runs.recipe import GateSettings
+from empathy_edge.runs.settings import GateSettings
 
 SIGNIFICANT = 0.05
 """A sign test's p below this decides."""

@@ -45,7 +45,7 @@ from empathy_edge.judging.learned_judge import (
 )
 from empathy_edge.judging.length_adjusted import length_figures
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.recipe import WinrateSettings
+from empathy_edge.runs.settings import WinrateSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.files import write_json
 

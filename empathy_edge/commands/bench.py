@@ -114,7 +114,7 @@ def run(  # noqa: PLR0913 - each is an option
     from empathy_edge.bench.latency_summary import show, summaries
     from empathy_edge.bench.outputs import llama_bench_jsonl, markdown
     from empathy_edge.bench.result_file import read_result, write_result
-    from empathy_edge.runs.recipe import BenchSettings
+    from empathy_edge.runs.settings import BenchSettings
     from empathy_edge.system.files import write_atomically
 
     _none_exists(json_file, jsonl_file, markdown_file)

@@ -18,7 +18,7 @@ from empathy_edge.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from empathy_edge.runs.recipe import ExportSettings
+    from empathy_edge.runs.settings import ExportSettings
 
 
 class _ExportGroup(SettingsCommand, click.Group):
@@ -26,7 +26,7 @@ class _ExportGroup(SettingsCommand, click.Group):
 
 
 def _export_settings() -> type[ExportSettings]:
-    from empathy_edge.runs.recipe import ExportSettings
+    from empathy_edge.runs.settings import ExportSettings
 
     return ExportSettings
 

@@ -22,17 +22,17 @@ from empathy_edge.commands.options import (
 
 if TYPE_CHECKING:
     from empathy_edge.llm.api_settings import ApiSettings
-    from empathy_edge.runs.recipe import GateSettings, WinrateSettings
+    from empathy_edge.runs.settings import GateSettings, WinrateSettings
 
 
 def _winrate_settings() -> type[WinrateSettings]:
-    from empathy_edge.runs.recipe import WinrateSettings
+    from empathy_edge.runs.settings import WinrateSettings
 
     return WinrateSettings
 
 
 def _gate_settings() -> type[GateSettings]:
-    from empathy_edge.runs.recipe import GateSettings
+    from empathy_edge.runs.settings import GateSettings
 
     return GateSettings
 
@@ -89,7 +89,7 @@ def winrate(  # noqa: PLR0913 - each is an option
     from empathy_edge.judging.certificate import certifications
     from empathy_edge.judging.pairwise_judges import open_judge
     from empathy_edge.models.find import checkpoint_of
-    from empathy_edge.runs.recipe import GateSettings
+    from empathy_edge.runs.settings import GateSettings
 
     if judge is None and question != "overall":
         raise click.UsageError(

@@ -21,7 +21,7 @@ from empathy_edge.errors import EmpathyEdgeError
 
 if TYPE_CHECKING:
     from empathy_edge.distill.teacher_settings import TeacherSettings
-    from empathy_edge.runs.recipe import DistillSettings, OwnPairSettings
+    from empathy_edge.runs.settings import DistillSettings, OwnPairSettings
 
 
 def _teacher_settings() -> type[TeacherSettings]:
@@ -31,13 +31,13 @@ def _teacher_settings() -> type[TeacherSettings]:
 
 
 def _distill_settings() -> type[DistillSettings]:
-    from empathy_edge.runs.recipe import DistillSettings
+    from empathy_edge.runs.settings import DistillSettings
 
     return DistillSettings
 
 
 def _own_pair_settings() -> type[OwnPairSettings]:
-    from empathy_edge.runs.recipe import OwnPairSettings
+    from empathy_edge.runs.settings import OwnPairSettings
 
     return OwnPairSettings
 

@@ -21,11 +21,11 @@ from empathy_edge.commands.options import (
 
 if TYPE_CHECKING:
     from empathy_edge.llm.api_settings import ApiSettings
-    from empathy_edge.runs.recipe import TunedScorerSettings
+    from empathy_edge.runs.settings import TunedScorerSettings
 
 
 def _tuned_scorer_settings() -> type[TunedScorerSettings]:
-    from empathy_edge.runs.recipe import TunedScorerSettings
+    from empathy_edge.runs.settings import TunedScorerSettings
 
     return TunedScorerSettings
 

@@ -18,7 +18,7 @@ from empathy_edge.llm.ledger import Ledger, ledger_path
 from empathy_edge.llm.local_teachers import FileTeacher
 from empathy_edge.llm.records import Teacher
 from empathy_edge.llm.teachers import open_teacher, price_of
-from empathy_edge.runs.recipe import DistillSettings
+from empathy_edge.runs.settings import DistillSettings
 
 
 def distill_rated(*, data: Path, out: Path, settings: DistillSettings, update: bool) -> None:

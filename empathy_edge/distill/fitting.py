@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.formats.dialogue import Dialogue, Response
-from empathy_edge.runs.recipe import FitSettings
+from empathy_edge.runs.settings import FitSettings
 
 STOCK_PHRASES = r"""
     \b(?:

@@ -17,7 +17,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import messages_for
 from empathy_edge.formats.dialogue import Dialogue, PreferencePair, read_dialogues, write_jsonl
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.recipe import DistillSettings
+from empathy_edge.runs.settings import DistillSettings
 from empathy_edge.runs.stage import Stage, open_stage
 from empathy_edge.text.near_duplicates import leaked_ids
 

@@ -22,7 +22,7 @@ from empathy_edge.distill.sample_scores import NO_TEXT, ScoredSample, score_samp
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.dialogue import write_jsonl
 from empathy_edge.models.find import ModelRef, find_model
-from empathy_edge.runs.recipe import OwnPairSettings
+from empathy_edge.runs.settings import OwnPairSettings
 from empathy_edge.runs.stage import Results, Stage, open_stage
 from empathy_edge.runtimes.precision import choose_precision
 from empathy_edge.text.embeddings import embed

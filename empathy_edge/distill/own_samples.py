@@ -13,7 +13,7 @@ from empathy_edge.formats.chat_format import Message, turn_end
 from empathy_edge.formats.dialogue import read_unfinished_jsonl
 from empathy_edge.formats.training_rows import load_rows
 from empathy_edge.models.find import ModelRef
-from empathy_edge.runs.recipe import OwnPairSettings
+from empathy_edge.runs.settings import OwnPairSettings
 
 PROMPTS_PER_BATCH = 16
 

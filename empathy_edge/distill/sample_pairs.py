@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from empathy_edge.distill.filters import RejectedResponses, fault
 from empathy_edge.distill.own_samples import Prompt
 from empathy_edge.distill.sample_scores import ScoredSample
-from empathy_edge.runs.recipe import OwnPairSettings
+from empathy_edge.runs.settings import OwnPairSettings
 
 MAX_WORDS = 97
 """The longest human response in the paper's data (arXiv 2507.08151)."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from empathy_edge.distill.own_samples import Prompt, Samples
 from empathy_edge.distill.ranker import log_probs_by_ranker
-from empathy_edge.runs.recipe import OwnPairSettings
+from empathy_edge.runs.settings import OwnPairSettings
 from empathy_edge.text.embeddings import embed
 from empathy_edge.text.tone import clashes
 

@@ -15,7 +15,7 @@ from empathy_edge.formats.dialogue import read_jsonl
 from empathy_edge.formats.training_rows import TrainingRow, check_lengths, load_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.lora import require_same_base
-from empathy_edge.runs.recipe import DpoSettings
+from empathy_edge.runs.settings import DpoSettings
 from empathy_edge.runs.stage import Stage, open_stage
 from empathy_edge.system.machine import require_space
 from empathy_edge.system.processes import main_first, process_count

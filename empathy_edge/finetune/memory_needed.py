@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from empathy_edge.console import say
-from empathy_edge.runs.recipe import TrainSettings
+from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.system.files import MANIFEST, read_json
 from empathy_edge.system.machine import require_memory
 

@@ -12,7 +12,7 @@ from empathy_edge.finetune.results import SftResults, finish_stage
 from empathy_edge.formats.chat_format import turn_end
 from empathy_edge.formats.training_rows import TrainingRow, check_lengths, load_rows
 from empathy_edge.models.find import ModelRef
-from empathy_edge.runs.recipe import TrainSettings
+from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.machine import require_space
 from empathy_edge.system.processes import main_first

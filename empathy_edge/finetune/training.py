@@ -23,7 +23,7 @@ from empathy_edge.finetune.curves import CURVES, Curves
 from empathy_edge.finetune.fused_lora import fuse_lora
 from empathy_edge.finetune.results import TrainingResults
 from empathy_edge.formats.training_rows import TrainingRow
-from empathy_edge.runs.recipe import TrainSettings
+from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.runs.stage import Stage
 from empathy_edge.runtimes.packed import can_pack, pack_batches
 from empathy_edge.runtimes.precision import Precision

@@ -12,8 +12,9 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.models.find import ModelRef, checkpoint_of
 from empathy_edge.runs.clock import RunClock, expected_seconds
-from empathy_edge.runs.recipe import ExportSettings, Recipe
+from empathy_edge.runs.recipe import Recipe
 from empathy_edge.runs.run_folder import RunFolder
+from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runs.stage import locked, results_of
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space

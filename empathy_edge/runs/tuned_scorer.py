@@ -16,7 +16,7 @@ from empathy_edge.judging.evaluation import evaluate_held_out, grouped_folds, pa
 from empathy_edge.judging.rated import balanced, leave_out, read_rated
 from empathy_edge.judging.tuned import ARTIFACT, FILE, PROMPT, TunedScorer, messages
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.recipe import ExportSettings, TrainSettings, TunedScorerSettings
+from empathy_edge.runs.settings import ExportSettings, TrainSettings, TunedScorerSettings
 from empathy_edge.system.files import read_json, sha256_file, write_json
 
 if TYPE_CHECKING:

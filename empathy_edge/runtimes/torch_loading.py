@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
 from empathy_edge.models.lora import add_adapters
-from empathy_edge.runs.recipe import Weights
+from empathy_edge.runs.settings import Weights
 from empathy_edge.runtimes.precision import Precision, choose_precision
 from empathy_edge.system.processes import from_main_process
 

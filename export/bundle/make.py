@@ -15,7 +15,7 @@ from empathy_edge.export.record import ArtifactManifest, ArtifactRecord, read_ma
 from empathy_edge.formats.chat_format import read_template, turn_end
 from empathy_edge.models.find import SHIPPED
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.recipe import WinrateSettings
+from empathy_edge.runs.settings import WinrateSettings
 from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space

@@ -20,7 +20,7 @@ from empathy_edge.bench.result_file import read_result
 from empathy_edge.bench.timing_intervals import median_interval, percentile, ratio_interval
 from empathy_edge.bench.worker_records import GridRun, GridSample
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.runs.recipe import BenchSettings
+from empathy_edge.runs.settings import BenchSettings
 from empathy_edge.system.memory import memory_mb
 from tests.conftest import assert_one_clear_error, run_command
 

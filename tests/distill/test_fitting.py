@@ -19,7 +19,7 @@ from empathy_edge.distill.sample_scores import ScoredSample, score_samples
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, Response, read_jsonl, read_unfinished_jsonl, write_jsonl
 from empathy_edge.models.find import checkpoint_of, find_model
-from empathy_edge.runs.recipe import DistillSettings, FitSettings, OwnPairSettings
+from empathy_edge.runs.settings import DistillSettings, FitSettings, OwnPairSettings
 from empathy_edge.runtimes.likelihood import log_probs_per_character
 from empathy_edge.text.tone import clashes
 

@@ -10,7 +10,7 @@ from empathy_edge.data import safety_file
 from empathy_edge.distill.from_ratings import run
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import read_dialogues, read_jsonl
-from empathy_edge.runs.recipe import DistillSettings
+from empathy_edge.runs.settings import DistillSettings
 from tests.conftest import dialogue_row, write_rows
 
 

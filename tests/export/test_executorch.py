@@ -8,7 +8,7 @@ from empathy_edge.export import artifacts, verify
 from empathy_edge.export.bundle import check, make
 from empathy_edge.formats.chat_format import messages_for
 from empathy_edge.models.find import find_model
-from empathy_edge.runs.recipe import ExportSettings
+from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import open_runtime
 
 

@@ -17,7 +17,7 @@ from empathy_edge.export.record import read_manifest
 from empathy_edge.formats.artifact_names import GGUF_TYPES, NEEDS_IMATRIX, parse_artifact
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.models.find import checkpoint_of, find_model, gguf_of
-from empathy_edge.runs.recipe import ExportSettings
+from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import open_runtime
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 

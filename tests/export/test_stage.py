@@ -13,7 +13,7 @@ from empathy_edge.export import artifacts, merged, verify
 from empathy_edge.export.gguf import writer
 from empathy_edge.models.find import find_model
 from empathy_edge.models.lora import adapter_deltas
-from empathy_edge.runs.recipe import ExportSettings
+from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runs.stage import results_of
 from tests.conftest import GGUF_ARTIFACTS, ONNX_ARTIFACTS, ROOT, assert_one_clear_error, run_command
 

@@ -17,7 +17,7 @@ from empathy_edge.finetune.training import last_checkpoint
 from empathy_edge.formats.dialogue import read_jsonl, write_jsonl
 from empathy_edge.formats.training_rows import check_lengths, load_rows
 from empathy_edge.models.find import find_model
-from empathy_edge.runs.recipe import DistillSettings, DpoSettings, TrainSettings
+from empathy_edge.runs.settings import DistillSettings, DpoSettings, TrainSettings
 from empathy_edge.runs.stage import results_of
 from tests.conftest import made_once
 

@@ -133,7 +133,7 @@ def test_sampling_and_likelihoods_use_it_too(
 ) -> None:
     from empathy_edge.distill.own_samples import Prompt, draw_samples
     from empathy_edge.models.find import find_model
-    from empathy_edge.runs.recipe import OwnPairSettings
+    from empathy_edge.runs.settings import OwnPairSettings
     from empathy_edge.runtimes.likelihood import log_probs_per_character
 
     measured(SLOW_BF16)
@@ -164,7 +164,7 @@ def finished_sft(tiny_model: Path, tmp_path: Path) -> Path:
     from empathy_edge.distill import from_ratings as distill
     from empathy_edge.finetune import sft
     from empathy_edge.models.find import find_model
-    from empathy_edge.runs.recipe import DistillSettings, TrainSettings
+    from empathy_edge.runs.settings import DistillSettings, TrainSettings
 
     settings = DistillSettings(reference="first-draft", models=("editor",), max_sft=4, max_pairs=2)
     distill.run(data=sample_dialogues(), out=tmp_path / "rows", settings=settings)

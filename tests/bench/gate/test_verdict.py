@@ -11,7 +11,7 @@ from empathy_edge.bench.gate.verdict import check_controls, decide
 from empathy_edge.bench.gate.verdict_results import GateResults, Points
 from empathy_edge.bench.gate.winrate_results import Adjusted, SevereFlips, WinrateResults
 from empathy_edge.formats.dialogue import write_jsonl
-from empathy_edge.runs.recipe import GateSettings, thresholds
+from empathy_edge.runs.settings import GateSettings, thresholds
 from empathy_edge.runs.stage import results_of
 from tests.bench.gate.made_results import made_format, made_results, made_safety, made_win_rate
 from tests.conftest import assert_one_clear_error, run_command

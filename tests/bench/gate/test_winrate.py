@@ -27,7 +27,7 @@ from empathy_edge.judging.learned_judge import (
 )
 from empathy_edge.judging.pairwise_judges import Judge
 from empathy_edge.judging.verdicts import Pair, Verdict
-from empathy_edge.runs.recipe import DistillSettings, GateSettings, WinrateSettings
+from empathy_edge.runs.settings import DistillSettings, GateSettings, WinrateSettings
 from empathy_edge.runtimes import open_runtime
 
 WARM = ["warm", "glad", "sorry", "understand", "feel", "sounds", "hard", "lovely", "proud", "with", "you"]

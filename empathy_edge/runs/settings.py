@@ -1,0 +1,358 @@
+"""Every setting of a run, with its default, range and description."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
+
+ARTIFACTS = ("gguf-f16", "gguf-q8_0", "gguf-q4_0", "gguf-q4_k_m", "onnx-int4")
+"""The artifacts that `export` makes when none are named: a format and its quantization."""
+
+
+GENAI_OPTIONS = ("block_size", "algo_config", "accuracy_level", "is_symmetric", "matmul_mixed_precision")
+"""The options of ONNX Runtime GenAI's builder that may be given."""
+
+
+Weights = Literal["auto", "fp32", "bf16", "nf4"]
+"""What the weights are held in while training; `auto` takes the faster of fp32 and bf16, by measurement."""
+
+
+class Settings(BaseModel):
+    """Checked when they are made. A field's description is also the help of its command-line option."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FitSettings(Settings):
+    """Responses made fit for a small student: shortened to whole sentences, and the nearest ones kept."""
+
+    most_words: int = Field(default=36, ge=5, description="Words at most.")
+    least_words: int = Field(default=10, ge=1, description="Words at least.")
+    most_sentences: int = Field(default=3, ge=1, description="Sentences at most.")
+    per_dialogue: int = Field(default=2, ge=1, description="How many responses to a dialogue are kept.")
+    least_similarity: float = Field(
+        default=0.35, ge=-1, le=1, description="Least cosine of the embeddings of response and utterance."
+    )
+    most_alike: float = Field(
+        default=0.06, gt=0, le=1, description="Largest share of responses with the same first two words."
+    )
+
+
+class DistillSettings(Settings):
+    """Which rated responses become SFT rows, and which pairs: the direct method of arXiv 2507.08151."""
+
+    reference: str = Field(default="human", description="rated: whose weak responses are rejected.")
+    models: tuple[str, ...] = Field(
+        default=("chatgpt_empathy",),
+        min_length=1,
+        description="rated: a source whose responses rated 3 are learned from; may be given more than once.",
+    )
+    sft_on_chosen: bool = Field(
+        default=False,
+        description="Make the chosen response of each pair an SFT row too. The paper keeps the two apart, "
+        "but a few dozen dialogues are too few for that.",
+    )
+    hard_pairs: bool = Field(
+        default=False,
+        description="Add pairs of two model responses to one dialogue, one rated 3 and one rated 1 or 2.",
+    )
+    fit: FitSettings | None = Field(default=None, description="Make responses fit for a small student.")
+    safety_rows: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="Add the shipped answers to people in danger, to delusions and to harmful requests "
+        "to the SFT rows, each this many times.",
+    )
+    max_sft: int | None = Field(default=None, ge=1, description="rated: keep at most this many SFT rows.")
+    max_pairs: int | None = Field(
+        default=None, ge=1, description="rated: keep at most this many preference pairs."
+    )
+    seed: int = Field(default=0, description="For the choice of rows.")
+
+
+class TrainSettings(Settings):
+    """One step of fine-tuning with LoRA."""
+
+    epochs: float = Field(default=1.0, gt=0, le=50, description="Passes over the rows.")
+    learning_rate: float = Field(default=3e-4, gt=0, lt=1, description="The highest; it falls to 0.")
+    batch_size: int = Field(default=8, ge=1, description="Rows in a step.")
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, description="Rows in memory at a time: less memory, the same result."
+    )
+    lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of LoRA.")
+    lora_alpha: int = Field(default=16, ge=1, description="LoRA's alpha: its scale is alpha / rank.")
+    lora_targets: Literal["all-linear"] | tuple[str, ...] = Field(
+        default="all-linear", description="Which linear layers of the blocks get LoRA."
+    )
+    max_length: int = Field(default=512, ge=32, description="Tokens of prompt and response at most.")
+    save_every_steps: int = Field(default=20, ge=1, description="Steps between checkpoints, to resume from.")
+    weights: Weights = Field(
+        default="auto",
+        description="auto measures fp32 and bf16 on this machine and takes the faster; nf4 is QLoRA.",
+    )
+    held_out: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Share of rows that are not trained on, whose loss is measured each epoch; the "
+        "adapter of the best epoch is kept.",
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after this many epochs that were no better."
+    )
+    seed: int = Field(default=42, description="For the order of rows and the start of LoRA.")
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        if self.patience is not None and not self.held_out:
+            raise ValueError("patience (early stop) needs held_out, the share of rows to measure on")
+        if self.batch_size % self.micro_batch:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
+            )
+        return self
+
+    @property
+    def micro_batch(self) -> int:
+        """The rows that are in memory at a time."""
+        return self.micro_batch_size or self.batch_size
+
+    @property
+    def tokens_at_once(self) -> int:
+        """About how many tokens a step computes at a time; what `weights: auto` measures with."""
+        return 128 * self.micro_batch
+
+
+class DpoSettings(TrainSettings):
+    """The second step: DPO on preference pairs (Rafailov et al., arXiv 2305.18290).
+
+    The losses are TRL's: `sigmoid` is the paper's, `sigmoid_norm` divides each response's log-ratio by its
+    length, `ipo` is that of arXiv 2310.12036.
+    """
+
+    learning_rate: float = Field(default=1e-4, gt=0, lt=1, description="The highest; it falls to 0.")
+    batch_size: int = Field(default=4, ge=1, description="Pairs in a step.")
+    beta: float = Field(
+        default=0.1, gt=0, le=10, description="How strongly the policy is held to the reference."
+    )
+    loss: Literal["sigmoid", "sigmoid_norm", "ipo"] = Field(default="sigmoid", description="The loss.")
+    sft_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Weight of the chosen response's negative log-likelihood, which is added "
+        "(RPO, arXiv 2404.19733).",
+    )
+    length_probes: int = Field(
+        default=16,
+        ge=0,
+        le=256,
+        description="Prompts that are answered before, halfway and after, to see whether lengths drift.",
+    )
+    pairs: tuple[Literal["distilled", "own"], ...] = Field(
+        default=("distilled",),
+        min_length=1,
+        description="The distilled pairs, pairs of the student's own samples, or both.",
+    )
+
+    @property
+    def tokens_at_once(self) -> int:
+        """As of the other step; each row has two responses."""
+        return 2 * super().tokens_at_once
+
+
+class OwnPairSettings(Settings):
+    """Preference pairs from the student's own samples, after SFT: the best against the worst of each prompt.
+
+    A sample's score is its similarity to the known good responses, less the tone penalty, plus the weighted
+    likelihood.
+    """
+
+    prompts: int = Field(default=400, ge=1, description="How many prompts are answered.")
+    samples: int = Field(default=4, ge=2, le=64, description="Answers to each prompt.")
+    temperature: float = Field(default=0.8, gt=0, le=2, description="For sampling.")
+    max_new_tokens: int = Field(default=96, ge=8, le=512, description="Of an answer.")
+    tone_penalty: float = Field(
+        default=0.3,
+        ge=0,
+        le=2,
+        description="Taken off where a sample consoles and the good responses congratulate, or vice versa.",
+    )
+    ranker: str | None = Field(
+        default=None,
+        description="A larger model (what `chat` takes), whose likelihood of an answer counts as well.",
+    )
+    likelihood_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="Weight of the ranker's log-probability, in nats a character, less the prompt's mean.",
+    )
+    margin: float = Field(
+        default=0.1, ge=0, le=2, description="Least difference of the two scores of a pair."
+    )
+    length_ratio: float = Field(
+        default=1.3, ge=1, description="Most that the two lengths may differ, a ratio."
+    )
+    safety_pairs: int = Field(
+        default=0,
+        ge=0,
+        le=8,
+        description="Pairs of the shipped answer and the student's worst ones for each safety prompt; "
+        "docs/results/safety.md says what that costs.",
+    )
+    weights: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="As in training.")
+    seed: int = Field(default=0, description="For the choice of prompts and the sampling.")
+
+
+class ExportSettings(Settings):
+    """Which artifacts are made, and how."""
+
+    artifacts: tuple[str, ...] = Field(
+        default=ARTIFACTS,
+        min_length=1,
+        description="An artifact to make, as gguf-q4_k_m, gguf-q4_0-gptq, gguf-iq3_m-imatrix, "
+        "gguf-lora-f16 or onnx-int4; may be given more than once.",
+    )
+    merge_tolerance: float = Field(
+        default=1e-2, gt=0, description="Largest difference of a logit between merged and adapter model."
+    )
+    verify_prompts: int = Field(default=8, ge=1, description="Test prompts that artifacts are verified on.")
+    imatrix: str | None = Field(
+        default=None,
+        description="An importance matrix of llama.cpp's (.gguf or .dat), instead of one made here.",
+    )
+    calibration: str | None = Field(
+        default=None,
+        description="Dialogues for -imatrix and -gptq, of which the training split is used. "
+        "[default: the shipped ones]",
+    )
+    calibration_dialogues: int = Field(default=128, ge=1, description="How many of them.")
+    tensor_types: dict[str, str] = Field(
+        default={},
+        description="Give tensors whose GGUF names match a pattern another type, as token_embd=q8_0; may be "
+        "given more than once.",
+    )
+    genai_options: dict[str, str | int] = Field(
+        default={},
+        description="For ONNX Runtime GenAI's builder, as block_size=64 or algo_config=k_quant; may be given "
+        "more than once.",
+    )
+    converter: str | None = Field(
+        default=None,
+        description="convert_hf_to_gguf.py of a llama.cpp checkout, for families that ours does not know.",
+    )
+    exporter: Literal["transformers", "optimum"] = Field(
+        default="transformers",
+        description="Who makes the portable ONNX graph; optimum needs `make setup-optimum`.",
+    )
+
+    @field_validator("genai_options")
+    @classmethod
+    def _an_option(cls, value: dict[str, str | int]) -> dict[str, str | int]:
+        unknown = [key for key in value if key not in GENAI_OPTIONS]
+        if unknown:
+            raise ValueError(f"no such option: {', '.join(unknown)}; there are {', '.join(GENAI_OPTIONS)}")
+        return value
+
+    @field_validator("artifacts")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            parsed_name(name)
+        return tuple(dict.fromkeys(value))
+
+
+class TunedScorerSettings(Settings):
+    """A small language model fine-tuned as a scorer, and what it is measured on."""
+
+    epochs: float = Field(default=3.0, gt=0, le=50, description="Passes over the rows.")
+    learning_rate: float = Field(default=5e-4, gt=0, lt=1, description="The highest; it falls to 0.")
+    lora_rank: int = Field(default=16, ge=1, le=256, description="Rank of LoRA.")
+    folds: int = Field(default=5, ge=1, le=5, description="Measure on so many of five folds.")
+    on_paper_split: bool = Field(
+        default=False, description="Measure on the paper's own split as well: one more training."
+    )
+    certifiable: bool = Field(
+        default=False, description="Leave out a fifth of the dialogues, on which `certify` can test it."
+    )
+    leave_out: Path | None = Field(
+        default=None,
+        description="Leave out the dialogues of this file, a run's test split: there the scorer may judge, "
+        "and `certify` test it.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.certifiable and self.leave_out:
+            raise ValueError("--certifiable and --leave-out are two ways to the same; give one of them")
+        return self
+
+    def training(self) -> TrainSettings:
+        """The settings of each training."""
+        return TrainSettings(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            lora_rank=self.lora_rank,
+            lora_alpha=2 * self.lora_rank,
+            save_every_steps=40,
+        )
+
+
+class BenchSettings(Settings):
+    """Latency and memory of each artifact."""
+
+    repetitions: int = Field(default=5, ge=5, description="Rounds; each runs every artifact.")
+    prompt_tokens: int = Field(default=128, ge=8, le=4096, description="Length of the prompt.")
+    decode_tokens: int = Field(default=64, ge=8, le=1024, description="Tokens that are generated.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads.")
+
+
+class WinrateSettings(Settings):
+    """Responses to the test split, and the offline judge that compares them."""
+
+    max_prompts: int | None = Field(
+        default=None, ge=1, description="Use only the first prompts of the test split."
+    )
+    max_new_tokens: int = Field(default=160, ge=8, le=2048, description="Of a response.")
+    bootstrap: int = Field(default=2000, ge=200, description="Resamples for an interval.")
+    seed: int = Field(default=0, description="For the resampling.")
+
+
+@cache
+def thresholds() -> dict[str, dict[str, Any]]:
+    """Each of the gate's bounds with its reason, as thresholds.yaml has them."""
+    text = (resources.files("empathy_edge.runs") / "thresholds.yaml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return found
+
+
+def _threshold(name: str, description: str) -> Any:
+    return Field(default_factory=lambda: thresholds()[name]["value"], ge=0, le=1, description=description)
+
+
+class GateSettings(Settings):
+    """The bounds of the verdict, shares between 0 and 1. thresholds.yaml says why each is what it is."""
+
+    min_win_rate: float = _threshold("min_win_rate", "Against the fine-tuned model; lower bound.")
+    min_gain_retained: float = _threshold("min_gain_retained", "Of the gain over the base; lower bound.")
+    min_format_ok: float = _threshold("min_format_ok", "The share of responses that must be well-formed.")
+    min_judge_accuracy: float = _threshold("min_judge_accuracy", "Of the run's own judge; lower bound.")
+    max_severe_flips: float = _threshold("max_severe_flips", "Share of replies rated 3 to 1; upper bound.")
+    max_mean_kl: float = _threshold("max_mean_kl", "Nats a token; above it, the reasons say so.")
+
+
+def parsed_name(name: str) -> ArtifactName:
+    try:
+        return parse_artifact(name)
+    except EmpathyEdgeError as error:
+        raise ValueError(str(error)) from None
