@@ -26,8 +26,8 @@ def show_one(name: str) -> None:
         rows.append([key, f"{figure.value:g}", figure.kind, figure.source])
     for run in device.runs:
         rows += _speeds(run, run.model)
-    for run in device.elsewhere:
-        rows += _speeds(run, f"{run.model}, {run.runtime}")
+    for other in device.elsewhere:
+        rows += _speeds(other, f"{other.model}, {other.runtime}")
     _print(f"{device.name} ({device.soc})", ["figure", "value", "kind", "source"], rows)
 
 

@@ -31,13 +31,6 @@ def _export_settings() -> type[ExportSettings]:
     return ExportSettings
 
 
-@takes_settings(
-    settings=FromSettings(
-        _export_settings,
-        ("artifacts", "imatrix", "calibration", "tensor_types", "genai_options", "converter", "exporter"),
-        {"artifacts": "--to", "tensor_types": "--tensor-type", "genai_options": "--genai-option"},
-    )
-)
 @click.group(
     cls=_ExportGroup,
     invoke_without_command=True,
@@ -79,6 +72,15 @@ def export(
     from empathy_edge.models.find import checkpoint_of
 
     run(base=checkpoint_of(base), adapters=list(adapters), out=out, settings=settings, update=update)
+
+
+takes_settings(
+    settings=FromSettings(
+        _export_settings,
+        ("artifacts", "imatrix", "calibration", "tensor_types", "genai_options", "converter", "exporter"),
+        {"artifacts": "--to", "tensor_types": "--tensor-type", "genai_options": "--genai-option"},
+    )
+)(export)
 
 
 @export.command(

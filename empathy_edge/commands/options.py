@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import click
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Any], Any]
 """What click's own decorators are: they take a function, or one that has options already."""
-
-C = TypeVar("C", bound="SettingsCommand")
 
 EXAMPLES = "\b\nExamples:\n"
 
@@ -106,10 +104,11 @@ class SettingsCommand(click.Command):
         return super().invoke(ctx)
 
 
-def takes_settings(**settings: FromSettings) -> Callable[[C], C]:
+def takes_settings(**settings: FromSettings) -> Callable[[click.Command], click.Command]:
     """Give a SettingsCommand its settings, by parameter of its function."""
 
-    def add(command: C) -> C:
+    def add(command: click.Command) -> click.Command:
+        assert isinstance(command, SettingsCommand), "made with cls=SettingsCommand"
         command.settings = settings
         return command
 
@@ -167,7 +166,7 @@ def _without_none(annotation: Any) -> Any:
     return annotation
 
 
-def _type_of(annotation: Any, info: FieldInfo) -> click.ParamType:
+def _type_of(annotation: Any, info: FieldInfo) -> click.ParamType[Any]:
     """click's type for an annotation, with the field's bounds."""
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
@@ -180,14 +179,14 @@ def _type_of(annotation: Any, info: FieldInfo) -> click.ParamType:
                 bounds[bound] = value
     low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
     if not bounds:
-        plain = {int: click.INT, float: click.FLOAT, bool: click.BOOL}
+        plain: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, bool: click.BOOL}
         return plain.get(annotation, click.STRING)
     if annotation is int:
         return click.IntRange(None if low is None else int(low), None if high is None else int(high))
     return click.FloatRange(low, high, min_open="gt" in bounds, max_open="lt" in bounds)
 
 
-class _KeyValue(click.ParamType):
+class _KeyValue(click.ParamType[tuple[str, str]]):
     """KEY=VALUE."""
 
     name = "KEY=VALUE"

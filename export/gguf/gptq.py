@@ -199,7 +199,9 @@ def _groups_with_one_input(
 def _same_input(first: torch.Tensor, second: torch.Tensor) -> bool:
     import torch
 
-    return first.shape == second.shape and torch.equal(first[:SAME_INPUT_ROWS], second[:SAME_INPUT_ROWS])
+    if first.shape != second.shape:
+        return False
+    return bool(torch.equal(first[:SAME_INPUT_ROWS], second[:SAME_INPUT_ROWS]))
 
 
 def hessian_of(inputs: torch.Tensor, unrounded_inputs: torch.Tensor, correction: float) -> Hessian:

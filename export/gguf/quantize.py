@@ -132,11 +132,11 @@ def llama_cpp_log() -> Iterator[list[str]]:
 
     lines: list[str] = []
 
-    @llama_cpp.llama_log_callback
     def take(_level: int, text: bytes, _data: Any) -> None:
         lines.append(text.decode("utf-8", "replace"))
 
-    llama_cpp.llama_log_set(take, ctypes.c_void_p(0))
+    callback = llama_cpp.llama_log_callback(take)  # must live as long as llama.cpp may call it
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
     try:
         yield lines
     finally:
