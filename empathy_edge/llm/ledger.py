@@ -133,7 +133,7 @@ class Ledger:
             "SELECT run, model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(cost_usd), "
             "SUM(cost_usd IS NULL) FROM answers GROUP BY run, model ORDER BY MIN(created)"
         )
-        return [Spending(*row, failures=failures.get((row[0], row[1]), 0)) for row in sums]
+        return [Spending(*row, failures.get((row[0], row[1]), 0)) for row in sums]
 
     def entries(self) -> list[dict[str, object]]:
         """Every answer with the columns of the table, oldest first, for export."""
