@@ -70,10 +70,8 @@ class Stage:
         """What a stage that is done found."""
         return _results_in(self.manifest, kind, self.folder / MANIFEST)
 
-    def finish(
-        self, results: Results | None = None, *, artifact: dict[str, Any] | None = None, **untyped: Any
-    ) -> dict[str, Any]:
-        """Hash the outputs, write the manifest, drop the marker; returns the manifest.
+    def finish(self, results: Results | None = None, *, artifact: Mapping[str, object] | None = None) -> None:
+        """Hash the outputs, write the manifest, drop the marker.
 
         Args:
             results: what the stage found.
@@ -91,7 +89,7 @@ class Stage:
             "seconds": round(time.monotonic() - self.started, 1),
             "settings": self.settings,
             "inputs": self.inputs,
-            "results": results.model_dump(mode="json", exclude_unset=True) if results else untyped,
+            "results": results.model_dump(mode="json", exclude_unset=True) if results else {},
             "outputs": outputs,
             "versions": versions(),
             "machine": machine(),
@@ -100,7 +98,6 @@ class Stage:
         write_json(self.folder / MANIFEST, self.manifest)
         (self.folder / MARKER).unlink(missing_ok=True)
         self.done = True
-        return self.manifest
 
 
 def _nested(path: Path, folder: Path) -> bool:

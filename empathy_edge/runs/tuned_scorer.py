@@ -126,13 +126,12 @@ def _held_out_chances(
     if file.is_file() and (kept := read_json(file)).get("adapter_sha256") == trained:
         return np.array(kept["probabilities"])
     asked = [messages(row.situation, row.speaker_uttr, row.response) for row in rows.itertuples()]
-    found = log_probs_per_character(
-        base,
-        [adapter],
-        [prompt for prompt in asked for _ in RATINGS],
-        [str(rating) for _ in asked for rating in RATINGS],
-        f"{label}, held out",
-    )
+    prompts, answers = [], []
+    for prompt in asked:
+        for rating in RATINGS:
+            prompts.append(prompt)
+            answers.append(str(rating))
+    found = log_probs_per_character(base, [adapter], prompts, answers, f"{label}, held out")
     chances = np.exp(np.array(found).reshape(-1, len(RATINGS)))
     chances /= chances.sum(1, keepdims=True)
     write_json(file, {"adapter_sha256": trained, "probabilities": chances.round(5).tolist()})

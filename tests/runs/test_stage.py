@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
-from empathy_edge.runs.stage import MARKER, locked, open_stage
+from empathy_edge.runs.stage import MARKER, Results, locked, open_stage, results_of
 from empathy_edge.system.files import MANIFEST, write_atomically
 from empathy_edge.system.machine import require_space
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
@@ -22,17 +22,23 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+class Baked(Results):
+    """What a stage of these tests finds."""
+
+    layers: int
+
+
 def _made(folder: Path, data: Path, **settings: object) -> None:
     stage = open_stage(folder, "bake", settings=settings, inputs={"data": data})
     (folder / "cake.txt").write_text("cake")
-    stage.finish(layers=3)
+    stage.finish(Baked(layers=3))
 
 
 def test_done_stage_is_skipped_even_when_its_input_moved(tmp_path: Path, data: Path) -> None:
     _made(tmp_path / "out", data, heat=180)
     moved = data.rename(tmp_path / "elsewhere.txt")
     again = open_stage(tmp_path / "out", "bake", settings={"heat": 180}, inputs={"data": moved})
-    assert again.done and again.manifest["results"] == {"layers": 3}
+    assert again.done and again.results(Baked) == results_of(tmp_path / "out", Baked) == Baked(layers=3)
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
     assert manifest["outputs"]["cake.txt"]["bytes"] == 4
     assert manifest["versions"]["numpy"] and manifest["machine"]["cores"]
@@ -151,3 +157,14 @@ def test_full_disk_is_one_clear_error(small_disk: Path, tmp_path: Path) -> None:
     assert_one_clear_error(
         run_command("run", "quickstart", "--out", small_disk / "run"), 3, "Not enough disk space"
     )
+
+
+def test_results_of_another_kind_are_one_clear_error(tmp_path: Path, data: Path) -> None:
+    class Other(Results):
+        """What another version of the stage found."""
+
+        slices: int
+
+    _made(tmp_path / "out", data, heat=180)
+    with pytest.raises(EmpathyEdgeError, match=r"another version of empathy-edge; make the stage again"):
+        results_of(tmp_path / "out", Other)
