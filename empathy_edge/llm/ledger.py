@@ -133,7 +133,19 @@ class Ledger:
             "SELECT run, model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(cost_usd), "
             "SUM(cost_usd IS NULL) FROM answers GROUP BY run, model ORDER BY MIN(created)"
         )
-        return [Spending(*row, failures.get((row[0], row[1]), 0)) for row in sums]
+        return [
+            Spending(
+                run=run,
+                model=model,
+                calls=calls,
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
+                cost_usd=cost,
+                calls_of_unknown_cost=unknown,
+                failures=failures.get((run, model), 0),
+            )
+            for run, model, calls, prompt_tokens, completion_tokens, cost, unknown in sums
+        ]
 
     def entries(self) -> list[dict[str, object]]:
         """Every answer with the columns of the table, oldest first, for export."""
