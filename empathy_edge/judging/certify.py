@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +76,7 @@ def certify(judge: Judge, data: Path, settings: CertifySettings, out: Path) -> C
     for question in settings.questions:
         tested = _ask_timed(judge, question, pairs, out)
         own = self_preference(tested.rows, pairs, family)
-        errors = _errors(tested.figures, own)
-        found[question] = {
-            **tested.figures,
-            "seconds_per_verdict": tested.seconds_per_verdict,
-            "usd_per_1000_calls": tested.usd_per_1000_calls,
-            "self_preference": own,
-            "doubts": doubts(errors),
-            "certified": not doubts(errors),
-        }
+        found[question] = _question_certificate(tested, own=own)
     return _write(judge, _data_record(data, sha256_file(data)), pairs, settings, found, out)
 
 
@@ -120,16 +112,8 @@ def certify_beside_experts(judge: Judge, folder: Path, settings: CertifySettings
         tested = _ask_timed(judge, question, pairs, out)
         # The texts quote what was said, so their length is not a reply's.
         no_length: ShareInterval = {**tested.figures["longer_wins"], "share": None}
-        figures: ComparisonFigures = {**tested.figures, "longer_wins": no_length}
-        errors = _errors(figures, None)
-        found[question] = {
-            **figures,
-            "seconds_per_verdict": tested.seconds_per_verdict,
-            "usd_per_1000_calls": tested.usd_per_1000_calls,
-            "experts_own": experts_agreement(exchanges, question),
-            "doubts": doubts(errors),
-            "certified": not doubts(errors),
-        }
+        tested = replace(tested, figures={**tested.figures, "longer_wins": no_length})
+        found[question] = _question_certificate(tested, experts=experts_agreement(exchanges, question))
     digest = sha256_json([[item.id, item.said, item.reply, item.levels] for item in exchanges])
     return _write(judge, _data_record(folder, digest), pairs, settings, found, out)
 
@@ -186,6 +170,27 @@ def _usd_per_1000_calls(before: Spent, after: Spent) -> float | None:
     if before.usd is None or after.usd is None or calls <= 0:
         return None
     return round(1000 * (after.usd - before.usd) / calls, 4)
+
+
+def _question_certificate(
+    tested: _Tested, *, own: SelfPreference | None = None, experts: dict[str, float] | None = None
+) -> QuestionCertificate:
+    """The certificate of one question, with the judge's self-preference or the experts' agreement."""
+    reasons = doubts(_errors(tested.figures, own))
+    found: QuestionCertificate = {
+        **tested.figures,
+        "seconds_per_verdict": tested.seconds_per_verdict,
+        "usd_per_1000_calls": tested.usd_per_1000_calls,
+        "self_preference": own or {},
+        "experts_own": experts or {},
+        "doubts": reasons,
+        "certified": not reasons,
+    }
+    if own is None:
+        del found["self_preference"]
+    if experts is None:
+        del found["experts_own"]
+    return found
 
 
 def _errors(figures: ComparisonFigures, own: SelfPreference | None) -> JudgeErrors:

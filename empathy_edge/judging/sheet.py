@@ -111,7 +111,7 @@ def make_alone(
     rows: dict[str, dict[str, str]] = {}
     keys: Keys = {}
     for item in _drawn(dialogues, arms, settings, generator):
-        for text in {arm[item.id]["text"] for arm in arms}:
+        for text in dict.fromkeys(arm[item.id]["text"] for arm in arms):  # each text once, in order
             key = rating_key(question, item.situation, item.utterance, text)
             rows[key] = {"key": key, "situation": item.situation, "utterance": item.utterance, "reply": text}
             keys.setdefault(key, {"ids": []})["ids"].append(item.id)
@@ -215,11 +215,13 @@ def read(*, answers: list[Path], sheet: Path, out: Path) -> SheetSummary:
     by = {"by": sorted(raters), "question": question}
     in_order = sorted(rows, key=lambda row: (row["id"], "mirrored" in row, row["key"]))
     write_jsonl(out, [row | by for row in in_order])
+    agreed = _agreement(raters, LEADS if kind == "pairs" else REPLY_RATINGS)
     summary: SheetSummary = {
         "rows": len(_rated_keys(raters)),
         "of": len(keys),
         "raters": {name: len(given) for name, given in raters.items()},
-        **_agreement(raters, LEADS if kind == "pairs" else REPLY_RATINGS),
+        "kappa": agreed["kappa"],
+        "alpha": agreed["alpha"],
     }
     if kind == "pairs":
         summary["shown_first_won"] = _shown_first_won(rows)

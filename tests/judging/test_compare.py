@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empathy_edge.commands.judging import QUESTIONS
+from empathy_edge.commands.judge import QUESTIONS
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues, read_jsonl
 from empathy_edge.judging import compare
