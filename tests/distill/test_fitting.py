@@ -159,11 +159,16 @@ def test_on_a_safety_prompt_the_shipped_answer_is_chosen() -> None:
 
 @pytest.mark.slow
 def test_own_samples_become_pairs_and_are_not_sampled_twice(folders: list[Path], tmp_path: Path) -> None:
-    settings = OwnPairSettings(prompts=4, samples=3, margin=0.02, length_ratio=4, max_new_tokens=40)
-    arguments = {"rows": folders[0], "base": checkpoint_of("smollm2-135m"), "adapters": [],
-                 "out": tmp_path / "own", "settings": settings}  # fmt: skip
+    settings = OwnPairSettings(prompts=10, samples=3, margin=0.02, length_ratio=4, max_new_tokens=60)
+    arguments = {
+        "rows": folders[0],
+        "base": checkpoint_of("smollm2-135m"),
+        "adapters": [],
+        "out": tmp_path / "own",
+        "settings": settings,
+    }
     results = own_pairs.run(**arguments)  # type: ignore[arg-type]
-    assert results.samples == 12 and results.pairs >= 1
+    assert results.samples == 30 and results.pairs >= 1
     assert results.mean_score["chosen"] > results.mean_score["rejected"]
     assert own_pairs.run(**arguments) == results  # type: ignore[arg-type]
 
