@@ -1,3 +1,3 @@
-"""Empathy Edge: the road from an empathetic large model to a small one that runs on a phone."""
+"""Empathy Edge: empathetic small language models for phones, from distillation to the gate."""
 
 __version__ = "0.1.0"
