@@ -52,6 +52,7 @@ def test_a_missing_compiler_is_said_before_anything_is_made(checkout: Path, tmp_
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("c++"), reason="without a compiler another error comes first")
 def test_no_index_is_one_clear_error_and_the_next_set_up_goes_on(checkout: Path) -> None:
     done = set_up(checkout, PIP_NO_INDEX="1")

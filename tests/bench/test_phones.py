@@ -68,6 +68,7 @@ def write_cells(path: Path, noise: float = 0.0) -> None:
                     table.writerow([phone, f"model-{number}", quant, *speeds, total, size / 2**20, ""])
 
 
+@pytest.mark.slow
 def test_validation_leaves_models_out(tmp_path: Path) -> None:
     write_cells(tmp_path / "cells.csv", noise=0.02)
     cells, skipped = read_cells(tmp_path / "cells.csv")
@@ -84,6 +85,7 @@ def test_validation_leaves_models_out(tmp_path: Path) -> None:
     assert summarize(only, 0).n == len(only) == 18
 
 
+@pytest.mark.slow
 def test_validate_command_and_its_errors(tmp_path: Path) -> None:
     write_cells(tmp_path / "cells.csv")
     result = run_command(

@@ -21,6 +21,8 @@ from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import open_runtime
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,7 +41,6 @@ def matrix(tiny_model: Path, texts: calibration.Calibration) -> dict[str, np.nda
     return importance.collect(tiny_model, texts)
 
 
-@pytest.mark.slow
 def test_every_type_by_name(f16: Path, matrix: dict[str, np.ndarray], tmp_path: Path) -> None:
     sizes = {}
     for kind in GGUF_TYPES:
@@ -183,7 +184,6 @@ def beside(deployed: Path, adapters: list[Path], tmp_path_factory: pytest.TempPa
     return out
 
 
-@pytest.mark.slow
 def test_base_and_adapter_say_what_the_merged_checkpoint_says(beside: Path, deployed: Path) -> None:
     rows = {row["artifact"]: row for row in json.loads((beside / "verify" / "verify.json").read_text())}
     assert rows["gguf-lora-f16"]["stop_ids_equal"] and rows["gguf-lora-f16"]["verdict"] == "PASS"
@@ -193,7 +193,6 @@ def test_base_and_adapter_say_what_the_merged_checkpoint_says(beside: Path, depl
     assert open_runtime(beside / "gguf-lora-f16").reply([5, 6, 7], max_new_tokens=4).token_ids
 
 
-@pytest.mark.slow
 def test_the_card_tells_how_adapters_from_outside_the_run_were_trained(beside: Path) -> None:
     folder = beside / "gguf-lora-f16"
     text = model_card(folder, read_manifest(folder), origin_of(folder))
@@ -219,7 +218,6 @@ def test_the_sum_of_two_adapters_is_exact(deployed: Path, adapters: list[Path], 
     np.testing.assert_allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
 
 
-@pytest.mark.slow
 def test_another_base_under_an_adapter_is_refused(
     beside: Path, adapters: list[Path], tiny_model: Path, f16: Path, tmp_path: Path
 ) -> None:
@@ -245,7 +243,6 @@ def test_another_base_under_an_adapter_is_refused(
         open_runtime(copy)
 
 
-@pytest.mark.slow
 def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -> None:
     """Weights that GPTQ rounded for GGUF give the same logits in ONNX, which has the same grid."""
     settings = ExportSettings(
@@ -265,7 +262,6 @@ def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -
     assert far["onnx-int4-gptq"] < 0.3 * far["onnx-int4"], far
 
 
-@pytest.mark.slow
 def test_adapters_beside_a_four_bit_base_in_onnx(
     f16: Path, deployed: Path, adapters: list[Path], tmp_path: Path
 ) -> None:
@@ -335,7 +331,6 @@ def test_a_grid_packs_as_llama_cpp_reads(kind: str) -> None:
     assert np.square(read - flat).mean() < np.square(theirs - flat).mean()
 
 
-@pytest.mark.slow
 def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tmp_path: Path) -> None:
     settings = ExportSettings(artifacts=("gguf-q4_0", "gguf-q4_0-gptq", "gguf-5mb"), calibration_dialogues=6)
     base = find_model(str(tiny_model))
@@ -415,7 +410,6 @@ def first_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_compensation_keeps_more_of_real_weights(first_layers: Path, tmp_path: Path) -> None:
     base = find_model(str(first_layers))

@@ -112,6 +112,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_known_bad_exports_are_caught(
     fault: str, tiny_model: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +145,7 @@ def test_known_bad_exports_are_caught(
         assert len(row["failed"]) == 1  # by the right check, and by that alone
 
 
+@pytest.mark.slow
 def test_builder_failure_is_one_error(tmp_path: Path, tiny_model: Path) -> None:
     from empathy_edge.export.onnx import genai
 

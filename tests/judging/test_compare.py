@@ -94,6 +94,7 @@ def test_agreement_is_what_the_libraries_say_and_none_where_nothing_varies() -> 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_of_several_judges_has_its_own_certificate(
     arms: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -287,6 +288,7 @@ def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path:
     assert_one_clear_error(result, 2, "line 2: the key 'xyz' is not in this sheet")
 
 
+@pytest.mark.slow
 def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """A rater of single replies is certified; the certificate is valid for that rater's other sheets."""
     first, second, dialogues = arms
@@ -427,6 +429,7 @@ def test_statistics_by_hand() -> None:
     assert prompts_needed(0.05, 0.0) == 619 and prompts_needed(0.03, 0.0) == 1718
 
 
+@pytest.mark.slow
 def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """The endpoint answers in prose: each order of a pair is asked three times, and nothing is dropped."""
     first = write_rows(tmp_path / "x.jsonl", *read_jsonl(arms[0])[:40])  # more than one batch

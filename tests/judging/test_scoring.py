@@ -225,6 +225,7 @@ def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -
     assert "| words | lr |" in (out / "study.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_endpoint_without_structured_output_is_asked_without(rated_csv: Path, tmp_path: Path) -> None:
     environment = {
         **os.environ,
@@ -343,6 +344,7 @@ def test_severe_flips_are_found_and_bounded(rated_csv: Path, tmp_path: Path) -> 
     assert found.doubts == ("only 23 pairs tell whether it orders a 3 above a 1 (needed: 40)",)
 
 
+@pytest.mark.slow
 def test_a_scorer_that_judges_and_counts_severe_flips_is_loaded_once(rated_csv: Path, tmp_path: Path) -> None:
     file, other = tmp_path / "scorer.json", tmp_path / "other.json"
     scorer.train(data=rated_csv, file=file, embedding=EMBEDDING)
@@ -370,6 +372,7 @@ def test_a_scorer_leaves_out_a_runs_test_split(rated_csv: Path, tmp_path: Path) 
         train("same-words", dialogue_row(id="nobody", utterance="I lost it."))
 
 
+@pytest.mark.slow
 def test_a_certifiable_scorer_leaves_out_a_fifth_of_the_dialogues(rated_csv: Path, tmp_path: Path) -> None:
     made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding=EMBEDDING, certifiable=True)
     names = set(balanced(read_rated(rated_csv))["dialog_id"])

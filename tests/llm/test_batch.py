@@ -56,6 +56,7 @@ def test_what_never_succeeds_is_left_out_and_counted(tmp_path: Path, environment
     assert len(read_jsonl(tmp_path / "out" / "responses.jsonl")) == 8
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_created_before_a_kill_is_adopted(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -119,6 +119,7 @@ def test_limits_stop_before_they_are_passed(tmp_path: Path, environment: dict[st
     assert len(read_jsonl(tmp_path / "all.jsonl")) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "strategy", "calls"),
     [("direct", "naive", 10), ("improve-human", "sequential", 30), ("improve-llm", "all-dimensions", 20)],

@@ -95,6 +95,7 @@ def test_log_probabilities_of_an_answer(tiny_model: Path, exported: Path) -> Non
     assert len(llama.log_probs(long, 1)) == len(long) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_llama_cpp_holds_even_an_untaught_model_to_a_schema(exported: Path, temperature: float) -> None:
     factors = ("warmth in tone", "clarity")

@@ -52,6 +52,7 @@ def test_an_adapter_changes_what_is_said(tiny_model: Path, dialogues: Path, tmp_
     assert texts[0] != texts[1]
 
 
+@pytest.mark.slow
 def test_a_missing_adapter_is_named(tiny_model: Path, dialogues: Path, tmp_path: Path) -> None:
     options = ["--adapter", tmp_path / "none", "--dialogues", dialogues, "--out", tmp_path / "x.jsonl"]
     assert_one_clear_error(run_command("respond", tiny_model, *options), 2, "none")

@@ -58,6 +58,7 @@ def test_a_judge_of_coin_flips_is_not() -> None:
     assert 0.3 < tested["held_out"]["accuracy"] < 0.7
 
 
+@pytest.mark.slow
 def test_a_judge_that_only_knows_the_style_is_not() -> None:
     """Nearly perfect on held-out pairs, wrong where the usual loser is better."""
     tested = cross_validate(_pairs(80, 1), _pairs(40, 2, honest=0.0), 0.75, 0)
@@ -66,6 +67,7 @@ def test_a_judge_that_only_knows_the_style_is_not() -> None:
     assert not cross_validate(_pairs(80, 1), [], 0.75, 0)["certified"]
 
 
+@pytest.mark.slow
 def test_the_papers_pairs_do_not_certify_the_judge(paper_csv: Path, tmp_path: Path) -> None:
     """What we found: 99 % on held-out pairs, 1 % on control pairs."""
     distill.run(data=paper_csv, out=tmp_path / "rows", settings=DistillSettings(max_pairs=150))
@@ -140,6 +142,7 @@ def test_a_known_bad_model_is_far_from_its_original(tiny_model: Path, tmp_path: 
     assert (good.argmax(-1) == bad.argmax(-1)).mean() < 0.8
 
 
+@pytest.mark.slow
 def test_responses_resume_after_a_cut_off_line(exported: Path, tmp_path: Path) -> None:
     dialogues = [item for item in read_dialogues(sample_dialogues()) if item.split == "test"][:4]
     model, file = exported / "gguf-f16", tmp_path / "arm.jsonl"
