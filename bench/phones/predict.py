@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from empathy_edge.bench.phones.model import Phase, Rates, calibrate
 from empathy_edge.bench.phones.profile import common_pattern, rates_of, three_digits
 from empathy_edge.bench.phones.validate import ErrorSummary, read_cells, validate
@@ -26,19 +28,14 @@ SAME_ARITHMETIC = 0.02
 """Two runs are of one model if their arithmetic differs by less than this share."""
 
 
-@dataclass(frozen=True)
-class PredictionSettings:
-    """What is to be predicted.
+class PredictionSettings(BaseModel):
+    """What is to be predicted."""
 
-    Attributes:
-        prompt_tokens: for the time to first token.
-        depth: tokens in the cache while decoding.
-        context: the window that memory is reserved for, tokens.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompt_tokens: int = 256
-    depth: int = 0
-    context: int = 2048
+    prompt_tokens: int = Field(default=256, ge=1, description="For the first token.")
+    depth: int = Field(default=0, ge=0, description="Tokens in the cache at decode.")
+    context: int = Field(default=2048, ge=1, description="The window, for memory.")
 
 
 @dataclass(frozen=True)

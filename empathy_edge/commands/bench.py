@@ -8,10 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from empathy_edge.commands.options import EXAMPLES, path_type, threads_option
+from empathy_edge.commands.options import (
+    EXAMPLES,
+    FromSettings,
+    SettingsCommand,
+    path_type,
+    takes_settings,
+    threads_option,
+)
 
 if TYPE_CHECKING:
+    from empathy_edge.bench.measure_settings import MeasureSettings
+    from empathy_edge.bench.phones.predict import PredictionSettings
     from empathy_edge.bench.result_file import StandardResult
+
+
+def _measure_settings() -> type[MeasureSettings]:
+    from empathy_edge.bench.measure_settings import MeasureSettings
+
+    return MeasureSettings
+
+
+def _prediction_settings() -> type[PredictionSettings]:
+    from empathy_edge.bench.phones.predict import PredictionSettings
+
+    return PredictionSettings
 
 
 class _RunByDefault(click.Group):
@@ -40,43 +61,32 @@ def _json_option() -> Any:
     return click.option("--json", "json_file", type=path_type(), help="Write the result to this new file.")
 
 
+@takes_settings(
+    settings=FromSettings(
+        _measure_settings,
+        (
+            "suite",
+            "prompt_tokens",
+            "decode_tokens",
+            "repetitions",
+            "until_stable",
+            "cold",
+            "threads",
+            "dialogues",
+            "max_new_tokens",
+            "tolerance",
+        ),
+    )
+)
 @bench.command(
+    cls=SettingsCommand,
     epilog=EXAMPLES + "  empathy-edge bench exported/gguf-q4_0 exported/onnx-int4\n"
     "  empathy-edge bench model.gguf --threads 4 --prompt-tokens 128 --prompt-tokens 512 \\\n"
     "      --json figures.json\n"
     "  empathy-edge bench exported/gguf-q4_0 --suite chat\n"
-    "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   (exit code 1 if slower)"
+    "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   (exit code 1 if slower)",
 )
 @click.argument("artifacts", nargs=-1, required=True)
-@click.option(
-    "--suite",
-    type=click.Choice(["standard", "chat"]),
-    default="standard",
-    show_default=True,
-    help="standard: prefill and decode of fixed lengths; chat: whole conversations, cold and warm, with the "
-    "cache and without.",
-)
-@click.option(
-    "--prompt-tokens",
-    multiple=True,
-    type=click.IntRange(8, 32768),
-    help="Prompt length, which is also decode's depth; may be given more than once. [default: 128]",
-)
-@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 4096))
-@click.option(
-    "--repetitions", type=click.IntRange(1, 200), help="Rounds; each runs everything. [default: 5, chat: 1]"
-)
-@click.option(
-    "--until-stable", is_flag=True, help="Go on until every median is known to 3 %, at most 40 rounds."
-)
-@click.option("--cold", is_flag=True, help="Drop the model from the page cache before each load.")
-@threads_option()
-@click.option(
-    "--dialogues", type=path_type(), help="Of chat: JSONL with the turns of conversations. [default: shipped]"
-)
-@click.option(
-    "--max-new-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of chat: for a turn."
-)
 @_json_option()
 @click.option(
     "--llama-bench", "jsonl_file", type=path_type(), help="Also write llama-bench's JSONL to this new file."
@@ -87,58 +97,43 @@ def _json_option() -> Any:
 @click.option(
     "--baseline", type=path_type(), help="An earlier --json; say what changed, and FAIL beyond --tolerance."
 )
-@click.option("--tolerance", default=0.1, show_default=True, type=click.FloatRange(0, 1))
-def run(  # noqa: PLR0913 - each is an option
+def run(
     artifacts: tuple[str, ...],
-    suite: str,
-    prompt_tokens: tuple[int, ...],
-    decode_tokens: int,
-    repetitions: int | None,
-    until_stable: bool,
-    cold: bool,
-    threads: int | None,
-    dialogues: Path | None,
-    max_new_tokens: int,
     json_file: Path | None,
     jsonl_file: Path | None,
     markdown_file: Path | None,
     baseline: Path | None,
-    tolerance: float,
+    settings: MeasureSettings,
 ) -> int:
     """Measure load time, first token, prefill and decode speed, and memory of ARTIFACTS on this machine.
 
     Exit code 1 if --baseline is given and something is slower or larger than --tolerance allows, 4 if the
     samples are too few or too noisy to tell.
     """
-    from empathy_edge.bench import chat_suite, latency
+    _none_exists(json_file, jsonl_file, markdown_file)
+    if settings.suite == "chat":
+        if jsonl_file or markdown_file or baseline:
+            raise click.UsageError("--llama-bench, --markdown and --baseline belong to --suite standard.")
+        _measure_chat(artifacts, settings, json_file)
+        return 0
+    from empathy_edge.bench import latency
     from empathy_edge.bench.latency_summary import show, summaries
     from empathy_edge.bench.outputs import llama_bench_jsonl, markdown
     from empathy_edge.bench.result_file import read_result, write_result
     from empathy_edge.runs.settings import BenchSettings
     from empathy_edge.system.files import write_atomically
 
-    _none_exists(json_file, jsonl_file, markdown_file)
-    if suite == "chat":
-        if jsonl_file or markdown_file or baseline:
-            raise click.UsageError("--llama-bench, --markdown and --baseline belong to --suite standard.")
-        chat_result = chat_suite.bench_chat(
-            list(artifacts),
-            conversations=chat_suite.read_conversations(dialogues),
-            rounds=repetitions or 1,
-            threads=threads,
-            max_new_tokens=max_new_tokens,
-        )
-        if json_file:
-            write_result(json_file, chat_result)
-        chat_suite.show(chat_result)
-        return 0
     old = read_result(baseline) if baseline else None
     result = latency.bench(
         list(artifacts),
-        BenchSettings(repetitions=max(repetitions or 5, 5), decode_tokens=decode_tokens, threads=threads),
-        prompts=sorted(set(prompt_tokens)) or [128],
-        until_stable=until_stable,
-        cold=cold,
+        BenchSettings(
+            repetitions=max(settings.repetitions or 5, 5),
+            decode_tokens=settings.decode_tokens,
+            threads=settings.threads,
+        ),
+        prompts=sorted(set(settings.prompt_tokens)),
+        until_stable=settings.until_stable,
+        cold=settings.cold,
     )
     if json_file:
         write_result(json_file, result)
@@ -147,7 +142,23 @@ def run(  # noqa: PLR0913 - each is an option
     if markdown_file:
         write_atomically(markdown_file, markdown(result))
     show(summaries(result), result.settings)
-    return _against(result, old, tolerance) if old else 0
+    return _against(result, old, settings.tolerance) if old else 0
+
+
+def _measure_chat(artifacts: tuple[str, ...], settings: MeasureSettings, json_file: Path | None) -> None:
+    from empathy_edge.bench import chat_suite
+    from empathy_edge.bench.result_file import write_result
+
+    result = chat_suite.bench_chat(
+        list(artifacts),
+        conversations=chat_suite.read_conversations(settings.dialogues),
+        rounds=settings.repetitions or 1,
+        threads=settings.threads,
+        max_new_tokens=settings.max_new_tokens,
+    )
+    if json_file:
+        write_result(json_file, result)
+    chat_suite.show(result)
 
 
 def _against(result: StandardResult, old: StandardResult, tolerance: float) -> int:
@@ -228,22 +239,17 @@ def memory(
     memory_curve.show(result)
 
 
+@takes_settings(
+    settings=FromSettings(_prediction_settings, ("prompt_tokens", "depth", "context")),
+)
 @bench.command(
+    cls=SettingsCommand,
     epilog=EXAMPLES + "  empathy-edge bench predict --device galaxy-s23 --artifact exported/gguf-q4_0\n"
     "  empathy-edge bench predict --device all --artifact model.gguf --prompt-tokens 512 --depth 1024\n"
-    "  empathy-edge bench predict --validate phone_cpu_cells.csv"
+    "  empathy-edge bench predict --validate phone_cpu_cells.csv",
 )
 @click.option("--device", "devices", multiple=True, help="An id from `devices`, a profile's .yaml, or all.")
 @click.option("--artifact", help="A GGUF: a file, an artifact folder, or a shipped model.")
-@click.option(
-    "--prompt-tokens", default=256, show_default=True, type=click.IntRange(1), help="For the first token."
-)
-@click.option(
-    "--depth", default=0, show_default=True, type=click.IntRange(0), help="Tokens in the cache at decode."
-)
-@click.option(
-    "--context", default=2048, show_default=True, type=click.IntRange(1), help="The window, for memory."
-)
 @click.option(
     "--validate",
     "cells",
@@ -257,19 +263,18 @@ def memory(
     help="With --validate: predict the models of this table instead, all from the first.",
 )
 @_json_option()
-def predict(  # noqa: PLR0913 - each is an option
+def predict(
     devices: tuple[str, ...],
     artifact: str | None,
-    prompt_tokens: int,
-    depth: int,
-    context: int,
     cells: Path | None,
     unseen: Path | None,
     json_file: Path | None,
+    settings: PredictionSettings,
 ) -> None:
     """Decode, prefill, first token and memory on a phone's CPU, with intervals; every figure is `predicted`.
 
-    Rests on measurements of llama.cpp on phones; types and devices that nobody measured are refused.
+    Predictions are based on measurements of llama.cpp on phones. Types and devices that nobody measured are
+    refused.
     """
     from empathy_edge.bench.phones import predict as predictions
     from empathy_edge.bench.phones.prediction_tables import show, show_errors
@@ -283,7 +288,6 @@ def predict(  # noqa: PLR0913 - each is an option
     else:
         if not devices or artifact is None:
             raise click.UsageError("Give --device and --artifact, or --validate.")
-        settings = predictions.PredictionSettings(prompt_tokens, depth, context)
         results = predictions.predict_for(artifact, devices, settings)
         show(results)
         as_json = [asdict(item) for item in results]

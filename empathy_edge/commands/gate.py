@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from empathy_edge.commands.judge import question_option
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -19,6 +18,7 @@ from empathy_edge.commands.options import (
     takes_settings,
     update_option,
 )
+from empathy_edge.judging.questions import QUESTIONS
 
 if TYPE_CHECKING:
     from empathy_edge.llm.api_settings import ApiSettings
@@ -60,7 +60,13 @@ def _gate_settings() -> type[GateSettings]:
     help="local:MODEL, openai:MODEL, scorer:FILE, file:VERDICTS.jsonl or ratings:FILE.jsonl. "
     "[default: a judge that learns from the run's own pairs]",
 )
-@question_option()
+@click.option(
+    "--question",
+    type=click.Choice(QUESTIONS),
+    default="overall",
+    show_default=True,
+    help="What the judge is asked about two replies (prompts/judge.yaml).",
+)
 @click.option("--certificate", type=path_type(), help="What `certify` wrote for this judge.")
 @click.option(
     "--scorer",

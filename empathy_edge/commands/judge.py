@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,38 +10,33 @@ import click
 
 from empathy_edge.commands.options import (
     EXAMPLES,
-    Decorator,
+    FromSettings,
     SettingsCommand,
     api_settings,
     out_option,
     path_type,
     takes_settings,
 )
+from empathy_edge.judging.questions import QUESTIONS, RATED_BY_EXPERTS
 
 if TYPE_CHECKING:
     from empathy_edge.judging.certificate import Certifications
+    from empathy_edge.judging.certify import CertifySettings
     from empathy_edge.judging.pairwise_judges import Judge
+    from empathy_edge.judging.sheet import SheetSettings
     from empathy_edge.llm.api_settings import ApiSettings
 
-QUESTIONS = (
-    "overall", "cognitive", "affective", "compassionate", "emotional-reactions", "interpretations",
-    "explorations",
-)  # fmt: skip
-"""What can be asked of two replies, or of one: the keys of prompts/judge.yaml and prompts/alone.yaml."""
 
-RATED_BY_EXPERTS = ("emotional-reactions", "interpretations", "explorations")
+def _certify_settings() -> type[CertifySettings]:
+    from empathy_edge.judging.certify import CertifySettings
+
+    return CertifySettings
 
 
-def question_option(*, multiple: bool = False) -> Decorator:
-    """--question: what is asked about replies."""
-    return click.option(
-        "--question",
-        type=click.Choice(QUESTIONS),
-        multiple=multiple,
-        default=("overall",) if multiple else "overall",
-        show_default=True,
-        help="What is asked about the two replies (prompts/judge.yaml), or of one (prompts/alone.yaml).",
-    )
+def _sheet_settings() -> type[SheetSettings]:
+    from empathy_edge.judging.sheet import SheetSettings
+
+    return SheetSettings
 
 
 _data_option = click.option("--data", type=path_type(), help="Dialogues with rated responses, CSV or JSONL.")
@@ -51,10 +46,6 @@ _experts_option = click.option(
     help="Instead of --data: a folder of experts' annotations (EPITOME's mechanisms, in the layout of "
     "arXiv 2506.10150).",
 )
-_pairs_option = click.option(
-    "--pairs", default=200, show_default=True, type=click.IntRange(40), help="At most so many pairs."
-)
-_seed_option = click.option("--seed", default=0, show_default=True, help="For the draw and the order.")
 _dialogues_option = click.option(
     "--dialogues", required=True, type=path_type(), help="What was responded to."
 )
@@ -96,7 +87,14 @@ def respond(
     run(model, list(adapters), dialogues, out, max_prompts, max_new_tokens, similarity)
 
 
-@takes_settings(api=api_settings())
+@takes_settings(
+    settings=FromSettings(
+        _certify_settings,
+        ("questions", "max_pairs", "seed"),
+        {"questions": "--question", "max_pairs": "--pairs"},
+    ),
+    api=api_settings(),
+)
 @click.command(
     cls=SettingsCommand,
     epilog=EXAMPLES
@@ -110,18 +108,13 @@ def respond(
 @click.argument("judge")
 @_data_option
 @_experts_option
-@question_option(multiple=True)
-@_pairs_option
-@_seed_option
 @out_option()
-def certify(  # noqa: PLR0913 - each is an option
+def certify(
     judge: str,
     data: Path | None,
     experts: Path | None,
-    question: tuple[str, ...],
-    pairs: int,
-    seed: int,
     out: Path,
+    settings: CertifySettings,
     api: ApiSettings,
 ) -> None:
     """Test a judge on pairs that people rated 3 and 1, or that experts told apart; writes its certificate.
@@ -130,18 +123,19 @@ def certify(  # noqa: PLR0913 - each is an option
     own agreement stands beside the judge's. People are tested by what they answered on a sheet that `sheet
     certify` wrote.
     """
-    from empathy_edge.judging.certify import CertifySettings, certify_beside_experts
     from empathy_edge.judging.certify import certify as certify_on_ratings
+    from empathy_edge.judging.certify import certify_beside_experts
     from empathy_edge.judging.pairwise_judges import open_judge
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
     with open_judge(judge, api) as opened:
         if data is not None:
-            certify_on_ratings(opened, data, CertifySettings(question, pairs, seed), out)
+            certify_on_ratings(opened, data, settings, out)
         elif experts is not None:
-            asked = RATED_BY_EXPERTS if question == ("overall",) else question
-            certify_beside_experts(opened, experts, CertifySettings(asked, pairs, seed), out)
+            if settings.questions == ("overall",):
+                settings = settings.model_copy(update={"questions": RATED_BY_EXPERTS})
+            certify_beside_experts(opened, experts, settings, out)
 
 
 @takes_settings(api=api_settings())
@@ -166,7 +160,14 @@ def certify(  # noqa: PLR0913 - each is an option
     help="local:MODEL, openai:MODEL, scorer:FILE, file:VERDICTS.jsonl or ratings:FILE.jsonl; several, to "
     "see how far they agree.",
 )
-@question_option(multiple=True)
+@click.option(
+    "--question",
+    multiple=True,
+    type=click.Choice(QUESTIONS),
+    default=("overall",),
+    show_default=True,
+    help="What is asked of the two replies (prompts/judge.yaml).",
+)
 @click.option(
     "--certificate",
     "certificates",
@@ -244,29 +245,28 @@ _both_orders_option = click.option(
 _sheet_option = click.option("--out", required=True, type=path_type(), help="A new folder.")
 
 
+@takes_settings(
+    settings=FromSettings(_sheet_settings, ("question", "max_prompts", "seed")),
+)
 @sheet.command(
     "make",
+    cls=SettingsCommand,
     epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
     "  empathy-edge sheet make compared/responses/*.jsonl --alone --dialogues rows/test.jsonl \\\n"
     "      --max-prompts 80 --out sheet",
 )
 @click.argument("responses", nargs=-1, required=True, type=path_type())
 @_dialogues_option
-@question_option()
 @_alone_option
 @_both_orders_option
-@click.option("--max-prompts", type=click.IntRange(1), help="Draw so many prompts.")
-@_seed_option
 @_sheet_option
-def make_sheet(  # noqa: PLR0913 - each is an option
+def make_sheet(
     responses: tuple[Path, ...],
     dialogues: Path,
-    question: str,
     alone: bool,
     both_orders: bool,
-    max_prompts: int | None,
-    seed: int,
     out: Path,
+    settings: SheetSettings,
 ) -> None:
     """Write sheet.csv and sheet.html of two files of RESPONSES, or with --alone of any number.
 
@@ -274,7 +274,7 @@ def make_sheet(  # noqa: PLR0913 - each is an option
     """
     from empathy_edge.formats.dialogue import read_dialogues
     from empathy_edge.judging.responses import ResponsePairs, read_responses
-    from empathy_edge.judging.sheet import SheetSettings, make_alone, make_pairs
+    from empathy_edge.judging.sheet import make_alone, make_pairs
 
     if not alone and len(responses) != 2:
         raise click.UsageError(
@@ -282,7 +282,6 @@ def make_sheet(  # noqa: PLR0913 - each is an option
         )
     arms = [read_responses(file) for file in responses]
     spoken = read_dialogues(dialogues)
-    settings = SheetSettings(question, max_prompts, seed)
     if alone:
         rows = make_alone(arms, spoken, settings, out)
     else:
@@ -290,8 +289,15 @@ def make_sheet(  # noqa: PLR0913 - each is an option
     _say_where(rows, out)
 
 
+@takes_settings(
+    sheet_settings=FromSettings(_sheet_settings, ("question", "seed")),
+    certify_settings=FromSettings(
+        _certify_settings, ("max_pairs", "seed"), {"max_pairs": "--pairs"}, partial=True
+    ),
+)
 @sheet.command(
     "certify",
+    cls=SettingsCommand,
     epilog=EXAMPLES
     + "  empathy-edge sheet certify --data rated_responses_5way.csv --both-orders --out sheet\n"
     "  empathy-edge sheet certify --experts expert_annotations --question interpretations --alone \\\n"
@@ -299,34 +305,29 @@ def make_sheet(  # noqa: PLR0913 - each is an option
 )
 @_data_option
 @_experts_option
-@question_option()
-@_pairs_option
 @_alone_option
 @_both_orders_option
-@_seed_option
 @_sheet_option
-def certify_sheet(  # noqa: PLR0913 - each is an option
+def certify_sheet(
     data: Path | None,
     experts: Path | None,
-    question: str,
-    pairs: int,
     alone: bool,
     both_orders: bool,
-    seed: int,
     out: Path,
+    sheet_settings: SheetSettings,
+    certify_settings: Callable[..., CertifySettings],
 ) -> None:
     """Write the sheet by which people are certified: what `certify` asks, with the same options."""
-    from empathy_edge.judging.certify import CertifySettings, pairs_for_sheet
-    from empathy_edge.judging.sheet import SheetSettings, make_alone, make_pairs
+    from empathy_edge.judging.certify import pairs_for_sheet
+    from empathy_edge.judging.sheet import make_alone, make_pairs
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
-    rated = pairs_for_sheet(data, experts, CertifySettings([question], pairs, seed))
-    settings = SheetSettings(question, seed=seed)
+    rated = pairs_for_sheet(data, experts, certify_settings(questions=(sheet_settings.question,)))
     if alone:
-        rows = make_alone([rated.first, rated.second], rated.dialogues, settings, out)
+        rows = make_alone([rated.first, rated.second], rated.dialogues, sheet_settings, out)
     else:
-        rows = make_pairs(rated, settings, out, both_orders=both_orders)
+        rows = make_pairs(rated, sheet_settings, out, both_orders=both_orders)
     _say_where(rows, out)
 
 

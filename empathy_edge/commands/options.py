@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-    from pydantic.fields import FieldInfo
 
 Decorator = Callable[[Any], Any]
 """What click's own decorators are: they take a function, or one that has options already."""
@@ -145,14 +144,16 @@ def _option(kind: type[BaseModel], name: str, option: str | None) -> click.Optio
     is_table = get_origin(inner) is dict
     is_list = get_origin(inner) is tuple
     default = None if info.is_required() else info.get_default(call_default_factory=True)
+    words = (option or f"--{name.replace('_', '-')}").removeprefix("--")
+    flag = f"--{words}/--no-{words}" if inner is bool and default else f"--{words}"
     return click.Option(
-        [option or f"--{name.replace('_', '-')}", name],
-        type=_KeyValue() if is_table else _type_of(get_args(inner)[0] if is_list else inner, info),
+        [flag, name],
+        type=_KeyValue() if is_table else _type_of(get_args(inner)[0] if is_list else inner, info.metadata),
         multiple=is_list or is_table,
         is_flag=inner is bool,
         required=info.is_required(),
         default=() if is_table else default,
-        show_default=default is not None and inner is not bool and not is_table,
+        show_default=default is not None and default is not False and not is_table,
         help=info.description,
         callback=_as_table if is_table else None,
     )
@@ -166,14 +167,17 @@ def _without_none(annotation: Any) -> Any:
     return annotation
 
 
-def _type_of(annotation: Any, info: FieldInfo) -> click.ParamType[Any]:
-    """click's type for an annotation, with the field's bounds."""
+def _type_of(annotation: Any, metadata: Sequence[Any]) -> click.ParamType[Any]:
+    """click's type for an annotation; `metadata` has the bounds."""
+    if get_origin(annotation) is Annotated:
+        annotation, info = get_args(annotation)
+        metadata = info.metadata
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
     if annotation is Path:
         return path_type()
     bounds: dict[str, float] = {}
-    for item in info.metadata:
+    for item in metadata:
         for bound in ("ge", "gt", "le", "lt"):
             if (value := getattr(item, bound, None)) is not None:
                 bounds[bound] = value

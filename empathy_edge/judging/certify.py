@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
@@ -31,24 +32,24 @@ from empathy_edge.judging.comparison_figures import ComparisonFigures, PromptVer
 from empathy_edge.judging.experts import DIMENSIONS, experts_agreement, pairs_of, read_experts
 from empathy_edge.judging.length_adjusted import ShareInterval
 from empathy_edge.judging.pairwise_judges import Judge, Spent
+from empathy_edge.judging.questions import Question
 from empathy_edge.judging.responses import ResponsePairs
 from empathy_edge.judging.self_preference import SelfPreference, family_of, self_preference
 from empathy_edge.system.files import sha256_file, sha256_json, write_json
 
 
-@dataclass(frozen=True)
-class CertifySettings:
-    """What a judge is tested on.
+class CertifySettings(BaseModel):
+    """What a judge is tested on."""
 
-    Attributes:
-        questions: each is tested by itself (keys of `prompts/judge.yaml`).
-        max_pairs: at most so many pairs are drawn.
-        seed: for the draw.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    questions: Sequence[str]
-    max_pairs: int = 200
-    seed: int = 0
+    questions: tuple[Question, ...] = Field(
+        default=("overall",),
+        min_length=1,
+        description="What is asked of the two replies (prompts/judge.yaml).",
+    )
+    max_pairs: int = Field(default=200, ge=40, description="At most so many pairs.")
+    seed: int = Field(default=0, description="For the draw.")
 
 
 def certify(judge: Judge, data: Path, settings: CertifySettings, out: Path) -> Certificate:

@@ -14,12 +14,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal, NotRequired, TypedDict
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, write_jsonl
 from empathy_edge.judging.agreement import Agreement, agreement, describe
 from empathy_edge.judging.file_judges import REPLY_RATINGS
+from empathy_edge.judging.questions import Question
 from empathy_edge.judging.responses import ResponsePairs, Responses
 from empathy_edge.judging.statistics import wilson
 from empathy_edge.judging.verdicts import ANSWERS, SWAPPED, Pair, rating_key
@@ -37,19 +40,17 @@ Answers = dict[str, str]
 """The key of what was rated → the rater's answer."""
 
 
-@dataclass(frozen=True)
-class SheetSettings:
-    """What is on a sheet.
+class SheetSettings(BaseModel):
+    """What is on a sheet."""
 
-    Attributes:
-        question: what is asked (a key of `prompts/judge.yaml` and `prompts/alone.yaml`).
-        max_prompts: draw at most so many dialogues; None: all.
-        seed: for the draw and the order.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    question: str
-    max_prompts: int | None = None
-    seed: int = 0
+    question: Question = Field(
+        default="overall",
+        description="What is asked of the two replies (prompts/judge.yaml), or of one (prompts/alone.yaml).",
+    )
+    max_prompts: int | None = Field(default=None, ge=1, description="Draw so many prompts.")
+    seed: int = Field(default=0, description="For the draw and the order.")
 
 
 class SheetKey(TypedDict):

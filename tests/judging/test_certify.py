@@ -20,7 +20,7 @@ from tests.conftest import dialogue_row, run_command, write_rows
 from tests.llm.fault_server import FaultServer
 
 PROMPTS = 120
-OVERALL = CertifySettings(["overall"], max_pairs=100)
+OVERALL = CertifySettings(max_pairs=100)
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +78,7 @@ def test_a_judge_that_prefers_its_own_family_is_caught(rated: Path, tmp_path: Pa
     people = sum(row["responses"][0]["rating"] == 3 for row in rows) / PROMPTS
 
     def certified(judge: Artificial, file: Path, out: str) -> QuestionCertificate:
-        made = certify(judge, file, CertifySettings(["overall"], max_pairs=120), tmp_path / out)
+        made = certify(judge, file, CertifySettings(max_pairs=120), tmp_path / out)
         return made["questions"]["overall"]
 
     found = certified(Artificial("of GPT's family"), data, "own")
@@ -144,7 +144,7 @@ class CountsWords(Judge):
 
 
 def test_a_judge_beside_experts(tmp_path: Path) -> None:
-    settings = CertifySettings(["explorations"], max_pairs=60)
+    settings = CertifySettings(questions=("explorations",), max_pairs=60)
     write_experts(tmp_path / "clear", 0.0)
     made = certify_beside_experts(CountsWords(), tmp_path / "clear", settings, tmp_path / "a")
     item = made["questions"]["explorations"]

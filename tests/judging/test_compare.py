@@ -366,7 +366,7 @@ def test_a_hostile_reply_stays_text_in_the_sheet(arms: tuple[Path, Path, Path], 
     hostile = {"d0": {"text": "</script><script>alert(1)</script>"}}
     formula = {"d0": {"text": "=HYPERLINK(1)"}}
     pairs = ResponsePairs(read_dialogues(arms[2]), hostile, formula)
-    make_pairs(pairs, SheetSettings("overall"), tmp_path / "s")
+    make_pairs(pairs, SheetSettings(), tmp_path / "s")
     assert "<script>alert" not in (tmp_path / "s/sheet.html").read_text()
     row = next(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
     assert "'=HYPERLINK(1)" in (row["reply_1"], row["reply_2"])
