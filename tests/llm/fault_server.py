@@ -139,10 +139,24 @@ class FaultServer:
         return json.dumps(answer).encode()
 
 
+WORDS = (
+    "after", "again", "almost", "always", "around", "because", "before", "behind", "being", "below",
+    "better", "between", "both", "bring", "broken", "brother", "building", "called", "change",
+    "children", "close", "coming", "could", "daughter", "different", "door", "during", "early",
+    "enough", "evening", "every", "family", "father", "feeling", "finding", "follow", "friend",
+    "garden", "getting", "giving", "going", "green", "happened", "having", "heart", "helping", "house",
+    "hundred", "important", "inside", "keeping", "kitchen", "knowing", "large", "later", "leaving",
+    "letter", "little", "living", "long", "looking", "losing", "making", "many", "maybe", "might",
+    "minute", "moment", "money", "morning", "mother", "moving", "music", "myself", "nearly", "needed",
+    "never",
+)  # fmt: skip
+"""English, since answers in other languages are left out."""
+
+
 def _answer_of_hash(said: str) -> str:
     """A text that differs for every request."""
-    digest = hashlib.sha256(said.encode()).hexdigest()
-    words = [digest[start : start + 6] for start in range(0, 60, 6)]
+    digest = hashlib.sha256(said.encode()).digest()
+    words = [WORDS[byte % len(WORDS)] for byte in digest[:10]]
     return f"I hear you, and it sounds like a lot: {' '.join(words)}."
 
 

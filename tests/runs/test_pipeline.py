@@ -188,7 +188,7 @@ def test_the_real_model_takes_every_stage(tmp_path: Path) -> None:
     recipe = tmp_path / "small.yaml"
     recipe.write_text(
         "name: small\nbase: smollm2-135m\ndata: sample\n"
-        "distill: {reference: first-draft, models: [editor], max_sft: 8, max_pairs: 4}\n"
+        "distill: {reference: first-draft, models: [editor], max_sft: 16, max_pairs: 10}\n"
         "sft: {epochs: 1, learning_rate: 5.0e-4}\n"
         "dpo: {epochs: 1, length_probes: 2}\n"
         "export: {artifacts: [gguf-f16, gguf-q4_0], verify_prompts: 2}\n"
