@@ -34,9 +34,11 @@ if importlib.util.find_spec("torch") is None:
     collect_ignore_glob = [
         "finetune/*",
         "export/*",
-        "scoring/*",
+        "judging/test_scoring.py",
+        "judging/test_tuned.py",
         "distill/test_fitting.py",
-        "test_precision.py",
+        "runtimes/test_packed.py",
+        "runtimes/test_precision.py",
     ]
 
 
