@@ -1,5 +1,6 @@
 """The command line as a person meets it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, assert_one_clear_error, run_command
+from tests.conftest import ROOT, assert_one_clear_error, dialogue_row, run_command, write_rows
 
 HEAVY = (
     "torch",
@@ -102,6 +103,40 @@ def test_offline_and_absent_model_names_the_ways_out(tmp_path: Path) -> None:
 
 def test_unknown_model_lists_what_can_be_given() -> None:
     assert_one_clear_error(run_command("chat", "no-such-model"), 2, "smollm2-135m", "hub id", ".gguf")
+
+
+def test_options_have_the_ranges_of_their_settings(tmp_path: Path) -> None:
+    rows = ("own-pairs", tmp_path, "--base", "smollm2-135m", "--out", tmp_path / "own")
+    for arguments, words in (
+        ((*rows, "--margin", "3"), ("'--margin'", "3.0 is not in the range 0<=x<=2")),
+        ((*rows, "--samples", "1"), ("'--samples'", "1 is not in the range 2<=x<=64")),
+        (("bench", "model.gguf", "--prompt-tokens", "4"), ("'--prompt-tokens'", "8<=x<=32768")),
+        (("gate", tmp_path, "--out", tmp_path / "g", "--min-win-rate", "2"), ("'--min-win-rate'", "0<=x<=1")),
+        (("export", "--base", "m", "--out", tmp_path / "e", "--tensor-type", "x"), ("'x' is not KEY=VALUE",)),
+    ):
+        assert_one_clear_error(run_command(*arguments), 2, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_field_of_two_settings_is_one_option(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "d.jsonl", *(dialogue_row(id=f"d{n}") for n in range(4)))
+    result = run_command(
+        "distill",
+        "--data",
+        data,
+        "--reference",
+        "first-draft",
+        "--model",
+        "editor",
+        "--seed",
+        "7",
+        "--out",
+        tmp_path / "rows",
+    )
+    manifest = tmp_path / "rows" / "manifest.json"
+    marker = tmp_path / "rows" / ".unfinished.json"
+    found = manifest if manifest.is_file() else marker
+    assert json.loads(found.read_text())["settings"]["seed"] == 7, result.stderr
 
 
 def test_devices_show_sources() -> None:

@@ -25,14 +25,12 @@ def path_type() -> click.Path:
     return click.Path(path_type=Path)
 
 
-def out_option(default: str | None = None) -> Decorator:
+def out_option() -> Decorator:
     """--out: where a stage writes."""
     return click.option(
         "--out",
         type=path_type(),
-        required=default is None,
-        default=default,
-        show_default=default is not None,
+        required=True,
         help="The folder to write into; it must be new, empty, or of the same kind.",
     )
 

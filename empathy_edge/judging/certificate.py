@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.judging.length_adjusted import ShareInterval
+from empathy_edge.judging.comparison_figures import ComparisonFigures
 from empathy_edge.judging.pairwise_judges import Judge
 from empathy_edge.judging.self_preference import SelfPreference
 from empathy_edge.system.files import read_json
@@ -51,31 +51,15 @@ Certifications = dict[str, Certification]
 """By question."""
 
 
-class QuestionCertificate(TypedDict):
+class QuestionCertificate(ComparisonFigures):
     """A judge's figures on one question.
 
     `win_rate` is its agreement with people: the mean points of the response that they rated better.
     `seconds_per_verdict` and `usd_per_1000_calls` are None where nothing was asked, or no price is known.
     `experts_own`: each expert's agreement with the mean of the others, where experts rated.
-    The others are those of `comparison_figures.ComparisonFigures`.
+    The others are those of `ComparisonFigures`.
     """
 
-    win_rate: dict[str, float]
-    win_rate_if_unparsed_lost: float
-    win_rate_if_unparsed_won: float
-    unparsed: float
-    wins: int
-    losses: int
-    ties: int
-    p_against_half: float
-    win_rate_well_formed: dict[str, float] | None
-    first_position_wins: ShareInterval
-    order_flips: float | None
-    longer_wins: ShareInterval
-    mean_words_ahead: float
-    lengths_differ: bool
-    length_adjusted: dict[str, float] | None
-    length_adjusted_why_not: NotRequired[str]
     seconds_per_verdict: float | None
     usd_per_1000_calls: float | None
     self_preference: NotRequired[SelfPreference]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
 from empathy_edge.judging.format_checks import well_formed
-from empathy_edge.judging.length_adjusted import ShareInterval, length_figures, share_interval
+from empathy_edge.judging.length_adjusted import LengthFigures, ShareInterval, length_figures, share_interval
 from empathy_edge.judging.responses import ResponsePairs, words_ahead_of
 from empathy_edge.judging.statistics import bootstrap_mean, sign_flip_test
 from empathy_edge.judging.verdicts import POINTS
@@ -32,7 +32,7 @@ class PromptVerdicts(TypedDict):
     mirrored: list[bool]
 
 
-class ComparisonFigures(TypedDict):
+class ComparisonFigures(LengthFigures):
     """What one judge says about two arms.
 
     `win_rate`: the first arm's mean points with intervals over prompts; answers that could not be read count
@@ -41,7 +41,7 @@ class ComparisonFigures(TypedDict):
     `p_against_half`: of a win rate of one half (sign-flip test over prompts). `win_rate_well_formed`: of
     prompts where both responses are well-formed. `first_position_wins`: how often the response shown first
     won, of decided verdicts. `order_flips`: the share of prompts on which the verdict changed with the order;
-    None: asked in one order only. The others are those of `length_adjusted.LengthFigures`.
+    None: asked in one order only. The others are those of `LengthFigures`.
     """
 
     win_rate: dict[str, float]
@@ -55,11 +55,6 @@ class ComparisonFigures(TypedDict):
     win_rate_well_formed: dict[str, float] | None
     first_position_wins: ShareInterval
     order_flips: float | None
-    longer_wins: ShareInterval
-    mean_words_ahead: float
-    lengths_differ: bool
-    length_adjusted: dict[str, float] | None
-    length_adjusted_why_not: NotRequired[str]
 
 
 class LostPrompt(TypedDict):

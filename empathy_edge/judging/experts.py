@@ -16,16 +16,13 @@ from statistics import mean
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue
+from empathy_edge.judging.questions import RATED_BY_EXPERTS
 from empathy_edge.judging.responses import ResponsePairs
 
 MIN_DIFFERENCE = 1.0
 """The mean levels of two exchanges must differ by at least this to be a pair."""
 
-DIMENSIONS = {
-    "emotional-reactions": "level_emotional_reactions",
-    "interpretations": "level_interpretations",
-    "explorations": "level_explorations",
-}
+DIMENSIONS = {question: f"level_{question.replace('-', '_')}" for question in RATED_BY_EXPERTS}
 """A judge's question → the experts' column (EPITOME's three mechanisms, levels 0 to 2)."""
 
 _SITUATION = (

@@ -145,7 +145,7 @@ WORDS = (
     "children", "close", "coming", "could", "daughter", "different", "door", "during", "early",
     "enough", "evening", "every", "family", "father", "feeling", "finding", "follow", "friend",
     "garden", "getting", "giving", "going", "green", "happened", "having", "heart", "helping", "house",
-    "hundred", "important", "inside", "keeping", "kitchen", "knowing", "large", "later", "leaving",
+    "hundred", "important", "inside", "keeping", "knowing", "large", "later", "leaving",
     "letter", "little", "living", "long", "looking", "losing", "making", "many", "maybe", "might",
     "minute", "moment", "money", "morning", "mother", "moving", "music", "myself", "nearly", "needed",
     "never",
