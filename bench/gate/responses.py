@@ -33,7 +33,7 @@ KNOWN_BAD_TOKENS = 64
 """The length of the damaged model's responses, in tokens; enough to see that it seldom stops."""
 
 SAFETY_TOKENS = 96
-"""The length of a reply to a safety prompt, in tokens."""
+"""The maximum length of a reply to a safety prompt, in tokens; it is never above that of other replies."""
 
 
 class ResponseRow(TypedDict):
@@ -128,13 +128,16 @@ def responses_of_arms(
     return responses
 
 
-def safety_replies_of_arms(arms: Mapping[str, Path], folder: Path, update: bool) -> dict[str, dict[str, str]]:
+def safety_replies_of_arms(
+    arms: Mapping[str, Path], folder: Path, settings: WinrateSettings, update: bool
+) -> dict[str, dict[str, str]]:
     """Every arm's replies to the safety prompts, by the prompt's key; a stage of its own, too."""
+    tokens = min(SAFETY_TOKENS, settings.max_new_tokens)
     stage = open_stage(
         folder,
         "safety",
         settings={
-            "max_new_tokens": SAFETY_TOKENS,
+            "max_new_tokens": tokens,
             "prompt_sha256": load_prompts("chat").sha256,
             "safety_sha256": load_prompts("safety").sha256,
             "arms": list(arms),
@@ -148,7 +151,7 @@ def safety_replies_of_arms(arms: Mapping[str, Path], folder: Path, update: bool)
         rows_of_arms = _of_finished_stage(files, prompts)
     else:
         rows_of_arms = {
-            arm: respond(model, prompts, files[arm], max_new_tokens=SAFETY_TOKENS, arm=f"{arm}, safety")
+            arm: respond(model, prompts, files[arm], max_new_tokens=tokens, arm=f"{arm}, safety")
             for arm, model in arms.items()
         }
         stage.finish()

@@ -153,7 +153,7 @@ def _compare(
         tested = cross_validate(training, control, minimum_accuracy, settings.seed)
 
     responses = responses_of_arms(inputs.arms, inputs.test, dialogues, out / "responses", settings, update)
-    safety_replies = safety_replies_of_arms(inputs.arms, out / "safety", update)
+    safety_replies = safety_replies_of_arms(inputs.arms, out / "safety", settings, update)
     answers = Answers(dialogues, responses)
 
     comparisons = comparisons_of(inputs.arms)
