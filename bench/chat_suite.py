@@ -19,6 +19,7 @@ from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
 from empathy_edge.data import conversations_file
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.json_lines import lines_of
 from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import default_threads
 from empathy_edge.system.machine import machine, versions
@@ -71,7 +72,7 @@ def read_conversations(path: Path | None) -> list[list[str]]:
     """
     file = path or conversations_file()
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = lines_of(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise EmpathyEdgeError(f"{file}: cannot be read: {error}.") from None
     conversations = []

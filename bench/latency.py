@@ -53,6 +53,7 @@ def run(*, artifacts: list[Path], out: Path, settings: BenchSettings, update: bo
         "bench",
         settings=settings.model_dump(),
         inputs={folder.name: folder for folder in artifacts},
+        files=("latency.json",),
         update=update,
     )
     if not stage.done:

@@ -31,7 +31,12 @@ def run(*, run_folder: Path, out: Path, update: bool = False) -> ReportResults:
     """
     require_extra("matplotlib", "report", "The report")
     stage = open_stage(
-        out, "report", settings={"samples": SAMPLES}, inputs=parts_of(run_folder), update=update
+        out,
+        "report",
+        settings={"samples": SAMPLES},
+        inputs=parts_of(run_folder),
+        files=("report.html", "report.md"),
+        update=update,
     )
     if not stage.done:
         finished = read_run(run_folder)

@@ -12,7 +12,7 @@ from empathy_edge.bench.gate.winrate_results import FULL
 from empathy_edge.bench.phones.predict import Estimate, predict
 from empathy_edge.bench.report_run import FinishedRun
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.json_lines import read_jsonl
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

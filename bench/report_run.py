@@ -14,10 +14,10 @@ from empathy_edge.bench.gate.verified import MergeCheck, VerifiedArtifact, read_
 from empathy_edge.bench.gate.winrate_results import KNOWN_BAD, WinrateResults
 from empathy_edge.bench.latency import LatencyResults
 from empathy_edge.bench.latency_summary import LatencySummary
+from empathy_edge.distill.distill_results import DistillResults
 from empathy_edge.distill.own_pairs import OwnPairsResults
-from empathy_edge.distill.results import DistillResults
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.finetune.results import DpoResults, SftResults
+from empathy_edge.finetune.training_results import DpoResults, SftResults
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.runs.recipe import Recipe
 from empathy_edge.runs.run_folder import RunFolder

@@ -9,6 +9,12 @@ import click
 
 from empathy_edge.commands import cli
 
+EVERYWHERE = ("--debug", "--verify-inputs")
+"""Options that every command takes: show tracebacks; hash every input again, trusting no cache."""
+
+BUG = 70
+"""The exit code of an error of ours (EX_SOFTWARE of sysexits.h)."""
+
 
 def main() -> None:
     """The entry point: runs the command and turns every error into a message for people and an exit code."""
@@ -19,14 +25,19 @@ def run_cli(arguments: list[str]) -> int:
     """Run one command line.
 
     Returns:
-        The exit code: 0 done, 1 FAIL, 2 input, 3 a prerequisite is missing, 4 inconclusive, 130 interrupted.
+        The exit code: 0 done, 1 FAIL, 2 usage or input, 3 a prerequisite is missing, 4 undecided or not
+        complete, 70 a bug of ours, 130 interrupted.
     """
     debug = "--debug" in arguments
+    if "--verify-inputs" in arguments:
+        from empathy_edge.system.hash_cache import read_every_file_again
+
+        read_every_file_again()
     from empathy_edge.errors import EmpathyEdgeError
 
     try:
         result = cli.main(
-            [item for item in arguments if item != "--debug"], "empathy-edge", standalone_mode=False
+            [item for item in arguments if item not in EVERYWHERE], "empathy-edge", standalone_mode=False
         )
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
@@ -72,7 +83,7 @@ def _unexpected(error: Exception) -> int:
         f"Something went wrong inside ({type(error).__name__}: {str(error)[:300]}).\n"
         "  This is a fault of empathy-edge or of a library; run again with --debug for the traceback."
     )
-    return 2
+    return BUG
 
 
 def _complain(message: str) -> None:

@@ -7,8 +7,9 @@ from importlib import metadata, util
 from typing import NamedTuple
 
 from empathy_edge.console import out, table
-from empathy_edge.models.find import SHIPPED, cache_folder
+from empathy_edge.models.find import SHIPPED
 from empathy_edge.runtimes import default_threads
+from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.machine import machine
 
 

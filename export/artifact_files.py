@@ -10,12 +10,12 @@ from pathlib import Path
 
 from empathy_edge.export.calibration import Calibration, calibration_texts
 from empathy_edge.export.executorch import write_executorch
-from empathy_edge.export.gguf.budget import choose_types
 from empathy_edge.export.gguf.converter import run_converter
 from empathy_edge.export.gguf.gptq import round_layers
 from empathy_edge.export.gguf.importance import collect, read_imatrix, write_imatrix
-from empathy_edge.export.gguf.lora import write_lora
+from empathy_edge.export.gguf.lora_file import write_lora
 from empathy_edge.export.gguf.quantize import Importance, fallback_note, quantize, replace_tensors
+from empathy_edge.export.gguf.size_budget import choose_types
 from empathy_edge.export.gguf.tensor_types import type_name
 from empathy_edge.export.gguf.writer import write_float
 from empathy_edge.export.onnx.genai import write_genai
@@ -29,7 +29,8 @@ from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.models.find import ModelRef, gguf_of
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import default_threads
-from empathy_edge.system.files import read_json, sha256_file, write_json
+from empathy_edge.system.files import read_json, write_json
+from empathy_edge.system.hash_cache import sha256_file
 
 F16_GGUF = "gguf-f16"
 """The artifact that all quantized GGUFs are made from."""

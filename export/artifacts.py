@@ -26,7 +26,7 @@ from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
 from empathy_edge.models.find import ModelRef, gguf_of
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runs.stage import open_stage
-from empathy_edge.system.files import sha256_file
+from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.machine import require_space
 
 _SHARE_OF_FP32 = {
@@ -55,6 +55,10 @@ _MODEL_FILES = ("model.gguf", "model.onnx.data", "model.onnx", "model.pte")
 
 _MODEL_SUFFIXES = (".gguf", ".onnx", ".data", ".pte")
 """How the names of files end that count for an artifact's size."""
+
+
+_FILES = ("model*", "adapter*", "*.onnx*", "*.json", "*.jinja", ".source-*")
+"""What the makers of artifacts write into an artifact's folder."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,7 @@ def _make_artifact(name: ArtifactName, job: ExportJob, calibration: CalibrationD
         f"export {name.text}",
         settings=_stage_settings(name, job.settings),
         inputs=_stage_inputs(name, job),
+        files=_FILES,
         update=job.update,
     )
     if stage.done:

@@ -80,7 +80,7 @@ def _with_responses(runtime: TorchRuntime, prompts: list[list[int]]) -> list[lis
         pad_id=runtime.tokenizer.pad_token_id,
         max_new_tokens=RESPONSE_TOKENS,
     )
-    end_of_turn = runtime.tokenize(turn_end(runtime.template))
+    end_of_turn = runtime.tokenize(turn_end(runtime.template, runtime.eos))
     texts = []
     for prompt, (response, stopped) in zip(prompts, replies, strict=True):
         text = prompt + response + (end_of_turn if stopped else [])

@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import VerdictFailed, require_extra
-from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, read_template, turn_end
+from empathy_edge.formats.chat_format import (
+    GOLDEN_CONVERSATION,
+    eos_of,
+    fit_to_template,
+    read_template,
+    template_of,
+    turn_end,
+)
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.lora import Factors, adapter_model, change_of_weights, require_same_base
@@ -88,8 +95,9 @@ def make(
     stage = open_stage(
         out,
         STAGE,
-        settings={"base": base.name, "base_sha256": base.sha256, "tolerance": tolerance},
+        settings={**base.record(), "tolerance": tolerance},
         inputs={f"adapter_{index}": path for index, path in enumerate(adapters)},
+        files=("*.safetensors", "config.json", *TOKENIZER_FILES, *CONFIG_FILES),
         update=update,
     )
     if stage.done:
@@ -146,7 +154,10 @@ def _compare_with_adapter_model(
 
     tokenizer = AutoTokenizer.from_pretrained(merged, local_files_only=True)
     ids = tokenizer.apply_chat_template(
-        GOLDEN_CONVERSATION, add_generation_prompt=True, return_dict=False, return_tensors="pt"
+        fit_to_template(template_of(tokenizer), GOLDEN_CONVERSATION),
+        add_generation_prompt=True,
+        return_dict=False,
+        return_tensors="pt",
     )
     with torch.inference_mode():
         # The adapter model is freed before the merged one is loaded.
@@ -184,7 +195,7 @@ def _require_same_template(base: Path, merged: Path) -> str:
     template = read_template(merged)
     if template.encode() != read_template(base).encode():
         raise VerdictFailed(f"{merged}: the chat template is not the base's.")
-    return turn_end(template)
+    return turn_end(template, eos_of(merged))
 
 
 def _training_of(adapter: Path) -> TrainedAdapter:

@@ -142,6 +142,7 @@ def run(
         "verify",
         settings={"prompts": prompts, "response_tokens": RESPONSE_TOKENS},
         inputs={"checkpoint": checkpoint, **{folder.name: folder for folder in artifacts}},
+        files=("verify.json",),
         update=update,
     )
     if stage.done:
@@ -220,7 +221,7 @@ def _reference_of(checkpoint: Path, prompts: int) -> _Reference:
     reference = _Reference(
         golden_ids=runtime.encode(GOLDEN_CONVERSATION),
         stop_ids=runtime.stop_ids | runtime.declared_stop_ids,
-        end_of_turn=runtime.tokenize(turn_end(runtime.template))[0],
+        end_of_turn=runtime.tokenize(turn_end(runtime.template, runtime.eos))[0],
         responses=responses,
     )
     runtime.close()

@@ -188,7 +188,7 @@ def assert_one_clear_error(result: subprocess.CompletedProcess[str], code: int, 
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
     assert result.stderr.count("Error: ") == 1
-    assert len(result.stderr.strip().splitlines()) <= 6
+    assert len(result.stderr[result.stderr.index("Error: ") :].strip().splitlines()) <= 6
     for word in words:
         assert word in result.stderr, f"{word!r} is not in: {result.stderr}"
 

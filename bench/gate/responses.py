@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,14 @@ from empathy_edge.bench.gate.known_bad import write_known_bad
 from empathy_edge.bench.gate.safety import safety_prompts
 from empathy_edge.bench.gate.winrate_results import FULL, KNOWN_BAD
 from empathy_edge.console import progress, say
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, messages_for
-from empathy_edge.formats.dialogue import Dialogue, read_jsonl, read_unfinished_jsonl
+from empathy_edge.formats.dialogue import Dialogue
+from empathy_edge.formats.json_lines import line_of, read_jsonl, read_unfinished_jsonl, write_jsonl
 from empathy_edge.judging.format_checks import well_formed
-from empathy_edge.judging.responses import ResponsePairs
+from empathy_edge.judging.response_pairs import ResponsePairs
+from empathy_edge.models.find import find_model
+from empathy_edge.models.identity import model_identity
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.settings import WinrateSettings
 from empathy_edge.runs.stage import open_stage
@@ -32,6 +35,9 @@ BATCH = 32
 KNOWN_BAD_TOKENS = 64
 """The length of the damaged model's responses, in tokens; enough to see that it seldom stops."""
 
+IDENTITY_DIGITS = 16
+"""Of the model's identity in each row."""
+
 SAFETY_TOKENS = 96
 """The maximum length of a reply to a safety prompt, in tokens; it is never above that of other replies."""
 
@@ -44,12 +50,14 @@ class ResponseRow(TypedDict):
         text: the response.
         finish_reason: `stop` (the model ended its turn) or `length` (it was cut off).
         tokens: how many tokens the response has.
+        model: the identity of the model that gave it, with everything that decides its answers.
     """
 
     id: str
     text: str
     finish_reason: str
     tokens: int
+    model: str
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,7 @@ def responses_of_arms(
             "arms": list(arms),
         },
         inputs={"test": test, **arms},
+        files=[f"{arm}.jsonl" for arm in (*arms, KNOWN_BAD)] + [".known-bad-*"],
         update=update,
     )
     files = {arm: folder / f"{arm}.jsonl" for arm in (*arms, KNOWN_BAD)}
@@ -143,6 +152,7 @@ def safety_replies_of_arms(
             "arms": list(arms),
         },
         inputs=arms,
+        files=[f"{arm}.jsonl" for arm in arms],
         update=update,
     )
     prompts = safety_prompts()
@@ -184,15 +194,20 @@ def respond(
     Args:
         model: what `open_runtime` takes.
         dialogues: the prompts.
-        file: the JSONL to append to; responses that are already in it are kept.
+        file: the JSONL to append to; responses of the same model that are already in it are kept.
         max_new_tokens: the maximum length of a response.
         arm: the arm's name, for the progress bar.
         adapters: added to `model`, a checkpoint, in memory.
 
     Returns:
         One row per dialogue, in their order.
+
+    Raises:
+        EmpathyEdgeError: the file has responses of another model, or with other settings.
     """
-    done = _repaired(file)
+    settings = {"max_new_tokens": max_new_tokens, "context": CONTEXT, "prompt": load_prompts("chat").sha256}
+    identity = model_identity(find_model(str(model)), adapters, settings)[:IDENTITY_DIGITS]
+    done = _repaired(file, identity)
     missing = [dialogue for dialogue in dialogues if dialogue.id not in done]
     if missing:
         if done:
@@ -204,8 +219,9 @@ def respond(
         file.parent.mkdir(parents=True, exist_ok=True)
         with progress() as bar, open(file, "a", encoding="utf-8") as handle:
             task = bar.add_task(arm, total=len(dialogues), completed=len(done))
-            for rows in _answers(runtime, missing, max_new_tokens):
-                handle.writelines(_line(row) for row in rows)
+            for replies in _answers(runtime, missing, max_new_tokens):
+                rows = [_row(dialogue, reply, identity) for dialogue, reply in replies]
+                handle.writelines(line_of(dict(row)) for row in rows)
                 handle.flush()
                 done |= by_id(rows)
                 bar.advance(task, len(rows))
@@ -214,20 +230,22 @@ def respond(
     return [done[dialogue.id] for dialogue in dialogues]
 
 
-def _answers(runtime: Runtime, dialogues: list[Dialogue], max_new_tokens: int) -> Iterator[list[ResponseRow]]:
-    """The responses in the order of the dialogues: a batch at a time where the runtime can do that."""
+def _answers(
+    runtime: Runtime, dialogues: list[Dialogue], max_new_tokens: int
+) -> Iterator[list[tuple[Dialogue, Reply]]]:
+    """The replies in the order of the dialogues: a batch at a time where the runtime can do that."""
     if isinstance(runtime, BatchRuntime):
         for start in range(0, len(dialogues), BATCH):
             group = dialogues[start : start + BATCH]
             conversations = [messages_for(dialogue.utterance) for dialogue in group]
             replies = runtime.reply_batch(conversations, max_new_tokens=max_new_tokens)
-            yield [_row(dialogue, reply) for dialogue, reply in zip(group, replies, strict=True)]
+            yield list(zip(group, replies, strict=True))
         return
     shared = _shared_beginning(runtime, dialogues)
     for dialogue in dialogues:
         runtime.forget(keep=shared)  # no response may depend on the ones before it
         reply = runtime.reply(messages_for(dialogue.utterance), max_new_tokens=max_new_tokens)
-        yield [_row(dialogue, reply)]
+        yield [(dialogue, reply)]
 
 
 def _shared_beginning(runtime: Runtime, dialogues: list[Dialogue]) -> int:
@@ -236,17 +254,14 @@ def _shared_beginning(runtime: Runtime, dialogues: list[Dialogue]) -> int:
     return min((common_prefix(first, ids) for ids in others), default=0)
 
 
-def _row(dialogue: Dialogue, reply: Reply) -> ResponseRow:
+def _row(dialogue: Dialogue, reply: Reply, model: str) -> ResponseRow:
     return {
         "id": dialogue.id,
         "text": reply.text,
         "finish_reason": reply.finish_reason,
         "tokens": len(reply.token_ids),
+        "model": model,
     }
-
-
-def _line(row: ResponseRow) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def by_id(rows: Iterable[ResponseRow]) -> dict[str, ResponseRow]:
@@ -259,11 +274,17 @@ def read_rows(file: Path) -> list[ResponseRow]:
     return cast("list[ResponseRow]", read_jsonl(file))
 
 
-def _repaired(file: Path) -> dict[str, ResponseRow]:
-    """The responses that an earlier run left; a line that was cut off is removed from the file."""
+def _repaired(file: Path, identity: str) -> dict[str, ResponseRow]:
+    """The responses that an earlier run of the same model left; a line that was cut off is removed."""
     if not file.exists():
         return {}
-    found = cast("list[ResponseRow]", [row for row in read_unfinished_jsonl(file) if "id" in row])
-    rows = by_id(found)
-    file.write_text("".join(_line(row) for row in rows.values()), encoding="utf-8")
-    return rows
+    rows = read_unfinished_jsonl(file)
+    for number, row in enumerate(rows, 1):
+        if row.get("model") != identity or "id" not in row:
+            raise EmpathyEdgeError(
+                f"{file}: row {number} is not a response of this model with these settings.\n"
+                "  Choose another --out, or move the file away; it was not changed."
+            )
+    found = by_id(cast("list[ResponseRow]", rows))
+    write_jsonl(file, found.values())
+    return found

@@ -34,7 +34,7 @@ from empathy_edge.bench.gate.verdict_results import (
 from empathy_edge.bench.gate.verified import read_verified
 from empathy_edge.bench.gate.winrate_results import BASE, FULL, KNOWN_BAD, WinrateResults, read_winrate
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.settings import GateSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.files import write_atomically, write_json
@@ -60,7 +60,14 @@ def run(
         update: do it again where inputs or settings changed.
     """
     inputs = {"winrate": winrate} | ({"verify": verify} if verify else {})
-    stage = open_stage(out, "gate", settings=settings.model_dump(), inputs=inputs, update=update)
+    stage = open_stage(
+        out,
+        "gate",
+        settings=settings.model_dump(),
+        inputs=inputs,
+        files=("gate.json", "gate.md", "junit.xml", "worse.md"),
+        update=update,
+    )
     if stage.done:
         found = stage.results(GateResults)
     else:

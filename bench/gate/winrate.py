@@ -34,7 +34,8 @@ from empathy_edge.bench.gate.winrate_results import (
 )
 from empathy_edge.bench.gate.winrate_tables import show
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, read_dialogues, read_jsonl, write_jsonl
+from empathy_edge.formats.dialogue import Dialogue, read_dialogues
+from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.judging.certificate import THRESHOLDS
 from empathy_edge.judging.format_checks import summarize
 from empathy_edge.judging.learned_judge import (
@@ -111,6 +112,7 @@ def run(
             **inputs.arms,
             **({"scorer": inputs.scorer} if inputs.scorer else {}),
         },
+        files=("winrate.json", "verdicts.jsonl", "judged/verdicts.jsonl"),
         update=update,
     )
     if stage.done:

@@ -22,7 +22,9 @@ from empathy_edge.bench.phones.workload import Workload, workload_of
 from empathy_edge.console import say
 from empathy_edge.devices import Device, Run, load_device
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import sha256_file, write_atomically
+from empathy_edge.formats.json_lines import lines_of
+from empathy_edge.system.files import write_atomically
+from empathy_edge.system.hash_cache import sha256_file
 
 MAX_TPS = 20_000.0
 """Tokens per second beyond which a figure is a mistake, not a phone."""
@@ -107,7 +109,7 @@ def _json_rows(file: Path, text: str) -> list[dict[str, Any]]:
 
 def _json_lines(file: Path, text: str) -> list[Any]:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
         try:

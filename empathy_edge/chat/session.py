@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from empathy_edge.chat.chat_settings import ChatSettings
 from empathy_edge.chat.conversation import Conversation
 from empathy_edge.chat.crisis import crisis_reply, shows_signs
 from empathy_edge.chat.screen import Screen, side_by_side
-from empathy_edge.chat.settings import ChatSettings
 from empathy_edge.console import console, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.runtimes import Reply, Runtime, open_runtime

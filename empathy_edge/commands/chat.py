@@ -9,11 +9,11 @@ import click
 from empathy_edge.commands.options import EXAMPLES, FromSettings, SettingsCommand, takes_settings
 
 if TYPE_CHECKING:
-    from empathy_edge.chat.settings import ChatSettings
+    from empathy_edge.chat.chat_settings import ChatSettings
 
 
 def _chat_settings() -> type[ChatSettings]:
-    from empathy_edge.chat.settings import ChatSettings
+    from empathy_edge.chat.chat_settings import ChatSettings
 
     return ChatSettings
 

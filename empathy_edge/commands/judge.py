@@ -273,7 +273,7 @@ def make_sheet(
     A rater opens the page in a browser, and sends back answers.csv. Keep keys.json: `sheet read` needs it.
     """
     from empathy_edge.formats.dialogue import read_dialogues
-    from empathy_edge.judging.responses import ResponsePairs, read_responses
+    from empathy_edge.judging.response_pairs import ResponsePairs, read_responses
     from empathy_edge.judging.sheet import make_alone, make_pairs
 
     if not alone and len(responses) != 2:

@@ -94,14 +94,14 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
 
     Every answer of a teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
     """
-    from empathy_edge.distill import command
+    from empathy_edge.distill import run_distill
 
     if method == "rated":
         if teacher:
             raise EmpathyEdgeError(
                 "--method rated asks no teacher; choose direct, improve-human or improve-llm."
             )
-        command.distill_rated(data=data, out=out, settings=rated_settings, update=update)
+        run_distill.distill_rated(data=data, out=out, settings=rated_settings, update=update)
         return
     if not teacher:
         raise EmpathyEdgeError(
@@ -110,9 +110,9 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
         )
     settings = teacher_settings(method=method, teacher=teacher)
     if dry_run:
-        command.estimate_with_teacher(data=data, settings=settings)
+        run_distill.estimate_with_teacher(data=data, settings=settings)
     else:
-        command.distill_with_teacher(data=data, out=out, settings=settings, update=update)
+        run_distill.distill_with_teacher(data=data, out=out, settings=settings, update=update)
 
 
 @click.command(
@@ -137,7 +137,7 @@ def convert(rows: Path, layout: Literal["llama-factory", "parquet"], out: Path) 
 @click.option("--export", "export_file", type=path_type(), help="Write every answer to this new JSONL file.")
 def ledger(export_file: Path | None) -> None:
     """Show what was asked of large models and what it cost, by run and model."""
-    from empathy_edge.llm.command import show_ledger
+    from empathy_edge.llm.show_ledger import show_ledger
 
     show_ledger(export_file)
 

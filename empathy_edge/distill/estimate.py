@@ -29,7 +29,7 @@ class Estimate:
         return cost_usd(price, self.prompt_tokens, self.completion_tokens)
 
 
-def estimate(dialogues: list[Dialogue], settings: TeacherSettings, model: str, ledger: Ledger) -> Estimate:
+def estimate(dialogues: list[Dialogue], settings: TeacherSettings, identity: str, ledger: Ledger) -> Estimate:
     """Go through every dialogue as `distil` would.
 
     A step may depend on an answer that is not there yet. A placeholder of the usual length takes its place.
@@ -38,13 +38,13 @@ def estimate(dialogues: list[Dialogue], settings: TeacherSettings, model: str, l
     Args:
         dialogues: what would be sent.
         settings: method, strategy and the length of responses.
-        model: the teacher's name in the ledger.
+        identity: the teacher's, as the ledger's keys have it.
         ledger: where answers are looked up.
     """
     found = Estimate()
 
     async def ask(request: Request) -> Answer:
-        known = ledger.find(request.key(model))
+        known = ledger.find(request.key(identity))
         if known is not None:
             found.in_ledger += 1
             return known

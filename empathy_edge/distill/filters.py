@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from empathy_edge.distill.results import RejectedBy, RejectedExample
+from empathy_edge.distill.distill_results import RejectedBy, RejectedExample
 from empathy_edge.text.language import is_in_language
 from empathy_edge.text.near_duplicates import shingles
 from empathy_edge.text.self_harm import advises_self_harm

@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich.markup import escape
+
+from empathy_edge.console import say
 from empathy_edge.data import safety_file
+from empathy_edge.distill.distill_results import DISTILL_FILES, DistillResults
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.distill.fitting import fit_responses
-from empathy_edge.distill.results import DistillResults
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import messages_for
-from empathy_edge.formats.dialogue import Dialogue, PreferencePair, read_dialogues, write_jsonl
+from empathy_edge.formats.dialogue import Dialogue, PreferencePair, read_dialogues
+from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.settings import DistillSettings
 from empathy_edge.runs.stage import Stage, open_stage
@@ -109,7 +113,7 @@ def _open(data: Path, out: Path, settings: DistillSettings, update: bool) -> Sta
     inputs = {"data": data}
     if settings.safety_rows:
         inputs["safety"] = safety_file()
-    return open_stage(out, "distill", settings=recorded, inputs=inputs, update=update)
+    return open_stage(out, "distill", settings=recorded, inputs=inputs, files=DISTILL_FILES, update=update)
 
 
 def _rows_of(train: list[Dialogue], settings: DistillSettings) -> _TrainingRows:
@@ -205,12 +209,16 @@ def _leaked(sft: list[dict[str, Any]], pairs: list[PreferencePair], test: list[D
 def _check_rows(
     data: Path, sft: list[dict[str, Any]], pairs: list[PreferencePair], settings: DistillSettings
 ) -> None:
-    if not sft or not pairs:
-        raise EmpathyEdgeError(
-            f"{data}: gives {len(sft)} SFT rows and {len(pairs)} preference pairs; both are needed.\n"
-            f"  An SFT row needs {'/'.join(settings.models)} rated 3 and '{settings.reference}' rated 3 or "
-            f"absent; a pair needs '{settings.reference}' rated 1 or 2."
-        )
+    if sft and pairs:
+        return
+    why = (
+        f"{data}: gives {len(sft)} SFT rows and {len(pairs)} preference pairs.\n"
+        f"  An SFT row needs {'/'.join(settings.models)} rated 3 and '{settings.reference}' rated 3 or "
+        f"absent; a pair needs '{settings.reference}' rated 1 or 2."
+    )
+    if not sft and not pairs:
+        raise EmpathyEdgeError(why)
+    say(f"  [yellow]Warning:[/] {escape(why)}\n  Only one of the two steps of training is possible.")
 
 
 def _median_words(sft: list[dict[str, Any]], pairs: list[PreferencePair]) -> dict[str, float]:

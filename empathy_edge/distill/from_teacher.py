@@ -5,24 +5,22 @@ The three methods of arXiv 2507.08151: `direct`, `improve-human`, `improve-llm`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.console import progress, say
+from empathy_edge.distill.distill_results import DISTILL_FILES, DistillResults
 from empathy_edge.distill.filters import VERSION as FILTERS_VERSION
 from empathy_edge.distill.filters import RejectedResponses, fault, strip_echo
 from empathy_edge.distill.from_ratings import draw, median_words
-from empathy_edge.distill.results import DistillResults
 from empathy_edge.distill.strategies import Ask, Step, answer_directly, improve, rate
 from empathy_edge.distill.teacher_settings import TeacherSettings
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import messages_for
-from empathy_edge.formats.dialogue import Dialogue, read_dialogues, write_jsonl
-from empathy_edge.llm.budget import BudgetReached
-from empathy_edge.llm.client import ModelClient
+from empathy_edge.formats.dialogue import Dialogue, read_dialogues
+from empathy_edge.formats.json_lines import write_jsonl
+from empathy_edge.llm.client import CallsFailed, ModelClient
 from empathy_edge.llm.records import TeacherError
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.stage import Stage, open_stage
@@ -49,14 +47,6 @@ class Distilled:
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """A dialogue whose calls failed for good, and the error."""
-
-    dialogue_id: str
-    error: str
-
-
 def run(
     *,
     data: Path,
@@ -81,6 +71,7 @@ def run(
 
     Raises:
         BudgetReached: a limit would be passed. The ledger has every answer; the same command goes on.
+        CallsFailed: dialogues failed. The rows of the others are written; the same command goes on.
     """
     require_language_detection()
     dialogues = read_dialogues(data)
@@ -88,10 +79,10 @@ def run(
     stage = _open(data, out, settings, client, update)
     if stage.done:
         return stage.results(DistillResults)
-    results, failures = asyncio.run(_distil_all(chosen, settings, client))
+    results, failed = _distil_all(chosen, settings, client)
     rejected = RejectedResponses()
-    for failure in failures:
-        rejected.add("teacher failed", failure.dialogue_id, failure.error)
+    for dialogue_id, error in failed.items():
+        rejected.add("teacher failed", dialogue_id, str(error))
     test = [item for item in dialogues if item.split == "test"]
     good = _filter(results, test, settings.most_words, rejected)
     for_sft = [item for item in good if item.rating == 3]
@@ -111,8 +102,16 @@ def run(
         cost_usd=round(client.budget.cost, 6),
         caught=rejected.report(),
         median_words=_median_words(for_sft, for_pairs),
+        served=sorted(client.served),
+        failed=sorted(failed),
     )
-    stage.finish(found)
+    stage.finish(found, is_complete=not failed)
+    if failed:
+        raise CallsFailed(
+            f"{len(failed)} of {len(chosen)} dialogues failed (the first: {next(iter(failed.values()))}).\n"
+            f"  {len(for_sft)} SFT rows and {len(for_pairs)} preference pairs of the others are in {out}; "
+            "run the same command again to ask for the missing ones."
+        )
     return found
 
 
@@ -138,68 +137,43 @@ def _open(data: Path, out: Path, settings: TeacherSettings, client: ModelClient,
     recorded = {
         "method": settings.method,
         "strategy": settings.strategy if settings.method != "direct" else None,
-        "teacher": client.teacher.model,
+        "teacher": client.identity(),
         "prompts": {"name": "distill", "version": prompts.version, "sha256": prompts.sha256},
         "wording": settings.response_settings(),
         "filters": FILTERS_VERSION,
         "max_dialogues": settings.max_dialogues,
         "seed": settings.seed,
     }
-    return open_stage(out, "distill", settings=recorded, inputs={"data": data}, update=update)
+    return open_stage(
+        out, "distill", settings=recorded, inputs={"data": data}, files=DISTILL_FILES, update=update
+    )
 
 
-async def _distil_all(
+def _distil_all(
     dialogues: list[Dialogue], settings: TeacherSettings, client: ModelClient
-) -> tuple[list[Distilled], list[_Failure]]:
-    """Every dialogue's result in their order, and the dialogues that failed.
+) -> tuple[list[Distilled], dict[str, TeacherError]]:
+    """The results in the order of the dialogues; and the errors, by dialogue id, of those that failed.
 
     Raises:
         EmpathyEdgeError: a limit was reached, the key was refused, or no call succeeded.
     """
-    results: dict[str, Distilled] = {}
-    failures: list[_Failure] = []
-    fatal: list[EmpathyEdgeError] = []
-    queue = iter(dialogues)
-    bar = progress()
-    task = bar.add_task(settings.method, total=len(dialogues), note="")
-
-    async def work() -> None:
-        for dialogue in queue:
-            if fatal:
-                return
-            try:
-                results[dialogue.id] = await distil(dialogue, settings, client.ask)
-            except TeacherError as error:
-                failures.append(_Failure(dialogue.id, str(error)))
-            except EmpathyEdgeError as error:  # a limit or a refused key: later calls would fail too
-                fatal.append(error)
-                return
-            bar.update(task, advance=1, note=f"{client.calls} calls, {client.from_ledger} from the ledger")
-
-    try:
-        with bar:
-            await asyncio.gather(*(work() for _ in range(client.teacher.parallel)))
-    finally:
-        await asyncio.shield(client.teacher.close())
-    if fatal:
-        _raise_fatal(fatal[0], done=len(results), total=len(dialogues))
+    outcomes = client.run(
+        dialogues, lambda dialogue: distil(dialogue, settings, client.ask), label=settings.method
+    )
+    results: list[Distilled] = []
+    failed: dict[str, TeacherError] = {}
+    for dialogue, outcome in zip(dialogues, outcomes, strict=True):
+        if isinstance(outcome, TeacherError):
+            failed[dialogue.id] = outcome
+        else:
+            results.append(outcome)
     if not results:
-        raise EmpathyEdgeError(
-            f"No call to {client.teacher.model} succeeded; the first failed with: {failures[0].error}."
+        error = next(iter(failed.values()))
+        raise CallsFailed(
+            f"No call to {client.teacher.model} succeeded; the first failed with: {error}.\n"
+            "  Nothing was written; run the same command again when the cause is mended."
         )
-    if failures:
-        say(f"  {len(failures)} dialogues failed and were left out (the first: {failures[0].error})")
-    return [results[item.id] for item in dialogues if item.id in results], failures
-
-
-def _raise_fatal(error: EmpathyEdgeError, *, done: int, total: int) -> None:
-    """Raise the error; for a limit, with what was done so far."""
-    if isinstance(error, BudgetReached):
-        raise BudgetReached(
-            f"{error}\n  {done} of {total} dialogues are done and kept in the ledger; "
-            "run the same command with a higher limit to go on."
-        )
-    raise error
+    return results, failed
 
 
 async def distil(dialogue: Dialogue, settings: TeacherSettings, ask: Ask) -> Distilled:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.system.files import write_json
 
 Layout = Literal["llama-factory", "parquet"]

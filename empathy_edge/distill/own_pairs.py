@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from empathy_edge.console import say
+from empathy_edge.distill.distill_results import RejectedBy
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.distill.from_ratings import draw, median_words
 from empathy_edge.distill.own_samples import Prompt, draw_samples, read_prompts
-from empathy_edge.distill.results import RejectedBy
 from empathy_edge.distill.sample_pairs import OwnPair, pair_samples, pair_with_safe_answer
 from empathy_edge.distill.sample_scores import NO_TEXT, ScoredSample, score_samples
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.formats.dialogue import write_jsonl
+from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.models.find import ModelRef, find_model
 from empathy_edge.runs.settings import OwnPairSettings
 from empathy_edge.runs.stage import Results, Stage, open_stage
@@ -110,16 +110,20 @@ def run(
     return results
 
 
+FILES = ("samples.jsonl", "likelihoods.jsonl", "preference.jsonl", "scratch/*")
+"""What the stage writes."""
+
+
 def _open(
     rows: Path, base: ModelRef, adapters: list[Path], out: Path, settings: OwnPairSettings, update: bool
 ) -> Stage:
     recorded = settings.model_dump(mode="json", exclude=_unused(settings))
-    recorded |= {"base": base.name, "base_sha256": base.sha256}
+    recorded |= base.record()
     if settings.ranker:
-        recorded["ranker_sha256"] = find_model(settings.ranker).sha256
+        recorded["ranker_identity"] = find_model(settings.ranker).identity
     inputs = {"rows": rows / "sft.jsonl", "pairs": rows / "preference.jsonl"}
     inputs |= {f"adapter{number}": path for number, path in enumerate(adapters)}
-    return open_stage(out, "own-pairs", settings=recorded, inputs=inputs, update=update)
+    return open_stage(out, "own-pairs", settings=recorded, inputs=inputs, files=FILES, update=update)
 
 
 def _unused(settings: OwnPairSettings) -> set[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from empathy_edge.console import progress, quiet_libraries
 from empathy_edge.distill.from_ratings import SAFETY
-from empathy_edge.formats.chat_format import Message, turn_end
-from empathy_edge.formats.dialogue import read_unfinished_jsonl
+from empathy_edge.formats.chat_format import Message, fit_to_template, template_of, turn_end_id
+from empathy_edge.formats.json_lines import read_unfinished_jsonl
 from empathy_edge.formats.training_rows import load_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runs.settings import OwnPairSettings
@@ -118,7 +118,7 @@ class _Student:
         self._model: Any = model
         self._tokenizer: Any = tokenizer
         self._settings = settings
-        self._stop = tokenizer.convert_tokens_to_ids(turn_end(tokenizer.chat_template))
+        self._stop = turn_end_id(tokenizer)
         torch.manual_seed(settings.seed)
 
     def answer(self, prompts: list[Prompt]) -> list[list[Sample]]:
@@ -127,7 +127,9 @@ class _Student:
 
         encoded = [
             self._tokenizer.apply_chat_template(
-                prompt.messages, add_generation_prompt=True, return_dict=False
+                fit_to_template(template_of(self._tokenizer), prompt.messages),
+                add_generation_prompt=True,
+                return_dict=False,
             )
             for prompt in prompts
         ]

@@ -6,14 +6,13 @@ say: on-policy distillation (e.g. arXiv 2306.13649) by way of preferences.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from empathy_edge.console import progress
 from empathy_edge.formats.chat_format import Message, turn_end
-from empathy_edge.formats.dialogue import read_unfinished_jsonl, write_jsonl
+from empathy_edge.formats.json_lines import line_of, read_unfinished_jsonl, write_jsonl
 from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import default_threads, open_runtime
 
@@ -39,7 +38,7 @@ def log_probs_by_ranker(
         texts: as many answers.
         file: JSON lines, one for each text. Lines of an interrupted run are kept and not computed again.
     """
-    digest = find_model(model).sha256
+    digest = find_model(model).identity
     kept = [row for row in read_unfinished_jsonl(file) if row["model"] == digest]
     known = {_Answer(row["answer"], row["said"]): float(row["nats"]) for row in kept}
     answers = [_Answer(text, messages[-1]["content"]) for text, messages in zip(texts, prompts, strict=True)]
@@ -47,7 +46,7 @@ def log_probs_by_ranker(
     if missing:
         write_jsonl(file, kept)  # drops a line that was cut off; the next line would continue it
         runtime = open_runtime(model, threads=default_threads(), context=CONTEXT)
-        end_token = runtime.tokenize(turn_end(runtime.template))[0]
+        end_token = runtime.tokenize(turn_end(runtime.template, runtime.eos))[0]
         with progress() as bar, open(file, "a", encoding="utf-8") as handle:
             task = bar.add_task("ranking", total=len(texts), completed=len(texts) - len(missing), note="")
             for place in missing:
@@ -65,4 +64,4 @@ def log_probs_by_ranker(
 
 def _line(model: str, answer: _Answer, nats: float) -> str:
     row = {"model": model, "answer": answer.text, "said": answer.utterance, "nats": round(nats, 5)}
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    return line_of(row)

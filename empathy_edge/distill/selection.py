@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from empathy_edge.distill.distill_results import DISTILL_FILES
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.formats.dialogue import read_jsonl, write_jsonl
+from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runs.stage import Results, Stage, open_stage
 from empathy_edge.runtimes.likelihood import describe, log_probs_per_character
@@ -148,8 +149,8 @@ def _open(
 ) -> Stage:
     inputs = {folder.name: folder for folder in folders}
     inputs |= {f"adapter{number}": path for number, path in enumerate(adapters)}
-    recorded = {"select": by, "seed": seed, "base": base.name, "base_sha256": base.sha256}
-    return open_stage(out, "distill", settings=recorded, inputs=inputs, update=update)
+    recorded = {"select": by, "seed": seed, **base.record()}
+    return open_stage(out, "distill", settings=recorded, inputs=inputs, files=DISTILL_FILES, update=update)
 
 
 def _candidates(folders: list[Path], file: str) -> list[dict[str, Any]]:

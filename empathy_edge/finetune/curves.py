@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from empathy_edge.console import progress, say
-from empathy_edge.formats.dialogue import read_unfinished_jsonl
+from empathy_edge.formats.json_lines import read_unfinished_jsonl
 from empathy_edge.system.processes import is_main
 
 CURVES = "curves.jsonl"
@@ -20,20 +20,21 @@ class Curves(TrainerCallback):
     """Shows step, loss and time left, and keeps the logged figures; the main process writes them to a file.
 
     Attributes:
-        seconds: how long training took, in this session.
+        seconds: how long training took, earlier sessions included as far as their steps are kept.
     """
 
     def __init__(self, path: Path, label: str) -> None:
         self.path = path
         self.label = label
         self.bar = progress(whole_stage=True)
-        self.seconds = 0.0
+        self.seconds = self.seconds_before = 0.0
         self.rows = read_unfinished_jsonl(path)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Drop rows of steps that are computed again, and show the bar."""
         self.started = time.monotonic()
         self.rows = [row for row in self.rows if row["step"] <= state.global_step]
+        self.seconds_before = max((float(row.get("seconds", 0.0)) for row in self.rows), default=0.0)
         if is_main():
             self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
             self.bar.start()
@@ -42,15 +43,18 @@ class Curves(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Keep and show a training or a held-out loss."""
         if {"loss", "eval_loss"} & set(logs or {}):
-            self.add({"step": state.global_step, **logs})
+            self.add({"step": state.global_step, **logs, "seconds": round(self._seconds(), 1)})
             if is_main():
                 self._show(state.global_step, logs)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remove the bar."""
-        self.seconds = time.monotonic() - self.started
+        self.seconds = self._seconds()
         if is_main():
             self.bar.stop()
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep one more row of figures: `step`, and what was measured there."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import require_extra
 from empathy_edge.finetune.memory_needed import check_memory
-from empathy_edge.finetune.results import DpoResults, TrainingResults, finish_stage
+from empathy_edge.finetune.training_results import FILES, DpoResults, TrainingResults, finish_stage
 from empathy_edge.formats.chat_format import Message
-from empathy_edge.formats.dialogue import read_jsonl
-from empathy_edge.formats.training_rows import TrainingRow, check_lengths, load_rows
+from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.formats.training_rows import TrainingRow, check_lengths, fit_rows, load_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.lora import require_same_base
 from empathy_edge.runs.settings import DpoSettings
@@ -71,6 +71,7 @@ def run(
     loaded = load_base(
         base.path, settings.weights, merged_first, out / SCRATCH, tokens=settings.tokens_at_once
     )
+    rows_of = {file: fit_rows(rows, loaded.tokenizer) for file, rows in rows_of.items()}
     for file, rows in rows_of.items():
         check_lengths(file, rows, loaded.tokenizer, settings.max_length)
     split = split_held_out(list(chain.from_iterable(rows_of[file] for file in pairs)), settings)
@@ -102,8 +103,9 @@ def _open(
     return open_stage(
         out,
         "dpo",
-        settings={**settings.model_dump(mode="json"), "base": base.name, "base_sha256": base.sha256},
+        settings={**settings.model_dump(mode="json"), **base.record()},
         inputs=inputs,
+        files=FILES,
         update=update,
     )
 

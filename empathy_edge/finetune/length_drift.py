@@ -10,8 +10,8 @@ from transformers import TrainerCallback
 
 from empathy_edge.console import say
 from empathy_edge.finetune.curves import Curves
-from empathy_edge.finetune.results import LengthDrift
-from empathy_edge.formats.chat_format import Message, turn_end
+from empathy_edge.finetune.training_results import LengthDrift
+from empathy_edge.formats.chat_format import Message, turn_end_id
 from empathy_edge.runtimes.torch_batch import Generated, generate
 from empathy_edge.system.processes import is_main
 
@@ -42,9 +42,13 @@ class LengthProbe(TrainerCallback):
             self._probe(state.global_step, model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Halfway and after the last step."""
-        if state.global_step in (state.max_steps // 2, state.max_steps) and is_main():
+        """Halfway."""
+        if state.global_step == state.max_steps // 2 and is_main():
             self._probe(state.global_step, model)
+
+    def after(self, step: int, model: Any) -> None:
+        """After training, with the adapter that is kept: that of the best epoch, or of the last step."""
+        self._probe(step, model)
 
     def _probe(self, step: int, model: Any) -> None:
         if not self.prompts:
@@ -57,7 +61,7 @@ class LengthProbe(TrainerCallback):
         say(f"  step {step}: median {median_words:g} words, {stopped:.0%} stop")
 
     def _replies(self, model: Any) -> list[Generated]:
-        stop_id = self.tokenizer.convert_tokens_to_ids(turn_end(self.tokenizer.chat_template))
+        stop_id = turn_end_id(self.tokenizer)
         was_training = model.training
         model.eval()
         with torch.random.fork_rng():  # so that the order of the training rows does not change

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.memory_needed import check_memory
-from empathy_edge.finetune.results import SftResults, finish_stage
-from empathy_edge.formats.chat_format import turn_end
-from empathy_edge.formats.training_rows import TrainingRow, check_lengths, load_rows
+from empathy_edge.finetune.training_results import FILES, SftResults, finish_stage
+from empathy_edge.formats.chat_format import template_of, turn_end
+from empathy_edge.formats.training_rows import TrainingRow, check_lengths, fit_rows, load_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.runs.stage import open_stage
@@ -45,8 +45,9 @@ def run(
         stage = open_stage(
             out,
             "sft",
-            settings={**settings.model_dump(mode="json"), "base": base.name, "base_sha256": base.sha256},
+            settings={**settings.model_dump(mode="json"), **base.record()},
             inputs={"rows": rows},
+            files=FILES,
             update=update,
         )
     if stage.done:
@@ -59,6 +60,7 @@ def run(
     from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
 
     loaded = load_base(base.path, settings.weights, [], out / SCRATCH, tokens=settings.tokens_at_once)
+    examples = fit_rows(examples, loaded.tokenizer)
     check_lengths(rows, examples, loaded.tokenizer, settings.max_length)
     split = split_held_out(examples, settings)
     trainer = _trainer(loaded, split, out, settings)
@@ -90,7 +92,7 @@ def _check_loss_mask(trainer: Any, tokenizer: Any, examples: list[TrainingRow]) 
     Raises:
         EmpathyEdgeError: it covers something else.
     """
-    stop = turn_end(tokenizer.chat_template)
+    stop = turn_end(template_of(tokenizer), tokenizer.eos_token or "")
     features = [trainer.train_dataset[index] for index in range(min(8, len(trainer.train_dataset)))]
     batch = trainer.data_collator(features)
     for index, labels in enumerate(batch["labels"]):

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import PrinterCallback, TrainerCallback
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.finetune.curves import CURVES, Curves
 from empathy_edge.finetune.fused_lora import fuse_lora
-from empathy_edge.finetune.results import TrainingResults
+from empathy_edge.finetune.length_drift import LengthProbe
+from empathy_edge.finetune.training_results import TrainingResults
 from empathy_edge.formats.training_rows import TrainingRow
 from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.runs.stage import Stage
@@ -116,7 +118,7 @@ def train(
     label: str,
     settings: TrainSettings,
     precision: Precision,
-    probe: Callable[[Curves], TrainerCallback] | None = None,
+    probe: Callable[[Curves], LengthProbe] | None = None,
 ) -> TrainingResults:
     """Train, or resume from the last checkpoint; leaves `adapter/` and the curves, deletes the checkpoints.
 
@@ -126,7 +128,7 @@ def train(
         label: the step's name, for the progress bar.
         settings: the step's.
         precision: what the base's weights are held in.
-        probe: makes one more callback, which may add rows to the curves.
+        probe: makes what measures the length of replies before, halfway and after.
 
     Raises:
         EmpathyEdgeError: the loss became NaN.
@@ -141,8 +143,9 @@ def train(
     trainer.add_callback(curves)
     if settings.held_out:
         trainer.add_callback(_BestEpoch(stage.folder / BEST, curves, settings.patience))
-    if probe:
-        trainer.add_callback(probe(curves))
+    length_probe = probe(curves) if probe else None
+    if length_probe:
+        trainer.add_callback(length_probe)
     with contextlib.redirect_stdout(sys.stderr):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if any(math.isnan(loss) for loss in curves.losses()):
@@ -150,6 +153,8 @@ def train(
     wait_for_everyone()
     if is_main():
         _keep_adapter(trainer.model, stage.folder)
+        if length_probe:
+            length_probe.after(trainer.state.global_step, trainer.model)
     return _results(curves, trainer.state.global_step, settings, precision)
 
 
@@ -171,10 +176,14 @@ def _results(curves: Curves, steps: int, settings: TrainSettings, precision: Pre
 
 
 def _keep_adapter(model: Any, folder: Path) -> None:
-    """Leave `adapter/`, of the best epoch or else of the last step, and delete the checkpoints."""
+    """Leave `adapter/`, of the best epoch or else of the last step, and delete the checkpoints.
+
+    The model has the kept adapter then.
+    """
     if (folder / BEST).is_dir():
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
         os.rename(folder / BEST, folder / ADAPTER)
+        set_peft_model_state_dict(model, load_file(folder / ADAPTER / "adapter_model.safetensors"))
     else:
         model.save_pretrained(folder / ADAPTER)
     (folder / ADAPTER / "README.md").unlink(missing_ok=True)

@@ -7,12 +7,15 @@ the most common cause of nonsense output.
 from __future__ import annotations
 
 import json
-from functools import lru_cache, partial
+import re
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.prompts import load_prompts
+from empathy_edge.system.files import read_json
 
 Message = dict[str, str]
 
@@ -30,12 +33,15 @@ GOLDEN_CONVERSATION: list[Message] = [
 Its token ids must be the same in a checkpoint and in every artifact made from it.
 """
 
-STOP_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
-"""The end of a turn in the templates of known model families."""
+SPECIAL_TOKEN = re.compile(r"<[^<>\s]{1,40}>|\[\|[^\[\]\s]{1,40}\|\]")
+"""How the special tokens of templates look: `<|im_end|>`, `<end_of_turn>`, `</s>`, `[|endofturn|]`."""
 
 
 def messages_for(utterance: str, system: str | None = None) -> list[Message]:
-    """A conversation's first messages: the system prompt (ours by default), then the person's utterance."""
+    """A conversation's first messages: the system prompt (ours by default), then the person's utterance.
+
+    A template that takes no system turn is given none: see `fit_to_template`.
+    """
     return [
         {"role": "system", "content": system or load_prompts("chat").text("system")},
         {"role": "user", "content": utterance},
@@ -59,16 +65,14 @@ def render(
     """
     import jinja2
 
-    def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
     try:
         return _compiled(template).render(
             messages=messages,
+            tools=None,
+            documents=None,
             add_generation_prompt=generate,
             bos_token=bos,
             eos_token=eos,
-            raise_exception=refuse,
         )
     except (jinja2.TemplateError, TypeError, ValueError, OverflowError) as error:
         raise EmpathyEdgeError(f"The model's chat template cannot be rendered: {error}") from None
@@ -76,34 +80,111 @@ def render(
 
 @lru_cache(maxsize=8)
 def _compiled(template: str) -> Any:
-    from jinja2.ext import loopcontrols
+    """The template, compiled as transformers does it: the same options, functions and `generation` tag."""
+    import jinja2
+    from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    # As transformers renders templates.
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+    class Generation(Extension):
+        """`{% generation %}` marks what the assistant says; for the text it changes nothing."""
+
+        tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
     )
-    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda layout: datetime.now().strftime(layout)
     return environment.from_string(template)
 
 
-def turn_end(template: str) -> str:
+@lru_cache(maxsize=8)
+def takes_system(template: str) -> bool:
+    """Whether the template shows a system turn; others refuse it, or leave it out."""
+    probe = "\u241fprobe\u241f"
+    try:
+        shown = render(template, [{"role": "system", "content": probe}, {"role": "user", "content": "a"}])
+    except EmpathyEdgeError:
+        return False
+    return probe in shown
+
+
+def fit_to_template(template: str, messages: list[Message]) -> list[Message]:
+    """The messages, without the system turn where the template takes none."""
+    if takes_system(template):
+        return messages
+    return [message for message in messages if message["role"] != "system"]
+
+
+def turn_end(template: str, eos: str = "") -> str:
     """The text with which the template ends an assistant's turn, e.g. `<|im_end|>`.
 
+    Args:
+        template: Jinja source.
+        eos: the end-of-sequence token's text, which many templates take.
+
     Raises:
-        EmpathyEdgeError: the template ends a turn without a known stop token; a model trained on it would
+        EmpathyEdgeError: the template ends a turn without a special token; a model trained on it would
             never stop.
     """
     probe = "\u241fprobe\u241f"
     conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": probe}]
-    tail = render(template, conversation, generate=False, eos="</s>").rpartition(probe)[2]
-    token = next((item for item in STOP_TOKENS if tail.lstrip().startswith(item)), None)
+    tail = render(template, conversation, generate=False, eos=eos).rpartition(probe)[2]
+    if eos and tail.lstrip().startswith(eos):
+        return eos
+    token = SPECIAL_TOKEN.match(tail.lstrip())
     if token is None:
         raise EmpathyEdgeError(
-            f"The chat template ends a turn with {tail[:30]!r}, which is no stop token "
-            f"({', '.join(STOP_TOKENS)}): a model trained on it would never stop."
+            f"The chat template ends a turn with {tail[:30]!r}, which is no special token: "
+            "a model trained on it would never stop."
         )
+    return token[0]
+
+
+def template_of(tokenizer: Any) -> str:
+    """The chat template of a tokenizer of transformers: of several, the one named `default`.
+
+    Raises:
+        EmpathyEdgeError: it has none.
+    """
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not isinstance(template, str):
+        raise EmpathyEdgeError("The tokenizer has no chat template; take an instruction-tuned checkpoint.")
+    return template
+
+
+def turn_end_id(tokenizer: Any) -> int:
+    """The token with which the template of a tokenizer of transformers ends an assistant's turn.
+
+    Raises:
+        EmpathyEdgeError: that text is no token.
+    """
+    text = turn_end(template_of(tokenizer), tokenizer.eos_token or "")
+    token: int | None = tokenizer.get_vocab().get(text)
+    if token is None:
+        raise EmpathyEdgeError(f"The template ends a turn with {text}, which is no token of the tokenizer.")
     return token
+
+
+def eos_of(folder: Path) -> str:
+    """The text of the end-of-sequence token of a checkpoint or artifact folder; empty where it has none."""
+    config = folder / "tokenizer_config.json"
+    token = read_json(config).get("eos_token") if config.is_file() else None
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else ""
 
 
 def read_template(folder: Path) -> str:
@@ -117,7 +198,15 @@ def read_template(folder: Path) -> str:
         return path.read_text(encoding="utf-8")
     config = folder / "tokenizer_config.json"
     if config.is_file():
-        template = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+        template = read_json(config).get("chat_template")
+        if isinstance(template, list):  # several, by name
+            names = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
+            template = names.get("default")
+            if template is None:
+                raise EmpathyEdgeError(
+                    f"{config}: has the chat templates {', '.join(map(str, names))}, but none named "
+                    "'default'. Put the one to use into chat_template.jinja beside it."
+                )
         if isinstance(template, str):
             return template
     raise EmpathyEdgeError(

@@ -9,12 +9,12 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import write_atomically
+from empathy_edge.formats.json_lines import lines_of
 
 Split = Literal["train", "test"]
 
@@ -103,7 +103,7 @@ def _read_text(path: Path) -> str:
 
 def _from_jsonl(path: Path, text: str) -> Iterator[tuple[int, Dialogue]]:
     """The row number and the dialogue of each line."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
         where = f"{path}: row {number}"
@@ -235,50 +235,3 @@ def _rating(where: str, field: str, value: Any) -> int | None:
     if number not in RATINGS:
         raise EmpathyEdgeError(f"{where}: '{field}' is {value!r}; a rating is 1, 2 or 3.")
     return int(number)
-
-
-def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Write dicts or dataclasses as JSON lines, atomically."""
-    lines = []
-    for row in rows:
-        record = row if isinstance(row, dict) else asdict(row)
-        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-    write_atomically(path, "".join(lines))
-
-
-def read_unfinished_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows that an interrupted writer left; without a file, none. A line that was cut off is dropped."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines.
-
-    Raises:
-        EmpathyEdgeError: the file is missing or not UTF-8, or a row is not JSON; names the row.
-    """
-    if not path.is_file():
-        raise EmpathyEdgeError(f"{path}: no such file.")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise EmpathyEdgeError(f"{path}: not UTF-8 (byte {error.start}).") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            raise EmpathyEdgeError(f"{path}: row {number} is not JSON ({error}).") from None
-    return rows

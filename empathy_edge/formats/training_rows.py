@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import turn_end
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.chat_format import fit_to_template, template_of, turn_end_id
+from empathy_edge.formats.json_lines import read_jsonl
 
 TrainingRow = dict[str, Any]
 """Messages by field, as {"prompt": […], "completion": […]}; TRL and datasets take plain dicts."""
@@ -49,7 +49,7 @@ def check_lengths(path: Path, rows: list[TrainingRow], tokenizer: Any, max_lengt
     Raises:
         EmpathyEdgeError: names the row and the field.
     """
-    stop = tokenizer.convert_tokens_to_ids(turn_end(tokenizer.chat_template))
+    stop = turn_end_id(tokenizer)
     response_fields = [field for field in rows[0] if field != "prompt"]
     for number, row in enumerate(rows, 1):
         for field in response_fields:
@@ -62,6 +62,12 @@ def check_lengths(path: Path, rows: list[TrainingRow], tokenizer: Any, max_lengt
                 )
             if stop not in ids[-2:]:
                 raise EmpathyEdgeError(f"{path}: row {number}: '{field}' does not end with the stop token.")
+
+
+def fit_rows(rows: list[TrainingRow], tokenizer: Any) -> list[TrainingRow]:
+    """The rows, their prompts without the system turn where the tokenizer's template takes none."""
+    template = template_of(tokenizer)
+    return [row | {"prompt": fit_to_template(template, row["prompt"])} for row in rows]
 
 
 def _are_messages(value: Any) -> bool:

@@ -33,9 +33,10 @@ from empathy_edge.judging.experts import DIMENSIONS, experts_agreement, pairs_of
 from empathy_edge.judging.length_adjusted import ShareInterval
 from empathy_edge.judging.pairwise_judges import Judge, Spent
 from empathy_edge.judging.questions import Question
-from empathy_edge.judging.responses import ResponsePairs
+from empathy_edge.judging.response_pairs import ResponsePairs
 from empathy_edge.judging.self_preference import SelfPreference, family_of, self_preference
-from empathy_edge.system.files import sha256_file, sha256_json, write_json
+from empathy_edge.system.files import sha256_json, write_json
+from empathy_edge.system.hash_cache import sha256_file
 
 
 class CertifySettings(BaseModel):

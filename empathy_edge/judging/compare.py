@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +10,8 @@ from typing import Any, TypedDict
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table, tell
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import (
-    Dialogue,
-    read_dialogues,
-    read_unfinished_jsonl,
-    write_jsonl,
-)
+from empathy_edge.formats.dialogue import Dialogue, read_dialogues
+from empathy_edge.formats.json_lines import line_of, read_unfinished_jsonl, write_jsonl
 from empathy_edge.judging import certificate
 from empathy_edge.judging.agreement import Agreement, agreement, describe
 from empathy_edge.judging.certificate import (
@@ -36,9 +31,10 @@ from empathy_edge.judging.comparison_figures import (
 )
 from empathy_edge.judging.length_adjusted import ShareInterval
 from empathy_edge.judging.pairwise_judges import Judge
-from empathy_edge.judging.responses import ResponsePairs, read_responses
+from empathy_edge.judging.response_pairs import ResponsePairs, model_of, read_responses
 from empathy_edge.judging.statistics import holm
-from empathy_edge.judging.verdicts import POINT_LEVELS, SWAPPED, Pair, Verdict
+from empathy_edge.judging.verdicts import FAILED, POINT_LEVELS, SWAPPED, Pair, Verdict
+from empathy_edge.llm.client import CallsFailed
 from empathy_edge.system.files import write_json
 
 VERDICTS, COMPARED = "verdicts.jsonl", "compared.json"
@@ -70,10 +66,14 @@ class JudgeComparison(TypedDict):
 
 
 class Comparison(TypedDict):
-    """The file `compared.json`: two arms, each judge's figures, and by question how far judges agree."""
+    """The file `compared.json`: two arms, each judge's figures, and by question how far judges agree.
+
+    `models`: the identities of the two models; None where a file of responses does not say.
+    """
 
     first: str
     second: str
+    models: list[str | None]
     judges: list[JudgeComparison]
     agreement: dict[str, Agreement]
 
@@ -117,6 +117,7 @@ def run(
     result: Comparison = {
         "first": first.stem,
         "second": second.stem,
+        "models": [model_of(pairs.first), model_of(pairs.second)],
         "judges": compared,
         "agreement": {question: agreement(points[question], POINT_LEVELS) for question in questions},
     }
@@ -170,6 +171,9 @@ def ask(judge: Judge, question: str, pairs: ResponsePairs, out: Path) -> tuple[l
 
     Returns:
         A row for each dialogue, and how many verdicts were not known before.
+
+    Raises:
+        CallsFailed: some calls to the judge failed; the other verdicts are kept.
     """
     file = out / VERDICTS
     verdicts = _stored_verdicts(file, judge)
@@ -178,17 +182,26 @@ def ask(judge: Judge, question: str, pairs: ResponsePairs, out: Path) -> tuple[l
         pair = _pair(item, pairs)
         both_orders += [pair, pair.swapped()]
     missing = [pair for pair in both_orders if pair.key(question) not in verdicts]
+    failed: list[Verdict] = []
     with progress() as bar, open(file, "a", encoding="utf-8") as handle:
         known = len(both_orders) - len(missing)
         task = bar.add_task(question, total=len(both_orders), completed=known, note="")
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
             for pair, verdict in zip(batch, judge.compare(batch, question), strict=True):
+                bar.advance(task)
+                if verdict.verdict == FAILED:
+                    failed.append(verdict)
+                    continue
                 verdicts[pair.key(question)] = verdict
                 row = _row_to_store(judge, question, pair, verdict)
-                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-                bar.advance(task)
+                handle.write(line_of(row))
             handle.flush()
+    if failed:
+        raise CallsFailed(
+            f"{len(failed)} of {len(missing)} calls to {judge.name} failed (the first: {failed[0].answer}).\n"
+            "  The other verdicts are kept; run the same command again to ask for the missing ones."
+        )
     rows = []
     for pair in both_orders[::2]:
         in_order, swapped = verdicts[pair.key(question)], verdicts[pair.swapped().key(question)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from empathy_edge.judging.format_checks import well_formed
 from empathy_edge.judging.length_adjusted import LengthFigures, ShareInterval, length_figures, share_interval
-from empathy_edge.judging.responses import ResponsePairs, words_ahead_of
+from empathy_edge.judging.response_pairs import ResponsePairs, words_ahead_of
 from empathy_edge.judging.statistics import bootstrap_mean, sign_flip_test
 from empathy_edge.judging.verdicts import POINTS
 

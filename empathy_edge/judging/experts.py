@@ -17,7 +17,7 @@ from statistics import mean
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue
 from empathy_edge.judging.questions import RATED_BY_EXPERTS
-from empathy_edge.judging.responses import ResponsePairs
+from empathy_edge.judging.response_pairs import ResponsePairs
 
 MIN_DIFFERENCE = 1.0
 """The mean levels of two exchanges must differ by at least this to be a pair."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging.pairwise_judges import Judge
 from empathy_edge.judging.verdicts import SWAPPED, Pair, Verdict, rating_key, verdict_of_ratings
 from empathy_edge.prompts import load_prompts
-from empathy_edge.system.files import sha256_file
+from empathy_edge.system.hash_cache import sha256_file
 
 REPLY_RATINGS = {str(level): level for level in range(1, 10)}
 """A person's answer about a reply that is seen alone (`prompts/alone.yaml`) → the rating."""

@@ -5,7 +5,6 @@ arXiv 2412.20264 has two versions of the fifteen subfactors, five for each dimen
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -16,14 +15,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 import numpy as np
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import progress, say, table
+from empathy_edge.console import say, table
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.judging.evaluation import order_in_dialogue, percent_over_dialogues
 from empathy_edge.judging.rated import balanced, read_rated
-from empathy_edge.llm.budget import BudgetReached
-from empathy_edge.llm.client import ModelClient
-from empathy_edge.llm.records import Request, TeacherError
+from empathy_edge.llm.client import CallsFailed, ModelClient
+from empathy_edge.llm.records import CutOff, Request, TeacherError, Withheld
 from empathy_edge.prompts import load_prompts
 from empathy_edge.system.files import write_json
 
@@ -154,7 +152,7 @@ def rate(sample: Sample, prompt: str, client: ModelClient, out: Path) -> Ratings
     """
     chosen = _draw(sample, out)
     task = _Task(lambda row: _messages(row, prompt), RATING_TOKENS, read_rating)
-    answers = asyncio.run(_ask_all(chosen, client, task))
+    answers = _ask_all(chosen, client, task)
     result = _compare_with_people(chosen, answers, prompt, client.teacher.model)
     write_json(out, result)
     _show(result)
@@ -204,7 +202,7 @@ def subfactors(sample: Sample, version: int, client: ModelClient, out: Path) -> 
         lambda text: read_subfactors(text, names),
         schema_of(names),
     )
-    answers = asyncio.run(_ask_all(chosen, client, task))
+    answers = _ask_all(chosen, client, task)
     rows: list[SubfactorRow] = []
     for row_id, scores in zip(chosen["unified_dialog_id"], answers, strict=True):
         if scores is not None:
@@ -233,26 +231,21 @@ def _messages(row: Any, prompt: str, **slots: str) -> tuple[Message, ...]:
     )
 
 
-async def _ask_all(chosen: pd.DataFrame, client: ModelClient, task: _Task[Parsed]) -> list[Parsed | None]:
-    """Each row's answer, as it was parsed; None where it cannot be read after some tries."""
-    with progress() as bar:
-        bar_task = bar.add_task("asking", total=len(chosen), note="")
+def _ask_all(chosen: pd.DataFrame, client: ModelClient, task: _Task[Parsed]) -> list[Parsed | None]:
+    """Each row's answer, as it was parsed; None where it cannot be read after some tries.
 
-        async def ask(row: Any) -> Parsed | None:
-            parsed = await _ask(row, client, task)
-            note = f"{client.calls} calls, {client.from_ledger} from the ledger"
-            bar.update(bar_task, advance=1, note=note)
-            return parsed
-
-        try:
-            return list(await asyncio.gather(*(ask(row) for row in chosen.itertuples())))
-        except BudgetReached as reached:
-            raise BudgetReached(
-                f"{reached}\n  Every answer so far is in the ledger; "
-                "run the same command with a higher limit to go on."
-            ) from None
-        finally:
-            await asyncio.shield(client.teacher.close())
+    Raises:
+        CallsFailed: some calls failed; the other answers are in the ledger.
+    """
+    rows = list(chosen.itertuples())
+    answers = client.run(rows, lambda row: _ask(row, client, task), label="asking")
+    failed = [answer for answer in answers if isinstance(answer, TeacherError)]
+    if failed:
+        raise CallsFailed(
+            f"{len(failed)} of {len(rows)} calls to {client.teacher.model} failed (the first: {failed[0]}).\n"
+            "  The other answers are in the ledger; run the same command again to ask for the missing ones."
+        )
+    return [answer for answer in answers if not isinstance(answer, TeacherError)]
 
 
 async def _ask(row: Any, client: ModelClient, task: _Task[Parsed]) -> Parsed | None:
@@ -263,7 +256,9 @@ async def _ask(row: Any, client: ModelClient, task: _Task[Parsed]) -> Parsed | N
         )
         try:
             answer = await client.ask(request)
-        except TeacherError:
+        except CutOff:
+            continue
+        except Withheld:
             return None
         parsed = task.parse(answer.text)
         if parsed is not None:

@@ -7,7 +7,6 @@ measures.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,18 +19,19 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.judging.verdicts import (
     ANSWER_TIE_MARGIN,
     ANSWERS,
+    FAILED,
     Pair,
     Verdict,
     verdict_of_ratings,
 )
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.llm.client import ModelClient
-from empathy_edge.llm.records import Request, TeacherError
+from empathy_edge.llm.records import CutOff, Request, Withheld
 from empathy_edge.llm.teachers import open_model_client
 from empathy_edge.models.find import find_model
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runtimes import default_threads, open_runtime
-from empathy_edge.system.files import sha256_file
+from empathy_edge.system.hash_cache import sha256_file
 
 CONTEXT = 2048
 """Tokens that a local judge's question and the two responses may have together."""
@@ -61,7 +61,7 @@ class Judge(Protocol):
     dialogue_ids: frozenset[str] | None = None
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
-        """A verdict for each pair, in their order."""
+        """A verdict for each pair, in their order; `FAILED` where the judge could not be asked."""
         ...
 
     def identity(self) -> str:
@@ -116,7 +116,7 @@ class LocalJudge(Judge):
 
     def __init__(self, model: str) -> None:
         ref = find_model(model)
-        self.name = f"local:{ref.path.name}:{ref.sha256[:16]}:{load_prompts('judge').sha256}"
+        self.name = f"local:{ref.path.name}:{ref.identity[:16]}:{load_prompts('judge').sha256}"
         self._runtime = open_runtime(model, threads=default_threads(), context=CONTEXT)
         self._answer_tokens = [self._runtime.tokenize(digit)[0] for digit in ANSWERS]
 
@@ -190,27 +190,33 @@ class ApiJudge(Judge):
 
     def __init__(self, client: ModelClient) -> None:
         self._client = client
-        self._loop = asyncio.Runner()  # one for all batches: the client's connections belong to it
-        self.name = f"{client.teacher.model}:{load_prompts('judge').sha256}"
+        self.name = f"{client.identity()}:{load_prompts('judge').sha256}"
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
-        return iter(self._loop.run(self._ask_all(pairs, question)))
+        verdicts = self._client.run(pairs, lambda pair: self._ask(pair, question), label="judging")
+        for verdict in verdicts:
+            yield verdict if isinstance(verdict, Verdict) else Verdict(FAILED, answer=str(verdict))
 
     def spent(self) -> Spent:
         budget = self._client.budget
         return Spent(self._client.calls, None if budget.price is None else budget.cost)
 
-    async def _ask_all(self, pairs: Sequence[Pair], question: str) -> list[Verdict]:
-        return list(await asyncio.gather(*(self._ask(pair, question) for pair in pairs)))
-
     async def _ask(self, pair: Pair, question: str) -> Verdict:
+        """The verdict of the first answer that can be read.
+
+        Raises:
+            TeacherError: a call failed for good.
+        """
         text = ""
         for sample in range(TRIES):
             temperature = 0.0 if sample == 0 else 0.7
             request = Request(tuple(pair.messages(question)), temperature, 8, sample, f"{pair.id} {question}")
             try:
                 text = (await self._client.ask(request)).text
-            except TeacherError as error:
+            except CutOff as error:
+                text = str(error)
+                continue
+            except Withheld as error:
                 return Verdict("unparsed", answer=str(error))
             verdict = parse_answer(text)
             if verdict is not None:

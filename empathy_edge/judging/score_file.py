@@ -10,10 +10,12 @@ import numpy as np
 from empathy_edge.console import out as stdout
 from empathy_edge.console import say, table, tell
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, read_dialogues, read_jsonl, write_jsonl
+from empathy_edge.formats.dialogue import Dialogue, read_dialogues
+from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.judging.base_scorer import Reasons, describe, describe_reasons, expected_rating
 from empathy_edge.judging.open_scorer import open_scorer
 from empathy_edge.judging.rated import rows_to_score
+from empathy_edge.judging.response_pairs import read_responses
 from empathy_edge.judging.statistics import bootstrap
 
 RESAMPLES, SEED = 2000, 0
@@ -37,7 +39,7 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer_file: Path, out: P
     by_id = {item.id: item for item in read_dialogues(dialogues)}
     lines, records = [], []
     for file in responses:
-        rows = read_jsonl(file)
+        rows = list(read_responses(file).values())
         answered = _dialogues_of(rows, by_id, file, dialogues)
         probabilities, reasons = scorer.score(rows_to_score(answered, [row["text"] for row in rows]))
         scores = expected_rating(probabilities)

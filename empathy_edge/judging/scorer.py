@@ -20,7 +20,8 @@ from empathy_edge.judging.classifiers import RATINGS, classifiers
 from empathy_edge.judging.evaluation import SEED, Method, evaluate, grouped_folds
 from empathy_edge.judging.features import Block, Embedded, Form, Nearness, Words
 from empathy_edge.judging.rated import balanced, leave_out, read_rated
-from empathy_edge.system.files import sha256_file, write_json
+from empathy_edge.system.files import write_json
+from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.text.embeddings import embed
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 from empathy_edge.judging.comparison_figures import PromptVerdicts, points_of
-from empathy_edge.judging.responses import ResponsePairs
+from empathy_edge.judging.response_pairs import ResponsePairs
 from empathy_edge.judging.statistics import wilson
 
 MIN_PAIRS = 20

@@ -19,11 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, write_jsonl
+from empathy_edge.formats.dialogue import Dialogue
+from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.judging.agreement import Agreement, agreement, describe
 from empathy_edge.judging.file_judges import REPLY_RATINGS
 from empathy_edge.judging.questions import Question
-from empathy_edge.judging.responses import ResponsePairs, Responses
+from empathy_edge.judging.response_pairs import ResponsePairs, Responses
 from empathy_edge.judging.statistics import wilson
 from empathy_edge.judging.verdicts import ANSWERS, SWAPPED, Pair, rating_key
 from empathy_edge.prompts import load_prompts

@@ -126,6 +126,7 @@ def run(
         "score-study",
         settings={"embedding": embedding, "seed": SEED, "folds": FOLDS, "repeats": REPEATS, "rows": ROWS},
         inputs={"data": data, **({"subfactors": subfactors} if subfactors else {})},
+        files=("study.json", "study.md"),
         update=update,
     )
     if not stage.done:

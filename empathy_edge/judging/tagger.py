@@ -10,7 +10,7 @@ import numpy as np
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import read_jsonl, write_jsonl
+from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.judging.evaluation import FOLDS, SEED
 from empathy_edge.judging.features import one_hot
 from empathy_edge.judging.rated import MITI_CODES, codes_of, read_rated, same_codes

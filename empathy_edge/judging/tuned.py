@@ -18,7 +18,7 @@ from empathy_edge.formats.chat_format import Message
 from empathy_edge.judging.base_scorer import BaseScorer, Reasons, expected_rating
 from empathy_edge.judging.classifiers import RATINGS
 from empathy_edge.prompts import load_prompts
-from empathy_edge.system.files import sha256_file
+from empathy_edge.system.hash_cache import sha256_file
 
 if TYPE_CHECKING:
     import pandas as pd

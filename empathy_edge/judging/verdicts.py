@@ -17,6 +17,9 @@ POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}
 SWAPPED = {"first": "second", "second": "first", "tie": "tie", "unparsed": "unparsed"}
 """A verdict on a pair shown in the other order → the same verdict in this order."""
 
+FAILED = "failed"
+"""No verdict: the call to the judge failed. It is not stored, and asked for again."""
+
 POINT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The points that one dialogue can have from both orders."""
 

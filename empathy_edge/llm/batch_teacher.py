@@ -14,10 +14,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from empathy_edge.console import say
-from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.llm.budget import Price, cost_usd
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
+from empathy_edge.formats.json_lines import lines_of
+from empathy_edge.llm.budget import Price
+from empathy_edge.llm.chat_parameters import ChatParameters
 from empathy_edge.llm.ledger import Ledger
-from empathy_edge.llm.openai_teacher import openai_client
+from empathy_edge.llm.openai_teacher import (
+    answer_of,
+    endpoint_url,
+    identity_of,
+    openai_client,
+    reported_model,
+)
 from empathy_edge.llm.records import Answer, Request, TeacherError
 from empathy_edge.system.files import sha256_json
 
@@ -31,7 +39,6 @@ QUIET_S = 0.3
 """A batch is sent when no new request came for this long."""
 
 FINISHED = ("completed", "failed", "expired", "cancelled")
-DISCOUNT = 0.5
 METADATA_KEY = "empathy-edge"
 """Where a batch's metadata has the hash of its requests."""
 
@@ -51,16 +58,19 @@ class _Pending(NamedTuple):
 
 @dataclass(frozen=True)
 class _BatchOutput:
-    """The answers and the errors of a finished batch, by the request's key."""
+    """The answers and the errors of a finished batch, by the request's key; `refused`: send again without."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, TeacherError] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 class BatchTeacher:
     """Asks in batches. With `wait` it polls until they are finished; without, it raises BatchPending."""
 
     parallel = MAX_BATCH_REQUESTS
+    tries = 1
+    former_identity: str | None = None
 
     def __init__(
         self,
@@ -71,20 +81,33 @@ class BatchTeacher:
         price: Price | None = None,
         wait: bool = True,
         poll_s: float = 30.0,
-        tries: int = 3,
+        times: int = 3,
     ) -> None:
         self.model = model
+        self._endpoint = endpoint_url(base_url)
+        self._parameters = ChatParameters(ledger, self._endpoint, model)
         self._client = openai_client(base_url, timeout_s=120.0, max_retries=6)
         self._ledger = ledger
         self._price = price
         self._wait = wait
         self._poll_s = poll_s
-        self._tries = tries
+        self._times = times
         self._pending: dict[str, _Pending] = {}
         self._unsent: set[str] = set()
         self._times_sent: Counter[str] = Counter()
         self._last_request_s = 0.0
         self._driver: asyncio.Task[None] | None = None
+
+    @property
+    def reasoning_tokens(self) -> int:
+        return self._parameters.reasoning_tokens
+
+    async def identity(self) -> str:
+        """Another than that of single calls: their answers are not exchanged, since their prices differ."""
+        reported = await reported_model(self._client, self.model)
+        if reported:
+            self._parameters.remember_reported(reported)
+        return "batch " + identity_of(self._endpoint, self.model, self._parameters.known.reported)
 
     async def answer(self, request: Request, key: str) -> Answer:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -95,6 +118,12 @@ class BatchTeacher:
         if self._driver is None or self._driver.done():
             self._driver = asyncio.create_task(self._drive())
         return await future
+
+    def interrupt(self) -> None:
+        """Leave the batches to another process: the ledger knows them."""
+        if self._driver is not None:
+            self._driver.cancel()
+        self._fail_all(EmpathyEdgeError("interrupted"))
 
     async def close(self) -> None:
         if self._driver is not None:
@@ -115,14 +144,23 @@ class BatchTeacher:
                             "  Run the same command again later: it fetches them, and nothing is paid twice."
                         )
                     await asyncio.sleep(self._poll_s)
+        except EmpathyEdgeError as error:
+            self._fail_all(error)
         except Exception as error:
-            if not isinstance(error, EmpathyEdgeError):
-                error = TeacherError(f"the batch API failed: {error}")
-            for pending in self._pending.values():
-                if not pending.future.done():
-                    pending.future.set_exception(error)
-            self._pending.clear()
-            self._unsent.clear()
+            self._fail_all(
+                PrerequisiteError(
+                    f"The Batch API failed ({str(error)[:200]}).",
+                    "Run the same command again: batches that were sent are fetched, not paid again.",
+                )
+            )
+
+    def _fail_all(self, error: EmpathyEdgeError) -> None:
+        """End every request that waits; nothing is recorded as failed."""
+        for pending in self._pending.values():
+            if not pending.future.done():
+                pending.future.set_exception(error)
+        self._pending.clear()
+        self._unsent.clear()
 
     async def _until_quiet(self) -> None:
         """Wait until no new request came for QUIET_S."""
@@ -155,10 +193,7 @@ class BatchTeacher:
         body = {
             "model": self.model,
             "messages": list(request.messages),
-            "temperature": request.temperature,
-            "max_tokens": request.max_tokens,
-            "seed": request.sample,
-            **request.structured_output,
+            **self._parameters.body(request),
         }
         return json.dumps({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body})
 
@@ -172,7 +207,7 @@ class BatchTeacher:
 
     async def _fetch(self) -> bool:
         """Look at every batch with a request that has no answer; returns whether any batch was finished."""
-        batch_ids = {self._ledger.batch_of(key) for key in self._pending}
+        batch_ids = {self._ledger.batch_of(key) for key in self._pending if key not in self._unsent}
         any_finished = False
         for batch_id in sorted(filter(None, batch_ids)):
             batch = await self._client.batches.retrieve(batch_id)
@@ -180,8 +215,8 @@ class BatchTeacher:
                 continue
             any_finished = True
             output = await self._output_of(batch)
-            for key in self._ledger.close_batch(batch_id):
-                if key in self._pending:
+            for key in self._ledger.keys_in_batch(batch_id):
+                if key in self._pending and key not in self._unsent:
                     self._finish(key, output, batch.status)
         return any_finished
 
@@ -190,7 +225,7 @@ class BatchTeacher:
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
                 text = (await self._client.files.content(file_id)).text
-                for line in text.splitlines():
+                for line in lines_of(text):
                     self._read_line(line, output)
         return output
 
@@ -198,33 +233,30 @@ class BatchTeacher:
         """Give a request its answer, send it again, or give it up."""
         if key in output.answers:
             self._pending.pop(key).future.set_result(output.answers[key])
-        elif self._times_sent[key] < self._tries:
+        elif key in output.refused or self._times_sent[key] < self._times:
             self._unsent.add(key)
         else:
-            reason = output.errors.get(key, f"the batch is {status} without an answer")
-            failure = TeacherError(f"given up after {self._tries} batches: {reason}")
+            reason = output.errors.get(key) or TeacherError(f"the batch is {status} without an answer")
+            failure = TeacherError(f"given up after {self._times} batches: {reason}", reason.cost_usd)
             self._pending.pop(key).future.set_exception(failure)
 
     def _read_line(self, line: str, output: _BatchOutput) -> None:
         """Add a line of an output or error file; a line without a key is left out."""
         try:
             row = json.loads(line)
-            key = row["custom_id"]
+            key = str(row["custom_id"])
         except (ValueError, KeyError, TypeError):
             return
         try:
             body = row["response"]["body"]
-            text = body["choices"][0]["message"]["content"]
-            usage = body.get("usage") or {}
-            prompt_tokens = int(usage.get("prompt_tokens", 0))
-            new_tokens = int(usage.get("completion_tokens", 0))
-        except (KeyError, IndexError, TypeError):
-            output.errors[key] = str(row.get("error") or row.get("response"))[:200]
-            return
-        if not isinstance(text, str) or not text.strip():
-            output.errors[key] = "an empty answer"
-            return
-        cost = cost_usd(self._price, prompt_tokens, new_tokens)
-        output.answers[key] = Answer(
-            text, prompt_tokens, new_tokens, None if cost is None else DISCOUNT * cost
-        )
+            if row["response"].get("status_code") == 400 and key in self._pending:
+                sent = self._parameters.body(self._pending[key].request)
+                refused = self._parameters.learn(body["error"], sent)
+                if refused is not None:
+                    output.refused[key] = refused
+                    return
+            output.answers[key] = answer_of(body, self.model, self._price)
+        except TeacherError as error:
+            output.errors[key] = error
+        except (KeyError, IndexError, TypeError, AttributeError):
+            output.errors[key] = TeacherError(str(row.get("error") or row.get("response"))[:200])

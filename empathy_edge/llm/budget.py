@@ -28,6 +28,8 @@ CHARACTERS_PER_TOKEN = 2.5
 class BudgetReached(EmpathyEdgeError):
     """The next call would pass a limit; everything answered so far is kept."""
 
+    exit_code = 4
+
 
 def load_prices(path: Path | None = None) -> dict[str, Price]:
     """The price table that ships with the package; the user's own table replaces and adds to it.
@@ -70,7 +72,7 @@ def max_prompt_tokens(request: Request) -> int:
 
 
 class Budget:
-    """Counts calls and their cost in USD: `reserve` before a call, `settle` after it."""
+    """Counts calls and their cost in USD: `reserve` before a try, `settle` after it."""
 
     def __init__(
         self, price: Price | None, max_calls: int | None = None, max_cost: float | None = None
@@ -87,24 +89,36 @@ class Budget:
         self.cost = 0.0
         self._reserved = 0.0
 
-    def reserve(self, request: Request) -> float:
-        """Reserve one call and its highest possible cost; returns that cost.
+    def count_call(self) -> None:
+        """Count one call; its tries are not counted.
 
         Raises:
-            BudgetReached: a limit would be passed.
+            BudgetReached: there were as many calls as allowed.
         """
-        highest = cost_usd(self.price, max_prompt_tokens(request), request.max_tokens) or 0.0
         if self.max_calls is not None and self.calls >= self.max_calls:
             raise BudgetReached(f"--max-calls {self.max_calls} is reached.")
+        self.calls += 1
+
+    def reserve(self, request: Request, reasoning_tokens: int = 0) -> float:
+        """Reserve the highest possible cost of one try; returns that cost.
+
+        Args:
+            request: what is asked.
+            reasoning_tokens: how many tokens the model may use beyond the request's own limit.
+
+        Raises:
+            BudgetReached: the limit would be passed.
+        """
+        completion_tokens = request.max_tokens + reasoning_tokens
+        highest = cost_usd(self.price, max_prompt_tokens(request), completion_tokens) or 0.0
         if self.max_cost is not None and self.cost + self._reserved + highest > self.max_cost:
             raise BudgetReached(
                 f"--max-cost {self.max_cost} USD would be passed by the next call ({self.cost:.4f} spent)."
             )
-        self.calls += 1
         self._reserved += highest
         return highest
 
     def settle(self, reserved: float, cost: float | None) -> None:
-        """Replace what was reserved for a call by its real cost."""
+        """Replace what was reserved for a try by its real cost."""
         self._reserved -= reserved
         self.cost += cost or 0.0

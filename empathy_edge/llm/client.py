@@ -1,16 +1,38 @@
-"""Many requests to one model: an answer comes from the ledger, or else from a call within the budget."""
+"""Many requests to one model: an answer comes from the ledger, or else from a call within the budget.
+
+All stages that ask a large model go through `ModelClient.run`, so that all of them stop in the same way: no
+new call is made, and the calls under way are waited for, since their answers are paid for.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
-from empathy_edge.llm.budget import Budget
+from empathy_edge.console import progress, say
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.llm.budget import Budget, BudgetReached
 from empathy_edge.llm.ledger import Ledger
-from empathy_edge.llm.records import Answer, Request, StepNotKept, Teacher, TeacherError
+from empathy_edge.llm.records import Answer, CutOff, Request, StepNotKept, Teacher, TeacherError, TryAgain
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
+"""Between two tries where the endpoint asks for no pause: random, up to twice as long each time."""
 
 
-@dataclass
+class CallsFailed(EmpathyEdgeError):
+    """Some calls failed for good. What was answered is kept; the same command asks the others again."""
+
+    exit_code = 4
+
+
+class _Stopping(Exception):
+    """No new call is made any more."""
+
+
 class ModelClient:
     """A teacher or judge with its ledger and budget.
 
@@ -20,63 +42,230 @@ class ModelClient:
         budget: how many calls may be made, and what they may cost.
         calls: how many calls were answered.
         from_ledger: how many answers the ledger had.
-        failures: what went wrong, one line for each call that failed for good.
+        served: the models and fingerprints that the endpoint reported with its answers.
     """
 
-    teacher: Teacher
-    ledger: Ledger
-    budget: Budget
-    calls: int = 0
-    from_ledger: int = 0
-    failures: list[str] = field(default_factory=list)
-    _running: dict[str, asyncio.Future[Answer]] = field(default_factory=dict)
-    _slots: asyncio.Semaphore | None = None
+    def __init__(self, teacher: Teacher, ledger: Ledger, budget: Budget) -> None:
+        self.teacher = teacher
+        self.ledger = ledger
+        self.budget = budget
+        self.calls = 0
+        self.from_ledger = 0
+        self.served: set[str] = set()
+        self._identity: asyncio.Future[str] | None = None
+        self._running: dict[str, asyncio.Future[Answer]] = {}
+        self._slots: asyncio.Semaphore | None = None
+        self._under_way = 0
+        self._stop: BaseException | None = None
+        self._stopped = asyncio.Event()
+        self._loop = asyncio.Runner()  # one for all runs: the connections belong to it
+
+    def identity(self) -> str:
+        """The teacher's identity: everything about it that decides its answers."""
+        return self._loop.run(self._identify())
+
+    def run(
+        self, items: Sequence[Item], work: Callable[[Item], Awaitable[Result]], *, label: str
+    ) -> list[Result | TeacherError]:
+        """Do the work for every item, several at the same time.
+
+        Args:
+            items: what to work on.
+            work: makes an item's result by calls of `ask`.
+            label: for the progress bar.
+
+        Returns:
+            The result of each item in their order; where its calls failed for good, the error.
+
+        Raises:
+            BudgetReached: a limit would be passed. What was under way is in the ledger.
+            EmpathyEdgeError: a refused key, or another error that all later calls would meet too.
+            KeyboardInterrupt: what was under way is in the ledger.
+        """
+        return self._loop.run(self._run(items, work, label))
 
     async def ask(self, request: Request) -> Answer:
         """Answer one request. Equal requests at the same time are one call.
 
         Raises:
-            TeacherError: the call failed for good; it is recorded as a failure.
+            CutOff: the answer ended at `max_tokens`.
+            TeacherError: the call failed for good; the ledger records the failure.
             BudgetReached: the call would pass a limit; it was not made.
         """
-        key = request.key(self.teacher.model)
+        key = request.key(await self._identify())
         known = self.ledger.find(key)
+        if known is None and self.teacher.former_identity is not None:
+            known = self.ledger.find(request.key(self.teacher.former_identity))
         if known is not None:
             self.from_ledger += 1
-            return known
-        if key in self._running:
-            return await asyncio.shield(self._running[key])
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._running[key] = future
+            return _whole(known, request)
+        if key not in self._running:
+            future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            self._running[key] = future
+            try:
+                future.set_result(await self._call(request, key))
+            except BaseException as error:
+                future.set_exception(error)
+            finally:
+                del self._running[key]
+            return _whole(future.result(), request)
+        return _whole(await asyncio.shield(self._running[key]), request)
+
+    def close(self) -> None:
+        """Close the teacher's connections."""
+        self._loop.run(self.teacher.close())
+        self._loop.close()
+
+    async def _run(
+        self, items: Sequence[Item], work: Callable[[Item], Awaitable[Result]], label: str
+    ) -> list[Result | TeacherError]:
+        found: dict[int, Result | TeacherError] = {}
+        queue = iter(enumerate(items))
+        with progress() as bar:
+            task = bar.add_task(label, total=len(items), note="")
+
+            async def worker() -> None:
+                for place, item in queue:
+                    try:
+                        found[place] = await work(item)
+                    except TeacherError as error:
+                        found[place] = error
+                    except _Stopping:
+                        return
+                    except Exception as error:  # also a bug of ours: the others' answers are paid for
+                        self._refuse_new_calls(error)
+                        return
+                    note = f"{self.calls} calls, {self.from_ledger} from the ledger"
+                    bar.update(task, advance=1, note=note)
+
+            await self._until_done(worker, min(self.teacher.parallel, len(items)))
+        if isinstance(self._stop, BudgetReached):
+            raise BudgetReached(
+                f"{self._stop}\n  {len(found)} of {len(items)} are done and kept in the ledger; "
+                "run the same command with a higher limit to go on."
+            )
+        if self._stop is not None:
+            raise self._stop
+        return [found[place] for place in range(len(items))]
+
+    async def _until_done(self, worker: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
+        """Run the workers. At Ctrl-C the calls under way are waited for; at the second one they are left."""
+
+        async def workers() -> None:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(count):
+                    group.create_task(worker())
+
+        running = asyncio.create_task(workers())
         try:
-            answer = await self._call(request, key)
-        except BaseException as error:
-            future.set_exception(error)
-            future.exception()  # marks it as retrieved, so that asyncio does not warn where nobody else waits
+            await asyncio.shield(running)
+        except asyncio.CancelledError as interrupt:
+            self._refuse_new_calls(interrupt)
+            self.teacher.interrupt()
+            if self._under_way:
+                say(
+                    f"  Stopping: {self._under_way} calls are under way, and their answers are waited for. "
+                    "Ctrl-C once more stops at once."
+                )
+            await running
             raise
-        else:
-            future.set_result(answer)
-            return answer
-        finally:
-            del self._running[key]
+
+    def _refuse_new_calls(self, reason: BaseException) -> None:
+        if self._stop is None:
+            self._stop = reason
+        self._stopped.set()
+
+    async def _identify(self) -> str:
+        if self._identity is None:
+            self._identity = asyncio.ensure_future(self.teacher.identity())
+        return await asyncio.shield(self._identity)
 
     async def _call(self, request: Request, key: str) -> Answer:
+        """Call within the budget, and again after failures that may pass."""
         if self._slots is None:
             self._slots = asyncio.Semaphore(self.teacher.parallel)
         async with self._slots:
-            reserved = self.budget.reserve(request)
-            cost: float | None = None
+            self._require_going()
+            self.budget.count_call()
             try:
-                answer = await self.teacher.answer(request, key)
-                cost = answer.cost_usd
+                answer = await self._tries(request, key)
             except StepNotKept:
                 raise
             except TeacherError as error:
-                self.failures.append(f"{request.purpose}: {error}")
-                self.ledger.record_failure(key, self.teacher.model, request, str(error))
+                self.ledger.record_failure(key, self.teacher.model, request, str(error), error.cost_usd)
                 raise
-            finally:
-                self.budget.settle(reserved, cost)
             self.ledger.record(key, self.teacher.model, request, answer)
             self.calls += 1
+            self.served.add(answer.served)
             return answer
+
+    async def _tries(self, request: Request, key: str) -> Answer:
+        from tenacity import (
+            AsyncRetrying,
+            RetryCallState,
+            retry_if_exception_type,
+            stop_after_attempt,
+            wait_random_exponential,
+        )
+
+        backoff = wait_random_exponential(multiplier=FIRST_PAUSE_S, max=MAX_PAUSE_S)
+
+        def pause_s(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked_for = error.retry_after_s if isinstance(error, TryAgain) else None
+            return backoff(state) if asked_for is None else asked_for + min(0.25, backoff(state))
+
+        spent = 0.0
+        attempts = AsyncRetrying(
+            stop=stop_after_attempt(self.teacher.tries),
+            wait=pause_s,
+            retry=retry_if_exception_type(TryAgain),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    try:
+                        return await self._one_try(request, key)
+                    except TryAgain as error:
+                        spent += error.cost_usd or 0.0
+                        raise
+        except TryAgain as error:
+            tries = f"given up after {self.teacher.tries} tries: " if self.teacher.tries > 1 else ""
+            raise TeacherError(f"{tries}{error}", spent) from None
+        raise AssertionError("tenacity makes at least one try")
+
+    async def _one_try(self, request: Request, key: str) -> Answer:
+        self._require_going()
+        reserved = self.budget.reserve(request, self.teacher.reasoning_tokens)
+        cost: float | None = None
+        self._under_way += 1
+        try:
+            answer = await self.teacher.answer(request, key)
+            cost = answer.cost_usd
+            return answer
+        except TeacherError as error:
+            cost = error.cost_usd
+            raise
+        finally:
+            self._under_way -= 1
+            self.budget.settle(reserved, cost)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, but not longer than until calls are to stop."""
+        try:
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _require_going(self) -> None:
+        if self._stop is not None:
+            raise _Stopping
+
+
+def _whole(answer: Answer, request: Request) -> Answer:
+    """The answer, unless it was cut off."""
+    if answer.is_cut_off:
+        raise CutOff(f"the answer was cut off at {request.max_tokens} tokens; allow more")
+    return answer

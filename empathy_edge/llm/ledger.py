@@ -22,7 +22,17 @@ CREATE TABLE IF NOT EXISTS failures (
     created TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS batches (
     key TEXT PRIMARY KEY, batch TEXT NOT NULL, model TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS endpoints (
+    endpoint TEXT NOT NULL, model TEXT NOT NULL, reported TEXT NOT NULL, refused TEXT NOT NULL,
+    PRIMARY KEY (endpoint, model));
 """
+
+LATER_COLUMNS = (
+    ("answers", "is_cut_off", "INTEGER NOT NULL DEFAULT 0"),
+    ("answers", "served", "TEXT NOT NULL DEFAULT ''"),
+    ("failures", "cost_usd", "REAL"),
+)
+"""Columns that ledgers of older versions do not have."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,19 @@ class Spending:
     cost_usd: float | None
     calls_of_unknown_cost: int
     failures: int
+
+
+@dataclass(frozen=True)
+class KnownEndpoint:
+    """What an endpoint said of a model.
+
+    Attributes:
+        reported: how it describes the model; empty where it does not.
+        refused: the parameters that the model does not take.
+    """
+
+    reported: str = ""
+    refused: frozenset[str] = frozenset()
 
 
 def ledger_path() -> Path:
@@ -58,31 +81,46 @@ class Ledger:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.executescript(SCHEMA)
+            self._add_later_columns()
         except sqlite3.DatabaseError as error:
             raise EmpathyEdgeError(
                 f"{path}: not readable as the ledger ({error}). Move it away, or set EMPATHY_EDGE_LEDGER."
             ) from None
 
+    def _add_later_columns(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")  # another process may do the same now
+        for table, column, kind in LATER_COLUMNS:
+            names = [row[1] for row in self._database.execute(f"PRAGMA table_info({table})")]
+            if column not in names:
+                self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+        self._database.execute("COMMIT")
+
     def find(self, key: str) -> Answer | None:
         """The answer to a request, if the ledger has it; a failure is never an answer."""
         row = self._database.execute(
-            "SELECT text, prompt_tokens, completion_tokens, cost_usd FROM answers WHERE key = ?", (key,)
+            "SELECT text, prompt_tokens, completion_tokens, cost_usd, is_cut_off, served "
+            "FROM answers WHERE key = ?",
+            (key,),
         ).fetchone()
         if row is None:
             return None
-        text, prompt_tokens, completion_tokens, cost = row
-        return Answer(text, prompt_tokens, completion_tokens, cost, from_ledger=True)
+        text, prompt_tokens, completion_tokens, cost, is_cut_off, served = row
+        return Answer(
+            text, prompt_tokens, completion_tokens, cost, bool(is_cut_off), served, from_ledger=True
+        )
 
     def record(self, key: str, model: str, request: Request, answer: Answer) -> None:
         """Keep an answer; a second one for the same key does not replace the first."""
         asked = {
             "messages": list(request.messages),
-            "temperature": request.temperature,
-            "max_tokens": request.max_tokens,
+            **request.parameters(),
             "sample": request.sample,
         }
+        self._database.execute("BEGIN")
         self._database.execute(
-            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO answers (key, model, run, purpose, request, text, prompt_tokens, "
+            "completion_tokens, cost_usd, created, is_cut_off, served) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 key,
                 model,
@@ -94,14 +132,38 @@ class Ledger:
                 answer.completion_tokens,
                 answer.cost_usd,
                 _now(),
+                answer.is_cut_off,
+                answer.served,
             ),
         )
+        self._database.execute("DELETE FROM batches WHERE key = ?", (key,))
+        self._database.execute("COMMIT")
 
-    def record_failure(self, key: str, model: str, request: Request, error: str) -> None:
-        """Keep what went wrong."""
+    def record_failure(
+        self, key: str, model: str, request: Request, error: str, cost_usd: float | None
+    ) -> None:
+        """Keep what went wrong, and what it cost all the same."""
+        self._database.execute("BEGIN")
         self._database.execute(
-            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?)",
-            (key, model, self.run, request.purpose, error, _now()),
+            "INSERT INTO failures (key, model, run, purpose, error, created, cost_usd) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (key, model, self.run, request.purpose, error, _now(), cost_usd),
+        )
+        self._database.execute("DELETE FROM batches WHERE key = ?", (key,))
+        self._database.execute("COMMIT")
+
+    def endpoint(self, endpoint: str, model: str) -> KnownEndpoint:
+        """What an endpoint once said of a model."""
+        row = self._database.execute(
+            "SELECT reported, refused FROM endpoints WHERE endpoint = ? AND model = ?", (endpoint, model)
+        ).fetchone()
+        return KnownEndpoint() if row is None else KnownEndpoint(row[0], frozenset(json.loads(row[1])))
+
+    def record_endpoint(self, endpoint: str, model: str, known: KnownEndpoint) -> None:
+        """Keep what an endpoint says of a model."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO endpoints VALUES (?, ?, ?, ?)",
+            (endpoint, model, known.reported, json.dumps(sorted(known.refused))),
         )
 
     def record_batch(self, batch: str, model: str, keys: list[str]) -> None:
@@ -116,36 +178,38 @@ class Ledger:
         row = self._database.execute("SELECT batch FROM batches WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 
-    def close_batch(self, batch: str) -> list[str]:
-        """Forget a finished batch; returns the keys of its requests."""
-        keys = [row[0] for row in self._database.execute("SELECT key FROM batches WHERE batch = ?", (batch,))]
-        self._database.execute("DELETE FROM batches WHERE batch = ?", (batch,))
-        return keys
+    def keys_in_batch(self, batch: str) -> list[str]:
+        """The requests that were sent in a batch and have neither an answer nor a failure yet."""
+        rows = self._database.execute("SELECT key FROM batches WHERE batch = ?", (batch,))
+        return [row[0] for row in rows]
 
     def spent(self) -> list[Spending]:
         """The sums by run and model, oldest first."""
-        failures: dict[tuple[str, str], int] = {}
-        for run, model, count in self._database.execute(
-            "SELECT run, model, COUNT(*) FROM failures GROUP BY run, model"
+        failures: dict[tuple[str, str], tuple[int, float]] = {}
+        for run, model, count, cost in self._database.execute(
+            "SELECT run, model, COUNT(*), TOTAL(cost_usd) FROM failures GROUP BY run, model"
         ):
-            failures[run, model] = count
+            failures[run, model] = (count, cost)
         sums = self._database.execute(
             "SELECT run, model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(cost_usd), "
             "SUM(cost_usd IS NULL) FROM answers GROUP BY run, model ORDER BY MIN(created)"
         )
-        return [
-            Spending(
-                run=run,
-                model=model,
-                calls=calls,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-                cost_usd=cost,
-                calls_of_unknown_cost=unknown,
-                failures=failures.get((run, model), 0),
+        spending = []
+        for run, model, calls, prompt_tokens, completion_tokens, cost, unknown in sums:
+            failed, cost_of_failed = failures.get((run, model), (0, 0.0))
+            spending.append(
+                Spending(
+                    run=run,
+                    model=model,
+                    calls=calls,
+                    prompt_tokens=prompt_tokens,
+                    completion_tokens=completion_tokens,
+                    cost_usd=None if cost is None else cost + cost_of_failed,
+                    calls_of_unknown_cost=unknown,
+                    failures=failed,
+                )
             )
-            for run, model, calls, prompt_tokens, completion_tokens, cost, unknown in sums
-        ]
+        return spending
 
     def entries(self) -> list[dict[str, object]]:
         """Every answer with the columns of the table, oldest first, for export."""

@@ -7,21 +7,24 @@ import re
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.llm.records import Answer, Request, StepNotKept, TeacherError
 from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import Runtime, open_runtime
-from empathy_edge.system.files import sha256_file
+from empathy_edge.system.hash_cache import sha256_file
 
 
 class LocalTeacher:
     """A GGUF, an artifact or a checkpoint in this process: one request at a time, at no cost."""
 
     parallel = 1
+    tries = 1
+    reasoning_tokens = 0
+    former_identity: str | None = None
 
     def __init__(self, model: str, *, threads: int | None = None, context: int = 4096) -> None:
         ref = find_model(model)
-        self.model = f"local:{ref.path.name}:{ref.sha256[:16]}"
+        self.model = f"local:{ref.path.name}:{ref.identity[:16]}"
         self._name = model
         self._threads = threads
         self._context = context
@@ -35,6 +38,12 @@ class LocalTeacher:
         if not answer.text:
             raise TeacherError("an empty answer")
         return answer
+
+    async def identity(self) -> str:
+        return self.model
+
+    def interrupt(self) -> None:
+        return
 
     async def close(self) -> None:
         if self._runtime is not None:
@@ -50,7 +59,13 @@ class LocalTeacher:
             seed=request.sample,
             schema=request.schema,
         )
-        return Answer(reply.text, reply.prompt_tokens, len(reply.token_ids), 0.0)
+        return Answer(
+            reply.text,
+            reply.prompt_tokens,
+            len(reply.token_ids),
+            0.0,
+            is_cut_off=reply.finish_reason == "length",
+        )
 
 
 class FileTeacher:
@@ -62,6 +77,9 @@ class FileTeacher:
     """
 
     parallel = 64
+    tries = 1
+    reasoning_tokens = 0
+    former_identity: str | None = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -87,6 +105,12 @@ class FileTeacher:
                 raise StepNotKept(f"{self._path.name} has only the last step of 'sequential'")
             raise TeacherError(f"{self._path.name} has no '{step}' for the dialogue {dialogue_id}")
         return Answer(text, 0, 0, 0.0)
+
+    async def identity(self) -> str:
+        return self.model
+
+    def interrupt(self) -> None:
+        return
 
     async def close(self) -> None:
         return

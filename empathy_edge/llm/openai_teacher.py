@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import random
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from empathy_edge.console import say
 from empathy_edge.errors import PrerequisiteError, require_extra
 from empathy_edge.llm.budget import Price, cost_usd
-from empathy_edge.llm.records import Answer, Request, TeacherError
+from empathy_edge.llm.chat_parameters import ChatParameters
+from empathy_edge.llm.ledger import Ledger
+from empathy_edge.llm.records import Answer, Request, TeacherError, TryAgain, Withheld
+from empathy_edge.system.files import sha256_json
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, BadRequestError
     from openai.types.chat import ChatCompletion
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 URL_VARIABLE = "OPENAI_BASE_URL"
-
-MAX_PAUSE_S = 30.0
-"""The longest pause between two tries where the endpoint names none."""
+OPENAI_URL = "https://api.openai.com/v1"
 
 MAX_RETRY_AFTER_S = 120.0
 """The longest pause that is made where the endpoint names one."""
+
+IDENTIFY_TIMEOUT_S = 5.0
+
+REPORTED = ("id", "root", "parent", "owned_by", "meta", "digest", "size", "max_model_len")
+"""What describes a model in an endpoint's list of models; times of creation change at some servers."""
+
+
+def endpoint_url(base_url: str | None) -> str:
+    """The endpoint's address: as given, from the environment, or OpenAI's own."""
+    return (base_url or os.environ.get(URL_VARIABLE) or OPENAI_URL).rstrip("/")
 
 
 def openai_client(base_url: str | None, *, timeout_s: float, max_retries: int) -> AsyncOpenAI:
@@ -36,21 +45,41 @@ def openai_client(base_url: str | None, *, timeout_s: float, max_retries: int) -
     """
     require_extra("openai", "api", "A teacher behind an API")
     key = os.environ.get(KEY_VARIABLE)
-    base_url = base_url or os.environ.get(URL_VARIABLE)
-    if not key and not base_url:
+    url = endpoint_url(base_url)
+    if not key and url == OPENAI_URL:
         raise PrerequisiteError(
             f"A teacher behind an API needs a key: {KEY_VARIABLE} is not set.",
             f"Set it in the environment, or give your own server with --base-url ({URL_VARIABLE}).",
         )
     import openai
 
-    return openai.AsyncOpenAI(
-        api_key=key or "none", base_url=base_url, timeout=timeout_s, max_retries=max_retries
-    )
+    return openai.AsyncOpenAI(api_key=key or "none", base_url=url, timeout=timeout_s, max_retries=max_retries)
+
+
+async def reported_model(client: AsyncOpenAI, model: str) -> str:
+    """How the endpoint describes the model, as JSON; empty where it does not. It costs nothing."""
+    import openai
+
+    try:
+        listed = await client.with_options(timeout=IDENTIFY_TIMEOUT_S, max_retries=0).models.list()
+        models = [item.model_dump() for item in listed.data]
+    except (openai.OpenAIError, ValueError, TypeError, AttributeError):
+        return ""
+    found = next((item for item in models if item.get("id") == model), None)
+    if found is None and len(models) == 1:  # a server of one model answers for any name
+        found = models[0]
+    if found is None:
+        return ""
+    return json.dumps({name: found[name] for name in REPORTED if name in found}, sort_keys=True)
+
+
+def identity_of(endpoint: str, model: str, reported: str) -> str:
+    """The identity of a model behind an API, for the ledger's keys."""
+    return f"{model} at {endpoint} {sha256_json(reported)[:16]}"
 
 
 class OpenAITeacher:
-    """Calls `chat/completions`, and tries again after 429 and 5xx: when Retry-After says so, or with backoff.
+    """Calls `chat/completions`.
 
     Each request carries its ledger key as `Idempotency-Key`. An endpoint that honours the key does not charge
     again for a repeated request (after a kill between the answer and the ledger). Another endpoint can charge
@@ -60,6 +89,7 @@ class OpenAITeacher:
     def __init__(
         self,
         model: str,
+        ledger: Ledger,
         *,
         base_url: str | None = None,
         price: Price | None = None,
@@ -71,23 +101,31 @@ class OpenAITeacher:
         self.parallel = parallel
         self.tries = tries
         self._price = price
-        # The client's own retries are off: ours also cover invalid answers, and count every try.
+        self._endpoint = endpoint_url(base_url)
+        # Older ledgers had the model's name only. It is clear whose name it is only where it is OpenAI's.
+        self.former_identity = model if self._endpoint == OPENAI_URL else None
+        # The client's own retries are off: ours also cover invalid answers, and stop when they should.
         self._client = openai_client(base_url, timeout_s=timeout_s, max_retries=0)
-        self._structured = True
+        self._parameters = ChatParameters(ledger, self._endpoint, model)
         import openai
 
         self._openai = openai
 
+    @property
+    def reasoning_tokens(self) -> int:
+        return self._parameters.reasoning_tokens
+
+    async def identity(self) -> str:
+        reported = await reported_model(self._client, self.model)
+        if reported:
+            self._parameters.remember_reported(reported)
+        return identity_of(self._endpoint, self.model, self._parameters.known.reported)
+
     async def answer(self, request: Request, key: str) -> Answer:
-        problem = ""
-        for attempt in range(self.tries):
-            try:
-                return self._read(await self._call(request, key))
-            except _Retryable as failure:
-                problem = str(failure)
-                if attempt < self.tries - 1:
-                    await asyncio.sleep(_pause_s(attempt, failure.retry_after_s))
-        raise TeacherError(f"given up after {self.tries} tries: {problem}")
+        return self._read(await self._call(request, key))
+
+    def interrupt(self) -> None:
+        return
 
     async def close(self) -> None:
         await self._client.close()
@@ -95,64 +133,87 @@ class OpenAITeacher:
     async def _call(self, request: Request, key: str) -> ChatCompletion:
         """One call; every error of the client becomes one of ours."""
         openai = self._openai
+        parameters = self._parameters.body(request)
         try:
             return await self._client.chat.completions.create(
                 model=self.model,
                 messages=list(request.messages),  # type: ignore[arg-type]
-                temperature=request.temperature,
-                max_tokens=request.max_tokens,
-                seed=request.sample,
-                **(request.structured_output if self._structured else {}),
+                **parameters,
                 extra_headers={"Idempotency-Key": key},
             )
         except (openai.RateLimitError, openai.InternalServerError, openai.ConflictError) as error:
-            raise _Retryable(f"HTTP {error.status_code}", _retry_after_s(error)) from None
+            raise TryAgain(f"HTTP {error.status_code}", _retry_after_s(error)) from None
         except (openai.APIConnectionError, openai.APIResponseValidationError, json.JSONDecodeError) as error:
-            raise _Retryable(type(error).__name__) from None
+            raise TryAgain(type(error).__name__) from None
         except openai.AuthenticationError:
             raise PrerequisiteError(
                 f"The endpoint refused the key in {KEY_VARIABLE}.", "Set a valid key in the environment."
             ) from None
         except openai.BadRequestError as error:
-            if not request.schema or not self._structured:
-                raise TeacherError(f"HTTP 400: {_one_line(error.message)}") from None
-            self._structured = False  # the caller validates the answer in any case
-            say(f"  The endpoint refuses structured output ({_one_line(error.message)}); asked without.")
-            raise _Retryable("HTTP 400", 0.0) from None
+            raise self._bad_request(error, parameters) from None
         except openai.APIStatusError as error:
             raise TeacherError(f"HTTP {error.status_code}: {_one_line(error.message)}") from None
 
+    def _bad_request(self, error: BadRequestError, parameters: dict[str, Any]) -> TeacherError:
+        """What HTTP 400 means: a parameter that is left out from now on, or a failure for good."""
+        before = self._parameters.known
+        refused = self._parameters.learn({"param": error.param, "message": error.message}, parameters)
+        if refused is None:
+            return TeacherError(f"HTTP 400: {_one_line(error.message)}")
+        if self._parameters.known != before:  # calls at the same time learn the same
+            say(f"  {self.model} refuses '{refused}'; it is asked without from now on.")
+        return TryAgain("HTTP 400", 0.0)
+
     def _read(self, completion: ChatCompletion) -> Answer:
         """The answer in a response; endpoints send invalid ones too, which the client does not check."""
-        served = getattr(completion, "model", None)
-        if not isinstance(completion, self._openai.types.chat.ChatCompletion) or not completion.choices:
-            raise _Retryable("an answer without choices")
-        if served and not _same_model(served, self.model):
-            raise TeacherError(
-                f"the endpoint answered with the model '{_one_line(served)}', not '{self.model}'"
-            )
-        choice = completion.choices[0]
-        text = choice.message.content if choice.message else None
-        if not text or not text.strip():
-            raise _Retryable("an empty answer")
-        usage = completion.usage
-        prompt_tokens, new_tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        return Answer(text, prompt_tokens, new_tokens, cost_usd(self._price, prompt_tokens, new_tokens))
+        if not isinstance(completion, self._openai.types.chat.ChatCompletion):
+            raise TryAgain(f"no completion but: {_one_line(str(completion)) or 'nothing'}")
+        if not completion.choices:
+            raise TryAgain("an answer without choices")
+        content = completion.model_dump(warnings=False)
+        return answer_of(content, self.model, self._price)
 
 
-class _Retryable(Exception):
-    """A try failed in a way that may pass."""
+def answer_of(completion: dict[str, Any], model: str, price: Price | None) -> Answer:
+    """The answer in a chat completion, as its JSON has it.
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    Raises:
+        TryAgain: an empty answer.
+        Withheld: a refusal or a content filter.
+        TeacherError: another model answered.
+        KeyError, IndexError, TypeError: it is no chat completion.
+    """
+    choice = completion["choices"][0]
+    message = choice.get("message") or {}
+    prompt_tokens, new_tokens = _tokens(completion.get("usage") or {})
+    cost = cost_usd(price, prompt_tokens, new_tokens)
+    served = completion.get("model")
+    if served and not _same_model(served, model):
+        raise TeacherError(f"the endpoint answered with the model '{_one_line(served)}', not '{model}'", cost)
+    if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
+        raise Withheld(
+            f"withheld by the endpoint: {_one_line(message.get('refusal') or 'content filter')}", cost
+        )
+    text = message.get("content")
+    is_cut_off = choice.get("finish_reason") == "length"
+    if not isinstance(text, str) or not text.strip():
+        if is_cut_off:  # a model that reasoned until the limit
+            text = ""
+        else:
+            raise TryAgain("an empty answer", cost_usd=cost)
+    text = text.encode("utf-16", "surrogatepass").decode(
+        "utf-16", "replace"
+    )  # half characters cannot be kept
+    fingerprint = completion.get("system_fingerprint")
+    reported = " ".join(item for item in (served, fingerprint) if item)
+    return Answer(text, prompt_tokens, new_tokens, cost, is_cut_off, reported)
 
 
-def _pause_s(attempt: int, retry_after_s: float | None) -> float:
-    """What the endpoint asked for, plus jitter; else exponential backoff with full jitter."""
-    if retry_after_s is not None:
-        return retry_after_s + random.uniform(0, 0.25)
-    return random.uniform(0.1, min(MAX_PAUSE_S, 0.5 * 2**attempt))
+def _tokens(usage: dict[str, Any]) -> tuple[int, int]:
+    """Tokens of the prompt and of the answer. Some endpoints count reasoning in the total only."""
+    prompt_tokens = int(usage.get("prompt_tokens") or 0)
+    new_tokens = int(usage.get("completion_tokens") or 0)
+    return prompt_tokens, max(new_tokens, int(usage.get("total_tokens") or 0) - prompt_tokens)
 
 
 def _retry_after_s(error: object) -> float | None:

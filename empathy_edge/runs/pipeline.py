@@ -15,7 +15,7 @@ from empathy_edge.runs.clock import RunClock, expected_seconds
 from empathy_edge.runs.recipe import Recipe
 from empathy_edge.runs.run_folder import RunFolder
 from empathy_edge.runs.settings import ExportSettings
-from empathy_edge.runs.stage import locked, results_of
+from empathy_edge.runs.stage import LOCK, locked, results_of
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space
 from empathy_edge.system.memory import PeakMemory, release_freed_memory
@@ -44,10 +44,12 @@ def run_recipe(
     if not data.is_file():
         raise EmpathyEdgeError(f"{data}: no such file. Give the recipe's dialogues with --data FILE.")
     folder = RunFolder(out)
-    _begin_record(folder, recipe)
+    _require_ours(folder, recipe)
     last = STAGES.index(until) if until else len(STAGES) - 1
     with locked(out):
         require_space(out, 0 if folder.report.exists() else DISK_MB, "a run")
+        if not folder.record.is_file():
+            write_json(folder.record, {"recipe": recipe.model_dump(mode="json"), "stages": {}})
         try:
             _run_stages(STAGES[: last + 1], _Job(recipe, data, folder, update))
         finally:
@@ -63,25 +65,21 @@ def run_recipe(
             )
 
 
-def _begin_record(folder: RunFolder, recipe: Recipe) -> None:
-    """Write the recipe into the run's record; refuse the folder of another recipe, or of something else."""
+def _require_ours(folder: RunFolder, recipe: Recipe) -> None:
+    """Refuse the folder of another recipe, or of something else."""
     out = folder.root
-    stages = {}
     if folder.record.is_file():
         record = read_json(folder.record)
-        stages = record.get("stages", {})
         if record["recipe"]["name"] != recipe.name:
             raise EmpathyEdgeError(
                 f"{out}: is a run of the recipe '{record['recipe']['name']}', not of '{recipe.name}'. "
                 "Choose another --out."
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(item.name != LOCK for item in out.iterdir())):
         raise EmpathyEdgeError(
             f"{out}: holds something that empathy-edge did not make. "
             "Choose another --out; it was not touched."
         )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(folder.record, {"recipe": recipe.model_dump(mode="json"), "stages": stages})
 
 
 def _run_stages(names: tuple[str, ...], job: _Job) -> None:
@@ -97,6 +95,7 @@ def _run_stages(names: tuple[str, ...], job: _Job) -> None:
         _run_stage(name, job, clock)
         if number == 1:
             clock = _clock_of_the_rest(names[1:], job)
+    _record_recipe(job)
 
 
 def _run_stage(name: str, job: _Job, clock: RunClock) -> None:
@@ -111,14 +110,21 @@ def _run_stage(name: str, job: _Job, clock: RunClock) -> None:
     words.append("done before" if skipped else duration(seconds))
     say(f"  [dim]{name}: {', '.join(words)}[/]")
     if not skipped:
+        _record_recipe(job)
         record = read_json(job.folder.record)
         record["stages"][name] = {"seconds": round(seconds, 1), "peak_memory_mb": round(memory.peak_mb)}
         write_json(job.folder.record, record)
 
 
+def _record_recipe(job: _Job) -> None:
+    """Keep the recipe, now that its settings made something; a run that is refused leaves the former one."""
+    record = read_json(job.folder.record)
+    write_json(job.folder.record, record | {"recipe": job.recipe.model_dump(mode="json")})
+
+
 def _clock_of_the_rest(names: tuple[str, ...], job: _Job) -> RunClock:
     """A clock for the later stages, which take the longer, the more rows there are."""
-    from empathy_edge.distill.results import DistillResults
+    from empathy_edge.distill.distill_results import DistillResults
 
     found = results_of(job.folder.distill, DistillResults)
     expected = expected_seconds(job.recipe, found.sft_rows, found.preference_pairs, found.test_dialogues)
@@ -173,6 +179,11 @@ def _distill(job: _Job) -> str:
     from empathy_edge.distill.from_ratings import run
 
     found = run(data=job.data, out=job.folder.distill, settings=job.recipe.distill, update=job.update)
+    for step, rows, kind in (("sft", found.sft_rows, "SFT rows"), ("dpo", found.preference_pairs, "pairs")):
+        if step in job.recipe.steps and not rows:
+            raise EmpathyEdgeError(
+                f"{job.data}: gives no {kind}; leave {step} out with `steps` in the recipe."
+            )
     return (
         f"{found.sft_rows} SFT rows, {found.preference_pairs} preference pairs, "
         f"{found.test_dialogues} test dialogues"

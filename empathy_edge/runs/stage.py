@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import MANIFEST, read_json, sha256_file, sha256_json, sha256_path, write_json
+from empathy_edge.system.files import MANIFEST, file_record, read_json, sha256_json, sha256_path, write_json
+from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.machine import machine, versions
 
 MARKER = ".unfinished.json"
+LOCK = ".lock"
 
 
 class Results(BaseModel):
@@ -70,18 +73,23 @@ class Stage:
         """What a stage that is done found."""
         return _results_in(self.manifest, kind, self.folder / MANIFEST)
 
-    def finish(self, results: Results | None = None, *, artifact: Mapping[str, object] | None = None) -> None:
+    def finish(
+        self,
+        results: Results | None = None,
+        *,
+        artifact: Mapping[str, object] | None = None,
+        is_complete: bool = True,
+    ) -> None:
         """Hash the outputs, write the manifest, drop the marker.
 
         Args:
             results: what the stage found.
+            is_complete: whether nothing is missing. Otherwise later stages can use what is there, and the
+                same command goes on here.
             artifact: for a folder that a runtime can open: its format, quantization, model file and sha256.
         """
-        outputs = {
-            str(path.relative_to(self.folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and path.name not in (MANIFEST, MARKER) and not _nested(path, self.folder)
-        }
+        files = sorted(_files_of_stage(self.folder))
+        outputs = {path.relative_to(self.folder).as_posix(): file_record(path) for path in files}
         self.manifest = {
             "stage": self.name,
             "fingerprint": self.fingerprint,
@@ -94,6 +102,7 @@ class Stage:
             "versions": versions(),
             "machine": machine(),
             **({"artifact": artifact} if artifact else {}),
+            **({} if is_complete else {"is_complete": False}),
         }
         write_json(self.folder / MANIFEST, self.manifest)
         (self.folder / MARKER).unlink(missing_ok=True)
@@ -115,6 +124,7 @@ def open_stage(
     *,
     settings: dict[str, Any],
     inputs: Mapping[str, Path],
+    files: Sequence[str],
     update: bool = False,
 ) -> Stage:
     """Begin, resume or skip the stage that writes into `folder`.
@@ -124,6 +134,8 @@ def open_stage(
         name: the stage's name; a folder of another stage is refused.
         settings: everything that changes the result (JSON values).
         inputs: files, or folders of earlier stages, by role; their contents count, their paths do not.
+        files: patterns of the files that the stage writes, as `adapter/*`, where `*` also stands for `/`.
+            Only these are ever removed from the folder of a stage that was cut off.
         update: whether the user allowed to replace a result made with other settings or inputs.
 
     Returns:
@@ -139,7 +151,13 @@ def open_stage(
     settings = dict(json.loads(json.dumps(settings)))
     fingerprint = sha256_json([name, settings, {role: item["sha256"] for role, item in hashed.items()}])
     stage = Stage(folder, name, settings, hashed, fingerprint)
-    head = {"stage": name, "fingerprint": fingerprint, "settings": settings, "inputs": hashed}
+    head = {
+        "stage": name,
+        "fingerprint": fingerprint,
+        "settings": settings,
+        "inputs": hashed,
+        "files": list(files),
+    }
 
     if folder.exists() and not folder.is_dir():
         raise EmpathyEdgeError(f"{folder}: is a file; {name} needs a folder there.")
@@ -173,12 +191,18 @@ def _take_up(
     """
     folder = stage.folder
     is_same = record.get("fingerprint") == stage.fingerprint
+    if is_same and is_finished and not record.get("is_complete", True):
+        stage.resumed = True
+        return
     if is_same and is_finished and _outputs_intact(folder, record):
         (folder / MARKER).unlink(missing_ok=True)
         stage.manifest, stage.done = record, True
         return
     if is_same and not is_finished:
         stage.resumed = True
+        return
+    if not is_finished and not _files_of_stage(folder):  # it failed before it wrote anything
+        write_json(folder / MARKER, head)
         return
     if is_same and not update:
         raise EmpathyEdgeError(
@@ -209,10 +233,11 @@ def _require_ours(folder: Path) -> None:
 
 
 def _outputs_intact(folder: Path, manifest: dict[str, Any]) -> bool:
-    return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == item["bytes"]
-        for name, item in manifest["outputs"].items()
-    )
+    for name, item in manifest["outputs"].items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != item["bytes"] or sha256_file(file) != item["sha256"]:
+            return False
+    return True
 
 
 def _difference(record: dict[str, Any], head: dict[str, Any]) -> str:
@@ -240,21 +265,35 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _clear(folder: Path, record: dict[str, Any], finished: bool) -> None:
     """Remove what the stage made; refuse when there is more in the folder than that."""
-    ours = set(record.get("outputs", {})) | {MANIFEST, MARKER}
-    files = [path for path in folder.rglob("*") if path.is_file() and not _nested(path, folder)]
-    if finished:
-        others = [path for path in files if str(path.relative_to(folder)) not in ours]
-        if others:
+    files = _files_of_stage(folder)
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        is_ours = name in record["outputs"] if finished else _matches(name, record.get("files", ()))
+        if not is_ours:
             raise EmpathyEdgeError(
-                f"{others[0]}: lies in a folder that is to be made again, "
+                f"{path}: lies in a folder that is to be made again, "
                 "but was not made by empathy-edge.\n"
                 "  Move it away and run again."
             )
-    for path in files:
-        path.unlink()
+    for path in (*files, folder / MANIFEST, folder / MARKER):
+        path.unlink(missing_ok=True)
     for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
         if not any(path.iterdir()):
             path.rmdir()
+
+
+def _files_of_stage(folder: Path) -> list[Path]:
+    """The files in the folder but its manifest, its marker, and those of stages in subfolders."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name not in (MANIFEST, MARKER) and not _nested(path, folder):
+            found.append(path)
+    return found
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a file of an unfinished stage is the stage's, or one that was being written atomically."""
+    return any(fnmatchcase(name, pattern) for pattern in (*patterns, ".*.tmp", "*/.*.tmp"))
 
 
 @contextlib.contextmanager
@@ -263,7 +302,7 @@ def locked(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -9,7 +9,7 @@ import numpy as np
 
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
-from empathy_edge.formats.dialogue import write_jsonl
+from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.judging.base_scorer import FORMAT_TUNED, describe, short_hash
 from empathy_edge.judging.classifiers import RATINGS
 from empathy_edge.judging.evaluation import evaluate_held_out, grouped_folds, paper_split
@@ -17,7 +17,8 @@ from empathy_edge.judging.rated import balanced, leave_out, read_rated
 from empathy_edge.judging.tuned import ARTIFACT, FILE, PROMPT, TunedScorer, messages
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.settings import ExportSettings, TrainSettings, TunedScorerSettings
-from empathy_edge.system.files import read_json, sha256_file, write_json
+from empathy_edge.system.files import read_json, write_json
+from empathy_edge.system.hash_cache import sha256_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,8 @@ from pathlib import Path
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.models.find import checkpoint_of, find_model
 from empathy_edge.runtimes.base import Reply, Runtime
-from empathy_edge.system.files import MANIFEST, read_json, sha256_file
+from empathy_edge.system.files import MANIFEST, read_json
+from empathy_edge.system.hash_cache import sha256_file
 
 __all__ = ["Reply", "Runtime", "default_threads", "open_runtime"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import Message, render, turn_end
+from empathy_edge.formats.chat_format import Message, fit_to_template, render, turn_end
 from empathy_edge.runtimes.distributions import log_softmax
 
 if TYPE_CHECKING:
@@ -159,7 +159,9 @@ class Runtime(ABC):
 
     def encode(self, messages: list[Message]) -> list[int]:
         """Token ids of a conversation, the assistant's turn opened."""
-        return self.tokenize(render(self.template, messages, bos=self.bos, eos=self.eos))
+        return self.tokenize(
+            render(self.template, fit_to_template(self.template, messages), bos=self.bos, eos=self.eos)
+        )
 
     def stream(
         self,
@@ -239,8 +241,18 @@ class Runtime(ABC):
         return reply
 
     def _stop_ids(self, declared: Sequence[int]) -> frozenset[int]:
-        """The model's own stop tokens, and the one with which its template ends a turn."""
-        return frozenset([*declared, *self.tokenize(turn_end(self.template))])
+        """The model's own stop tokens, and the one with which its template ends a turn.
+
+        Raises:
+            EmpathyEdgeError: the model declares none, and the template ends a turn with none.
+        """
+        try:
+            end = self.tokenize(turn_end(self.template, self.eos))
+        except EmpathyEdgeError:
+            if not declared:
+                raise
+            end = []
+        return frozenset([*declared, *(end if len(end) == 1 else [])])
 
 
 def common_prefix(cached: Sequence[int], ids: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from empathy_edge.console import progress, quiet_libraries
+from empathy_edge.formats.chat_format import fit_to_template, template_of
 from empathy_edge.models.find import ModelRef
 
 BATCH_TOKENS = 3000
@@ -73,6 +74,7 @@ def _load(base: ModelRef, adapters: list[Path]) -> tuple[Any, Any]:
 
 
 def _encode(tokenizer: Any, prompt: list[dict[str, str]], response: str) -> _Encoded:
+    prompt = fit_to_template(template_of(tokenizer), prompt)
     prompt_ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
     whole = [*prompt, {"role": "assistant", "content": response}]
     return _Encoded(tokenizer.apply_chat_template(whole, return_dict=False), len(prompt_ids))

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from empathy_edge.console import say
-from empathy_edge.models.find import cache_folder
 from empathy_edge.runs.settings import Weights
+from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import sha256_json, write_json
 from empathy_edge.system.machine import machine
 

@@ -88,7 +88,7 @@ class TorchRuntime(Runtime):
         """Read more tokens; returns the logits after the last one, a float32 tensor [vocabulary]."""
         start = time.perf_counter()
         output = self.model(
-            input_ids=self._torch.tensor([ids]),
+            input_ids=self._torch.tensor([ids], device=self.model.device),
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
@@ -116,7 +116,7 @@ class TorchRuntime(Runtime):
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         with self._torch.inference_mode():
-            output = self.model(input_ids=self._torch.tensor([list(ids)]))
+            output = self.model(input_ids=self._torch.tensor([list(ids)], device=self.model.device))
             logits: np.ndarray = output.logits[0].float().numpy()
         return logits
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.system.hash_cache import sha256_file
 
 MANIFEST = "manifest.json"
 
@@ -18,7 +19,7 @@ def write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as handle:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as handle:
             handle.write(text)
             handle.flush()
             os.fsync(handle.fileno())
@@ -47,24 +48,34 @@ def read_json(path: Path) -> Any:
         raise EmpathyEdgeError(f"{path}: not readable as JSON ({error}).") from None
 
 
-def sha256_file(path: Path) -> str:
-    """The file's sha256 as hex."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def sha256_path(path: Path) -> str:
     """The sha256 of a file or of a folder's content.
 
-    For a stage's folder it is the hash of the list of outputs in its manifest; for another folder, of its
-    files' names and hashes.
+    For a stage's folder it is the hash of the files that its manifest lists, as they are now; for another
+    folder, of all its files.
+
+    Raises:
+        EmpathyEdgeError: a listed file is missing.
     """
     if path.is_file():
         return sha256_file(path)
     if (path / MANIFEST).is_file():
-        return sha256_json(read_json(path / MANIFEST)["outputs"])
+        return sha256_json({name: file_record(path / name) for name in read_json(path / MANIFEST)["outputs"]})
     files = sorted(item for item in path.rglob("*") if item.is_file())
     return sha256_json({str(item.relative_to(path)): sha256_file(item) for item in files})
+
+
+def file_record(path: Path) -> dict[str, str | int]:
+    """A file as a manifest lists it: sha256 and bytes.
+
+    Raises:
+        EmpathyEdgeError: it is missing.
+    """
+    if not path.is_file():
+        raise EmpathyEdgeError(
+            f"{path}: is missing; its folder's {MANIFEST} lists it. Make the folder again."
+        )
+    return {"sha256": sha256_file(path), "bytes": path.stat().st_size}
 
 
 def sha256_json(value: Any) -> str:

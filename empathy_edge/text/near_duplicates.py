@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.json_lines import read_jsonl
 
 MIN_JACCARD = 0.7
 """Two texts are near duplicates when the Jaccard index of their shingles is at least this."""

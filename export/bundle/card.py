@@ -64,6 +64,7 @@ class Origin(_Frozen):
 
 def origin_of(artifact: Path) -> Origin:
     """Where an artifact comes from, back to base and data."""
+    artifact = artifact.resolve()  # the folders above it say where it comes from
     run = artifact.parent.parent
     stages: dict[str, StageOrigin] = {}
     known: dict[str, Any] = {}
@@ -88,6 +89,7 @@ def origin_of(artifact: Path) -> Origin:
 
 def _manifest_of(stage: str, artifact: Path) -> Path | None:
     """The manifest of a stage: a run has all of them; `export` alone has merged/ beside the artifact."""
+    artifact = artifact.resolve()  # the folders above it say where it comes from
     run = artifact.parent.parent
     for file in (run / stage / MANIFEST, artifact.parent / Path(stage).name / MANIFEST):
         if file.is_file():
@@ -140,6 +142,7 @@ def _method(trained: list[TrainedAdapter], record: ArtifactRecord) -> str:
 
 def _figures(artifact: Path) -> list[str]:
     """What verify, bench and gate measured on this artifact, where they did."""
+    artifact = artifact.resolve()  # the folders above it say where it comes from
     run = artifact.parent.parent
     lines = [
         _verify_line(artifact.parent / "verify" / "verify.json", artifact.name),

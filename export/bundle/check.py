@@ -21,7 +21,8 @@ from empathy_edge.export.record import ArtifactRecord
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, render
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.formats.tensor_files import stored_tensors
-from empathy_edge.system.files import MANIFEST, read_json, sha256_file
+from empathy_edge.system.files import MANIFEST, read_json
+from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.machine import require_space
 
 if TYPE_CHECKING:

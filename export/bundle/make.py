@@ -12,7 +12,7 @@ from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.bundle.card import Origin, model_card, origin_of
 from empathy_edge.export.record import ArtifactManifest, ArtifactRecord, read_manifest
-from empathy_edge.formats.chat_format import read_template, turn_end
+from empathy_edge.formats.chat_format import eos_of, read_template, takes_system, turn_end
 from empathy_edge.models.find import SHIPPED
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.settings import WinrateSettings
@@ -27,6 +27,10 @@ INSTRUCTIONS = {
     "executorch": "executorch",
 }
 """An artifact's format → the runtime whose instructions go into the bundle, and their file without .md."""
+
+
+TEXTS = ("chat_template.jinja", "LICENSE", "MODEL_CARD.md", "README.md")
+"""The files of a bundle that explain the artifact's own files."""
 
 
 class BundleResults(Results):
@@ -60,19 +64,22 @@ def make(
         raise EmpathyEdgeError(
             f"{zip_file}: is there already. Use --update to write it anew, or another --out."
         )
+    origin = origin_of(artifact)
+    texts = _texts(artifact, manifest, licence, origin)  # what is missing is said before anything is written
     stage = open_stage(
         out,
         "bundle",
         settings={"licence": licence.name if licence else None},
         inputs={"artifact": artifact},
+        files=(*manifest.outputs, *TEXTS, "generation.json"),
         update=update,
     )
     if stage.done:
         results = stage.results(BundleResults)
     else:
         require_space(out, 1.1 * manifest.size_mb * (2 if as_zip else 1), "the bundle")
-        results = BundleResults(chain=origin_of(artifact))
-        _write_files(artifact, manifest, out, licence, results.chain)
+        results = BundleResults(chain=origin)
+        _write_files(artifact, manifest, out, texts)
         stage.finish(results, artifact=manifest.artifact.as_json())
     if as_zip:
         _zip(out, zip_file)
@@ -82,25 +89,29 @@ def make(
     return results
 
 
-def _write_files(
-    artifact: Path, manifest: ArtifactManifest, out: Path, licence: Path | None, origin: Origin
-) -> None:
-    """The artifact's own files, and those that explain them."""
-    for name in manifest.outputs:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact / name, out / name)
-    template = read_template(artifact)
-    texts = {
-        "chat_template.jinja": template,
+def _texts(
+    artifact: Path, manifest: ArtifactManifest, licence: Path | None, origin: Origin
+) -> dict[str, str]:
+    """The files that explain the artifact's own files, by name."""
+    return {
+        "chat_template.jinja": read_template(artifact),
         "LICENSE": _licence(origin.base, licence),
         "MODEL_CARD.md": model_card(artifact, manifest, origin),
         "README.md": _instructions(manifest.artifact),
     }
+
+
+def _write_files(artifact: Path, manifest: ArtifactManifest, out: Path, texts: dict[str, str]) -> None:
+    """The artifact's own files, and those that explain them."""
+    for name in manifest.outputs:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact / name, out / name)
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")
+    template = texts["chat_template.jinja"]
     generation = {
-        "system_prompt": load_prompts("chat").text("system"),
-        "stop": [turn_end(template)],
+        "system_prompt": load_prompts("chat").text("system") if takes_system(template) else "",
+        "stop": [turn_end(template, eos_of(artifact))],
         "temperature": 0,
         "max_new_tokens": WinrateSettings().max_new_tokens,
     }
@@ -110,7 +121,10 @@ def _write_files(
 def _licence(base: str | None, given: Path | None) -> str:
     """The text that the user gave, or the one that comes with a shipped base."""
     if given is not None:
-        return given.read_text(encoding="utf-8")
+        try:
+            return given.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EmpathyEdgeError(f"{given}: not readable as the licence's text ({error}).") from None
     package = SHIPPED[base][0] if base in SHIPPED else None
     files = (metadata.files(package) or []) if package else []
     found = next((item for item in files if item.name == "LICENSE"), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import read_template, turn_end
+from empathy_edge.formats.chat_format import eos_of, read_template, turn_end
 from empathy_edge.system.files import read_json
 
 MAX_TOKENIZER_BYTES = 64 * 2**20
@@ -195,10 +195,11 @@ def _write_special_tokens(
         token = special(role)
         if token is not None:
             add_token(token)
-    end_of_turn = id_of.get(turn_end(template))
+    turn_ends_with = turn_end(template, eos_of(checkpoint))
+    end_of_turn = id_of.get(turn_ends_with)
     if end_of_turn is None:
         raise EmpathyEdgeError(
-            f"{checkpoint}: the template ends a turn with {turn_end(template)}, no token of it."
+            f"{checkpoint}: the template ends a turn with {turn_ends_with}, no token of it."
         )
     end = special("eos")
     writer.add_eos_token_id(end_of_turn if end is None else end)

@@ -17,7 +17,8 @@ from empathy_edge.distill.own_samples import Prompt, Sample, Samples
 from empathy_edge.distill.sample_pairs import pair_samples, pair_with_safe_answer
 from empathy_edge.distill.sample_scores import ScoredSample, score_samples
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, Response, read_jsonl, read_unfinished_jsonl, write_jsonl
+from empathy_edge.formats.dialogue import Dialogue, Response
+from empathy_edge.formats.json_lines import read_jsonl, read_unfinished_jsonl, write_jsonl
 from empathy_edge.models.find import checkpoint_of, find_model
 from empathy_edge.runs.settings import DistillSettings, FitSettings, OwnPairSettings
 from empathy_edge.runtimes.likelihood import log_probs_per_character

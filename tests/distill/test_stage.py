@@ -9,7 +9,8 @@ from empathy_edge.bench.gate.safety import flag, safety_prompts
 from empathy_edge.data import safety_file
 from empathy_edge.distill.from_ratings import run
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import read_dialogues, read_jsonl
+from empathy_edge.formats.dialogue import read_dialogues
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.settings import DistillSettings
 from tests.conftest import dialogue_row, write_rows
 
@@ -127,10 +128,13 @@ def test_unknown_source_lists_the_files_sources(tmp_path: Path) -> None:
         run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("gpt",)))
 
 
-def test_too_few_rows_say_what_is_needed(tmp_path: Path) -> None:
+def test_too_few_rows_say_what_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_rows(tmp_path / "rated.jsonl", _rated("a", 3, 3))
-    with pytest.raises(EmpathyEdgeError, match="1 SFT rows and 0 preference pairs"):
-        run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))
+    run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",)))
+    assert "1 SFT rows and 0 preference pairs" in capsys.readouterr().err  # enough for SFT alone
+    data = write_rows(tmp_path / "poor.jsonl", _rated("a", 3, 2))
+    with pytest.raises(EmpathyEdgeError, match="0 SFT rows and 0 preference pairs"):
+        run(data=data, out=tmp_path / "none", settings=DistillSettings(models=("llm",)))
 
 
 def test_manifest_names_inputs_by_hash(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import pickle
 import shutil
 import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.export.bundle import check as checking
 from empathy_edge.export.bundle import make as making
-from empathy_edge.system.files import sha256_file
+from empathy_edge.runs.stage import open_stage
+from empathy_edge.system.hash_cache import sha256_file
 from tests.conftest import assert_one_clear_error, run_command
 
 
@@ -44,6 +47,36 @@ def test_a_bundle_says_what_it_is(bundle: Path) -> None:
     assert generation["stop"] == ["<|im_end|>"] and "listen" in generation["system_prompt"]
     for form in (bundle, bundle.with_name("tiny.zip")):
         assert checking.check(form).artifact.name == "gguf-q8_0"
+
+
+def test_a_bundle_that_is_refused_leaves_nothing(exported: Path, tmp_path: Path) -> None:
+    """The review's C3: half a bundle was left, and the error named an option that does not exist."""
+    command = ("export", "bundle", exported / "gguf-q8_0", "--out", tmp_path / "out")
+    result = run_command(*command)
+    assert_one_clear_error(result, 2, "licence of", "--license FILE")
+    assert not (tmp_path / "out").exists()
+    result = run_command(*command, "--license", tmp_path / "none.txt")
+    assert result.returncode == 2 and not (tmp_path / "out").exists()
+    (tmp_path / "licence.txt").write_text("x")
+    result = run_command(*command, "--license", tmp_path / "licence.txt")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_relative_path_knows_its_origin(tmp_path: Path) -> None:
+    """The review's C4: inside of `export`, the base and the data were not known."""
+    run = tmp_path / "run"
+    artifact = run / "export" / "gguf-q8_0"
+    for folder, name, settings in (
+        (run / "finetune" / "sft", "sft", {"base": "smollm2-135m", "base_sha256": "1" * 64}),
+        (artifact, "export gguf-q8_0", {}),
+    ):
+        open_stage(folder, name, settings=settings, inputs={}, files=()).finish()
+    script = "from pathlib import Path; from empathy_edge.export.bundle.card import origin_of; "
+    script += "print(origin_of(Path('gguf-q8_0')).base)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=run / "export", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "smollm2-135m"
 
 
 def test_every_format_is_bundled(exported: Path, exported_onnx: Path, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.finetune import dpo, sft
-from empathy_edge.finetune.results import DpoResults, LengthDrift, SftResults
 from empathy_edge.finetune.training import last_checkpoint
-from empathy_edge.formats.dialogue import read_jsonl, write_jsonl
+from empathy_edge.finetune.training_results import DpoResults, LengthDrift, SftResults
+from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.formats.training_rows import check_lengths, load_rows
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import DistillSettings, DpoSettings, TrainSettings
@@ -256,7 +256,7 @@ def test_dpo_refuses_an_sft_adapter_of_another_base(
 
 
 def test_same_seed_gives_the_same_adapter(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
-    from empathy_edge.system.files import sha256_file
+    from empathy_edge.system.hash_cache import sha256_file
 
     hashes = []
     for name in ("a", "b"):

@@ -12,7 +12,7 @@ import yaml
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.settings import DistillSettings
 from tests.conftest import run_command
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from empathy_edge.bench.gate.severe import open_scorer_or_reuse, severe_flips
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, read_jsonl
+from empathy_edge.formats.dialogue import Dialogue
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging import evaluation, llm_ratings, scorer, study, tagger
 from empathy_edge.judging.base_scorer import expected_rating
 from empathy_edge.judging.classifiers import Ordinal, classifiers, with_selection
@@ -159,6 +161,20 @@ def warmth(said: str) -> int:
     """How the artificial endpoint rates a reply: 1 to 3 by its share of warm words."""
     words = said.rpartition("The reply: ")[2].split('"')[1].split()
     return max(1, min(3, round(3 * sum(word in WARM for word in words) / max(1, len(words)))))
+
+
+def test_a_budget_stop_of_ratings_keeps_what_is_under_way(rated_csv: Path, tmp_path: Path) -> None:
+    """The review's B1: five calls were paid, and none of them was in the ledger."""
+    ledger = tmp_path / "ledger.sqlite"
+    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(ledger), "OPENAI_API_KEY": "sk-x"}
+    with FaultServer(fault_rate=0, delay_s=0.3, answer=lambda said: "2") as server:
+        command = ("score", "ask", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url)
+        limits = ("--max-responses", "12", "--max-calls", "5", "--out", tmp_path / "ratings.json")
+        result = run_command(*command, *limits, env=environment)
+        assert_one_clear_error(result, 4, "--max-calls 5", "5 of 12")
+        with sqlite3.connect(ledger) as database:
+            assert database.execute("SELECT COUNT(*) FROM answers").fetchone() == (5,)
+        assert len(server.paid) == 5
 
 
 @pytest.mark.slow

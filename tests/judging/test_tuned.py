@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging.evaluation import paper_split
 from empathy_edge.judging.open_scorer import open_scorer
 from empathy_edge.judging.pairwise_judges import open_judge

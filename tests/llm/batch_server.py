@@ -16,12 +16,16 @@ class BatchServer:
     answers).
     """
 
-    def __init__(self, script: list[str], looks: int = 2) -> None:
+    def __init__(
+        self, script: list[str], looks: int = 2, *, text: str = "", refuses: tuple[str, ...] = ()
+    ) -> None:
+        """Make a server; `text`: of every answer; `refuses`: parameters that get HTTP 400."""
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
         self.paid: list[str] = []
-        self._script, self._looks = script, looks
+        self.is_broken = False
+        self._script, self._looks, self._text, self._refuses = script, looks, text, refuses
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -35,8 +39,13 @@ class BatchServer:
                     outer._create(self, json.loads(body))
 
             def do_GET(self) -> None:
+                if outer.is_broken:
+                    self.send_error(403)
+                    return
                 path = self.path.split("?")[0]
-                if path.endswith("/content"):
+                if path == "/v1/models":
+                    self.send_error(404)
+                elif path.endswith("/content"):
                     _send(self, outer.files[path.split("/")[3]], "application/jsonl")
                 elif path == "/v1/batches":
                     data = [outer._public(batch) for batch in outer.batches.values()]
@@ -104,12 +113,17 @@ class BatchServer:
     def _finish(self, batch: dict[str, Any]) -> None:
         good, bad = [], []
         for place, row in enumerate(batch["requests"]):
-            if batch["end"] == "partial" and place % 3 == 0:
+            wrong = next((name for name in self._refuses if name in row["body"]), None)
+            if wrong:
+                message = f"Unsupported parameter: '{wrong}' is not supported with this model."
+                body = {"error": {"message": message, "param": wrong}}
+                bad.append({"custom_id": row["custom_id"], "response": {"status_code": 400, "body": body}})
+            elif batch["end"] == "partial" and place % 3 == 0:
                 error = {"status_code": 500, "body": {"error": {"message": "oops"}}}
                 bad.append({"custom_id": row["custom_id"], "response": error, "error": None})
             elif batch["end"] != "expired" or place < 2:
                 self.paid.append(row["custom_id"])
-                text = f"Batched {row['custom_id'][:40]}, that must weigh on you."
+                text = self._text or f"Batched {row['custom_id'][:40]}, that must weigh on you."
                 body = {
                     "choices": [{"message": {"role": "assistant", "content": text}}],
                     "usage": {"prompt_tokens": 10, "completion_tokens": 5},
@@ -119,7 +133,8 @@ class BatchServer:
         for field, rows in (("output_file_id", good), ("error_file_id", bad)):
             if rows:
                 batch[field] = f"file-{field}-{batch['id']}"
-                self.files[batch[field]] = "\n".join(map(json.dumps, reversed(rows))).encode()
+                lines = [json.dumps(row, ensure_ascii=False) for row in reversed(rows)]
+                self.files[batch[field]] = "\n".join(lines).encode()
 
     def _public(self, batch: dict[str, Any]) -> dict[str, Any]:
         kept = {

@@ -8,13 +8,19 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-FAULTS = ("429", "500", "timeout", "cut before", "cut after", "malformed", "no choices", "empty", "drip")
+FAULTS = (
+    "429", "500", "timeout", "cut before", "cut after", "malformed", "html", "no choices", "empty", "drip",
+)  # fmt: skip
 
 MAX_FAULTS = 4
 """No request fails more often than this, so that a client that tries again gets every answer in the end."""
+
+PAGE = b"<html><body>Bad gateway, try again later.</body></html>"
+"""What proxies answer, some of them with status 200."""
 
 ERRORS = {
     "429": (429, b'{"error": {"message": "slow down"}}', {"Retry-After": "0.2"}),
@@ -25,27 +31,44 @@ ERRORS = {
 """Faults that are a response of their own: status, body, headers."""
 
 
+@dataclass
 class FaultServer:
-    """Serves `/v1/chat/completions`; an answer is paid once per Idempotency-Key, as at real endpoints."""
+    """Serves `/v1/chat/completions`; an answer is paid once per Idempotency-Key, as at real endpoints.
 
-    def __init__(
-        self,
-        *,
-        fault_rate: float = 0.4,
-        served_model: str | None = None,
-        seed: int = 0,
-        answer: Callable[[str], str] | None = None,
-        structured: bool = True,
-    ) -> None:
-        self.paid: dict[str, dict[str, int]] = {}
-        self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
-        self.requests = 0
-        self.too_early = 0
+    Attributes:
+        fault_rate: the share of requests that fail.
+        served_model: what the answers name as their model; None: the one asked for.
+        seed: for the faults.
+        answer: the text of an answer, from the last message.
+        structured: whether `response_format` is known.
+        refuses: parameters that get HTTP 400, as models that reason give it.
+        completion: fields of the first choice and `usage`, from the last message.
+        delay_s: before each answer, which is paid when the request comes.
+        kinds: the faults.
+        reported: what the list of models says of the model; None: there is no such list.
+        failing: last messages with any of these words get HTTP 400.
+        paid: the usage of each answer, by Idempotency-Key.
+    """
+
+    fault_rate: float = 0.4
+    served_model: str | None = None
+    seed: int = 0
+    answer: Callable[[str], str] | None = None
+    structured: bool = True
+    refuses: tuple[str, ...] = ()
+    completion: Callable[[str], dict[str, Any]] | None = None
+    delay_s: float = 0.0
+    kinds: tuple[str, ...] = FAULTS
+    reported: dict[str, Any] | None = None
+    failing: tuple[str, ...] = ()
+    paid: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.faults = dict.fromkeys(FAULTS, 0)
+        self.requests, self.refused, self.too_early = 0, 0, 0
         self.keys_seen: set[str] = set()
         self.formats: list[dict[str, Any] | None] = []
-        self._fault_rate, self._served_model, self._answer = fault_rate, served_model, answer
-        self._structured = structured
-        self._random = random.Random(seed)
+        self._random = random.Random(self.seed)
         self._lock = threading.Lock()
         self._not_before: dict[str, float] = {}
         self._failed: dict[str, int] = {}
@@ -56,6 +79,13 @@ class FaultServer:
 
             def do_POST(self) -> None:
                 outer._serve(self)
+
+            def do_GET(self) -> None:
+                if outer.reported is None:
+                    _send(self, 404, b"{}")
+                else:
+                    listed = {"object": "list", "data": [{"object": "model", "created": 0, **outer.reported}]}
+                    _send(self, 200, json.dumps(listed).encode())
 
             def log_message(self, *arguments: object) -> None:
                 return
@@ -81,7 +111,7 @@ class FaultServer:
             self.keys_seen.add(handler.headers.get("Authorization", ""))
             if time.monotonic() < self._not_before.pop(key, 0.0):
                 self.too_early += 1
-            fault = self._random.choice(FAULTS) if self._random.random() < self._fault_rate else None
+            fault = self._random.choice(self.kinds) if self._random.random() < self.fault_rate else None
             if self._failed.get(key, 0) >= MAX_FAULTS:
                 fault = None
             if fault:
@@ -96,6 +126,9 @@ class FaultServer:
         if fault == "429":
             with self._lock:
                 self._not_before[key] = time.monotonic() + 0.2
+        if fault == "html":
+            _send(handler, 200, PAGE, kind="text/html")
+            return
         if fault in ERRORS:
             _send(handler, *ERRORS[fault])
             return
@@ -105,10 +138,22 @@ class FaultServer:
             return
         if fault == "timeout":
             time.sleep(2.5)
-        if body.get("response_format") and not self._structured:
+        if body.get("response_format") and not self.structured:
             _send(handler, 400, b'{"error": {"message": "response_format is not known here"}}')
             return
+        if any(words in body["messages"][-1]["content"] for words in self.failing):
+            _send(handler, 400, b'{"error": {"message": "not today"}}')
+            return
+        wrong = next((name for name in self.refuses if name in body), None)
+        if wrong:
+            with self._lock:
+                self.refused += 1
+            message = f"Unsupported parameter: '{wrong}' is not supported with this model."
+            error = {"message": message, "type": "invalid_request_error", "param": wrong}
+            _send(handler, 400, json.dumps({"error": error}).encode())
+            return
         content = self._completion(body, key, empty=fault == "empty")
+        time.sleep(self.delay_s)
         if fault == "cut after":
             _send_half(handler, content)
         elif fault == "drip":
@@ -121,8 +166,14 @@ class FaultServer:
         said = body["messages"][-1]["content"]
         text = ""
         if not empty:
-            text = self._answer(said) if self._answer else _answer_of_hash(said)
-        usage = {"prompt_tokens": len(said) // 4, "completion_tokens": 20}
+            text = self.answer(said) if self.answer else _answer_of_hash(said)
+        usage: dict[str, Any] = {"prompt_tokens": len(said) // 4, "completion_tokens": 20}
+        usage["total_tokens"] = sum(usage.values())
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        if self.completion and not empty:
+            special = self.completion(said)
+            usage |= special.pop("usage", {})
+            choice |= special
         if text:
             with self._lock:
                 self.paid.setdefault(key, usage)
@@ -130,11 +181,10 @@ class FaultServer:
             "id": "chatcmpl-1",
             "object": "chat.completion",
             "created": 0,
-            "model": self._served_model or body["model"],
-            "choices": [
-                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-            ],
-            "usage": {**usage, "total_tokens": sum(usage.values())},
+            "model": self.served_model or body["model"],
+            "system_fingerprint": "fp_test",
+            "choices": [choice],
+            "usage": usage,
         }
         return json.dumps(answer).encode()
 
@@ -175,14 +225,26 @@ def _send_slowly(handler: Any, content: bytes) -> None:
         time.sleep(0.03)
 
 
-def _send(handler: Any, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
-    _send_head(handler, status, len(content), headers)
+def _send(
+    handler: Any,
+    status: int,
+    content: bytes,
+    headers: dict[str, str] | None = None,
+    kind: str = "application/json",
+) -> None:
+    _send_head(handler, status, len(content), headers, kind)
     handler.wfile.write(content)
 
 
-def _send_head(handler: Any, status: int, length: int, headers: dict[str, str] | None = None) -> None:
+def _send_head(
+    handler: Any,
+    status: int,
+    length: int,
+    headers: dict[str, str] | None = None,
+    kind: str = "application/json",
+) -> None:
     handler.send_response(status)
-    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Type", kind)
     handler.send_header("Content-Length", str(length))
     for name, value in (headers or {}).items():
         handler.send_header(name, value)

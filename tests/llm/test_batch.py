@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.formats.json_lines import read_jsonl
 from tests.conftest import assert_one_clear_error, run_command
 from tests.llm.batch_server import BatchServer
 from tests.llm.test_teachers import _dialogues
@@ -47,13 +47,60 @@ def test_partial_failures_and_expiry_are_sent_again(tmp_path: Path, environment:
         assert database.execute("SELECT COUNT(*), SUM(prompt_tokens) FROM answers").fetchone() == (12, 120)
 
 
-def test_what_never_succeeds_is_left_out_and_counted(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_what_never_succeeds_is_asked_again_by_the_next_run(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     _dialogues(tmp_path / "d.jsonl", 9)
-    with BatchServer(["partial", "partial", "partial"]) as server:
+    with BatchServer(["partial", "partial", "partial", "completed"]) as server:
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert_one_clear_error(
+            result, 4, "1 of 9 dialogues failed", "given up after 3 batches", "run the same"
+        )
+        assert len(read_jsonl(tmp_path / "out" / "responses.jsonl")) == 8
         result = run_command(*_command(tmp_path, server), env=environment)
         assert result.returncode == 0, result.stderr
-        assert "1 dialogues failed" in result.stderr and "given up after 3 batches" in result.stderr
-    assert len(read_jsonl(tmp_path / "out" / "responses.jsonl")) == 8
+        assert len(server.batches["batch_3"]["requests"]) == 1
+    assert len(read_jsonl(tmp_path / "out" / "responses.jsonl")) == 9
+
+
+def test_an_api_that_is_gone_loses_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The review's B2: one error of the network was recorded as a failure of every request that waited."""
+    _dialogues(tmp_path / "d.jsonl", 5)
+    with BatchServer(["completed"], looks=2) as server:
+        result = run_command(*_command(tmp_path, server, "--no-wait"), env=environment)
+        assert result.returncode == 3
+        server.is_broken = True
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert_one_clear_error(result, 3, "The Batch API failed", "not paid again")
+        server.is_broken = False
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.batches) == 1
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+        assert database.execute("SELECT COUNT(*) FROM failures").fetchone() == (0,)
+
+
+def test_unusual_line_ends_in_answers(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The review's B5: an answer with U+2028 was lost, and paid up to three times."""
+    _dialogues(tmp_path / "d.jsonl", 3)
+    with BatchServer(["completed"], text="That is a lot.\u2028I am here.\u0085Tell me more.") as server:
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.paid) == 3
+    rows = read_jsonl(tmp_path / "out" / "responses.jsonl")
+    assert len(rows) == 3 and all("\u2028" in row["text"] for row in rows)
+
+
+def test_refused_parameters_are_left_out_of_the_next_batch(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    _dialogues(tmp_path / "d.jsonl", 3)
+    with BatchServer(["completed"] * 3, refuses=("max_tokens", "temperature")) as server:
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.batches) == 3 and len(server.paid) == 3
+        sent = server.batches["batch_2"]["requests"][0]["body"]
+        assert "max_completion_tokens" in sent and "temperature" not in sent and "seed" in sent
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.formats.dialogue import read_jsonl, write_jsonl
+from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 from tests.llm.fault_server import FaultServer
 
@@ -100,13 +100,13 @@ def test_limits_stop_before_they_are_passed(tmp_path: Path, environment: dict[st
     prices.write_text("gpt-test: [1000.0, 1000.0]\n")
     with FaultServer(fault_rate=0) as server:
         result = run_command(*_command(data, server, tmp_path / "out", "--max-calls", "7"), env=environment)
-        assert_one_clear_error(result, 2, "--max-calls 7", "7 of 30", "kept in the ledger")
+        assert_one_clear_error(result, 4, "--max-calls 7", "7 of 30", "kept in the ledger")
         assert len(server.paid) == 7
         result = run_command(
             *_command(data, server, tmp_path / "out", "--max-cost", "1.2", "--prices", str(prices)),
             env=environment,
         )
-        assert_one_clear_error(result, 2, "--max-cost 1.2", "kept in the ledger")
+        assert_one_clear_error(result, 4, "--max-cost 1.2", "kept in the ledger")
         spent = sum(sum(usage.values()) for usage in list(server.paid.values())[7:]) * 1000 / 1e6
         assert 0 < spent <= 1.2
         result = run_command(*_command(data, server, tmp_path / "out", "--max-cost", "1"), env=environment)
@@ -146,7 +146,7 @@ def test_an_endpoint_with_another_model_is_noticed(tmp_path: Path, environment: 
     data = _dialogues(tmp_path / "dialogues.jsonl", 2)
     with FaultServer(fault_rate=0, served_model="gpt-test-mini") as server:
         result = run_command(*_command(data, server, tmp_path / "out"), env=environment)
-    assert_one_clear_error(result, 2, "gpt-test-mini", "not 'gpt-test'")
+    assert_one_clear_error(result, 4, "gpt-test-mini", "not 'gpt-test'")
     assert _answers(environment) == 0
 
 
@@ -192,16 +192,30 @@ def test_file_teacher_replays_what_was_made_elsewhere(tmp_path: Path, environmen
 
 
 @pytest.mark.slow
-def test_local_teacher_answers_in_process(
+def test_local_teacher_answers_in_process(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 4)
+    result = run_command(
+        "distill", "--data", data, "--method", "improve-llm", "--strategy", "naive", "--teacher",
+        "local:smollm2-135m", "--words", "20", "--max-tokens", "400", "--out", tmp_path / "out",
+        env=environment,
+    )  # fmt: skip
+    assert result.returncode in (0, 4) and "calls for 0.0000 USD" in result.stderr, result.stderr
+    rows = read_jsonl(tmp_path / "out" / "responses.jsonl")
+    failed = json.loads((tmp_path / "out" / "manifest.json").read_text())["results"]["failed"]
+    assert len(rows) >= 1 and len(rows) + len(failed) == 4
+    for row in rows:
+        assert [step["step"] for step in row["steps"]] == ["initial", "naive"]
+        assert row["reference"] == row["steps"][0]["text"]
+
+
+@pytest.mark.slow
+def test_a_local_answer_that_was_cut_off_is_no_answer(
     exported: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 3)
     result = run_command(
-        "distill", "--data", data, "--method", "improve-llm", "--strategy", "naive", "--teacher",
-        f"local:{exported / 'gguf-f16'}", "--out", tmp_path / "out", env=environment,
+        "distill", "--data", data, "--method", "direct", "--teacher", f"local:{exported / 'gguf-f16'}",
+        "--max-tokens", "20", "--out", tmp_path / "out", env=environment,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "6 calls for 0.0000 USD" in result.stderr
-    for row in read_jsonl(tmp_path / "out" / "responses.jsonl"):
-        assert [step["step"] for step in row["steps"]] == ["initial", "naive"]
-        assert row["reference"] == row["steps"][0]["text"]
+    assert_one_clear_error(result, 4, "No call to local:gguf-f16", "cut off at 20 tokens")
+    assert not (tmp_path / "out" / "responses.jsonl").exists()

@@ -1,17 +1,63 @@
 """From a name to a model."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.models.find import checkpoint_of, find_model, packaged_gguf
+from empathy_edge.models.identity import model_identity
+from empathy_edge.runs.stage import open_stage
 
 
 def test_kinds(tiny_model: Path) -> None:
     assert find_model("smollm2-135m").kind == "gguf"
     assert find_model(str(tiny_model)).kind == "checkpoint"
     assert checkpoint_of(str(tiny_model)).path == tiny_model
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json", "chat_template.jinja"])
+def test_everything_that_decides_the_answers_is_in_the_identity(
+    name: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The review's B4: with another template, SFT and DPO were "done"."""
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    before = find_model(str(other))
+    assert before.identity == find_model(str(tiny_model)).identity and before.sha256
+    (other / name).write_text((other / name).read_text() + "\n")
+    after = find_model(str(other))
+    assert after.identity != before.identity and after.sha256 == before.sha256
+
+
+def test_adapters_their_order_and_settings_are_in_the_identity(tiny_model: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_model.safetensors").write_text(name)
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+    model, a, b = find_model(str(tiny_model)), tmp_path / "a", tmp_path / "b"
+    found = [
+        model_identity(model, adapters, settings)
+        for adapters, settings in (([], {}), ([a], {}), ([a, b], {}), ([b, a], {}), ([a], {"longest": 9}))
+    ]
+    (a / "adapter_config.json").write_text('{"lora_alpha": 2}')  # another scale
+    found.append(model_identity(model, [a]))
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.slow
+def test_two_adapters_beside_one_base_are_two_models(exported: Path, tmp_path: Path) -> None:
+    """The review's B4: two `gguf-lora-f16` had the same sha256."""
+    found = set()
+    for text in ("one", "two"):
+        folder = tmp_path / text
+        stage = open_stage(folder, "export gguf-lora-f16", settings={}, inputs={}, files=())
+        shutil.copyfile(exported / "gguf-f16" / "model.gguf", folder / "model.gguf")
+        (folder / "adapter.gguf").write_text(text)
+        stage.finish(artifact={"sha256": "x"})
+        found.add(find_model(str(folder)).identity)
+    assert len(found) == 2
 
 
 def test_pickled_checkpoint_is_refused(tmp_path: Path) -> None:

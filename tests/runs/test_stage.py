@@ -1,18 +1,24 @@
 """A run's folders: skipped when nothing changed, resumed when cut off, never overwritten unasked."""
 
+import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.runs.stage import MARKER, Results, locked, open_stage, results_of
+from empathy_edge.system import hash_cache
 from empathy_edge.system.files import MANIFEST, write_atomically
 from empathy_edge.system.machine import require_space
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
+
+FILES = ("cake.txt", "half.txt", "crumbs/*")
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ class Baked(Results):
 
 
 def _made(folder: Path, data: Path, **settings: object) -> None:
-    stage = open_stage(folder, "bake", settings=settings, inputs={"data": data})
+    stage = open_stage(folder, "bake", settings=settings, inputs={"data": data}, files=FILES)
     (folder / "cake.txt").write_text("cake")
     stage.finish(Baked(layers=3))
 
@@ -37,7 +43,7 @@ def _made(folder: Path, data: Path, **settings: object) -> None:
 def test_done_stage_is_skipped_even_when_its_input_moved(tmp_path: Path, data: Path) -> None:
     _made(tmp_path / "out", data, heat=180)
     moved = data.rename(tmp_path / "elsewhere.txt")
-    again = open_stage(tmp_path / "out", "bake", settings={"heat": 180}, inputs={"data": moved})
+    again = open_stage(tmp_path / "out", "bake", settings={"heat": 180}, inputs={"data": moved}, files=FILES)
     assert again.done and again.results(Baked) == results_of(tmp_path / "out", Baked) == Baked(layers=3)
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
     assert manifest["outputs"]["cake.txt"]["bytes"] == 4
@@ -48,9 +54,11 @@ def test_done_stage_is_skipped_even_when_its_input_moved(tmp_path: Path, data: P
 def test_changed_settings_need_update(tmp_path: Path, data: Path) -> None:
     _made(tmp_path / "out", data, heat=180)
     with pytest.raises(EmpathyEdgeError, match=r"heat: 180 then, 200 now(.|\n)*--update"):
-        open_stage(tmp_path / "out", "bake", settings={"heat": 200}, inputs={"data": data})
+        open_stage(tmp_path / "out", "bake", settings={"heat": 200}, inputs={"data": data}, files=FILES)
     assert (tmp_path / "out" / "cake.txt").exists()
-    stage = open_stage(tmp_path / "out", "bake", settings={"heat": 200}, inputs={"data": data}, update=True)
+    stage = open_stage(
+        tmp_path / "out", "bake", settings={"heat": 200}, inputs={"data": data}, files=FILES, update=True
+    )
     assert not stage.done and not (tmp_path / "out" / "cake.txt").exists()
 
 
@@ -58,40 +66,116 @@ def test_changed_input_is_named(tmp_path: Path, data: Path) -> None:
     _made(tmp_path / "out", data)
     data.write_text("two")
     with pytest.raises(EmpathyEdgeError, match=r"inputs \(data changed\)"):
-        open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data})
+        open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data}, files=FILES)
 
 
 def test_update_does_not_delete_what_others_put_there(tmp_path: Path, data: Path) -> None:
     _made(tmp_path / "out", data, heat=180)
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(EmpathyEdgeError, match=r"notes\.txt"):
-        open_stage(tmp_path / "out", "bake", settings={"heat": 200}, inputs={"data": data}, update=True)
+        open_stage(
+            tmp_path / "out", "bake", settings={"heat": 200}, inputs={"data": data}, files=FILES, update=True
+        )
     assert (tmp_path / "out" / "cake.txt").exists()
 
 
 def test_cut_off_stage_is_resumed(tmp_path: Path, data: Path) -> None:
-    open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data})
+    open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data}, files=FILES)
     (tmp_path / "out" / "half.txt").write_text("half")
-    stage = open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data})
+    stage = open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data}, files=FILES)
     assert stage.resumed and not stage.done and (tmp_path / "out" / "half.txt").exists()
     assert (tmp_path / "out" / MARKER).exists()
 
 
-def test_damaged_output_is_noticed(tmp_path: Path, data: Path) -> None:
+@pytest.mark.parametrize("text", ["eaten away", "kace"])
+def test_damaged_output_is_noticed(text: str, tmp_path: Path, data: Path) -> None:
+    """The review's B7: a file that was replaced by one of the same size was not noticed."""
     _made(tmp_path / "out", data)
-    (tmp_path / "out" / "cake.txt").write_text("eaten away")
+    (tmp_path / "out" / "cake.txt").write_text(text)
     with pytest.raises(EmpathyEdgeError, match="missing or has changed"):
-        open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data})
+        open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data}, files=FILES)
+
+
+def test_an_input_folder_is_hashed_as_it_is_now(tmp_path: Path, data: Path) -> None:
+    """The review's B7: the hash of a stage's folder was that of its manifest, whatever the files were."""
+    _made(tmp_path / "cake", data)
+    inputs = {"cake": tmp_path / "cake"}
+    open_stage(tmp_path / "out", "eat", settings={}, inputs=inputs, files=()).finish()
+    (tmp_path / "cake" / "cake.txt").write_text("kace")
+    with pytest.raises(EmpathyEdgeError, match=r"inputs \(cake changed\)"):
+        open_stage(tmp_path / "out", "eat", settings={}, inputs=inputs, files=())
+
+
+def test_a_stage_that_failed_does_not_block_the_corrected_command(tmp_path: Path, data: Path) -> None:
+    """The review's B7: the marker of the failed stage was taken for a result with other settings."""
+    open_stage(tmp_path / "out", "bake", settings={"heat": 9}, inputs={"data": data}, files=FILES)
+    _made(tmp_path / "out", data, heat=180)
+
+
+def test_clearing_an_unfinished_stage_keeps_what_it_did_not_write(tmp_path: Path, data: Path) -> None:
+    """The review's B7: everything in the folder was deleted, the user's files too."""
+    open_stage(tmp_path / "out", "bake", settings={"heat": 9}, inputs={"data": data}, files=FILES)
+    for name in ("crumbs/1.txt", "half.txt", ".cake.txt.77.tmp", "notes.txt"):
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("x")
+    again = {"settings": {"heat": 180}, "inputs": {"data": data}, "files": FILES}
+    with pytest.raises(EmpathyEdgeError, match="--update"):
+        open_stage(tmp_path / "out", "bake", **again)
+    with pytest.raises(EmpathyEdgeError, match=r"notes\.txt: lies in a folder"):
+        open_stage(tmp_path / "out", "bake", **again, update=True)
+    assert (tmp_path / "out" / "half.txt").exists()
+    (tmp_path / "out" / "notes.txt").unlink()
+    open_stage(tmp_path / "out", "bake", **again, update=True)
+    assert [item.name for item in (tmp_path / "out").iterdir()] == [MARKER]
+
+
+def test_a_refused_run_leaves_the_record_of_the_former_one(tmp_path: Path, tiny_recipe: Path) -> None:
+    """The review's B7: `run.json` showed settings that had made nothing."""
+    out = tmp_path / "run"
+    assert run_command("run", tiny_recipe, "--out", out, "--until", "distill").returncode == 0
+    before = (out / "run.json").read_text()
+    other = tmp_path / "other.yaml"
+    other.write_text(tiny_recipe.read_text().replace("max_pairs: 12", "max_pairs: 7"))
+    assert other.read_text() != tiny_recipe.read_text()
+    result = run_command("run", other, "--out", out, "--until", "distill")
+    assert_one_clear_error(result, 2, "max_pairs", "--update")
+    with locked(out):
+        assert run_command("run", other, "--out", out, "--until", "distill", "--update").returncode == 2
+    assert (out / "run.json").read_text() == before
+
+
+def test_hashes_of_large_files_are_kept_and_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "weights"
+    file.write_bytes(b"1" * hash_cache.MIN_BYTES)
+    old = time.time() - 60
+    os.utime(file, (old, old))
+    first = hash_cache.sha256_file(file)
+    assert hash_cache.sha256_file(file) == first == hashlib.sha256(file.read_bytes()).hexdigest()
+    with sqlite3.connect(tmp_path / "cache" / "hashes.sqlite") as database:
+        database.execute("UPDATE hashes SET sha256 = 'kept'")
+    assert hash_cache.sha256_file(file) == "kept"
+    monkeypatch.setattr(hash_cache, "_reads_again", True)  # --verify-inputs
+    assert hash_cache.sha256_file(file) == first
+    monkeypatch.setattr(hash_cache, "_reads_again", False)
+    file.unlink()
+    file.write_bytes(b"2" * hash_cache.MIN_BYTES)
+    os.utime(file, (old, old))
+    assert hash_cache.sha256_file(file) not in ("kept", first)
+    (tmp_path / "cache" / "hashes.sqlite").write_bytes(b"no database")
+    assert len(hash_cache.sha256_file(file)) == 64
 
 
 def test_foreign_folders_are_refused(tmp_path: Path, data: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("meow")
     with pytest.raises(EmpathyEdgeError, match=r"did not make \(cat\.jpg\)"):
-        open_stage(tmp_path / "photos", "bake", settings={}, inputs={"data": data})
+        open_stage(tmp_path / "photos", "bake", settings={}, inputs={"data": data}, files=FILES)
     _made(tmp_path / "out", data)
     with pytest.raises(EmpathyEdgeError, match="belongs to bake, not to fry"):
-        open_stage(tmp_path / "out", "fry", settings={}, inputs={"data": data})
+        open_stage(tmp_path / "out", "fry", settings={}, inputs={"data": data}, files=FILES)
 
 
 def test_run_folder_of_another_recipe(tmp_path: Path, tiny_recipe: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.models.find import cache_folder
 from empathy_edge.runtimes import precision
 from empathy_edge.runtimes.precision import Probe, choose_precision, gpu_precision, linear_shapes, measure
 from empathy_edge.runtimes.torch_loading import load_base
+from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import read_json
 
 SetProbe = Callable[[Probe], list[int]]

@@ -1,12 +1,15 @@
 """Responses of one arm: a checkpoint with its adapters answers the test split."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from empathy_edge.bench.gate.arm import Beginning, most_common_beginning
-from empathy_edge.formats.dialogue import read_jsonl
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
+from empathy_edge.judging.response_pairs import read_responses
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 
 
@@ -50,6 +53,44 @@ def test_an_adapter_changes_what_is_said(tiny_model: Path, dialogues: Path, tmp_
         assert result.returncode == 0, result.stderr
         texts.append([row["text"] for row in read_jsonl(out)])
     assert texts[0] != texts[1]
+
+
+@pytest.mark.slow
+def test_responses_of_another_model_are_never_mixed_in(
+    tiny_model: Path, dialogues: Path, tmp_path: Path
+) -> None:
+    """The review's B6: model A's responses were printed under model B's name."""
+    file = tmp_path / "arm.jsonl"
+    arguments = ["--dialogues", dialogues, "--max-new-tokens", "8", "--out", file]
+    assert run_command("respond", tiny_model, *arguments).returncode == 0
+    before = file.read_text()
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    template = other / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")  # the same weights, another template
+    for model, more in ((other, ()), (tiny_model, ("--max-new-tokens", "9"))):
+        result = run_command("respond", model, *arguments, *more)
+        assert_one_clear_error(result, 2, "arm.jsonl", "not a response of this model", "not changed")
+    assert file.read_text() == before
+    result = run_command("respond", tmp_path / "nothing", *arguments)
+    assert_one_clear_error(result, 2, "nothing: no such model")
+
+
+def test_files_of_two_models_are_refused_by_whoever_reads_them(tmp_path: Path, dialogues: Path) -> None:
+    rows = [{"id": f"d{number}", "text": "I see.", "model": f"m{number // 2}"} for number in range(3)]
+    file = tmp_path / "mixed.jsonl"
+    write_jsonl(file, rows)
+    write_jsonl(tmp_path / "twice.jsonl", [rows[0], rows[0]])
+    for words, name in (("row 3 is of another model", file), ("second response", tmp_path / "twice.jsonl")):
+        commands = (
+            ("compare", name, name, "--judge", f"file:{name}"),
+            ("sheet", "make", name, name),
+        )
+        for command in commands:
+            result = run_command(*command, "--dialogues", dialogues, "--out", tmp_path / "out")
+            assert_one_clear_error(result, 2, words)
+        with pytest.raises(EmpathyEdgeError, match=words):
+            read_responses(name)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from empathy_edge.bench.gate.attribution import diagnose, lost_by_step, worse_di
 from empathy_edge.bench.gate.severe import count_flips
 from empathy_edge.bench.gate.verified import VerifiedArtifact
 from empathy_edge.bench.gate.winrate_results import SevereFlips, WinrateResults
-from empathy_edge.formats.dialogue import write_jsonl
+from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.runs.settings import GateSettings
 from tests.bench.gate.made_results import made_results
 from tests.conftest import run_command

@@ -10,7 +10,7 @@ from empathy_edge.bench.gate.severe import count_flips, doubts_of
 from empathy_edge.bench.gate.verdict import check_controls, decide
 from empathy_edge.bench.gate.verdict_results import GateResults, Points
 from empathy_edge.bench.gate.winrate_results import Adjusted, SevereFlips, WinrateResults
-from empathy_edge.formats.dialogue import write_jsonl
+from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.runs.settings import GateSettings, thresholds
 from empathy_edge.runs.stage import results_of
 from tests.bench.gate.made_results import made_format, made_results, made_safety, made_win_rate

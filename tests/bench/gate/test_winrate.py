@@ -16,7 +16,8 @@ from empathy_edge.bench.gate.winrate import run as run_winrate
 from empathy_edge.bench.gate.winrate_results import OtherJudgeFigures
 from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
-from empathy_edge.formats.dialogue import Dialogue, read_dialogues, read_jsonl
+from empathy_edge.formats.dialogue import Dialogue, read_dialogues
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging.certificate import Certification
 from empathy_edge.judging.learned_judge import (
     LearnedJudge,

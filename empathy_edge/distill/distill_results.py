@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 from empathy_edge.runs.stage import Results
 
+DISTILL_FILES = ("responses.jsonl", "sft.jsonl", "preference.jsonl", "control.jsonl", "test.jsonl")
+"""What the stages that make training rows write."""
+
 
 class RejectedExample(BaseModel):
     """A response that a filter rejected: the dialogue's id, and the first 300 characters."""
@@ -42,6 +45,8 @@ class DistillResults(Results):
         calls: answered calls (teacher only).
         answers_from_the_ledger: answers that were paid before (teacher only).
         cost_usd: of the calls (teacher only).
+        served: the models and fingerprints that the endpoint reported (teacher only).
+        failed: ids of dialogues whose calls failed; the same command asks again (teacher only).
         caught: what each filter rejected.
         median_words: of the completions, chosen and rejected responses.
     """
@@ -59,5 +64,7 @@ class DistillResults(Results):
     calls: int | None = None
     answers_from_the_ledger: int | None = None
     cost_usd: float | None = None
+    served: list[str] | None = None
+    failed: list[str] | None = None
     caught: dict[str, RejectedBy]
     median_words: dict[str, int | float]

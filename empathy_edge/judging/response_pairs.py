@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, read_jsonl
+from empathy_edge.formats.dialogue import Dialogue
+from empathy_edge.formats.json_lines import read_jsonl
 
 Responses = Mapping[str, Mapping[str, Any]]
 """Dialogue id → the response's row: `text`, and what else is known (`finish_reason`, `source`)."""
@@ -50,10 +51,30 @@ def words_ahead_of(ids: Iterable[str], first: Responses, second: Responses) -> n
 
 
 def read_responses(file: Path) -> dict[str, dict[str, Any]]:
-    """A file of responses by dialogue id; each row needs `id` and `text`."""
-    rows = read_jsonl(file)
-    for number, row in enumerate(rows, 1):
+    """A file of responses by dialogue id; each row needs `id` and `text`.
+
+    Raises:
+        EmpathyEdgeError: a row lacks a field, a dialogue has two responses, or the rows are from several
+            models (`respond` writes into each row which model it is from).
+    """
+    responses: dict[str, dict[str, Any]] = {}
+    models: set[str | None] = set()
+    for number, row in enumerate(read_jsonl(file), 1):
         fields = (row.get("id"), row.get("text")) if isinstance(row, dict) else (None,)
         if not all(isinstance(value, str) for value in fields):
             raise EmpathyEdgeError(f"{file}: row {number}: needs 'id' and 'text'.")
-    return {row["id"]: row for row in rows}
+        if row["id"] in responses:
+            raise EmpathyEdgeError(f"{file}: row {number}: a second response to the dialogue '{row['id']}'.")
+        responses[row["id"]] = row
+        models.add(row.get("model"))
+        if len(models) > 1:
+            raise EmpathyEdgeError(
+                f"{file}: row {number} is of another model, or made with other settings, than the rows "
+                "before it. Give one file for each model."
+            )
+    return responses
+
+
+def model_of(responses: Responses) -> str | None:
+    """The identity of the model that gave them; None where the file does not say."""
+    return next((row.get("model") for row in responses.values()), None)

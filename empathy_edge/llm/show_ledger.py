@@ -6,7 +6,7 @@ from pathlib import Path
 
 from empathy_edge.console import out, say, table
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import write_jsonl
+from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.llm.ledger import Ledger, Spending, ledger_path
 
 COLUMNS = ("run", "model", "calls", "failed", "prompt tokens", "completion tokens", "USD")

@@ -89,6 +89,9 @@ class DpoResults(TrainingResults):
         return {} if value is None else value.model_dump(mode="json")
 
 
+FILES = ("checkpoints/*", "adapter/*", "best/*", "scratch/*", "curves.jsonl")
+"""What a step of training writes."""
+
 R = TypeVar("R", bound=Results)
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from empathy_edge.console import say
+from empathy_edge.distill.distill_results import DistillResults
 from empathy_edge.distill.estimate import Estimate, estimate
 from empathy_edge.distill.from_ratings import run as run_from_ratings
 from empathy_edge.distill.from_teacher import choose_dialogues
 from empathy_edge.distill.from_teacher import run as run_from_teacher
-from empathy_edge.distill.results import DistillResults
 from empathy_edge.distill.teacher_settings import TeacherSettings
 from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.llm.budget import Budget, Price
 from empathy_edge.llm.client import ModelClient
 from empathy_edge.llm.ledger import Ledger, ledger_path
 from empathy_edge.llm.local_teachers import FileTeacher
+from empathy_edge.llm.openai_teacher import endpoint_url, identity_of
 from empathy_edge.llm.records import Teacher
 from empathy_edge.llm.teachers import open_teacher, price_of
 from empathy_edge.runs.settings import DistillSettings
@@ -34,17 +35,21 @@ def distill_with_teacher(*, data: Path, out: Path, settings: TeacherSettings, up
     ledger = Ledger(ledger_path(), run=out.resolve().name)
     try:
         teacher = _open_teacher(settings, ledger, price)
-        results = run_from_teacher(
-            data=data,
-            out=out,
-            settings=settings,
-            client=ModelClient(teacher, ledger, budget),
-            answered_ids=_answered_ids(teacher),
-            update=update,
-        )
+        client = ModelClient(teacher, ledger, budget)
+        try:
+            results = run_from_teacher(
+                data=data,
+                out=out,
+                settings=settings,
+                client=client,
+                answered_ids=_answered_ids(teacher),
+                update=update,
+            )
+        finally:
+            _say_calls(client, price)
+            client.close()
     finally:
         ledger.close()
-    _say_calls(results, price)
     for name, rejected in results.caught.items():
         say(f"  left out, {name}: {rejected.count} (e.g. {rejected.examples[0].id})")
     _say_rows(results, out)
@@ -53,22 +58,17 @@ def distill_with_teacher(*, data: Path, out: Path, settings: TeacherSettings, up
 def estimate_with_teacher(*, data: Path, settings: TeacherSettings) -> None:
     """Print the calls that `distill_with_teacher` would make, their tokens and their cost."""
     price = price_of(settings.teacher, settings.prices)
-    kind, _, model = settings.teacher.partition(":")
     ledger = Ledger(ledger_path())
     try:
-        answered_ids = None
-        if kind not in ("openai", "batch"):  # those are known by their name, and need a key to be opened
-            teacher = _open_teacher(settings, ledger, price)
-            model = teacher.model
-            answered_ids = _answered_ids(teacher)
+        identity, answered_ids = _known_of_teacher(settings, ledger, price)
         chosen = choose_dialogues(data, read_dialogues(data), settings, answered_ids)
-        found = estimate(chosen, settings, model, ledger)
+        found = estimate(chosen, settings, identity, ledger)
     finally:
         ledger.close()
     say(f"Estimate for {len(chosen)} dialogues (predicted):")
     say(
         f"  {found.calls} calls, about {found.prompt_tokens} prompt tokens and "
-        f"{found.completion_tokens} completion tokens, {_estimated_cost(found, price, kind)}"
+        f"{found.completion_tokens} completion tokens, {_estimated_cost(found, price)}"
     )
     say(f"  {found.in_ledger} answers are in the ledger and cost nothing.")
 
@@ -85,6 +85,22 @@ def _open_teacher(settings: TeacherSettings, ledger: Ledger, price: Price | None
     )
 
 
+def _known_of_teacher(
+    settings: TeacherSettings, ledger: Ledger, price: Price | None
+) -> tuple[str, set[str] | None]:
+    """The teacher's identity and the dialogues that a file of answers has.
+
+    No call is made: an endpoint is known by what it reported last, and needs no key for that.
+    """
+    kind, _, model = settings.teacher.partition(":")
+    if kind in ("openai", "batch"):
+        endpoint = endpoint_url(settings.base_url)
+        identity = identity_of(endpoint, model, ledger.endpoint(endpoint, model).reported)
+        return ("batch " if kind == "batch" else "") + identity, None
+    teacher = _open_teacher(settings, ledger, price)
+    return teacher.model, _answered_ids(teacher)
+
+
 def _answered_ids(teacher: Teacher) -> set[str] | None:
     """The dialogues that a file of answers has; None for other teachers, which can answer all."""
     return teacher.ids if isinstance(teacher, FileTeacher) else None
@@ -94,14 +110,13 @@ def _say_rows(results: DistillResults, out: Path) -> None:
     say(f"{results.sft_rows} SFT rows and {results.preference_pairs} preference pairs in {out}")
 
 
-def _say_calls(results: DistillResults, price: Price | None) -> None:
-    cost = "a cost that is not known (--prices)" if price is None else f"{results.cost_usd:.4f} USD"
-    say(f"{results.calls} calls for {cost}, {results.answers_from_the_ledger} answers from the ledger")
+def _say_calls(client: ModelClient, price: Price | None) -> None:
+    cost = "a cost that is not known (--prices)" if price is None else f"{client.budget.cost:.4f} USD"
+    say(f"{client.calls} calls for {cost}, {client.from_ledger} answers from the ledger")
 
 
-def _estimated_cost(found: Estimate, price: Price | None, kind: str) -> str:
+def _estimated_cost(found: Estimate, price: Price | None) -> str:
     cost = found.cost_usd(price)
     if cost is None:
         return "unknown: the model is not in the price table (--prices)"
-    half = ", half of it in a batch" if kind == "batch" and cost else ""
-    return f"at most about {cost:.2f} USD{half}"
+    return f"at most about {cost:.2f} USD"
