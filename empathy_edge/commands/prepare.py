@@ -43,8 +43,8 @@ def _own_pair_settings() -> type[OwnPairSettings]:
 
 
 TEACHER_OPTIONS = (
-    "strategy", "base_url", "parallel", "timeout", "no_wait", "poll", "words", "most_words", "max_dialogues",
-    "max_calls", "max_cost", "prices", "seed",
+    "strategy", "base_url", "parallel", "timeout", "no_wait", "poll", "words", "most_words", "max_tokens",
+    "temperature", "max_dialogues", "max_calls", "max_cost", "prices", "seed",
 )  # fmt: skip
 
 

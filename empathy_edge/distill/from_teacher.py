@@ -5,7 +5,7 @@ The three methods of arXiv 2507.08151: `direct`, `improve-human`, `improve-llm`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from empathy_edge.formats.chat_format import messages_for
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.llm.client import CallsFailed, ModelClient
-from empathy_edge.llm.records import TeacherError
+from empathy_edge.llm.records import CutOff, TeacherError
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.stage import Stage, open_stage
 from empathy_edge.text.language import require_language_detection
@@ -110,7 +110,7 @@ def run(
         raise CallsFailed(
             f"{len(failed)} of {len(chosen)} dialogues failed (the first: {next(iter(failed.values()))}).\n"
             f"  {len(for_sft)} SFT rows and {len(for_pairs)} preference pairs of the others are in {out}; "
-            "run the same command again to ask for the missing ones."
+            "run the same command again to ask for the missing ones." + _hint(failed)
         )
     return found
 
@@ -171,9 +171,14 @@ def _distil_all(
         error = next(iter(failed.values()))
         raise CallsFailed(
             f"No call to {client.teacher.model} succeeded; the first failed with: {error}.\n"
-            "  Nothing was written; run the same command again when the cause is mended."
+            "  Nothing was written; run the same command again when the cause is mended." + _hint(failed)
         )
     return results, failed
+
+
+def _hint(failed: Mapping[str, TeacherError]) -> str:
+    cut_off = sum(isinstance(error, CutOff) for error in failed.values())
+    return f"\n  {cut_off} answers were cut off: raise --max-tokens." if cut_off else ""
 
 
 async def distil(dialogue: Dialogue, settings: TeacherSettings, ask: Ask) -> Distilled:

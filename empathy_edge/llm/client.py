@@ -267,5 +267,5 @@ class ModelClient:
 def _whole(answer: Answer, request: Request) -> Answer:
     """The answer, unless it was cut off."""
     if answer.is_cut_off:
-        raise CutOff(f"the answer was cut off at {request.max_tokens} tokens; allow more")
+        raise CutOff(f"the answer was cut off at {request.max_tokens} tokens")
     return answer
