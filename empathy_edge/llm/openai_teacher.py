@@ -26,6 +26,9 @@ OPENAI_URL = "https://api.openai.com/v1"
 MAX_RETRY_AFTER_S = 120.0
 """The longest pause that is made where the endpoint names one."""
 
+EMPTY_PAUSE_S = 0.2
+"""After an empty answer: the endpoint is not overloaded."""
+
 IDENTIFY_TIMEOUT_S = 5.0
 
 REPORTED = ("id", "root", "parent", "owned_by", "meta", "digest", "size", "max_model_len")
@@ -200,7 +203,7 @@ def answer_of(completion: dict[str, Any], model: str, price: Price | None) -> An
         if is_cut_off:  # a model that reasoned until the limit
             text = ""
         else:
-            raise TryAgain("an empty answer", cost_usd=cost)
+            raise TryAgain("an empty answer", EMPTY_PAUSE_S, cost)
     text = text.encode("utf-16", "surrogatepass").decode(
         "utf-16", "replace"
     )  # half characters cannot be kept

@@ -21,7 +21,7 @@ from tests.conftest import assert_one_clear_error, run_command
 from tests.llm.fault_server import FaultServer
 from tests.llm.test_teachers import _command, _dialogues
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
