@@ -8,7 +8,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-optimum demo test test-fast test-lowest test-phone test-executorch lint format docs bench clean
+.PHONY: help setup setup-optimum demo test test-fast test-kill fuzz test-lowest test-phone test-executorch lint format docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,13 @@ test: $(READY) ## every test, the real 135M model included
 
 test-fast: $(READY) ## the tests that take little time and no real model
 	$(VENV)/bin/python $(PYTEST) -m "not slow"
+
+test-kill: $(READY) ## every stage killed at twenty random moments
+	EMPATHY_EDGE_KILLS=20 $(VENV)/bin/python $(PYTEST) tests/reliability/test_kill.py
+
+fuzz: $(READY) ## damaged files for every reader of foreign files, ten minutes each
+	EMPATHY_EDGE_FUZZ_SECONDS=600 EMPATHY_EDGE_FINDINGS=tests/reliability/findings \
+	  $(VENV)/bin/python $(PYTEST) -s tests/reliability/test_fuzz.py
 
 test-lowest: .venv-lowest/.ready ## the fast tests with the oldest versions that pyproject.toml allows, in .venv-lowest
 	.venv-lowest/bin/python $(PYTEST) -m "not slow"

@@ -126,7 +126,7 @@ def _win_rates(run: FinishedRun) -> list[str]:
     return [
         f"## Win rates by {judge.judge}",
         "",
-        f"{describe_judge(judge)}. Both orders, ties half, 95 % bootstrap intervals over prompts.",
+        f"{describe_judge(judge)}. Both orders, ties half, 95 % score intervals over prompts.",
         *(f"Not certified: {doubt}." for doubt in judge.doubts),
         "",
         *_table(columns, [_win_rate_row(row) for row in run.winrate.win_rates]),

@@ -26,7 +26,7 @@ from empathy_edge.export.record import Details
 from empathy_edge.formats.artifact_names import FLOAT_TYPES, ArtifactName
 from empathy_edge.formats.chat_format import read_template
 from empathy_edge.formats.gguf_header import tensors_of
-from empathy_edge.models.find import ModelRef, gguf_of
+from empathy_edge.models.find import HUB_ID, SHIPPED, ModelRef, gguf_of
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import default_threads
 from empathy_edge.system.files import read_json, write_json
@@ -145,7 +145,16 @@ def _write_float_gguf(name: ArtifactName, file: Path, job: ExportJob) -> None:
     if job.settings.converter:
         run_converter(Path(job.settings.converter), job.checkpoint, file, name.quantization)
     else:
-        write_float(job.checkpoint, file, name.quantization)
+        write_float(job.checkpoint, file, name.quantization, _public_name(job))
+
+
+def _public_name(job: ExportJob) -> str:
+    """The name of the base if it is a public one, and what was made of it; nothing of a folder here."""
+    name = job.base.name
+    is_public = name in SHIPPED or (re.fullmatch(HUB_ID, name) and not Path(name).exists())
+    if not is_public:
+        return ""
+    return f"{name.rpartition('/')[2]}-fine-tuned" if job.adapters else name.rpartition("/")[2]
 
 
 def _write_quantized_gguf(

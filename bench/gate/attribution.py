@@ -16,7 +16,6 @@ from empathy_edge.runs.settings import GateSettings
 F16 = "gguf-f16"
 """The artifact that is converted but not quantized."""
 
-RESAMPLES, SEED = 2000, 0
 SHOWN = 5
 """How many of the dialogues that got worse are in gate.md."""
 
@@ -61,8 +60,8 @@ def lost_by_step(arm: str, points: Points) -> dict[str, MeanInterval]:
     conversion = [0.5 - f16_points[dialogue] for dialogue in arm_points]
     quantization = [f16_points[dialogue] - arm_points[dialogue] for dialogue in arm_points]
     return {
-        "conversion": MeanInterval.over_prompts(conversion, RESAMPLES, SEED),
-        "quantization": MeanInterval.over_prompts(quantization, RESAMPLES, SEED),
+        "conversion": MeanInterval.of_differences(conversion),
+        "quantization": MeanInterval.of_differences(quantization),
     }
 
 

@@ -28,7 +28,6 @@ from empathy_edge.judging.certificate import PEOPLE_PREFER_LONGER, JudgeErrors, 
 from empathy_edge.judging.length_adjusted import length_figures
 from empathy_edge.runs.settings import GateSettings
 
-RESAMPLES = 400
 """Fewer than in a run, so that thousands of runs take minutes; intervals change by less than a tenth."""
 
 ARTIFACT = "artifact"
@@ -106,10 +105,10 @@ def simulate(world: World, runs: int, seed: int = 0) -> Shares:
     settings = GateSettings()
     counts: dict[VerdictName, int] = {"PASS": 0, "FAIL": 0, "INCONCLUSIVE": 0}
     covering = certified = 0
-    for run in range(runs):
+    for _ in range(runs):
         artifact_is_longer = generator.random(world.prompts) < world.artifact_longer
         points = _judged(world, artifact_is_longer, generator)
-        rate = MeanInterval.over_prompts(points.tolist(), RESAMPLES, run)
+        rate = MeanInterval.over_prompts(points.tolist())
         judge_doubts = _certificate_doubts(world, generator)
         severe = _severe_flips(world, generator) if world.severe is not None else None
         words_ahead = np.where(artifact_is_longer, WORDS, -WORDS)
@@ -161,10 +160,11 @@ def _certificate_doubts(world: World, generator: np.random.Generator) -> list[st
     points = better_wins.mean(1)
     return doubts(
         JudgeErrors(
-            agreement_low=MeanInterval.over_prompts(points.tolist(), RESAMPLES, 0).low,
+            agreement_low=MeanInterval.over_prompts(points.tolist()).low,
             order_flips=float((better_wins[:, 0] != better_wins[:, 1]).mean()),
             first_position_wins=float((better_wins == better_is_first).mean()),
             longer_wins=float(np.where(better_is_longer, points, 1 - points).mean()),
+            longer_is_better=PEOPLE_PREFER_LONGER,
             unparsed=0.0,
         )
     )

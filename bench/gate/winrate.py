@@ -219,14 +219,14 @@ def tally(
     points_well_formed = [item.points for item in rows if item.id in both_well_formed]
     rate_well_formed = None
     if points_well_formed:
-        rate_well_formed = MeanInterval.over_prompts(points_well_formed, settings.bootstrap, settings.seed)
+        rate_well_formed = MeanInterval.over_prompts(points_well_formed)
     words_ahead = answers.pairs(first, second).only({item.id for item in rows}).words_ahead()
     return WinRate.model_validate(
         {
             "first": first,
             "second": second,
             **length_figures(np.array(points), words_ahead),
-            "win_rate": MeanInterval.over_prompts(points, settings.bootstrap, settings.seed),
+            "win_rate": MeanInterval.over_prompts(points),
             "win_rate_well_formed": rate_well_formed,
             "only_first_well_formed": len(first_well_formed - second_well_formed),
             "only_second_well_formed": len(second_well_formed - first_well_formed),

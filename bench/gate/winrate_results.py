@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.judging.statistics import bootstrap_mean
+from empathy_edge.judging.statistics import mean_points
 from empathy_edge.runs.stage import Results
 from empathy_edge.system.files import read_json
 
@@ -24,7 +24,7 @@ class Record(BaseModel):
 
 
 class MeanInterval(Record):
-    """A mean over prompts with bootstrap bounds (`judging.statistics.bootstrap_mean`).
+    """A mean of points over prompts with score bounds (`judging.statistics.score_interval`).
 
     Attributes:
         mean: the mean.
@@ -41,9 +41,16 @@ class MeanInterval(Record):
     n: int
 
     @classmethod
-    def over_prompts(cls, values: Sequence[float], resamples: int, seed: int) -> Self:
-        """The mean of each prompt's value."""
-        return cls.model_validate(bootstrap_mean(values, resamples, seed))
+    def over_prompts(cls, points: Sequence[float]) -> Self:
+        """The mean of each prompt's points, 0 to 1."""
+        return cls.model_validate(mean_points(points))
+
+    @classmethod
+    def of_differences(cls, values: Sequence[float]) -> Self:
+        """The mean of each prompt's difference of points, −1 to 1."""
+        found = mean_points([(value + 1) / 2 for value in values])
+        bounds = {name: round(2 * value - 1, 4) for name, value in found.items() if name != "n"}
+        return cls.model_validate(bounds | {"n": len(values)})
 
 
 class Share(Record):

@@ -5,24 +5,23 @@ from __future__ import annotations
 import locale
 import os
 import re
-from collections.abc import Iterable
 
-from empathy_edge.chat.crisis_signs import FIGURES_OF_SPEECH, SIGNS, Sign
+from empathy_edge.chat.crisis_signs import FIGURES_OF_SPEECH, SIGNS
 from empathy_edge.prompts import load_prompts
+from empathy_edge.text.rules import first_match, without
 
 
-def _any_of(signs: Iterable[Sign]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{sign.pattern})" for sign in signs), re.IGNORECASE | re.VERBOSE)
+def shows_signs(said: str, *, only_certain: bool = False) -> bool:
+    """Whether someone says openly that they want to die or to hurt themselves.
 
-
-_SIGNS = _any_of(SIGNS)
-_FIGURES_OF_SPEECH = _any_of(FIGURES_OF_SPEECH)
-
-
-def shows_signs(said: str) -> bool:
-    """Whether someone says openly that they want to die or to hurt themselves."""
-    text = said.replace("’", "'")
-    return bool(_SIGNS.search(text)) and not _FIGURES_OF_SPEECH.search(text)
+    Args:
+        said: the message.
+        only_certain: leave out the rules that also find harmless messages. In a chat a missed crisis is worse
+            than a false alarm, so they count there; where messages are counted for a report, it is the other
+            way round.
+    """
+    signs = [rule for rule in SIGNS if rule.is_certain or not only_certain]
+    return first_match(signs, without(FIGURES_OF_SPEECH, said)) is not None
 
 
 def crisis_reply(country: str | None = None) -> str:

@@ -74,8 +74,13 @@ class Chat:
 
     def _open(self, model: str) -> Conversation:
         settings = self.settings
+        if settings.max_new_tokens > settings.context // 2:
+            raise EmpathyEdgeError(
+                f"A reply of {settings.max_new_tokens} tokens leaves no room for a conversation in a context "
+                f"of {settings.context}; --max-new-tokens may be at most half of --context."
+            )
         runtime = open_runtime(model, threads=settings.threads, context=settings.context)
-        return Conversation(runtime, reply_tokens=min(settings.max_new_tokens, settings.context // 2))
+        return Conversation(runtime, reply_tokens=settings.max_new_tokens)
 
     def _conversations(self) -> Iterator[Conversation]:
         yield self.conversation

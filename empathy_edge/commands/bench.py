@@ -57,6 +57,10 @@ def bench() -> None:
     """
 
 
+MIN_REPETITIONS = 5
+"""From fewer rounds no 95 % interval of a median can be had."""
+
+
 def _json_option() -> Any:
     return click.option("--json", "json_file", type=path_type(), help="Write the result to this new file.")
 
@@ -123,11 +127,17 @@ def run(
     from empathy_edge.runs.settings import BenchSettings
     from empathy_edge.system.files import write_atomically
 
+    if settings.repetitions is not None and settings.repetitions < MIN_REPETITIONS:
+        raise click.BadParameter(
+            f"{settings.repetitions} rounds give no interval; --suite standard needs at least "
+            f"{MIN_REPETITIONS}.",
+            param_hint="--repetitions",
+        )
     old = read_result(baseline) if baseline else None
     result = latency.bench(
         list(artifacts),
         BenchSettings(
-            repetitions=max(settings.repetitions or 5, 5),
+            repetitions=settings.repetitions or MIN_REPETITIONS,
             decode_tokens=settings.decode_tokens,
             threads=settings.threads,
         ),

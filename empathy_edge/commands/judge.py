@@ -285,7 +285,7 @@ def make_sheet(
     if alone:
         rows = make_alone(arms, spoken, settings, out)
     else:
-        rows = make_pairs(ResponsePairs(spoken, *arms), settings, out, both_orders=both_orders)
+        rows = make_pairs(ResponsePairs(spoken, arms[0], arms[1]), settings, out, both_orders=both_orders)
     _say_where(rows, out)
 
 

@@ -33,6 +33,8 @@ class Curves(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Drop rows of steps that are computed again, and show the bar."""
         self.started = time.monotonic()
+        if state.global_step == 0:  # begun anew: what was measured before the first step is measured again
+            self.rows = []
         self.rows = [row for row in self.rows if row["step"] <= state.global_step]
         self.seconds_before = max((float(row.get("seconds", 0.0)) for row in self.rows), default=0.0)
         if is_main():

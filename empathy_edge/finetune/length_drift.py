@@ -48,7 +48,8 @@ class LengthProbe(TrainerCallback):
 
     def after(self, step: int, model: Any) -> None:
         """After training, with the adapter that is kept: that of the best epoch, or of the last step."""
-        self._probe(step, model)
+        if not any(row["step"] == step and "probe_stopped" in row for row in self.curves.rows):
+            self._probe(step, model)
 
     def _probe(self, step: int, model: Any) -> None:
         if not self.prompts:

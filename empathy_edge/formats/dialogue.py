@@ -21,6 +21,9 @@ Split = Literal["train", "test"]
 RATINGS = (1, 2, 3)
 """1 bad, 2 okay, 3 good."""
 
+IDS = ("id", "dialog_id")
+"""Fields that may be whole numbers, too."""
+
 CSV_COLUMNS = ("dialog_id", "emotion", "situation", "speaker_uttr")
 """The columns of the paper's CSV beside a `response_X` and a `rating_X` for each source X."""
 
@@ -220,6 +223,8 @@ def paper_split(responses: Iterable[Response]) -> Split:
 
 def _text(where: str, row: dict[str, Any], field: str) -> str:
     value = row.get(field)
+    if field in IDS and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     if not isinstance(value, str) or not value.strip():
         raise EmpathyEdgeError(f"{where}: '{field}' is missing or empty.")
     return value.strip()

@@ -47,7 +47,7 @@ def read_unfinished_jsonl(path: Path) -> list[dict[str, Any]]:
     for line in lines_of(path.read_text(encoding="utf-8", errors="replace")):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append(row)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.system.files import read_json_object
 
 CHUNK_BYTES = 8 * 2**20
 MAX_HEADER_BYTES = 64 * 2**20
@@ -120,11 +121,14 @@ def _shards_of(folder: Path) -> list[Path]:
 
 
 def _names_in(index: Path) -> list[str]:
-    try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
-        return sorted({str(name) for name in weight_map.values()})
-    except (ValueError, KeyError, AttributeError):
-        raise EmpathyEdgeError(f"{index}: is no index of safetensors files.") from None
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise EmpathyEdgeError(f"{index}: is no index of safetensors files: no 'weight_map' in it.")
+    names = set(weight_map.values())
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise EmpathyEdgeError(f"{index}: names the shard {name!r}, which is no file beside it.")
+    return sorted(names)
 
 
 def write_safetensors(

@@ -93,6 +93,7 @@ class JudgeErrors:
         order_flips: of pairs, where the verdict changes with the order; None: asked in one order only.
         first_position_wins: how often the response shown first wins.
         longer_wins: how often the longer response wins.
+        longer_is_better: how often people rated the longer response better, on the same pairs.
         unparsed: of answers that could not be read.
         self_preference: how often it prefers its own family's responses.
     """
@@ -101,6 +102,7 @@ class JudgeErrors:
     order_flips: float | None
     first_position_wins: float | None
     longer_wins: float | None
+    longer_is_better: float | None
     unparsed: float
     self_preference: SelfPreference | None = None
 
@@ -121,8 +123,9 @@ def doubts(errors: JudgeErrors) -> list[str]:
     if position is not None and abs(position - 0.5) > THRESHOLDS["first_position"]:
         found.append(f"what it is shown first wins in {position:.0%}")
     longer = errors.longer_wins
-    if longer is not None and abs(longer - PEOPLE_PREFER_LONGER) > THRESHOLDS["longer_wins"]:
-        found.append(f"the longer response wins in {longer:.0%} (by people: {PEOPLE_PREFER_LONGER:.0%})")
+    people = errors.longer_is_better
+    if longer is not None and people is not None and abs(longer - people) > THRESHOLDS["longer_wins"]:
+        found.append(f"the longer response wins in {longer:.0%} (by people: {people:.0%})")
     own = errors.self_preference
     if own and "judge" in own and own["low"] - own["people"] > THRESHOLDS["self_preference"]:
         found.append(

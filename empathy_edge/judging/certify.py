@@ -78,7 +78,7 @@ def certify(judge: Judge, data: Path, settings: CertifySettings, out: Path) -> C
     for question in settings.questions:
         tested = _ask_timed(judge, question, pairs, out)
         own = self_preference(tested.rows, pairs, family)
-        found[question] = _question_certificate(tested, own=own)
+        found[question] = _question_certificate(tested, own=own, longer_is_better=_longer_is_better(pairs))
     return _write(judge, _data_record(data, sha256_file(data)), pairs, settings, found, out)
 
 
@@ -106,10 +106,11 @@ def certify_beside_experts(judge: Judge, folder: Path, settings: CertifySettings
         pairs = pairs_of(exchanges, question, settings.max_pairs, settings.seed)
         if judge.dialogue_ids is not None:
             pairs = pairs.only(judge.dialogue_ids)
-        if len(pairs) < MIN_PAIRS:
+        replies = {reply for name in (pairs.members or {}) for reply in (pairs.members or {})[name]}
+        if len(pairs) < MIN_PAIRS or len(replies) < MIN_PAIRS:
             raise EmpathyEdgeError(
-                f"{folder}: {len(pairs)} pairs that the experts rated differently on {question} "
-                f"and that the judge can judge; needed: {MIN_PAIRS}."
+                f"{folder}: {len(pairs)} pairs of {len(replies)} replies that the experts rated differently "
+                f"on {question} and that the judge can judge; needed: {MIN_PAIRS} of each."
             )
         tested = _ask_timed(judge, question, pairs, out)
         # The texts quote what was said, so their length is not a reply's.
@@ -175,10 +176,14 @@ def _usd_per_1000_calls(before: Spent, after: Spent) -> float | None:
 
 
 def _question_certificate(
-    tested: _Tested, *, own: SelfPreference | None = None, experts: dict[str, float] | None = None
+    tested: _Tested,
+    *,
+    own: SelfPreference | None = None,
+    experts: dict[str, float] | None = None,
+    longer_is_better: float | None = None,
 ) -> QuestionCertificate:
     """The certificate of one question, with the judge's self-preference or the experts' agreement."""
-    reasons = doubts(_errors(tested.figures, own))
+    reasons = doubts(_errors(tested.figures, own, longer_is_better))
     found: QuestionCertificate = {
         **tested.figures,
         "seconds_per_verdict": tested.seconds_per_verdict,
@@ -195,12 +200,15 @@ def _question_certificate(
     return found
 
 
-def _errors(figures: ComparisonFigures, own: SelfPreference | None) -> JudgeErrors:
+def _errors(
+    figures: ComparisonFigures, own: SelfPreference | None, longer_is_better: float | None
+) -> JudgeErrors:
     return JudgeErrors(
         agreement_low=figures["win_rate"]["low"],
         order_flips=figures["order_flips"],
         first_position_wins=figures["first_position_wins"]["share"],
         longer_wins=figures["longer_wins"]["share"],
+        longer_is_better=longer_is_better,
         unparsed=figures["unparsed"],
         self_preference=own,
     )

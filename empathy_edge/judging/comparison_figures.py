@@ -11,10 +11,10 @@ import numpy as np
 from empathy_edge.judging.format_checks import well_formed
 from empathy_edge.judging.length_adjusted import LengthFigures, ShareInterval, length_figures, share_interval
 from empathy_edge.judging.response_pairs import ResponsePairs, words_ahead_of
-from empathy_edge.judging.statistics import bootstrap_mean, sign_flip_test
+from empathy_edge.judging.statistics import mean_points, sign_flip_test
 from empathy_edge.judging.verdicts import POINTS
 
-RESAMPLES, SEED = 2000, 0
+SEED = 0
 WORST = 10
 """How many of the prompts that the first arm lost are listed."""
 
@@ -78,7 +78,7 @@ def comparison_figures(rows: Sequence[PromptVerdicts], pairs: ResponsePairs) -> 
     losses = sum(value < 0.5 for value in points.values())
     formed = _well_formed_ids(points, pairs)
     return {
-        "win_rate": bootstrap_mean([*points.values()], RESAMPLES, SEED),
+        "win_rate": mean_points([*points.values()], members=_members(points, pairs)),
         "win_rate_if_unparsed_lost": _mean_points(rows, unparsed=0.0),
         "win_rate_if_unparsed_won": _mean_points(rows, unparsed=1.0),
         "unparsed": _unparsed_share(rows),
@@ -86,13 +86,20 @@ def comparison_figures(rows: Sequence[PromptVerdicts], pairs: ResponsePairs) -> 
         "losses": losses,
         "ties": len(rows) - wins - losses,
         "p_against_half": sign_flip_test([*points.values()], SEED),
-        "win_rate_well_formed": bootstrap_mean([points[name] for name in formed], RESAMPLES, SEED)
-        if formed
-        else None,
+        "win_rate_well_formed": _mean_of(points, formed, pairs) if formed else None,
         "first_position_wins": _first_position_wins(rows),
         "order_flips": _order_flips(rows),
         **length_figures(np.array([*points.values()]), words_ahead_of(points, pairs.first, pairs.second)),
     }
+
+
+def _mean_of(points: dict[str, float], names: Sequence[str], pairs: ResponsePairs) -> dict[str, float]:
+    return mean_points([points[name] for name in names], members=_members(names, pairs))
+
+
+def _members(names: Iterable[str], pairs: ResponsePairs) -> list[tuple[str, str]] | None:
+    """The two replies of each pair, where one reply can be in several pairs."""
+    return None if pairs.members is None else [pairs.members[name] for name in names]
 
 
 def points_of(rows: Iterable[PromptVerdicts]) -> dict[str, float]:

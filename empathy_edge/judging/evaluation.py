@@ -11,7 +11,7 @@ import numpy as np
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.judging.classifiers import RATINGS, classifiers, with_selection
 from empathy_edge.judging.features import Embedded, blocks_for
-from empathy_edge.judging.statistics import bootstrap
+from empathy_edge.judging.statistics import score_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,10 +229,10 @@ def calibration_error(probabilities: np.ndarray, ratings: np.ndarray, bins: int 
 
 
 def percent_over_dialogues(values: np.ndarray, dialogues: np.ndarray) -> dict[str, float]:
-    """The mean in % with a 95 % bootstrap interval that resamples dialogues: `mean`, `low`, `high`."""
-    interval = bootstrap(values, resamples=RESAMPLES, seed=SEED, clusters=dialogues, unit=100)
+    """The mean of shares in % with a 95 % interval over dialogues: `mean`, `low`, `high`."""
+    interval = score_interval(values, clusters=dialogues)
     return {
-        "mean": round(interval.mean, 2),
-        "low": round(interval.low, 2),
-        "high": round(interval.high, 2),
+        "mean": round(100 * interval.mean, 2),
+        "low": round(100 * interval.low, 2),
+        "high": round(100 * interval.high, 2),
     }

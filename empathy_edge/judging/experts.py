@@ -96,13 +96,14 @@ def pairs_of(exchanges: list[Exchange], question: str, max_pairs: int, seed: int
         if abs(lead) >= MIN_DIFFERENCE:
             ordered.append((one, other) if lead > 0 else (other, one))
     chosen = random.Random(seed).sample(ordered, min(max_pairs, len(ordered)))
-    dialogues, better, worse = [], {}, {}
+    dialogues, better, worse, members = [], {}, {}, {}
     for higher, lower in chosen:
         name = f"{higher.id}~{lower.id}"
         dialogues.append(Dialogue(name, "", _SITUATION, "(see the replies)", (), "test"))
         better[name] = {"text": _quoted(higher)}
         worse[name] = {"text": _quoted(lower)}
-    return ResponsePairs(dialogues, better, worse)
+        members[name] = (higher.id, lower.id)
+    return ResponsePairs(dialogues, better, worse, members)
 
 
 def _quoted(exchange: Exchange) -> str:

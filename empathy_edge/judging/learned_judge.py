@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.judging.statistics import wilson
+from empathy_edge.judging.statistics import score_interval
 from empathy_edge.judging.verdicts import POINTS, PREFERENCE_TIE_MARGIN
 
 FOLDS = 5
@@ -96,7 +96,7 @@ def verdict_of_probability(probability: float) -> str:
 
 
 class Accuracy(TypedDict):
-    """How often a judge is right: of how many pairs, the share (a tie counts half), 95 % Wilson interval."""
+    """How often a judge is right: of how many pairs, the share (ties count half), 95 % over dialogues."""
 
     pairs: int
     accuracy: float | None
@@ -126,7 +126,7 @@ def cross_validate(
 ) -> LearnedJudgeTest:
     """Test the judge on pairs that it was not trained on, and decide whether its verdicts count.
 
-    There are two tests, both with a 95 % Wilson interval and with ties counted half. *Held out*:
+    There are two tests, both with a 95 % interval over dialogues and with ties counted half. *Held out*:
     cross-validation over the training pairs, grouped by dialogue; the interval's lower end must reach
     `minimum`. *Control*: pairs of the training split in which the style that usually loses was rated better;
     the lower end must be above one half. Otherwise the judge may only recognize the style.
@@ -137,8 +137,8 @@ def cross_validate(
         )
     held_out = _held_out_points(pairs, seed)
     judge = LearnedJudge(pairs, seed)
-    accuracy = _accuracy([points for _, points in held_out])
-    control_accuracy = _accuracy([_points(judge, pair) for pair in control])
+    accuracy = _accuracy(held_out)
+    control_accuracy = _accuracy([(pair, _points(judge, pair)) for pair in control])
     by_judge, by_data = _longer_wins(held_out)
     doubts = _doubts(accuracy, control_accuracy, minimum)
     return {
@@ -202,9 +202,11 @@ def _doubts(held_out: Accuracy, control: Accuracy, minimum: float) -> list[str]:
     return doubts
 
 
-def _accuracy(points: list[float]) -> Accuracy:
-    low, high = wilson(sum(points), len(points))
-    return {"pairs": len(points), "accuracy": _mean(points), "interval": [round(low, 4), round(high, 4)]}
+def _accuracy(judged: list[tuple[TrainingPair, float]]) -> Accuracy:
+    points = [value for _, value in judged]
+    found = score_interval(points, clusters=[pair.id for pair, _ in judged])
+    interval = [round(found.low, 4), round(found.high, 4)]
+    return {"pairs": len(points), "accuracy": _mean(points), "interval": interval}
 
 
 def _mean(values: list[float]) -> float | None:

@@ -74,7 +74,7 @@ def read_rated(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise EmpathyEdgeError(f"{path}: no such file. Give a CSV of rated responses.")
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype={"dialog_id": str})
     except (ValueError, UnicodeDecodeError) as error:
         raise EmpathyEdgeError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from None
     sources = _sources_in(path, table)
@@ -103,6 +103,7 @@ def _rows_of_source(path: Path, table: pd.DataFrame, source: str) -> pd.DataFram
         names[f"miti_{source}"] = "miti"
     part = table[[*PROMPT_COLUMNS, *names]].rename(columns=names)
     part["type"] = source
+    part = part[part["rating"].notna()]  # an unrated response is no error: others need it
     wrong = part.index[~part["rating"].isin((1, 2, 3)) | part["response"].isna()]
     if len(wrong):
         raise EmpathyEdgeError(

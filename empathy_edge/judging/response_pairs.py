@@ -26,11 +26,14 @@ class ResponsePairs:
         first: the first arm's responses by dialogue id; when a judge is tested, those that people rated
         better.
         second: the second arm's; when a judge is tested, those that people rated worse.
+        members: by dialogue id the two replies of the pair, where one reply is in several pairs; such pairs
+            are not independent.
     """
 
     dialogues: list[Dialogue]
     first: Responses
     second: Responses
+    members: Mapping[str, tuple[str, str]] | None = None
 
     def __len__(self) -> int:
         return len(self.dialogues)

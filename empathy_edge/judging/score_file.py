@@ -19,6 +19,8 @@ from empathy_edge.judging.response_pairs import read_responses
 from empathy_edge.judging.statistics import bootstrap
 
 RESAMPLES, SEED = 2000, 0
+MIN_PROMPTS = 20
+"""With fewer prompts the bootstrap's interval is clearly too narrow."""
 
 
 def rate(responses: tuple[Path, ...], dialogues: Path, scorer_file: Path, out: Path | None) -> None:
@@ -43,8 +45,7 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer_file: Path, out: P
         answered = _dialogues_of(rows, by_id, file, dialogues)
         probabilities, reasons = scorer.score(rows_to_score(answered, [row["text"] for row in rows]))
         scores = expected_rating(probabilities)
-        mean = bootstrap(scores, resamples=RESAMPLES, seed=SEED)
-        lines.append([file.stem, str(len(rows)), f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"])
+        lines.append([file.stem, str(len(rows)), _mean_rating(scores)])
         _show_extremes(file.stem, rows, scores, reasons)
         for row, score, chances, why in zip(rows, scores, probabilities, reasons, strict=True):
             records.append(
@@ -60,6 +61,14 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer_file: Path, out: P
     tell(f"The scorer's own figures: {describe(scorer.figures)}.")
     if out is not None:
         write_jsonl(out, records)
+
+
+def _mean_rating(scores: np.ndarray) -> str:
+    """The mean with its interval over prompts, which needs some prompts."""
+    if len(scores) < MIN_PROMPTS:
+        return f"{scores.mean():.3f} (too few for an interval)"
+    mean = bootstrap(scores, resamples=RESAMPLES, seed=SEED)
+    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
 
 def _dialogues_of(

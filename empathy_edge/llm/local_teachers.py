@@ -86,6 +86,8 @@ class FileTeacher:
         self._rows: dict[str, dict[str, object]] = {}
         for number, row in enumerate(read_jsonl(path), 1):
             dialogue_id = row.get("dialog_id", row.get("id")) if isinstance(row, dict) else None
+            if isinstance(dialogue_id, int):
+                dialogue_id = str(dialogue_id)
             if not isinstance(dialogue_id, str):
                 raise EmpathyEdgeError(f"{path}: row {number}: 'dialog_id' is missing.")
             self._rows[dialogue_id] = row

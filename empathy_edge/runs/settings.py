@@ -324,8 +324,7 @@ class WinrateSettings(Settings):
         default=None, ge=1, description="Use only the first prompts of the test split."
     )
     max_new_tokens: int = Field(default=160, ge=8, le=2048, description="Of a response.")
-    bootstrap: int = Field(default=2000, ge=200, description="Resamples for an interval.")
-    seed: int = Field(default=0, description="For the resampling.")
+    seed: int = Field(default=0, description="For the folds of the learned judge.")
 
 
 @cache

@@ -48,6 +48,18 @@ def read_json(path: Path) -> Any:
         raise EmpathyEdgeError(f"{path}: not readable as JSON ({error}).") from None
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        EmpathyEdgeError: it is missing, not JSON, or something else; names it.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise EmpathyEdgeError(f"{path}: holds no JSON object.")
+    return content
+
+
 def sha256_path(path: Path) -> str:
     """The sha256 of a file or of a folder's content.
 

@@ -55,13 +55,12 @@ def write_vocabulary(writer: Any, checkpoint: Path, config: dict[str, Any]) -> N
     writer.add_chat_template(template)
 
 
-def name_for_llama_cpp(checkpoint: Path) -> str:
-    """The model's name, made of its folders' names.
+def name_for_llama_cpp(checkpoint: Path, name: str) -> str:
+    """The model's name, as apps show it.
 
     llama.cpp recognizes Phi-3's tokenizer by this name only: where it has phi-3 in it, special tokens swallow
     the spaces behind them.
     """
-    name = f"{checkpoint.resolve().parent.name}-{checkpoint.name}"
     added_tokens = _read_tokenizer(checkpoint).get("added_tokens", [])
     if any(token.get("rstrip") for token in added_tokens):
         return f"phi-3 {name}"

@@ -6,6 +6,7 @@ package `gguf`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,13 +42,14 @@ class _GgufTensor(NamedTuple):
     chunks: Callable[[], Iterator[np.ndarray]]
 
 
-def write_float(checkpoint: Path, file: Path, kind: str = "f16") -> None:
+def write_float(checkpoint: Path, file: Path, kind: str = "f16", name: str = "") -> None:
     """Write a checkpoint as GGUF; vectors (norms, biases) stay in F32.
 
     Args:
         checkpoint: a folder of safetensors.
         file: what is written, whole or not at all.
         kind: `f16`, `f32` or `bf16`.
+        name: the model's, as apps show it; by default its architecture and size.
 
     Raises:
         EmpathyEdgeError: an architecture, tokenizer or rope scaling that is not supported, or weights beyond
@@ -60,7 +62,7 @@ def write_float(checkpoint: Path, file: Path, kind: str = "f16") -> None:
     family = family_of(checkpoint, config)
     with new_gguf(file, family.arch) as writer:
         writer.add_type(gguf.GGUFType.MODEL)
-        writer.add_name(name_for_llama_cpp(checkpoint))
+        writer.add_name(name_for_llama_cpp(checkpoint, name or _architecture_and_size(checkpoint, config)))
         writer.add_file_type(_file_type(kind))
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         rope_factors = write_config(writer, checkpoint, config, family)
@@ -92,6 +94,12 @@ def new_gguf(file: Path, arch: str) -> Iterator[Any]:
     finally:
         writer.close()
         temporary.unlink(missing_ok=True)
+
+
+def _architecture_and_size(checkpoint: Path, config: dict[str, Any]) -> str:
+    """A name that tells nothing of the folders here, as `llama-135M`."""
+    parameters = sum(math.prod(tensor.shape) for tensor in stored_tensors(checkpoint).values())
+    return f"{config.get('model_type', 'model')}-{parameters / 1e6:.0f}M"
 
 
 def _file_type(kind: str) -> int:

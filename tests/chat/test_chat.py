@@ -1,7 +1,6 @@
 """The terminal chat: in a pipe, in a real terminal, with a full context, and with a person in danger."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import pytest
 
 from empathy_edge.chat.conversation import Conversation
 from empathy_edge.chat.crisis import crisis_reply, shows_signs
-from empathy_edge.chat.crisis_signs import FIGURES_OF_SPEECH, SIGNS, Sign
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runtimes import open_runtime
@@ -161,21 +159,7 @@ NO_SIGNS = [
 ]
 
 
-@pytest.mark.parametrize("sign", [*SIGNS, *FIGURES_OF_SPEECH])
-def test_patterns_find_their_examples(sign: Sign) -> None:
-    pattern = re.compile(sign.pattern, re.IGNORECASE | re.VERBOSE)
-    assert [said for said in sign.found if not pattern.search(said)] == []
-    assert [said for said in sign.not_found if pattern.search(said)] == []
-
-
-@pytest.mark.parametrize("sign", SIGNS)
-def test_open_signs_of_danger_are_found(sign: Sign) -> None:
-    assert [said for said in sign.found if not shows_signs(said)] == []
-    assert [said for said in sign.found if not shows_signs(said.replace("'", "’"))] == []
-    assert [said for said in sign.not_found if shows_signs(said)] == []
-
-
-@pytest.mark.parametrize("said", [*NO_SIGNS, *FIGURES_OF_SPEECH[0].found, *FIGURES_OF_SPEECH[1].found])
+@pytest.mark.parametrize("said", NO_SIGNS)
 def test_other_sorrows_are_no_signs(said: str) -> None:
     assert not shows_signs(said)
 

@@ -10,7 +10,6 @@ from empathy_edge.distill.teacher_settings import ResponseSettings, Strategy
 from empathy_edge.formats.dialogue import Dialogue, Response
 from empathy_edge.llm.records import Answer, Request, TeacherError
 from empathy_edge.prompts import load_prompts
-from empathy_edge.text import self_harm
 from empathy_edge.text.near_duplicates import NearDuplicates
 
 DIALOGUE = Dialogue("d1", "sad", "My {cat} died.", "She was 14.", (Response("human", "Oh no.", 2),), "train")
@@ -131,11 +130,6 @@ def test_filters(text: str, name: str | None) -> None:
 def test_rules_have_examples(rule: Rule) -> None:
     assert [text for text in rule.rejects if not rule.matches(text)] == []
     assert [text for text in rule.accepts if rule.matches(text)] == []
-
-
-def test_advice_to_harm_oneself_has_examples() -> None:
-    assert [text for text in self_harm.IS_ADVICE if not self_harm.advises_self_harm(text)] == []
-    assert [text for text in self_harm.IS_NO_ADVICE if self_harm.advises_self_harm(text)] == []
 
 
 def test_near_duplicates() -> None:

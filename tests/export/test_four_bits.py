@@ -10,6 +10,7 @@ import pytest
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export import artifacts, calibration, verify
 from empathy_edge.export.gguf import importance, quantize
+from empathy_edge.export.record import ArtifactRecord
 from empathy_edge.formats.artifact_names import GGUF_TYPES, NEEDS_IMATRIX, parse_artifact
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.models.find import find_model
@@ -183,3 +184,26 @@ def test_verify_compares_an_importance_weighed_artifact(
     results = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=1)
     assert results.artifacts[0].golden_ids_equal
     assert "256 does not divide" in json.loads((folder / "manifest.json").read_text())["artifact"]["note"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mean_kl"),
+    [("gguf-q6_k", 0.1), ("gguf-q5_k_m", 0.6), ("onnx-portable-int8", 0.3), ("onnx-int8", 0.03),
+     ("gguf-q8_0-gptq", 0.03), ("gguf-q4_0", 1.5), ("gguf-iq2_xs-imatrix", 1.5), ("gguf-lora-f16", 0.03)],
+)  # fmt: skip
+def test_an_artifact_must_keep_what_its_type_promises(name: str, mean_kl: float) -> None:
+    """The review's A6: Q6_K, Q5_K_M and int8 passed at the mean KL of a ruined four-bit model, 1.4."""
+    parsed = parse_artifact(name)
+    record = ArtifactRecord(
+        name=name,
+        format=parsed.format,
+        quantization=parsed.quantization,
+        method=parsed.method,
+        file="model",
+        sha256="",
+        size_mb=1.0,
+    )
+    bounds = verify._bounds_of(record)
+    assert bounds.mean_kl == mean_kl
+    ruined = verify._Fidelity(mean_kl=1.4, p99_kl=5.0, top1_agreement=0.41, positions=200, greedy_same=0)
+    assert bool(verify._broken_bounds(ruined, bounds)) is (mean_kl < 1.4)

@@ -1,9 +1,11 @@
 """Each family's kind of tokenizer gives the same ids in llama.cpp as in transformers, also for hard text."""
 
 import json
+import shutil
 import unicodedata
 from pathlib import Path
 
+import gguf
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -152,6 +154,15 @@ def test_token_ids_are_the_same(kind: str, tiny_model: Path, tmp_path: Path) -> 
     assert not wrong, f"{len(wrong)} of {len(lines)} differ: {first}"
     assert llama.token_bos() == 1 and llama.token_eos() == 2
     assert llama.tokenize(b"a", add_bos=True)[0] == 1  # the tokenizer's own beginning
+
+
+def test_the_name_in_a_gguf_tells_nothing_of_folders(tiny_model: Path, tmp_path: Path) -> None:
+    """The review's C9: apps showed "export-merged", and the names of local folders."""
+    folder = tmp_path / "my-secret-project" / "merged"
+    shutil.copytree(tiny_model, folder)
+    for name, wanted in (("", "llama-3M"), ("SmolLM2-135M-Instruct-fine-tuned",) * 2):
+        writer.write_float(folder, tmp_path / "model.gguf", "f16", name)
+        assert gguf.GGUFReader(tmp_path / "model.gguf").fields["general.name"].contents() == wanted
 
 
 def test_a_tokenizer_that_llama_cpp_lacks_is_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("fair", None),
         ("place", "its verdict turns with the order in 100% of pairs; what it is shown first wins in 100%"),
-        ("length", "the longer response wins in 100% (by people: 51%)"),
+        ("length", "the longer response wins in 100% (by people: "),
         ("mute", "of its answers cannot be read"),
     ],
 )
@@ -60,6 +60,22 @@ def test_a_certificate_says_how_a_judge_errs(
     with pytest.raises(EmpathyEdgeError, match="is of another judge"):
         certifications(file, Artificial("other"), ["overall"])
     assert not certifications(None, judge, ["overall"])["overall"]["certified"]
+
+
+def test_length_is_held_against_the_datas_own_preference(tmp_path: Path) -> None:
+    """The review's A6: a judge that agreed in all pairs was refused where the longer was better."""
+    rows = []
+    for number in range(PROMPTS):
+        good = f"a {'very ' * (9 if number % 5 else 1)}good answer {number}"
+        bad = f"some {'quite ' * 4}other answer {number}"
+        responses = [
+            {"source": "s", "text": text, "rating": rating} for text, rating in ((good, 3), (bad, 1))
+        ]
+        responses[0]["source"] = "t"
+        rows.append(dialogue_row(id=f"d{number}", utterance=f"Thing {number}.", responses=responses))
+    data = write_rows(tmp_path / "rated.jsonl", *rows)
+    item = certify(Artificial("fair"), data, OVERALL, tmp_path / "out")["questions"]["overall"]
+    assert item["longer_wins"]["share"] > 0.7 and item["certified"], item["doubts"]
 
 
 def test_a_judge_that_prefers_its_own_family_is_caught(rated: Path, tmp_path: Path) -> None:
@@ -109,14 +125,14 @@ def test_a_judge_is_not_tested_on_what_it_has_seen(rated: Path, tmp_path: Path) 
 
 
 def write_experts(folder: Path, noise: float) -> None:
-    """Thirty artificial exchanges.
+    """Sixty artificial exchanges.
 
     The reply's number of words is the level; with probability `noise` an expert gives another one.
     """
     chance = random.Random(3)
     (folder / "original_data").mkdir(parents=True)
     (folder / "annotations" / "epitome").mkdir(parents=True)
-    levels = {f"s{place}": place % 3 for place in range(30)}
+    levels = {f"s{place}": place % 3 for place in range(60)}
     lines = [
         "sp_id,seeker_post,response_post",
         *(f'{name},"I am sad.",{" ".join(["warm"] * (level + 1))}' for name, level in levels.items()),
@@ -173,18 +189,17 @@ def test_a_certificate_says_what_a_judge_costs(rated: Path, tmp_path: Path) -> N
         return "1" if "good" in said.partition("Reply 2")[0] else "2"
 
     found = []
-    for model, name in (
-        ("gpt-4o-mini", "priced"),
-        ("some-model", "unpriced"),
-        ("gpt-4o-mini", "from-the-ledger"),
-    ):
-        with FaultServer(fault_rate=0.0, answer=answer) as server:
+    with FaultServer(fault_rate=0.0, answer=answer) as server:
+        for model, name in (
+            ("gpt-4o-mini", "priced"),
+            ("some-model", "unpriced"),
+            ("gpt-4o-mini", "from-the-ledger"),
+        ):
             command = ("certify", f"openai:{model}", "--base-url", server.url, "--data", rated)
             result = run_command(*command, "--pairs", "40", "--out", tmp_path / name, env=environment)
             assert result.returncode == 0, result.stderr
-            found.append(
-                json.loads((tmp_path / name / "certificate.json").read_text())["questions"]["overall"]
-            )
+            content = json.loads((tmp_path / name / "certificate.json").read_text())
+            found.append(content["questions"]["overall"])
             if name == "priced":
                 usage = server.paid.values()
                 usd = sum(0.15 * one["prompt_tokens"] + 0.6 * one["completion_tokens"] for one in usage) / 1e6
