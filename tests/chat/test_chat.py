@@ -198,7 +198,7 @@ def test_in_a_narrow_terminal_without_colour(exported: Path, tmp_path: Path) -> 
     """A real terminal of 40 columns: words are not cut, Ctrl-C stops the answer and not the program."""
     model = exported / "gguf-f16"
     command = (
-        f"{sys.executable} -m empathy_edge chat {model} --max-new-tokens 900 --context 1024; echo LEFT $?"
+        f"{sys.executable} -m empathy_edge chat {model} --max-new-tokens 500 --context 1024; echo LEFT $?"
     )
 
     def tmux(*arguments: str) -> str:

@@ -49,6 +49,7 @@ def test_a_bundle_says_what_it_is(bundle: Path) -> None:
         assert checking.check(form).artifact.name == "gguf-q8_0"
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_refused_leaves_nothing(exported: Path, tmp_path: Path) -> None:
     """The review's C3: half a bundle was left, and the error named an option that does not exist."""
     command = ("export", "bundle", exported / "gguf-q8_0", "--out", tmp_path / "out")

@@ -47,6 +47,7 @@ def test_partial_failures_and_expiry_are_sent_again(tmp_path: Path, environment:
         assert database.execute("SELECT COUNT(*), SUM(prompt_tokens) FROM answers").fetchone() == (12, 120)
 
 
+@pytest.mark.slow
 def test_what_never_succeeds_is_asked_again_by_the_next_run(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -63,6 +64,7 @@ def test_what_never_succeeds_is_asked_again_by_the_next_run(
     assert len(read_jsonl(tmp_path / "out" / "responses.jsonl")) == 9
 
 
+@pytest.mark.slow
 def test_an_api_that_is_gone_loses_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
     """The review's B2: one error of the network was recorded as a failure of every request that waited."""
     _dialogues(tmp_path / "d.jsonl", 5)
@@ -91,6 +93,7 @@ def test_unusual_line_ends_in_answers(tmp_path: Path, environment: dict[str, str
     assert len(rows) == 3 and all("\u2028" in row["text"] for row in rows)
 
 
+@pytest.mark.slow
 def test_refused_parameters_are_left_out_of_the_next_batch(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

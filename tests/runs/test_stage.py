@@ -129,6 +129,7 @@ def test_clearing_an_unfinished_stage_keeps_what_it_did_not_write(tmp_path: Path
     assert [item.name for item in (tmp_path / "out").iterdir()] == [MARKER]
 
 
+@pytest.mark.slow
 def test_a_refused_run_leaves_the_record_of_the_former_one(tmp_path: Path, tiny_recipe: Path) -> None:
     """The review's B7: `run.json` showed settings that had made nothing."""
     out = tmp_path / "run"

@@ -76,6 +76,7 @@ def test_responses_of_another_model_are_never_mixed_in(
     assert_one_clear_error(result, 2, "nothing: no such model")
 
 
+@pytest.mark.slow
 def test_files_of_two_models_are_refused_by_whoever_reads_them(tmp_path: Path, dialogues: Path) -> None:
     rows = [{"id": f"d{number}", "text": "I see.", "model": f"m{number // 2}"} for number in range(3)]
     file = tmp_path / "mixed.jsonl"
