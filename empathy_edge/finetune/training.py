@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, set_peft_model_state_dict
-from safetensors.torch import load_file
+from peft import LoraConfig, load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback, TrainerCallback
 
 from empathy_edge.console import say
@@ -183,7 +182,7 @@ def _keep_adapter(model: Any, folder: Path) -> None:
     if (folder / BEST).is_dir():
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
         os.rename(folder / BEST, folder / ADAPTER)
-        set_peft_model_state_dict(model, load_file(folder / ADAPTER / "adapter_model.safetensors"))
+        set_peft_model_state_dict(model, load_peft_weights(str(folder / ADAPTER), device="cpu"))
     else:
         model.save_pretrained(folder / ADAPTER)
     (folder / ADAPTER / "README.md").unlink(missing_ok=True)

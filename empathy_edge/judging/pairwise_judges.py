@@ -31,6 +31,7 @@ from empathy_edge.llm.teachers import open_model_client
 from empathy_edge.models.find import find_model
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runtimes import default_threads, open_runtime
+from empathy_edge.runtimes.distributions import log_sum_exp
 from empathy_edge.system.hash_cache import sha256_file
 
 CONTEXT = 2048
@@ -118,7 +119,7 @@ class LocalJudge(Judge):
         ref = find_model(model)
         self.name = f"local:{ref.path.name}:{ref.identity[:16]}:{load_prompts('judge').sha256}"
         self._runtime = open_runtime(model, threads=default_threads(), context=CONTEXT)
-        self._answer_tokens = [self._runtime.tokenize(digit)[0] for digit in ANSWERS]
+        self._answer_tokens = [self._runtime.answer_tokens(digit) for digit in ANSWERS]
 
     def compare(self, pairs: Sequence[Pair], question: str) -> Iterator[Verdict]:
         for pair in pairs:
@@ -131,11 +132,11 @@ class LocalJudge(Judge):
         Where the likeliest token is none of the answers, the model would have said something else. The
         answers still have an order, but this is no answer.
         """
-        answers = np.array([logits[token] for token in self._answer_tokens], dtype=float)
+        answers = np.array([log_sum_exp(logits[tokens]) for tokens in self._answer_tokens])
         odds = np.exp(answers - answers.max())
         first, second, tie = odds / odds.sum()
         likeliest = int(np.argmax(logits))
-        if likeliest not in self._answer_tokens:
+        if not any(likeliest in tokens for tokens in self._answer_tokens):
             words = self._runtime.token_bytes(likeliest).decode("utf-8", "replace")
             return Verdict("unparsed", float(first), words)
         if tie > max(first, second) or abs(first - second) < ANSWER_TIE_MARGIN:

@@ -18,6 +18,7 @@ from empathy_edge.formats.chat_format import Message
 from empathy_edge.judging.base_scorer import BaseScorer, Reasons, expected_rating
 from empathy_edge.judging.classifiers import RATINGS
 from empathy_edge.prompts import load_prompts
+from empathy_edge.runtimes.distributions import log_sum_exp
 from empathy_edge.system.hash_cache import sha256_file
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class TunedScorer(BaseScorer):
         artifact = _artifact_of(content, folder)
         super().__init__(content)
         self._runtime = open_runtime(str(artifact), threads=default_threads(), context=CONTEXT)
-        self._rating_tokens = [self._runtime.tokenize(str(rating))[0] for rating in RATINGS]
+        self._rating_tokens = [self._runtime.answer_tokens(str(rating)) for rating in RATINGS]
         self._known: dict[tuple[str, str, str], np.ndarray] = {}
 
     def probabilities(self, rows: pd.DataFrame) -> np.ndarray:
@@ -75,7 +76,8 @@ class TunedScorer(BaseScorer):
         ids = self._runtime.encode(messages(situation, utterance, response))
         if len(ids) >= CONTEXT:
             raise EmpathyEdgeError(f"A response of {len(response.split())} words is too long for the scorer.")
-        logits = self._runtime.next_logits(ids)[self._rating_tokens].astype(float)
+        of_tokens = self._runtime.next_logits(ids)
+        logits = np.array([log_sum_exp(of_tokens[tokens]) for tokens in self._rating_tokens])
         odds: np.ndarray = np.exp(logits - logits.max())
         return odds / odds.sum()
 

@@ -157,6 +157,24 @@ class Runtime(ABC):
     def close(self) -> None:  # noqa: B027 - some runtimes have nothing to close
         """Free the memory."""
 
+    def answer_tokens(self, answer: str) -> list[int]:
+        """The tokens as which an answer of one token can come: with a space before it, or without.
+
+        A SentencePiece vocabulary has `▁` and `1` for "1"; the first of them is the same for every digit.
+
+        Raises:
+            EmpathyEdgeError: no single token stands for the answer.
+        """
+        found: list[int] = []
+        for text in (answer, f" {answer}"):
+            token = self.tokenize(text)[-1]
+            stands_for = self.token_bytes(token).decode("utf-8", "replace").replace("▁", " ").strip()
+            if stands_for == answer and token not in found:
+                found.append(token)
+        if not found:
+            raise EmpathyEdgeError(f"The model's vocabulary has no token for the answer '{answer}'.")
+        return found
+
     def encode(self, messages: list[Message]) -> list[int]:
         """Token ids of a conversation, the assistant's turn opened."""
         return self.tokenize(

@@ -26,6 +26,14 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return log_probs
 
 
+def log_sum_exp(values: np.ndarray) -> float:
+    """The logarithm of the sum of exponentials."""
+    import numpy as np
+
+    largest = float(values.max())
+    return largest + float(np.log(np.exp(values.astype(float) - largest).sum()))
+
+
 def kl_divergence(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     """The Kullback-Leibler divergence KL(p ‖ q) in nats, computed in the precision of the arguments.
 

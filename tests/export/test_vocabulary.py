@@ -13,6 +13,7 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.gguf import vocabulary, writer
 from empathy_edge.formats.dialogue import read_dialogues
+from empathy_edge.runtimes import open_runtime
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 CHATML = (
@@ -154,6 +155,17 @@ def test_token_ids_are_the_same(kind: str, tiny_model: Path, tmp_path: Path) -> 
     assert not wrong, f"{len(wrong)} of {len(lines)} differ: {first}"
     assert llama.token_bos() == 1 and llama.token_eos() == 2
     assert llama.tokenize(b"a", add_bos=True)[0] == 1  # the tokenizer's own beginning
+
+
+def test_answers_are_told_apart_in_every_vocabulary(tiny_model: Path, tmp_path: Path) -> None:
+    """The review's A7: with SentencePiece all digits had the token `▁`, and every verdict was a tie."""
+    for kind in KINDS:
+        folder = save(KINDS[kind](), tiny_model, tmp_path / kind)
+        writer.write_float(folder, tmp_path / f"{kind}.gguf")
+        runtime = open_runtime(tmp_path / f"{kind}.gguf", threads=1, context=64)
+        found = [runtime.answer_tokens(digit) for digit in "012"]
+        runtime.close()
+        assert len(set().union(*found)) == sum(len(tokens) for tokens in found) >= 3, kind
 
 
 def test_the_name_in_a_gguf_tells_nothing_of_folders(tiny_model: Path, tmp_path: Path) -> None:
