@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.models.lora import adapter_deltas, join
+
+safetensors = pytest.importorskip("safetensors.numpy")
 
 LAYER = "base_model.model.model.layers.0.mlp.up_proj"
 
@@ -18,7 +19,9 @@ def adapter(tmp_path: Path) -> Path:
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     tensors = {f"{LAYER}.lora_A.weight": np.ones((2, 4)), f"{LAYER}.lora_B.weight": np.ones((6, 2))}
-    save_file({name: value.astype(np.float32) for name, value in tensors.items()}, _file(tmp_path))
+    safetensors.save_file(
+        {name: value.astype(np.float32) for name, value in tensors.items()}, _file(tmp_path)
+    )
     return tmp_path
 
 
@@ -42,7 +45,9 @@ def test_a_plain_adapter_is_read(adapter: Path) -> None:
 )
 def test_a_tensor_that_is_not_used_is_an_error(name: str, adapter: Path) -> None:
     """The review's C1: four of five tensors were left out without a word."""
-    save_file({**load_file(_file(adapter)), name: np.ones((6, 2), np.float32)}, _file(adapter))
+    safetensors.save_file(
+        {**safetensors.load_file(_file(adapter)), name: np.ones((6, 2), np.float32)}, _file(adapter)
+    )
     for read in (adapter_deltas, lambda folder: join([folder])):
         with pytest.raises(EmpathyEdgeError, match=f"1 tensors that are no LoRA of a matrix .*{name}"):
             read(adapter)

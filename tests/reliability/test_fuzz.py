@@ -21,6 +21,9 @@ import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
 
+for _module in ("gguf", "safetensors"):
+    pytest.importorskip(_module)
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SECONDS = float(os.environ.get("EMPATHY_EDGE_FUZZ_SECONDS", "20"))
