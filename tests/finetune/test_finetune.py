@@ -5,13 +5,18 @@ import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from peft import get_peft_model_state_dict
+from safetensors.torch import load_file
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.finetune import dpo, sft
+from empathy_edge.finetune.length_drift import LengthProbe
 from empathy_edge.finetune.training import last_checkpoint
 from empathy_edge.finetune.training_results import DpoResults, LengthDrift, SftResults
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
@@ -19,6 +24,7 @@ from empathy_edge.formats.training_rows import check_lengths, load_rows
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import DistillSettings, DpoSettings, TrainSettings
 from empathy_edge.runs.stage import results_of
+from empathy_edge.runtimes.torch_batch import Generated
 from tests.conftest import made_once
 
 
@@ -176,6 +182,32 @@ def test_held_out_loss_keeps_the_best_epoch_and_stops_early(
     assert results.kept_epoch == losses.index(min(losses)) + 1 == len(losses) - 1 < 4
     assert (tmp_path / "sft" / "adapter" / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "sft" / "best").exists()
+
+
+def test_the_length_is_measured_on_the_adapter_that_is_kept(
+    rows: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The review's B7: after an early stop the "after" was the half-way measurement of another adapter."""
+    measured: list[dict[str, Any]] = []
+
+    def keep_weights(self: LengthProbe, model: Any) -> list[Generated]:
+        weights = get_peft_model_state_dict(model)
+        measured.append({name: weight.clone() for name, weight in weights.items()})
+        return [Generated([5], True) for _ in self.prompts]
+
+    monkeypatch.setattr(LengthProbe, "_replies", keep_weights)
+    settings = DpoSettings(
+        epochs=5, held_out=0.25, patience=1, length_probes=2, **{**FAST, "learning_rate": 0.3}
+    )
+    base = find_model(str(tiny_model))
+    results = dpo.run(
+        pairs=[rows / "preference.jsonl"], base=base, sft=None, out=tmp_path / "dpo", settings=settings
+    )
+    kept = load_file(tmp_path / "dpo" / "adapter" / "adapter_model.safetensors")
+    assert results.length_drift is not None and results.held_out_loss is not None
+    assert results.kept_epoch is not None and results.kept_epoch < len(results.held_out_loss)
+    assert set(kept) == set(measured[-1])
+    assert all(torch.equal(kept[name], weight) for name, weight in measured[-1].items())
 
 
 def test_early_stop_without_held_out_rows_is_a_fault() -> None:
