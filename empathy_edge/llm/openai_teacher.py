@@ -6,6 +6,7 @@ import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from empathy_edge.console import say
 from empathy_edge.errors import PrerequisiteError, require_extra
@@ -77,8 +78,10 @@ async def reported_model(client: AsyncOpenAI, model: str) -> str:
 
 
 def identity_of(endpoint: str, model: str, reported: str) -> str:
-    """The identity of a model behind an API, for the ledger's keys."""
-    return f"{model} at {endpoint} {sha256_json(reported)[:16]}"
+    """The identity of a model behind an API, for the ledger's keys and for manifests: without credentials."""
+    address = urlsplit(endpoint)
+    host = address.netloc.rpartition("@")[2]
+    return f"{model} at {address.scheme}://{host}{address.path} {sha256_json(reported)[:16]}"
 
 
 class OpenAITeacher:

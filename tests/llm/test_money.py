@@ -17,6 +17,7 @@ from empathy_edge.judging.pairwise_judges import open_judge
 from empathy_edge.judging.verdicts import Pair
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.llm.budget import BudgetReached
+from empathy_edge.llm.openai_teacher import identity_of
 from tests.conftest import assert_one_clear_error, run_command
 from tests.llm.fault_server import FaultServer
 from tests.llm.test_teachers import _command, _dialogues
@@ -122,6 +123,11 @@ def test_another_endpoint_or_model_shares_no_answers(tmp_path: Path, environment
         assert first.requests == 6
     manifest = json.loads((tmp_path / "new" / "manifest.json").read_text())
     assert manifest["results"]["served"] == ["gpt-test fp_test"]
+
+
+def test_credentials_in_an_address_are_in_no_identity() -> None:
+    found = identity_of("https://me:secret@host:8000/v1?api-key=secret", "gpt-test", "")
+    assert found.startswith("gpt-test at https://host:8000/v1 ") and "secret" not in found
 
 
 BAD_ANSWERS: dict[str, dict[str, Any]] = {
