@@ -124,11 +124,10 @@ def _names_in(index: Path) -> list[str]:
     weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise EmpathyEdgeError(f"{index}: is no index of safetensors files: no 'weight_map' in it.")
-    names = set(weight_map.values())
-    for name in names:
+    for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name:
             raise EmpathyEdgeError(f"{index}: names the shard {name!r}, which is no file beside it.")
-    return sorted(names)
+    return sorted(set(weight_map.values()))
 
 
 def write_safetensors(
