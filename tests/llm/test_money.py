@@ -57,7 +57,7 @@ def test_ctrl_c_keeps_what_is_under_way(tmp_path: Path, environment: dict[str, s
             sys.executable, "-c",
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
             "from empathy_edge.cli import main; main()",
-            *_command(data, server, tmp_path / "out"),
+            *_command(data, server, tmp_path / "out", "--timeout", "30"),
         ]  # fmt: skip
         process = subprocess.Popen(program, env=environment, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
