@@ -254,7 +254,7 @@ def test_an_endpoint_without_structured_output_is_asked_without(rated_csv: Path,
         options = ("--version", "1", "--max-responses", "20", "--parallel", "1")
         result = run_command(*command, *options, "--out", tmp_path / "factors.json", env=environment)
     assert result.returncode == 0 and "20 of 20 responses" in result.stderr, result.stderr
-    assert "refuses structured output" in result.stderr
+    assert "refuses 'response_format'" in result.stderr
     assert server.requests == 21 and [given is not None for given in server.formats] == [True] + 20 * [False]
 
 
