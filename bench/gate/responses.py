@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ def responses_of_arms(
         arm: respond(model, dialogues, files[arm], max_new_tokens=settings.max_new_tokens, arm=arm)
         for arm, model in arms.items()
     }
+    for left in folder.glob(".known-bad-*"):  # of a run that was killed
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=".known-bad-", dir=folder) as temporary:
         write_known_bad(arms[FULL], Path(temporary))
         responses[KNOWN_BAD] = respond(

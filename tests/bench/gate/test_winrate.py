@@ -198,7 +198,7 @@ def test_winrate_and_gate_by_another_judge(
     pairs.write_text("")
     arms = {"base": tiny_model, "fine-tuned": tiny_model, "gguf-q8_0": exported / "gguf-q8_0"}
     inputs = WinrateInputs(arms=arms, test=sample_dialogues(), pairs=pairs, control=pairs)
-    settings = WinrateSettings(max_prompts=4, max_new_tokens=12, bootstrap=200)
+    settings = WinrateSettings(max_prompts=4, max_new_tokens=12)
     judge = Longer(unparsed)
     chosen = ChosenJudge(judge, CERTIFICATION)
     results = run_winrate(inputs=inputs, out=out, settings=settings, minimum_accuracy=0.75, chosen=chosen)
