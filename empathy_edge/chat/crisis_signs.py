@@ -26,6 +26,8 @@ SIGNS = (
             (?!\s+(?:in\s+the\s+foot|an?\s+(?:e-?mail|text|message|reminder)|with\s+my\s+cooking)\b)
             |(?:nearly|almost)\s+killed\s+myself\b
              (?!\s+(?:laughing|tripping|falling|slipping|running|carrying|getting|on\s+(?:the|that|those)\b))
+            |(?:if\s+i|(?:should|could|would)\s+have|wish\s+i\s+had|wish\s+i'd)\s+(?:just\s+|had\s+)?
+             (?:killed|hanged|shot|drowned|poisoned)\s+myself\b(?!\s+in\s+the\s+foot\b)
             |(?:want\s+to|wanna|gonna|going\s+to|might|should)\s+(?:just\s+)?kms\b""",
         finds=(
             "sometimes I just want to kill myself",
@@ -40,6 +42,8 @@ SIGNS = (
             "honestly i want to kms",
             "Would it be wrong to unalive myself?",
             "should i just kill myself? at least it would be quiet then",
+            "Would they cry if I hanged myself?",
+            "I should have killed myself years ago",
         ),
         ignores=(
             "I could kill for a coffee",
@@ -48,6 +52,7 @@ SIGNS = (
             "I'll shoot myself an email so I don't forget it",
             "my feet are killing me after that wedding",
             "I nearly killed myself tripping over the cat",
+            "I could have shot myself in the foot with that answer",
             "Where should I hang my self-portrait?",
             "we ran ten kms this morning",
             "i am drowning in work this week",
@@ -178,7 +183,9 @@ SIGNS = (
             (?:die\b(?!\s+(?:my|the|her|his)\s+(?:\w+\s+)?(?:hair|beard|eyebrows|jeans|shirt|dress|wool)\b)
               |be\s+dead\b(?!\s+(?:on\s+time|sure|certain|serious|honest|last|quiet)\b)
               |be\s+gone\s+for\s+good\b)
-            |(?:don'?t|do\s+not|didn't)\s+want\s+to\s+die,?\s+(?:but|i\s+just|just)\b""",
+            |(?:don'?t|do\s+not|didn't)\s+want\s+to\s+die,?\s+(?:but|i\s+just|just)\b
+            |let\s+me\s+(?:just\s+)?die\b(?!\s+(?:my|her|his)\b)
+            |(?:hope|pray)\s+(?:that\s+)?i\s+(?:just\s+)?die\b(?!\s+(?:old|happy|before|at)\b)""",
         finds=(
             "I want to die.",
             "I would rather be dead",
@@ -192,6 +199,8 @@ SIGNS = (
             "I don't want to die, I just want it to stop hurting",
             "I want to be gone for good",
             "it makes me want to just die",
+            "please just let me die",
+            "I hope I die in my sleep tonight",
         ),
         ignores=(
             "I am afraid that my car is going to die soon",
@@ -208,6 +217,8 @@ SIGNS = (
             "We want to be dead on time for once",
             "I do not want to die alone like my aunt",
             "I would rather dye it at home",
+            "I hope I die old and happy in my garden",
+            "My sister let me die her hair pink",
         ),
     ),
     Rule(
@@ -279,7 +290,7 @@ SIGNS = (
         "does not want to live",
         pattern=r"""(?:don'?t|do\s+not|no\s+longer)\s+(?:really\s+|even\s+)?(?:want\s+to|wanna)\s+
             (?:live\b(?!\s+(?:there|here|near|on|alone|like|at|by|next|together|far|off|under|that|abroad|a\s+lie
-                             |in(?!\s+this\s+world)|with(?!\s+this\s+(?:pain|guilt|shame)))\b)
+                             |in(?!\s+this\s+(?:world|body)\b)|with(?!\s+this\s+(?:pain|guilt|shame)))\b)
               |be\s+alive\b|exist\b(?!\s+on\b)
               |wake\s+up\s+(?:again\b(?!\s+at\b)|any\s?more\b|ever\b|tomorrow(?=\s*(?:[.!,]|$))))""",
         finds=(
@@ -293,6 +304,7 @@ SIGNS = (
             "I don't want to live with this pain for another year",
             "I don't want to live in this world without her",
             "honestly I don't even want to be alive",
+            "I no longer want to live in this body",
             "when I lie down I don't want to wake up ever",
             "I no longer want to live and I don't know how to tell my wife",
         ),
@@ -313,10 +325,12 @@ SIGNS = (
     ),
     Rule(
         "sees no reason to live",
-        pattern=r"""(?:no|any)\s+(?:reason|point|sense)\s+
+        pattern=r"""(?:no|any|the)\s+(?:reason|point|sense)\s+
             (?:to\s+(?:live|stay\s+alive|be\s+alive|go\s+on\s+living|keep\s+living)
-              |(?:in|for)\s+(?:living|being\s+alive|staying\s+alive|going\s+on\s+living))\b
-            (?!\s+(?:there|here|in|with|near|at|on|so|apart|together)\b)
+              |(?:in|for|of)\s+(?:living|being\s+alive|staying\s+alive|going\s+on\s+living))\b
+            (?!\s+(?:there|here|in|with|near|at|on|so|apart|together|rooms?|costs)\b)
+            |life\s+(?:is\s+not|isn'?t|is\s+no\s+longer)\s+worth\s+living\b
+            |nothing\s+(?:left\s+)?worth\s+living\s+for\b
             |(?:nothing|no\s?one|nobody)\s+(?:left\s+)?to\s+live\s+for\b
             |lost\s+(?:the|my|all)\s+will\s+to\s+live\b
              (?!\s+(?:in|at|during|halfway|waiting|while|reading|somewhere|on)\b)""",
@@ -332,6 +346,9 @@ SIGNS = (
             "I've lost all will to live, every day is grey",
             "There is no reason to keep living when it never gets better",
             "I can't find any reason to go on living",
+            "what's the point of living",
+            "my life is no longer worth living",
+            "there is nothing worth living for",
         ),
         ignores=(
             "There is no reason to worry",
@@ -346,6 +363,8 @@ SIGNS = (
             "i see no reason to live together before the wedding",
             "He has something to live for now that the baby is here",
             "There's no reason to give in",
+            "A house without a dog is not worth living in",
+            "what is the point of living rooms nobody sits in",
         ),
     ),
     Rule(
@@ -492,8 +511,10 @@ SIGNS = (
         "does not want to go on",
         is_certain=False,
         pattern=r"""(?:don'?t|do\s+not)\s+(?:want\s+to|wanna)\s+
-            (?:be\s+here|be\s+around|go\s+on|carry\s+on|keep\s+going)\b
-            (?=\s*(?:[.!,]|any\s?more|any\s?longer|like\s+this|without|$))""",
+            (?:be\s+here|be\s+around|go\s+on|carry\s+on|keep\s+going|wake\s+up(?:\s+in\s+the\s+morning)?)\b
+            (?=\s*(?:[.!,]|any\s?more|any\s?longer|like\s+this|without|$))
+            |(?:no|any|a)\s+(?:reason|point)\s+(?:to\s+(?:go\s+on|carry\s+on|keep\s+going)|in\s+(?:going|carrying)\s+on)\b
+            (?=\s*(?:[.!?,]|any\s?more|any\s?longer|like\s+this|without|$))""",
         finds=(
             "I don't want to go on.",
             "I don't want to be here anymore",
@@ -506,6 +527,8 @@ SIGNS = (
             "i don't want to be here, nothing matters",
             "I don't want to carry on anymore, I've tried everything",
             "honestly i do not want to go on!",
+            "I don't see a reason to keep going",
+            "I don't want to wake up in the morning",
         ),
         ignores=(
             "I don't want to go on holiday with them",
@@ -520,12 +543,14 @@ SIGNS = (
             "I do not want to go on a date with him",
             "I don't want to carry only bad memories of her",
             "do you want to go on?",
+            "There is no reason to go on a diet",
+            "I don't want to wake up the baby",
         ),
     ),
     Rule(
         "wants never to wake up",
-        pattern=r"""(?:and|to|would|could|i'd|just|rather|then)\s+never\s+wake\s+up\b
-            (?!\s+(?:on\s+time|in\s+time|early|before|at|to|with|when)\b)
+        pattern=r"""(?:(?:and|to|would|could|i'd|just|rather|then)\s+never|sleep\s+and\s+not)\s+wake\s+up\b
+            (?!\s+(?:on\s+time|in\s+time|early|before|at|to|with|when|until|every|in\s+the\s+(?:night|middle))\b)
             |(?:hope|hoping|wish|pray|praying)\s+(?:that\s+)?i\s+
              (?:don'?t|do\s+not|won'?t|wouldn't|didn't|never)\s+(?:have\s+to\s+)?wake\s+up\b
              (?!\s+(?:late|too|early|before|with|at|so|when|in\s+the\s+(?:night|middle))\b)
@@ -541,6 +566,7 @@ SIGNS = (
             "i hope i never wake up",
             "Sometimes I wish I didn't wake up in the morning",
             "I want to close my eyes and then never wake up",
+            "i just want to go to sleep and not wake up",
             "falling asleep and not wake up any more, that is my dream",
         ),
         ignores=(
@@ -556,6 +582,7 @@ SIGNS = (
             "He had the operation and didn't wake up again",
             "Did you wake up when the storm came?",
             "it is hard for me to wake up in winter",
+            "I'd like to sleep and not wake up every hour",
         ),
     ),
     Rule(
@@ -563,7 +590,9 @@ SIGNS = (
         is_certain=False,
         pattern=r"""i\s+should\s+(?:just\s+|probably\s+|really\s+)?
             (?:die\b(?!\s+my\b)|disappear\b(?!\s+before\b)|be\s+dead\b(?!\s+(?:tired|certain|sure)\b)
-              |not\s+(?:be\s+alive|exist)\b|never\s+have\s+been\s+born\b)""",
+              |not\s+(?:be\s+alive|exist)\b|never\s+have\s+been\s+born\b)
+            |i\s+(?:just\s+)?(?:want\s+to|wanna)\s+(?:just\s+)?(?:disappear|vanish)\b(?!\s+(?:into\s+the|to|on|for\s+an?)\b)
+            |i\s+feel\s+like\s+dying\b(?!\s+(?:my|the|her|his)\b)""",
         finds=(
             "I should just disappear.",
             "i should be dead, not him",
@@ -576,6 +605,8 @@ SIGNS = (
             "It was my fault and I should not be alive",
             "i should disappear and let them be happy",
             "My father is right, I should just die.",
+            "I just want to disappear forever",
+            "i feel like dying",
         ),
         ignores=(
             "I should just go home",
@@ -590,6 +621,8 @@ SIGNS = (
             "I should diet after Christmas",
             "He should be dead, but he survived the crash without a scratch",
             "I should not be alone with him",
+            "I want to disappear into the woods for a weekend",
+            "I feel like dying my hair red",
         ),
     ),
     Rule(
@@ -673,6 +706,7 @@ SIGNS = (
               |(?:go|carry)\s+on\b(?=\s*(?:[.!,]|$|any\s?more|any\s?longer|like\s+this|without)))
             |want\s+(?:it|this|everything)\s+(?:all\s+)?to\s+(?:end|stop|be\s+over)\b
             |(?:don'?t|do\s+not)\s+(?:want\s+to|wanna)\s+live\s+like\s+this\b
+            |done\s+with\s+(?:life|living)\b(?!\s+(?:in|with|at|on|here|there)\b)
             |(?:tired|sick)\s+of\s+(?:living|life|being\s+alive|existing)\b
              (?!\s+(?:in|with|at|on|out|off|like|here|there|alone|next|near|under|from|by|together)\b)""",
         finds=(
@@ -688,6 +722,7 @@ SIGNS = (
             "tired of being alive, tired of everything",
             "I can't go on without her",
             "I am sick of life.",
+            "I'm done with life",
         ),
         ignores=(
             "I can't do this exercise with my knee",
@@ -703,6 +738,7 @@ SIGNS = (
             "I want the meeting to be over so I can go home",
             "I am tired of lifting heavy boxes",
             "can you do this for me? I have no time anymore",
+            "I am done with living in the city",
         ),
     ),
     Rule(
@@ -778,10 +814,12 @@ SIGNS = (
         ),
     ),
     Rule(
-        "cuts the skin",
+        "cuts or burns the skin",
         pattern=rf"""(?:cut|cutting|slit|slitting|slice|slicing)\s+(?:open\s+)?my\s+(?:own\s+)?
             (?:arms?|wrists?|legs?|thighs?|skin|throat)\b
-            (?!\s+(?:out|off)\b|{_BY_ACCIDENT})""",
+            (?!\s+(?:out|off)\b|{_BY_ACCIDENT})
+            |(?:burn|burning|burned|burnt)\s+my\s+(?:own\s+)?(?:arms?|wrists?|legs?|thighs?|skin|hands?)\s+
+            (?:on\s+purpose|deliberately|with\s+(?:a\s+)?(?:cigarettes?|lighter))\b""",
         finds=(
             "I cut my wrists again",
             "i want to slit my wrists",
@@ -794,6 +832,8 @@ SIGNS = (
             "My mum saw that I cut my arm and she cried",
             "thinking of cutting open my wrists",
             "I cut my arms when I feel empty",
+            "I burnt my arm on purpose",
+            "when i am alone i burn my legs with a lighter",
         ),
         ignores=(
             "I cut my leg when I fell off the bike",
@@ -808,6 +848,7 @@ SIGNS = (
             "I broke my wrist and have a cut on my chin",
             "I cut my arm again climbing over the fence",
             "I slice my own bread",
+            "I burned my hand on the kettle",
         ),
     ),
     Rule(
@@ -882,7 +923,7 @@ SIGNS = (
         "takes all pills",
         pattern=r"""(?:take|taking|took|swallow|swallowing|swallowed)\s+
             (?:all\s+(?:of\s+)?(?:my|the|these|those|her|his)\s+(?:\w+\s+)?
-               (?:pills|tablets|meds|medicine|medication|painkillers)
+               (?:pills|tablets|meds|medicine|medication|painkillers|antidepressants|paracetamol)
               |(?:the|a)\s+whole\s+(?:pack|packet|box|bottle|strip)\s+of\s+(?:my\s+)?(?:\w+\s+)?
                (?:pills|tablets|painkillers|paracetamol|ibuprofen|aspirin))\b
             (?!\s+(?:every|each|daily|regularly|on\s+time|as\s+\w+|in\s+the\s+(?:morning|evening)|back
@@ -901,6 +942,7 @@ SIGNS = (
             "I want to take all my medicine and go to sleep",
             "I have saved up my pills and I could swallow all of them",
             "she has no idea that I want to take all her tablets",
+            "I've been thinking of taking all my antidepressants",
         ),
         ignores=(
             "I take my pills in the morning",
@@ -1130,7 +1172,7 @@ FIGURES_OF_SPEECH = (
             "I want to die. Laughing is something for others",
             "I laughed so hard my stomach hurts",
             "I heard them laughing so hard that I want to kill myself",
-            "He would laugh if I killed myself",
+            "He would laugh if I killed myself in front of him",
             "She laughed when I said that I am suicidal",
             "we laughed so hard last year and now he wants to die",
             "i laughed so hard i wanted to die because it was the only way not to cry",
@@ -1208,16 +1250,18 @@ FIGURES_OF_SPEECH = (
     ),
     Rule(
         "works too hard",
-        pattern=r"""(?:i'?m|i\s+am|i\s+was|been|we're|we\s+are)\s+(?:\w+\s+)?(?:kill|poison)ing\s+(?:myself|ourselves)\s+
+        pattern=r"""(?:i'?m|i\s+am|i\s+was|been|we're|we\s+are)\s+(?:\w+\s+)?killing\s+(?:myself|ourselves)\s+
             (?:at\s+(?:the\s+gym|work)|with\s+(?:overtime|work|this\s+(?:diet|job|essay))
               |for\s+(?:this|that)\s+(?:job|exam|company|client|degree|team)
               |over\s+(?:this|that|my)\s+(?:essay|thesis|report|project|exam)
-              |to\s+(?:finish|meet|pay|please|impress)\b|working|studying|training|revising)\b""",
+              |to\s+(?:finish\s+(?:the|this|that|my|our)\s+(?:report|thesis|essay|project|work|order|house)
+                |meet\s+(?:the|this|that|our)\s+deadlines?|pay\s+(?:the|my|our)\s+(?:rent|bills|loan|debts)
+                |please\s+(?:my|the|his|her)\s+\w+|impress\s+\w+)\b|working|studying|training|revising)\b""",
         finds=(
             "I've been killing myself at work and nobody says thanks",
             "i am killing myself for this job",
             "I'm killing myself with overtime and the boss goes home at four",
-            "We have been killing ourselves to finish it before Friday.",
+            "We have been killing ourselves to meet the deadline on Friday.",
             "I was killing myself over that report all weekend",
             "im killing myself studying for the finals",
             "I have been killing myself at the gym and lost one kilo",
@@ -1239,6 +1283,9 @@ FIGURES_OF_SPEECH = (
             "I work so hard and still I want to end it all",
             "He is working himself to death",
             "I am close to killing myself and go training as if nothing was wrong",
+            "I'm killing myself to finish it",
+            "i am killing myself to meet my mum again",
+            "I am killing myself to finish this pain",
         ),
     ),
     Rule(
@@ -1248,7 +1295,7 @@ FIGURES_OF_SPEECH = (
               |lesson|thriller|musical)s?\s+
             (?:(?:that|which)\s+(?:is|was|are|were)\s+|(?:is|was|are|were)\s+)?(?:all\s+|really\s+|partly\s+)?
             (?:about|on)\s+(?:(?:an?|the|two|some)\s+)?(?:(?!my\b)\w+\s+)?
-            (?:suicide\b(?!\s+(?:and|or)\s+(?:i|now)\b)
+            (?:suicide\b
               |suicidal(?:\s+(?:man|woman|boy|girl|teenagers?|teens?|people|person|mother|father|student|poet|king))?\b)
             |suicide\s+squad\b
             |(?:band|album\s+by|concert\s+by|listen\s+to|listening\s+to|listened\s+to|fan\s+of)\s+suicidal\s+tendencies\b""",
@@ -1284,8 +1331,8 @@ FIGURES_OF_SPEECH = (
     ),
     Rule(
         "tells of another's death",
-        pattern=r"""(?<!i\s)(?<!i\salmost\s)(?<!i\snearly\s)(?<!have\s)(?<!i've\s)(?:committed|commits)\s+suicide\b
-            |(?<!nearly\s)(?<!almost\s)died\s+(?:by|of|from|through)\s+suicide\b
+        pattern=r"""(?<!i\s)(?<!almost\s)(?<!nearly\s)(?<!have\s)(?<!i've\s)(?<!i\shad\s)(?:committed|commits)\s+suicide\b
+            |(?<!i\s)(?<!nearly\s)(?<!almost\s)(?<!have\s)(?<!i\shad\s)died\s+(?:by|of|from|through)\s+suicide\b
             |lost\s+(?:him|her|them|someone|(?:my|a|our|his|her|their)\s+(?:best\s+|old\s+|older\s+|little\s+|younger\s+)?
               \w+)\s+to\s+suicide\b
             |(?:his|her|their|(?:father|mother|dad|mum|mom|brother|sister|son|daughter|friend|cousin|uncle|aunt|husband
@@ -1317,6 +1364,9 @@ FIGURES_OF_SPEECH = (
             "He committed a crime",
             "my own suicide is planned for friday",
             "I have lost everything and turn to suicide in my thoughts",
+            "Would they come to the funeral if I committed suicide?",
+            "i have almost committed suicide twice",
+            "I wish I had died by suicide back then",
         ),
     ),
 )
