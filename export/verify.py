@@ -15,7 +15,8 @@ from empathy_edge.console import progress, say, table
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.export import merged
-from empathy_edge.export.record import ArtifactRecord, read_manifest
+from empathy_edge.export.fidelity_bounds import Bounds, bounds_of
+from empathy_edge.export.record import read_manifest
 from empathy_edge.formats.artifact_names import is_artifact
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, Message, messages_for, turn_end
 from empathy_edge.formats.dialogue import read_dialogues
@@ -30,37 +31,6 @@ from empathy_edge.system.files import MANIFEST, read_json, write_json
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class Bounds(_Frozen):
-    """How far an artifact may be from its checkpoint.
-
-    Attributes:
-        mean_kl: the largest mean KL divergence, in nats a token.
-        top1_agreement: the smallest share of response tokens at which the likeliest token is the same.
-    """
-
-    mean_kl: float
-    top1_agreement: float
-
-
-BOUNDS = {
-    "f16": Bounds(mean_kl=0.001, top1_agreement=0.99),
-    "f32": Bounds(mean_kl=0.001, top1_agreement=0.99),
-    "fp32": Bounds(mean_kl=0.001, top1_agreement=0.99),
-    "bf16": Bounds(mean_kl=0.02, top1_agreement=0.95),
-    "q8_0": Bounds(mean_kl=0.03, top1_agreement=0.93),
-    "lora": Bounds(mean_kl=0.03, top1_agreement=0.93),
-}
-"""The quantization, or `lora` → its bounds."""
-
-EIGHT_BITS = Bounds(mean_kl=0.3, top1_agreement=0.75)
-"""Of int8, whose activations are rounded, too."""
-
-SIX_BITS = Bounds(mean_kl=0.1, top1_agreement=0.85)
-FIVE_BITS = Bounds(mean_kl=0.6, top1_agreement=0.6)
-FOUR_BITS_OR_LESS = Bounds(mean_kl=1.5, top1_agreement=0.4)
-"""These only show that the conversion is not broken; whether the responses are still empathetic is the gate's
-question. docs/results/four-bits.md has what each type loses."""
 
 RESPONSE_TOKENS = 48
 CONTEXT = 1024
@@ -254,7 +224,7 @@ def _check(folder: Path, reference: _Reference) -> CheckedArtifact | UnloadableA
     stop_ids_equal = reference.end_of_turn in stops and stops <= reference.stop_ids
     fidelity = _fidelity_of(runtime, reference.responses)
     runtime.close()
-    bounds = _bounds_of(record)
+    bounds = bounds_of(record)
     failed = []
     if not golden_ids_equal:
         failed.append("other token ids for the golden conversation")
@@ -309,19 +279,6 @@ def _fidelity_of(runtime: Runtime, responses: Sequence[_Response]) -> _Fidelity:
         p99_kl=round(float(np.percentile(divergences, 99)), 4),
         positions=len(divergences),
     )
-
-
-def _bounds_of(record: ArtifactRecord) -> Bounds:
-    """The bounds that its type promises."""
-    kind = "lora" if record.method == "lora" else record.quantization
-    if kind in BOUNDS:
-        return BOUNDS[kind]
-    if kind == "int8" and record.format == "onnx-genai":  # weights alone
-        return BOUNDS["q8_0"]
-    for beginning, bounds in (("int8", EIGHT_BITS), ("q6", SIX_BITS), ("q5", FIVE_BITS)):
-        if kind.startswith(beginning):
-            return bounds
-    return FOUR_BITS_OR_LESS
 
 
 def _broken_bounds(fidelity: _Fidelity, bounds: Bounds) -> list[str]:

@@ -6,7 +6,8 @@ import locale
 import os
 import re
 
-from empathy_edge.chat.crisis_signs import FIGURES_OF_SPEECH, SIGNS
+from empathy_edge.chat.crisis_signs import SIGNS
+from empathy_edge.chat.figures_of_speech import FIGURES_OF_SPEECH
 from empathy_edge.prompts import load_prompts
 from empathy_edge.text.rules import first_match, without
 

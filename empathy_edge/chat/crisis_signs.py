@@ -64,7 +64,8 @@ SIGNS = (
     ),
     Rule(
         "wants to jump",
-        pattern=r"""(?:want(?:ed)?\s+to|wanna|going\s+to|gonna|think(?:ing)?\s+(?:of|about)|feel\s+like|could\s+just
+        pattern=r"""(?:want(?:ed)?\s+to|wanna|going\s+to|gonna|think(?:ing)?\s+(?:of|about)|feel\s+like
+              |could\s+just
               |should\s+just|might|urge\s+to|about\s+to)\s+(?:just\s+)?
             (?:(?:jump|throw\s+myself|jumping|throwing\s+myself)\s+(?:off|from|under)
               |(?:jump|throw\s+myself|step|jumping|throwing\s+myself|stepping)\s+in\s+front\s+of)\s+
@@ -142,7 +143,8 @@ SIGNS = (
         "says suicide",
         pattern=r"""suicidal\b(?!\s+(?:drivers?|driving|speed)\b)
             |(?<!political\s)(?<!career\s)(?<!social\s)(?<!financial\s)(?<!commercial\s)suicide\b
-             (?!\s+(?:squad|bomb|bomber|bombers|bombing|attacks?|attacker|mission|doors?|vests?|rates?|statistics
+             (?!\s+(?:squad|bomb|bomber|bombers|bombing|attacks?|attacker|mission|doors?|vests?|rates?
+              |statistics
                      |prevention\s+(?:day|week|month|course|training))\b)""",
         finds=(
             "I have been suicidal for weeks",
@@ -289,7 +291,8 @@ SIGNS = (
     Rule(
         "does not want to live",
         pattern=r"""(?:don'?t|do\s+not|no\s+longer)\s+(?:really\s+|even\s+)?(?:want\s+to|wanna)\s+
-            (?:live\b(?!\s+(?:there|here|near|on|alone|like|at|by|next|together|far|off|under|that|abroad|a\s+lie
+            (?:live\b(?!\s+(?:there|here|near|on|alone|like|at|by|next|together|far|off|under|that|abroad
+              |a\s+lie
                              |in(?!\s+this\s+(?:world|body)\b)|with(?!\s+this\s+(?:pain|guilt|shame)))\b)
               |be\s+alive\b|exist\b(?!\s+on\b)
               |wake\s+up\s+(?:again\b(?!\s+at\b)|any\s?more\b|ever\b|tomorrow(?=\s*(?:[.!,]|$))))""",
@@ -408,7 +411,8 @@ SIGNS = (
         pattern=rf"""(?:cut|cutting|hurt|hurting|harm|harming|harmed|burn|burning)\s+myself\b
             (?!{_BY_ACCIDENT}|\s+(?:off|out|loose|short|some\s+slack|a\s+(?:slice|piece|bit)|with\s+the\s+iron
               |at\s+(?:the\s+gym|training|practice|football))\b)
-            |(?:burned|burnt|scratched)\s+myself\s+(?:on\s+purpose|deliberately|with\s+a\s+(?:cigarette|lighter))\b""",
+            |(?:burned|burnt|scratched)\s+myself\s+(?:on\s+purpose|deliberately|with\s+a\s+(?:cigarette
+              |lighter))\b""",
         finds=(
             "I keep hurting myself",
             "i cut myself again last night",
@@ -443,7 +447,8 @@ SIGNS = (
         "overdoses",
         pattern=r"""(?:i|i'?ve|i\s+have|and|to|wanna|gonna|might|could|should|of|about)\s+
             (?:just\s+|almost\s+|nearly\s+|once\s+|deliberately\s+)?overdos(?:e|ed|ing)\b
-            (?!\s+on\s+(?:\w+\s+)?(?:chocolate|coffee|caffeine|sugar|cake|cheese|sweets|candy|vitamins?|christmas|tv
+            (?!\s+on\s+(?:\w+\s+)?(?:chocolate|coffee|caffeine|sugar|cake|cheese|sweets|candy|vitamins?
+              |christmas|tv
               |music|sun|cuteness|cookies)\b)
             |overdos(?:e|ed|ing)\s+on\s+purpose\b
             |(?:take|taking|(?:^|i\s+|i\s+\w+\s+)took|i\s+have\s+taken|i'?ve\s+taken)\s+an\s+overdose\b""",
@@ -513,7 +518,8 @@ SIGNS = (
         pattern=r"""(?:don'?t|do\s+not)\s+(?:want\s+to|wanna)\s+
             (?:be\s+here|be\s+around|go\s+on|carry\s+on|keep\s+going|wake\s+up(?:\s+in\s+the\s+morning)?)\b
             (?=\s*(?:[.!,]|any\s?more|any\s?longer|like\s+this|without|$))
-            |(?:no|any|a)\s+(?:reason|point)\s+(?:to\s+(?:go\s+on|carry\s+on|keep\s+going)|in\s+(?:going|carrying)\s+on)\b
+            |(?:no|any|a)\s+(?:reason|point)\s+(?:to\s+(?:go\s+on|carry\s+on|keep\s+going)|in\s+(?:going
+              |carrying)\s+on)\b
             (?=\s*(?:[.!?,]|any\s?more|any\s?longer|like\s+this|without|$))""",
         finds=(
             "I don't want to go on.",
@@ -550,7 +556,8 @@ SIGNS = (
     Rule(
         "wants never to wake up",
         pattern=r"""(?:(?:and|to|would|could|i'd|just|rather|then)\s+never|sleep\s+and\s+not)\s+wake\s+up\b
-            (?!\s+(?:on\s+time|in\s+time|early|before|at|to|with|when|until|every|in\s+the\s+(?:night|middle))\b)
+            (?!\s+(?:on\s+time|in\s+time|early|before|at|to|with|when|until|every|in\s+the\s+(?:night
+              |middle))\b)
             |(?:hope|hoping|wish|pray|praying)\s+(?:that\s+)?i\s+
              (?:don'?t|do\s+not|won'?t|wouldn't|didn't|never)\s+(?:have\s+to\s+)?wake\s+up\b
              (?!\s+(?:late|too|early|before|with|at|so|when|in\s+the\s+(?:night|middle))\b)
@@ -591,7 +598,8 @@ SIGNS = (
         pattern=r"""i\s+should\s+(?:just\s+|probably\s+|really\s+)?
             (?:die\b(?!\s+my\b)|disappear\b(?!\s+before\b)|be\s+dead\b(?!\s+(?:tired|certain|sure)\b)
               |not\s+(?:be\s+alive|exist)\b|never\s+have\s+been\s+born\b)
-            |i\s+(?:just\s+)?(?:want\s+to|wanna)\s+(?:just\s+)?(?:disappear|vanish)\b(?!\s+(?:into\s+the|to|on|for\s+an?)\b)
+            |i\s+(?:just\s+)?(?:want\s+to|wanna)\s+(?:just\s+)?(?:disappear|vanish)\b(?!\s+(?:into\s+the|to
+              |on|for\s+an?)\b)
             |i\s+feel\s+like\s+dying\b(?!\s+(?:my|the|her|his)\b)""",
         finds=(
             "I should just disappear.",
@@ -664,10 +672,13 @@ SIGNS = (
     Rule(
         "would not be missed",
         is_certain=False,
-        pattern=r"""(?:no\s?one|nobody|not\s+a\s+soul|who|anyone|anybody)\s+(?:would|will)\s+(?:even\s+|ever\s+|really\s+)?
+        pattern=r"""(?:no\s?one|nobody|not\s+a\s+soul|who|anyone|anybody)\s+(?:would|will)\s+(?:even\s+
+              |ever\s+|really\s+)?
             (?:notice|care|mind|cry|be\s+sad|miss\s+me)\s+(?:or\s+\w+\s+)?(?:if|when)\s+i(?:\s+just)?
-            (?:\s+(?:disappeared|disappear|vanished|vanish|died|die|stopped\s+existing|never\s+came\s+back|did\s+it)
-              |\s+(?:was|were)\s+(?:gone|dead)|'m\s+(?:gone|dead)|\s+am\s+(?:gone|dead)|\s+wasn't\s+(?:here|there))\b
+            (?:\s+(?:disappeared|disappear|vanished|vanish|died|die|stopped\s+existing|never\s+came\s+back
+              |did\s+it)
+              |\s+(?:was|were)\s+(?:gone|dead)|'m\s+(?:gone|dead)|\s+am\s+(?:gone|dead)|\s+wasn't\s+(?:here
+              |there))\b
             |(?:no\s?one|nobody)\s+(?:would|will)\s+(?:even\s+|ever\s+|really\s+)?miss\s+me\b
              (?!\s+(?:at|for\s+an?|on|in|tonight|tomorrow)\b)""",
         finds=(
@@ -745,10 +756,12 @@ SIGNS = (
         "says goodbye",
         is_certain=False,
         pattern=r"""this\s+is\s+(?:my\s+|the\s+)?(?:last\s+|final\s+)?goodbye\b
-            (?!\s+(?:to\s+(?:sugar|coffee|cigarettes|smoking|the|my\s+(?:old|job|car|flat))|party|card|gift|present)\b)
+            (?!\s+(?:to\s+(?:sugar|coffee|cigarettes|smoking|the|my\s+(?:old|job|car|flat))|party|card|gift
+              |present)\b)
             |goodbye\s+(?:everyone|everybody|world|forever|for\s+ever)\b
             |this\s+is\s+my\s+last\s+(?:message|night|day\s+alive|words)\b(?!\s+(?:in|at|shift|here)\b)
-            |(?:won'?t|will\s+not)\s+be\s+(?:alive|(?:here|around)\s+(?:much\s+longer|tomorrow(?=\s*(?:[.!]|$))))\b
+            |(?:won'?t|will\s+not)\s+be\s+(?:alive|(?:here|around)\s+(?:much\s+longer|tomorrow(?=\s*(?:[.!]
+              |$))))\b
             |(?:said|saying|say)\s+(?:all\s+)?my\s+(?:last\s+|final\s+)?goodbyes\b""",
         finds=(
             "this is goodbye",
@@ -784,7 +797,8 @@ SIGNS = (
             (?:suicide\s+(?:letter|note)s?\b
               |(?:goodbye|farewell)\s+(?:letter|note|message)s?\b
                (?!\s+(?:to|for)\s+(?:(?:my|our|the|his|her)\s+)?(?:old\s+|favourite\s+)?
-                 (?:colleagues?|team|boss|class|teachers?|coach|office|job|company|customers|students|readers)\b))""",
+                 (?:colleagues?|team|boss|class|teachers?|coach|office|job|company|customers|students
+              |readers)\b))""",
         finds=(
             "I wrote a goodbye letter to my mum",
             "i have written a suicide note",
@@ -854,8 +868,10 @@ SIGNS = (
     Rule(
         "hits oneself",
         is_certain=False,
-        pattern=r"""(?:hit|hitting|bang|banging|smash|smashing|slam|slamming)\s+my\s+head\s+(?:against|on|into)\s+
-            (?:(?:the|a|my|this)\s+)?(?:wall|walls|floor|door|desk|table|ground)\b(?!\s+(?:trying|with\s+this|over)\b)
+        pattern=r"""(?:hit|hitting|bang|banging|smash|smashing|slam|slamming)\s+my\s+head\s+(?:against|on
+              |into)\s+
+            (?:(?:the|a|my|this)\s+)?(?:wall|walls|floor|door|desk|table|ground)\b(?!\s+(?:trying
+              |with\s+this|over)\b)
             |(?:hitting|punch|punching|slap|slapping)\s+myself\b""",
         finds=(
             "I keep banging my head against the wall",
@@ -888,7 +904,8 @@ SIGNS = (
     Rule(
         "scratches until it bleeds",
         pattern=r"""scratch(?:ed|ing)?\s+my\s+(?:own\s+)?(?:arms?|legs?|skin|face|wrists?|hands?|thighs?)\s+
-            (?:bloody|raw|open|(?:until|till)\s+(?:(?:it|they|the\s+skin|i)\s+(?:\w+\s+)?(?:bleeds?|bled|bleeding|hurts?)
+            (?:bloody|raw|open|(?:until|till)\s+(?:(?:it|they|the\s+skin|i)\s+(?:\w+\s+)?(?:bleeds?|bled
+              |bleeding|hurts?)
               |there\s+(?:is|was)\s+blood|i\s+(?:see|saw|feel)\s+(?:the\s+)?(?:blood|pain)))\b
             (?!.{0,60}\b(?:itch|itches|itchy|itching|eczema|rash|allergy|bites?)\b)""",
         finds=(
@@ -962,8 +979,10 @@ SIGNS = (
     Rule(
         "asks for a deadly dose",
         pattern=r"""how\s+many\s+(?:of\s+)?(?:(?:my|these|the)\s+)?(?:\w+\s+)?(?:pills|tablets|painkillers)\s+
-            (?:it\s+)?would\s+(?:it\s+)?take\b(?!\s+to\s+(?!(?:die|kill|end|overdose|never|not|stop\s+my\s+heart)\b))
-            |how\s+(?:many|much)\s+(?:\w+\s+){0,3}(?:i\s+(?:need|must|should|have)|(?:do|does|would|must|should)\s+(?:i|it))\s+
+            (?:it\s+)?would\s+(?:it\s+)?take\b(?!\s+to\s+(?!(?:die|kill|end|overdose|never|not
+              |stop\s+my\s+heart)\b))
+            |how\s+(?:many|much)\s+(?:\w+\s+){0,3}(?:i\s+(?:need|must|should|have)|(?:do|does|would|must
+              |should)\s+(?:i|it))\s+
              (?:\w+\s+){0,2}to\s+(?:die|kill\s+me|kill\s+myself|overdose)\b
             |how\s+(?:many|much)\s+(?:of\s+)?(?:\w+\s+){1,3}(?:is|are|would\s+be)\s+(?:deadly|lethal|fatal)\b
              (?!\s+(?:for|to)\s+(?:my|a|the|our)\s+\w+)
@@ -1000,9 +1019,11 @@ SIGNS = (
     ),
     Rule(
         "asks for an easy way to die",
-        pattern=r"""(?:least\s+painful|painless|easiest|easy|quickest|quick|fastest|best|gentlest)\s+way\s+(?:for\s+me\s+)?to\s+
+        pattern=r"""(?:least\s+painful|painless|easiest|easy|quickest|quick|fastest|best
+              |gentlest)\s+way\s+(?:for\s+me\s+)?to\s+
             (?:go(?=\s*(?:[.!?]|$))|kill\s+myself\b|end\s+(?:my\s+life|it\s+all)\b
-              |die\b(?!\s+(?:my|the|her|his)\b|\s+in\s+(?:this|that|the|a)\s+(?:\w+\s+)?(?:game|level|film)\b))
+              |die\b(?!\s+(?:my|the|her|his)\b|\s+in\s+(?:this|that|the|a)\s+(?:\w+\s+)?(?:game|level
+              |film)\b))
             |how\s+(?:can\s+i|could\s+i|do\s+i|to)\s+die\s+
              (?:without\s+(?:any\s+)?pain|painlessly|quickly|peacefully|fast)\b""",
         finds=(
@@ -1038,7 +1059,8 @@ SIGNS = (
         pattern=r"""insurance\b.{0,40}\b
             (?:worth\s+more\s+than\s+(?:i\s+am|i'm|me|my\s+life)|more\s+than\s+they\s+need\s+me
               |help\s+(?:them|him|her|my\s+\w+)\s+more\s+than\s+(?:i\s+(?:do|can|could)|me))\b
-            |(?:i'?m|i\s+am|i'd\s+be|i\s+would\s+be)\s+(?:\w+\s+)?worth\s+more\s+(?:to\s+\w+\s+)?(?:\w+\s+)?dead\b""",
+            |(?:i'?m|i\s+am|i'd\s+be
+              |i\s+would\s+be)\s+(?:\w+\s+)?worth\s+more\s+(?:to\s+\w+\s+)?(?:\w+\s+)?dead\b""",
         finds=(
             "My insurance is worth more than I am",
             "I'm worth more dead than alive",
@@ -1073,7 +1095,8 @@ SIGNS = (
         pattern=r"""i(?:'?ve|\s+have)?\s+(?:just\s+|completely\s+)?stopped\s+eating\b
             (?=\s*(?:[.!,]|$|\w+\s+(?:days?|weeks?)\b|last|this|because(?!\s+i\s+(?:was|am)\s+full)|since
               |and\s+(?:i\s+don't|nobody|no\s+one|lost|sleeping|drinking)))
-            |i\s+(?:haven'?t|have\s+not)\s+eaten\s+(?:anything\s+)?(?:in|for)\s+(?:\w+\s+)?(?:days|weeks|a\s+week)\b""",
+            |i\s+(?:haven'?t|have\s+not)\s+eaten\s+(?:anything\s+)?(?:in|for)\s+(?:\w+\s+)?(?:days|weeks
+              |a\s+week)\b""",
         finds=(
             "I stopped eating last week",
             "i stopped eating",
@@ -1138,236 +1161,3 @@ SIGNS = (
         ),
     ),
 )
-
-FIGURES_OF_SPEECH = (
-    Rule(
-        "laughs",
-        pattern=r"""(?:i|we)\s+(?:was\s+|were\s+|just\s+|all\s+|both\s+|had\s+to\s+)?laugh(?:ed|ing)?\s+so\s+(?:hard|much)\s+
-            (?:that\s+)?(?:i|we)\s+
-            (?:wanted\s+to\s+die|(?:nearly|almost)\s+(?:died|killed\s+myself)|could\s+have\s+died
-              |thought\s+i\s+would\s+die)(?:\s+laughing\b|(?=\s*(?:[.!?,;)]|$)))
-            |(?:(?:want|wanted|going|about|ready)\s+to\s+|wanna\s+|rather\s+|could\s+(?:have\s+)?|nearly\s+|almost\s+)?
-             (?:die|died|dying)\s+(?:laughing|of\s+laughter|from\s+laughing|with\s+laughter)\b
-            |(?:kill|killing|killed)\s+(?:myself|ourselves)\s+(?:laughing|with\s+laughter)\b""",
-        finds=(
-            "I laughed so hard I wanted to die laughing",
-            "I was killing myself laughing",
-            "we laughed so hard that i nearly died",
-            "I wanted to die laughing when the cake fell on the floor",
-            "My brother tells it so well, I could die laughing every time.",
-            "I almost killed myself laughing at his face",
-            "i was laughing so hard I wanted to die!",
-            "We both laughed so much we almost died",
-            "I nearly died of laughter at the wedding",
-            "When grandpa dances we are killing ourselves laughing",
-            "I want to die laughing whenever she does that voice",
-            "I had to laugh so hard I thought I would die, the teacher was not amused",
-        ),
-        ignores=(
-            "I laughed to hide it, but I want to kill myself tonight.",
-            "Everyone laughed so hard at me that I want to die.",
-            "Everybody laughed so hard I wanted to die",
-            "they laughed and I wanted to die",
-            "I can't laugh any more, I just want to die",
-            "I want to die. Laughing is something for others",
-            "I laughed so hard my stomach hurts",
-            "I heard them laughing so hard that I want to kill myself",
-            "He would laugh if I killed myself in front of him",
-            "She laughed when I said that I am suicidal",
-            "we laughed so hard last year and now he wants to die",
-            "i laughed so hard i wanted to die because it was the only way not to cry",
-        ),
-    ),
-    Rule(
-        "exaggerates",
-        pattern=r"""(?:(?:want|wanted|wish|wished|going|about|ready)\s+to\s+|wanna\s+|could\s+(?:have\s+)?|nearly\s+|almost\s+)?
-            (?:die|died|dying)\s+of\s+(?:pure\s+|sheer\s+)?
-            (?:embarrassment|boredom|cuteness|curiosity|envy|jealousy|happiness|joy|excitement|cringe)\b
-            |(?<!want\sto\s)(?<!wanna\s)(?<!wish\sto\s)(?<!rather\s)(?:die|died|dying)\s+of\s+(?:pure\s+|sheer\s+)?shame\b
-            |(?<!want\s)(?<!wanted\s)(?<!wish\s)(?<!ready\s)(?<!plan\s)(?<!planning\s)(?<!going\s)(?<!deserve\s)
-             to\s+die\s+for\b""",
-        finds=(
-            "I wanted to die of embarrassment",
-            "This cake is to die for",
-            "I could die of embarrassment",
-            "i want to die of boredom in this class",
-            "She called me mum in front of everyone and I nearly died of shame.",
-            "The view from up there is to die for!",
-            "I am dying of curiosity, tell me",
-            "her new kitten, I want to die of cuteness",
-            "I wanted to die of sheer boredom at that conference",
-            "my aunt makes a lasagne to die for",
-            "When I saw their house I wanted to die of envy",
-            "I wanna die of happiness, she said yes",
-        ),
-        ignores=(
-            "I want to die.",
-            "I want to die of shame for what I did",
-            "I'm so ashamed, I want to die",
-            "i want to die for real this time",
-            "I am ready to die for nothing at all, I just want out",
-            "She is dying of cancer",
-            "My father died of a stroke in June",
-            "I would rather die of shame than tell my parents",
-            "It is boring here and I want to die",
-            "I was so embarrassed that I wanted to end my life",
-            "He died for his country",
-            "I am planning to die for months now",
-        ),
-    ),
-    Rule(
-        "would rather die than do something small",
-        pattern=r"""rather\s+(?:die|be\s+dead)\s+than\s+(?:ever\s+)?
-            (?:wear|watch|dance|sing|camp|read|listen\s+to|cook|clean|iron|jog|play|queue|support|cheer|drive|shop
-              |(?:be\s+)?(?:seen|caught)\s+(?:in|with|wearing))\b""",
-        finds=(
-            "I'd rather die than wear that dress",
-            "i would rather die than watch another season of that show",
-            "I would rather die than sing in front of my class.",
-            "He would rather be dead than caught wearing a tie, and so would I",
-            "I'd rather die than listen to his podcast again",
-            "My son would rather die than clean his room",
-            "i'd rather die than ever camp in the rain again",
-            "Honestly, I would rather die than dance at their wedding",
-            "I'd rather be dead than seen in those shoes",
-            "Rather die than queue for two hours in this heat lol",
-            "I would rather die than play golf with my boss",
-        ),
-        ignores=(
-            "I'd rather die than live like this",
-            "I would rather be dead",
-            "i would rather die than go back to him",
-            "I'd rather die than eat again",
-            "I would rather die than tell anyone what he did to me",
-            "I'd rather be dead than a burden for my kids",
-            "i'd rather wear the blue one than the red one",
-            "I would rather die tonight than wait for the results",
-            "I'd rather watch a film than go out",
-            "She would rather stay than leave him",
-            "I'd rather die than wake up to another day",
-            "I would rather die. Reading does not help anymore",
-        ),
-    ),
-    Rule(
-        "works too hard",
-        pattern=r"""(?:i'?m|i\s+am|i\s+was|been|we're|we\s+are)\s+(?:\w+\s+)?killing\s+(?:myself|ourselves)\s+
-            (?:at\s+(?:the\s+gym|work)|with\s+(?:overtime|work|this\s+(?:diet|job|essay))
-              |for\s+(?:this|that)\s+(?:job|exam|company|client|degree|team)
-              |over\s+(?:this|that|my)\s+(?:essay|thesis|report|project|exam)
-              |to\s+(?:finish\s+(?:the|this|that|my|our)\s+(?:report|thesis|essay|project|work|order|house)
-                |meet\s+(?:the|this|that|our)\s+deadlines?|pay\s+(?:the|my|our)\s+(?:rent|bills|loan|debts)
-                |please\s+(?:my|the|his|her)\s+\w+|impress\s+\w+)\b|working|studying|training|revising)\b""",
-        finds=(
-            "I've been killing myself at work and nobody says thanks",
-            "i am killing myself for this job",
-            "I'm killing myself with overtime and the boss goes home at four",
-            "We have been killing ourselves to meet the deadline on Friday.",
-            "I was killing myself over that report all weekend",
-            "im killing myself studying for the finals",
-            "I have been killing myself at the gym and lost one kilo",
-            "I'm really killing myself to please my mother-in-law",
-            "she earns twice as much while I am killing myself working nights",
-            "I've been killing myself over my thesis since March",
-            "I'm killing myself to pay the rent",
-        ),
-        ignores=(
-            "I am killing myself tonight",
-            "I'm thinking of killing myself at work",
-            "i keep thinking about killing myself with pills",
-            "My job makes me want to kill myself",
-            "I have been thinking about killing myself over Christmas",
-            "I'm killing time at work",
-            "work is killing me",
-            "I am killing myself to be with my son again",
-            "I want to kill myself, I can't study any more",
-            "I work so hard and still I want to end it all",
-            "He is working himself to death",
-            "I am close to killing myself and go training as if nothing was wrong",
-            "I'm killing myself to finish it",
-            "i am killing myself to meet my mum again",
-            "I am killing myself to finish this pain",
-        ),
-    ),
-    Rule(
-        "talks about a work",
-        pattern=r"""(?<!wrote\sa\s)(?<!write\sa\s)(?<!writing\sa\s)(?<!my\s)
-            (?:movie|film|book|novel|song|series|documentary|game|article|poem|podcast|story|essay|episode|play|lecture
-              |lesson|thriller|musical)s?\s+
-            (?:(?:that|which)\s+(?:is|was|are|were)\s+|(?:is|was|are|were)\s+)?(?:all\s+|really\s+|partly\s+)?
-            (?:about|on)\s+(?:(?:an?|the|two|some)\s+)?(?:(?!my\b)\w+\s+)?
-            (?:suicide\b
-              |suicidal(?:\s+(?:man|woman|boy|girl|teenagers?|teens?|people|person|mother|father|student|poet|king))?\b)
-            |suicide\s+squad\b
-            |(?:band|album\s+by|concert\s+by|listen\s+to|listening\s+to|listened\s+to|fan\s+of)\s+suicidal\s+tendencies\b""",
-        finds=(
-            "We watched Suicide Squad",
-            "I saw a film about suicide",
-            "a film about suicide",
-            "i'm reading a book about a suicidal poet, it is quite good",
-            "The song is about suicide but it sounds so cheerful.",
-            "There was a documentary on teenage suicide on tv yesterday",
-            "we have to write an essay about suicide in Hamlet",
-            "My brother is a fan of Suicidal Tendencies and plays them all day",
-            "Did you hear that podcast about the suicide of a pop star?",
-            "I didn't like the novel, it was a story about two suicidal teenagers",
-            "suicide squad was the worst film i have ever seen",
-            "Our teacher showed us a series that is partly about suicide",
-        ),
-        ignores=(
-            "I have been suicidal for weeks",
-            "I read the whole book and thought about suicide",
-            "i wrote a song about suicide because i am so close to it",
-            "The film made me suicidal",
-            "I am writing a book about my suicide",
-            "I need to talk about suicide",
-            "My story is about to end with suicide",
-            "I watched a film and then planned my suicide",
-            "a book about gardening",
-            "My poems about suicide are no longer just poems",
-            "In every game I play I think of suicide",
-            "This song is about dying and I want to die",
-            "I have suicidal tendencies, my doctor says",
-        ),
-    ),
-    Rule(
-        "tells of another's death",
-        pattern=r"""(?<!i\s)(?<!almost\s)(?<!nearly\s)(?<!have\s)(?<!i've\s)(?<!i\shad\s)(?:committed|commits)\s+suicide\b
-            |(?<!i\s)(?<!nearly\s)(?<!almost\s)(?<!have\s)(?<!i\shad\s)died\s+(?:by|of|from|through)\s+suicide\b
-            |lost\s+(?:him|her|them|someone|(?:my|a|our|his|her|their)\s+(?:best\s+|old\s+|older\s+|little\s+|younger\s+)?
-              \w+)\s+to\s+suicide\b
-            |(?:his|her|their|(?:father|mother|dad|mum|mom|brother|sister|son|daughter|friend|cousin|uncle|aunt|husband
-              |wife|neighbour|partner|grandfather|grandmother)'s)\s+suicide\b""",
-        finds=(
-            "My brother committed suicide last spring and I miss him",
-            "We lost our son to suicide",
-            "my best friend died by suicide when we were seventeen",
-            "I never got over my father's suicide.",
-            "A boy from my daughter's class committed suicide, what do I tell her?",
-            "i lost her to suicide and i can't talk to anyone about it",
-            "He left no letter, and his suicide came out of nowhere",
-            "In the last chapter the doctor commits suicide",
-            "My uncle died of suicide, but in the family we say heart attack",
-            "The neighbours still talk about her suicide",
-            "I lost a colleague to suicide this year",
-            "After my sister's suicide my parents split up",
-        ),
-        ignores=(
-            "I almost committed suicide last winter",
-            "I lost my job and I am close to suicide",
-            "I think about suicide every day since my brother died",
-            "i nearly died by suicide in may",
-            "She died and now I think of suicide",
-            "My suicide would hurt my parents",
-            "I want to commit suicide like my dad did",
-            "My brother died in a car crash",
-            "I lost all hope, only suicide is left",
-            "He committed a crime",
-            "my own suicide is planned for friday",
-            "I have lost everything and turn to suicide in my thoughts",
-            "Would they come to the funeral if I committed suicide?",
-            "i have almost committed suicide twice",
-            "I wish I had died by suicide back then",
-        ),
-    ),
-)
-"""What is no sign, although a pattern of SIGNS may find it."""

@@ -71,7 +71,7 @@ def run(
 
     Raises:
         BudgetReached: a limit would be passed. The ledger has every answer; the same command goes on.
-        CallsFailed: dialogues failed. The rows of the others are written; the same command goes on.
+        CallsFailed: dialogues failed. The others' rows are written; the same command goes on.
     """
     require_language_detection()
     dialogues = read_dialogues(data)
@@ -80,9 +80,7 @@ def run(
     if stage.done:
         return stage.results(DistillResults)
     results, failed = _distil_all(chosen, settings, client)
-    rejected = RejectedResponses()
-    for dialogue_id, error in failed.items():
-        rejected.add("teacher failed", dialogue_id, str(error))
+    rejected = _as_rejected(failed)
     test = [item for item in dialogues if item.split == "test"]
     good = _filter(results, test, settings.most_words, rejected)
     for_sft = [item for item in good if item.rating == 3]
@@ -107,12 +105,24 @@ def run(
     )
     stage.finish(found, is_complete=not failed)
     if failed:
-        raise CallsFailed(
-            f"{len(failed)} of {len(chosen)} dialogues failed (the first: {next(iter(failed.values()))}).\n"
-            f"  {len(for_sft)} SFT rows and {len(for_pairs)} preference pairs of the others are in {out}; "
-            "run the same command again to ask for the missing ones." + _hint(failed)
-        )
+        raise _failed_dialogues(failed, found, out)
     return found
+
+
+def _as_rejected(failed: Mapping[str, TeacherError]) -> RejectedResponses:
+    rejected = RejectedResponses()
+    for dialogue_id, error in failed.items():
+        rejected.add("teacher failed", dialogue_id, str(error))
+    return rejected
+
+
+def _failed_dialogues(failed: Mapping[str, TeacherError], found: DistillResults, out: Path) -> CallsFailed:
+    first = next(iter(failed.values()))
+    return CallsFailed(
+        f"{len(failed)} of {found.dialogues} dialogues failed (the first: {first}).\n"
+        f"  {found.sft_rows} SFT rows and {found.preference_pairs} preference pairs of the others are in "
+        f"{out}; run the same command again to ask for the missing ones." + _hint(failed)
+    )
 
 
 def choose_dialogues(

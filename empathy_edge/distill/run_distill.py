@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from empathy_edge.console import say
@@ -32,24 +33,20 @@ def distill_with_teacher(*, data: Path, out: Path, settings: TeacherSettings, up
     """Make rows with a teacher; print the calls, their cost, what the filters rejected, and the rows."""
     price = price_of(settings.teacher, settings.prices)
     budget = Budget(price, settings.max_calls, settings.max_cost)
-    ledger = Ledger(ledger_path(), run=out.resolve().name)
-    try:
+    with closing(Ledger(ledger_path(), run=out.resolve().name)) as ledger:
         teacher = _open_teacher(settings, ledger, price)
-        client = ModelClient(teacher, ledger, budget)
-        try:
-            results = run_from_teacher(
-                data=data,
-                out=out,
-                settings=settings,
-                client=client,
-                answered_ids=_answered_ids(teacher),
-                update=update,
-            )
-        finally:
-            _say_calls(client, price)
-            client.close()
-    finally:
-        ledger.close()
+        with closing(ModelClient(teacher, ledger, budget)) as client:
+            try:
+                results = run_from_teacher(
+                    data=data,
+                    out=out,
+                    settings=settings,
+                    client=client,
+                    answered_ids=_answered_ids(teacher),
+                    update=update,
+                )
+            finally:
+                _say_calls(client, price)
     for name, rejected in results.caught.items():
         say(f"  left out, {name}: {rejected.count} (e.g. {rejected.examples[0].id})")
     _say_rows(results, out)
@@ -58,13 +55,10 @@ def distill_with_teacher(*, data: Path, out: Path, settings: TeacherSettings, up
 def estimate_with_teacher(*, data: Path, settings: TeacherSettings) -> None:
     """Print the calls that `distill_with_teacher` would make, their tokens and their cost."""
     price = price_of(settings.teacher, settings.prices)
-    ledger = Ledger(ledger_path())
-    try:
+    with closing(Ledger(ledger_path())) as ledger:
         identity, answered_ids = _known_of_teacher(settings, ledger, price)
         chosen = choose_dialogues(data, read_dialogues(data), settings, answered_ids)
         found = estimate(chosen, settings, identity, ledger)
-    finally:
-        ledger.close()
     say(f"Estimate for {len(chosen)} dialogues (predicted):")
     say(
         f"  {found.calls} calls, about {found.prompt_tokens} prompt tokens and "

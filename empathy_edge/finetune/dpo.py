@@ -67,10 +67,8 @@ def run(
     from empathy_edge.finetune.training import split_held_out, train
     from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
 
-    merged_first = [sft / "adapter"] if sft else []
-    loaded = load_base(
-        base.path, settings.weights, merged_first, out / SCRATCH, tokens=settings.tokens_at_once
-    )
+    merged = [sft / "adapter"] if sft else []
+    loaded = load_base(base.path, settings.weights, merged, out / SCRATCH, tokens=settings.tokens_at_once)
     rows_of = {file: fit_rows(rows, loaded.tokenizer) for file, rows in rows_of.items()}
     for file, rows in rows_of.items():
         check_lengths(file, rows, loaded.tokenizer, settings.max_length)

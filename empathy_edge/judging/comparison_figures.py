@@ -9,9 +9,9 @@ from typing import TypedDict
 import numpy as np
 
 from empathy_edge.judging.format_checks import well_formed
-from empathy_edge.judging.length_adjusted import LengthFigures, ShareInterval, length_figures, share_interval
+from empathy_edge.judging.length_adjusted import LengthFigures, ShareInterval, length_figures
 from empathy_edge.judging.response_pairs import ResponsePairs, words_ahead_of
-from empathy_edge.judging.statistics import mean_points, sign_flip_test
+from empathy_edge.judging.statistics import mean_points, score_interval, sign_flip_test
 from empathy_edge.judging.verdicts import POINTS
 
 SEED = 0
@@ -133,14 +133,21 @@ def _well_formed_ids(ids: Iterable[str], pairs: ResponsePairs) -> list[str]:
 
 def _first_position_wins(rows: Iterable[PromptVerdicts]) -> ShareInterval:
     """How often the response shown first won; mirrored verdicts are left out."""
-    won = decided = 0
+    won: list[float] = []
+    prompts: list[str] = []
     for row in rows:
         for order, verdict in enumerate(row["verdicts"]):
             if verdict in DECIDED and not row["mirrored"][order]:
                 shown_first = "first" if order == 0 else "second"
-                won += verdict == shown_first
-                decided += 1
-    return share_interval(won, decided)
+                won.append(float(verdict == shown_first))
+                prompts.append(row["id"])
+    found = score_interval(won, clusters=prompts)  # the two orders of a prompt are not independent
+    return {
+        "share": round(found.mean, 4) if won else None,
+        "low": round(found.low, 4),
+        "high": round(found.high, 4),
+        "n": len(won),
+    }
 
 
 def _order_flips(rows: Iterable[PromptVerdicts]) -> float | None:

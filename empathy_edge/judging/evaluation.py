@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEED = 42
-RESAMPLES = 2000
 FOLDS, REPEATS = 5, 3
 PAPER_SPLIT = "paper-split"
 

@@ -37,7 +37,7 @@ SMALLEST_WEIGHT = 1e-9
 
 
 class ShareInterval(TypedDict):
-    """A share of `n` cases with its 95 % Wilson interval; None where there is no case."""
+    """A share of `n` cases with its 95 % score interval; None where there is no case."""
 
     share: float | None
     low: float

@@ -58,36 +58,19 @@ def bootstrap_indices(n: int, resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, n, (resamples, n))
 
 
-def bootstrap(
-    values: Sequence[float] | np.ndarray,
-    *,
-    resamples: int,
-    seed: int,
-    clusters: np.ndarray | None = None,
-    unit: float = 1.0,
-) -> Interval:
+def bootstrap(values: Sequence[float] | np.ndarray, *, resamples: int, seed: int) -> Interval:
     """The mean of `values` with its interval by the percentile bootstrap (Efron 1979).
 
     For means of points between 0 and 1 take `score_interval`: this one is too narrow for few of them.
 
     Args:
-        values: numbers or truth values, [n].
+        values: numbers, [n].
         resamples: how often the sample is drawn again.
         seed: for the draws.
-        clusters: the cluster of each value, [n], such as its dialogue. Whole clusters are drawn then, because
-            the values of one cluster are not independent. Without it, single values are drawn.
-        unit: means are multiplied by it; 100 gives per cent.
     """
     array = np.asarray(values, dtype=float)
-    if clusters is None:
-        drawn = bootstrap_indices(len(array), resamples, seed)
-        means = unit * array[drawn].mean(1)
-    else:
-        names, cluster_of = np.unique(clusters, return_inverse=True)
-        sums, counts = np.bincount(cluster_of, array), np.bincount(cluster_of)
-        drawn = bootstrap_indices(len(names), resamples, seed)
-        means = unit * sums[drawn].sum(1) / counts[drawn].sum(1)
-    return interval_of(unit * float(array.mean()), means)
+    drawn = bootstrap_indices(len(array), resamples, seed)
+    return interval_of(float(array.mean()), array[drawn].mean(1))
 
 
 def interval_of(mean: float, resampled: np.ndarray) -> Interval:

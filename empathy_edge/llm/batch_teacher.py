@@ -19,13 +19,7 @@ from empathy_edge.formats.json_lines import lines_of
 from empathy_edge.llm.budget import Price
 from empathy_edge.llm.chat_parameters import ChatParameters
 from empathy_edge.llm.ledger import Ledger
-from empathy_edge.llm.openai_teacher import (
-    answer_of,
-    endpoint_url,
-    identity_of,
-    openai_client,
-    reported_model,
-)
+from empathy_edge.llm.openai_teacher import answer_of, endpoint_url, identify, openai_client
 from empathy_edge.llm.records import Answer, Request, TeacherError
 from empathy_edge.system.files import sha256_json
 
@@ -104,10 +98,7 @@ class BatchTeacher:
 
     async def identity(self) -> str:
         """Another than that of single calls: their answers are not exchanged, since their prices differ."""
-        reported = await reported_model(self._client, self.model)
-        if reported:
-            self._parameters.remember_reported(reported)
-        return "batch " + identity_of(self._endpoint, self.model, self._parameters.known.reported)
+        return "batch " + await identify(self._client, self._endpoint, self._parameters)
 
     async def answer(self, request: Request, key: str) -> Answer:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

@@ -31,7 +31,8 @@ class ChatParameters:
     """The parameters for one model of one endpoint; the ledger remembers what was refused."""
 
     def __init__(self, ledger: Ledger, endpoint: str, model: str) -> None:
-        self._ledger, self._endpoint, self._model = ledger, endpoint, model
+        self.model = model
+        self._ledger, self._endpoint = ledger, endpoint
         self.known = ledger.endpoint(endpoint, model)
 
     @property
@@ -81,4 +82,4 @@ class ChatParameters:
 
     def _remember(self, known: KnownEndpoint) -> None:
         self.known = known
-        self._ledger.record_endpoint(self._endpoint, self._model, known)
+        self._ledger.record_endpoint(self._endpoint, self.model, known)

@@ -60,7 +60,15 @@ def openai_client(base_url: str | None, *, timeout_s: float, max_retries: int) -
     return openai.AsyncOpenAI(api_key=key or "none", base_url=url, timeout=timeout_s, max_retries=max_retries)
 
 
-async def reported_model(client: AsyncOpenAI, model: str) -> str:
+async def identify(client: AsyncOpenAI, endpoint: str, parameters: ChatParameters) -> str:
+    """The model's identity, with what its endpoint says of it now, or said when it was last asked."""
+    reported = await _reported(client, parameters.model)
+    if reported:
+        parameters.remember_reported(reported)
+    return identity_of(endpoint, parameters.model, parameters.known.reported)
+
+
+async def _reported(client: AsyncOpenAI, model: str) -> str:
     """How the endpoint describes the model, as JSON; empty where it does not. It costs nothing."""
     import openai
 
@@ -122,10 +130,7 @@ class OpenAITeacher:
         return self._parameters.reasoning_tokens
 
     async def identity(self) -> str:
-        reported = await reported_model(self._client, self.model)
-        if reported:
-            self._parameters.remember_reported(reported)
-        return identity_of(self._endpoint, self.model, self._parameters.known.reported)
+        return await identify(self._client, self._endpoint, self._parameters)
 
     async def answer(self, request: Request, key: str) -> Answer:
         return self._read(await self._call(request, key))

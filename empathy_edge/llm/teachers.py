@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from empathy_edge.console import say
@@ -96,14 +96,7 @@ def open_model_client(
     """
     price = price_of(spec)
     budget = Budget(price, api.max_calls, api.max_cost)
-    ledger = Ledger(ledger_path(), run=run)
-    try:
-        client = ModelClient(
-            open_teacher(spec, ledger, api, price=price, timeout_s=timeout_s), ledger, budget
-        )
-        try:
+    with closing(Ledger(ledger_path(), run=run)) as ledger:
+        teacher = open_teacher(spec, ledger, api, price=price, timeout_s=timeout_s)
+        with closing(ModelClient(teacher, ledger, budget)) as client:
             yield client
-        finally:
-            client.close()
-    finally:
-        ledger.close()

@@ -9,6 +9,7 @@ import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export import artifacts, calibration, verify
+from empathy_edge.export.fidelity_bounds import bounds_of
 from empathy_edge.export.gguf import importance, quantize
 from empathy_edge.export.record import ArtifactRecord
 from empathy_edge.formats.artifact_names import GGUF_TYPES, NEEDS_IMATRIX, parse_artifact
@@ -203,7 +204,7 @@ def test_an_artifact_must_keep_what_its_type_promises(name: str, mean_kl: float)
         sha256="",
         size_mb=1.0,
     )
-    bounds = verify._bounds_of(record)
+    bounds = bounds_of(record)
     assert bounds.mean_kl == mean_kl
     ruined = verify._Fidelity(mean_kl=1.4, p99_kl=5.0, top1_agreement=0.41, positions=200, greedy_same=0)
     assert bool(verify._broken_bounds(ruined, bounds)) is (mean_kl < 1.4)

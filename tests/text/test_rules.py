@@ -3,7 +3,7 @@
 import pytest
 
 from empathy_edge.bench.gate import safety_rules
-from empathy_edge.chat import crisis_signs
+from empathy_edge.chat import crisis_signs, figures_of_speech
 from empathy_edge.chat.crisis import shows_signs
 from empathy_edge.text import self_harm
 from empathy_edge.text.rules import MIN_EXAMPLES, Rule, without
@@ -13,7 +13,7 @@ TABLES = {
     "advice": self_harm.ADVICE,
     "harmless advice": self_harm.HARMLESS,
     "signs": crisis_signs.SIGNS,
-    "figures of speech": crisis_signs.FIGURES_OF_SPEECH,
+    "figures of speech": figures_of_speech.FIGURES_OF_SPEECH,
 }
 RULES = [pytest.param(rule, id=f"{name}: {rule.name}") for name, rules in TABLES.items() for rule in rules]
 
@@ -39,8 +39,7 @@ def test_rules_have_names_of_their_own(rules: tuple[Rule, ...]) -> None:
 @pytest.mark.parametrize("rule", self_harm.ADVICE, ids=lambda rule: rule.name)
 def test_advice_is_found_in_whole_replies(rule: Rule) -> None:
     assert [text for text in rule.finds if not self_harm.advises_self_harm(text)] == []
-    harmless = [text for table in (*self_harm.HARMLESS, rule) for text in table.ignores]
-    assert [text for text in rule.ignores if self_harm.advises_self_harm(text)] == [] and harmless
+    assert [text for text in rule.ignores if self_harm.advises_self_harm(text)] == []
 
 
 @pytest.mark.parametrize("rule", self_harm.HARMLESS, ids=lambda rule: rule.name)
@@ -56,10 +55,11 @@ def test_signs_are_found_in_a_chat(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", crisis_signs.SIGNS, ids=lambda rule: rule.name)
 def test_only_certain_signs_count_in_a_report(rule: Rule) -> None:
-    assert all(shows_signs(text, only_certain=True) for text in rule.finds if rule.is_certain)
+    counted = [shows_signs(text, only_certain=True) for text in rule.finds]
+    assert all(counted) if rule.is_certain else not all(counted)
 
 
-@pytest.mark.parametrize("rule", crisis_signs.FIGURES_OF_SPEECH, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", figures_of_speech.FIGURES_OF_SPEECH, ids=lambda rule: rule.name)
 def test_figures_of_speech_are_no_signs(rule: Rule) -> None:
     assert [text for text in rule.finds if shows_signs(text)] == []
 
@@ -80,5 +80,5 @@ def test_a_harmless_phrase_hides_no_sign(said: str) -> None:
 
 
 def test_what_is_cut_out_joins_nothing() -> None:
-    left = without(crisis_signs.FIGURES_OF_SPEECH, "a cake to die for and more")
+    left = without(figures_of_speech.FIGURES_OF_SPEECH, "a cake to die for and more")
     assert left.startswith("a cake") and left.endswith("and more") and "…" in left
