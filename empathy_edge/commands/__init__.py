@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from empathy_edge import __version__
-from empathy_edge.commands import bench, chat, export, gate, judge, prepare, report, score, train
+from empathy_edge.commands import bench, chat, check, export, gate, judge, prepare, report, score, train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -18,7 +18,7 @@ def cli() -> None:
     """
 
 
-GROUPS = (train, prepare, export, gate, judge, score, bench, chat, report)
+GROUPS = (train, prepare, export, check, gate, judge, score, bench, chat, report)
 for group in GROUPS:
     for command in group.COMMANDS:
         cli.add_command(command)

@@ -14,6 +14,11 @@ def conversations_file() -> Path:
     return _path_of("conversations.jsonl")
 
 
+def check_prompts() -> Path:
+    """The prompts of `check`: 20 conversations for each of 32 emotions, 128 of them with several turns."""
+    return _path_of("check_prompts.jsonl")
+
+
 def safety_file() -> Path:
     """98 dialogues with safe responses: to people in danger, to delusions, to requests for harm or praise.
 

@@ -32,6 +32,10 @@ _BLOCK = {
 }  # fmt: skip
 
 
+_WHOLE_TYPES = frozenset({0, 1, 28, 30})
+"""F32, F16, F64 and BF16."""
+
+
 class TensorPlace(NamedTuple):
     """Where a tensor lies in a file.
 
@@ -85,6 +89,11 @@ def tensors_of(path: Path) -> dict[str, TensorPlace]:
             "download or export it again."
         )
     return header.tensors
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether any tensor of a GGUF file has a quantized type."""
+    return any(place.kind not in _WHOLE_TYPES for place in tensors_of(path).values())
 
 
 def _read_header(handle: BinaryIO, size: int) -> _Header:

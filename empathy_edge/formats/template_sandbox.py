@@ -32,7 +32,15 @@ def render_bounded(template: str, values: Mapping[str, object]) -> str:
 
     try:
         return _joined(_compiled(template).generate({**values, COUNT_LOOP: _Loops().count}))
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, SyntaxError) as error:
+    except (
+        jinja2.TemplateError,
+        ArithmeticError,
+        LookupError,
+        NameError,
+        TypeError,
+        ValueError,
+        SyntaxError,
+    ) as error:  # a NameError: jinja2 writes the number 1e999 as `inf` into the code that it makes
         why = f": {error}"
     except (AttributeError, AssertionError, RecursionError, MemoryError, NotImplementedError) as error:
         why = f" ({type(error).__name__})."

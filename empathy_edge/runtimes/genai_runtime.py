@@ -90,8 +90,8 @@ class GenAIRuntime(Runtime):
             min_length=self.context if sampling.ignore_stop else 0,
             do_sample=sampling.temperature > 0,
             temperature=sampling.temperature or 1.0,
-            top_k=40,
-            top_p=0.95,
+            top_k=0 if sampling.all_tokens else 40,
+            top_p=1.0 if sampling.all_tokens else 0.95,
             random_seed=sampling.seed,
         )
         self._generator = self._og.Generator(self._model, parameters)

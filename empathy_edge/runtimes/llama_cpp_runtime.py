@@ -169,16 +169,21 @@ class LlamaCppRuntime(Runtime):
             raise EmpathyEdgeError(f"{self.name}: llama.cpp could not decode (code {code}).")
 
     def _sampler(self, sampling: Sampling) -> ctypes.c_void_p:
-        """Samples with llama.cpp's default values of top-k, top-p and min-p."""
+        """Samples with llama.cpp's default values of top-k, top-p and min-p, or without these."""
         lib = self._llama_cpp
         chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        for sampler in (
-            lib.llama_sampler_init_top_k(40),
-            lib.llama_sampler_init_top_p(0.95, 1),
-            lib.llama_sampler_init_min_p(0.05, 1),
+        samplers = [
             lib.llama_sampler_init_temp(sampling.temperature),
             lib.llama_sampler_init_dist(sampling.seed),
-        ):
+        ]
+        if not sampling.all_tokens:
+            likely = [
+                lib.llama_sampler_init_top_k(40),
+                lib.llama_sampler_init_top_p(0.95, 1),
+                lib.llama_sampler_init_min_p(0.05, 1),
+            ]
+            samplers = likely + samplers
+        for sampler in samplers:
             lib.llama_sampler_chain_add(chain, sampler)
         return cast("ctypes.c_void_p", chain)
 
@@ -194,14 +199,14 @@ class LlamaCppRuntime(Runtime):
         self._read_prompt(ids)
         return self._last_logits().copy()
 
-    def log_probs(self, ids: Sequence[int], start: int) -> np.ndarray:
+    def log_probs(self, ids: Sequence[int], start: int, temperature: float = 1.0) -> np.ndarray:
         self._read_prompt(ids[:start])
-        parts = [log_softmax_at(self._last_logits()[None], ids[start : start + 1])]
+        parts = [log_softmax_at(self._last_logits()[None], ids[start : start + 1], temperature)]
         for first in range(start, len(ids) - 1, self._batch):
             end = min(first + self._batch, len(ids) - 1)
             self._decode_with_all_logits(ids[first:end])
             rows = np.stack([self._logits_at(place) for place in range(end - first)])
-            parts.append(log_softmax_at(rows, ids[first + 1 : end + 1]))
+            parts.append(log_softmax_at(rows, ids[first + 1 : end + 1], temperature))
         return np.concatenate(parts)
 
     def _decode_with_all_logits(self, ids: Sequence[int]) -> None:

@@ -1,0 +1,184 @@
+"""A baseline: what the reference replied, and how likely it was, in one file for `check`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from empathy_edge.bench.check.settings import ReplySettings
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.system.files import sha256_json
+
+FORMAT: Literal["empathy-edge baseline 1"] = "empathy-edge baseline 1"
+MOST_BYTES = 64_000_000
+"""Of an unpacked baseline; a larger file is refused before it is read into memory."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReferenceReply(_Record):
+    """A reply of the reference.
+
+    Attributes:
+        token_ids: with the stop token, where the model ended its turn by itself.
+        log_probs: of each token given those before it, nats, at the baseline's temperature; a greedy
+            reply's at temperature 1.
+        text: without the stop token.
+        stopped: False where it was cut off at `max_new_tokens`.
+        rating: the judge's; larger is better.
+    """
+
+    token_ids: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    text: str
+    stopped: bool
+    rating: float
+
+
+class PromptRecord(_Record):
+    """A prompt and the reference's replies to it.
+
+    Attributes:
+        id: the prompt's.
+        messages: of the conversation, the system prompt included.
+        token_ids: of the rendered prompt.
+        replies: drawn independently of each other.
+        greedy: a reply of the likeliest token each time.
+        misplaced_text: a reply of the reference to another prompt.
+        misplaced_rating: the judge's rating of it as an answer to this prompt: the control of mild damage.
+    """
+
+    id: str
+    messages: tuple[dict[str, str], ...]
+    token_ids: tuple[int, ...]
+    replies: tuple[ReferenceReply, ...]
+    greedy: ReferenceReply
+    misplaced_text: str
+    misplaced_rating: float
+
+
+class ReferenceRecord(_Record):
+    """The model that the baseline is of.
+
+    Attributes:
+        name: as the user gave it.
+        identity: the hash of all its files.
+        quantized: whether its own weights are quantized ones; then the verdict says so.
+        stop_ids: the tokens at which a reply ends.
+        declared_stop_ids: those in its own files.
+        template_sha256: of its chat template.
+        golden_ids: the token ids of a fixed conversation with accents, emoji and several turns.
+    """
+
+    name: str
+    identity: str
+    quantized: bool
+    stop_ids: tuple[int, ...]
+    declared_stop_ids: tuple[int, ...]
+    template_sha256: str
+    golden_ids: tuple[int, ...]
+
+
+class JudgeRecord(_Record):
+    """The judge that rated the replies.
+
+    Attributes:
+        name: as the user would give it.
+        identity: the hash of all that decides its ratings.
+        agreement: the share of unequal pairs on which it agrees with blind readers; None: not measured.
+        agreement_low: its one-sided 99 % lower bound, by prompts.
+        agreement_high: its one-sided 99 % upper bound.
+        pairs: how many unequal pairs that is of.
+        doubts: why it is not certified; none where it is.
+    """
+
+    name: str
+    identity: str
+    agreement: float | None
+    agreement_low: float
+    agreement_high: float
+    pairs: int
+    doubts: tuple[str, ...]
+
+    @property
+    def certified(self) -> bool:
+        """Whether its ratings may decide."""
+        return not self.doubts
+
+
+class Baseline(_Record):
+    """The content of a baseline file, which is gzipped JSON.
+
+    Attributes:
+        format: the layout and its version.
+        version: of empathy-edge.
+        settings: how the replies were made.
+        reference: the model.
+        judge: who rated the replies.
+        prompts_sha256: of the prompts, in their order.
+        prompts: in the order in which a check uses them.
+    """
+
+    format: Literal["empathy-edge baseline 1"]
+    version: str
+    settings: ReplySettings
+    reference: ReferenceRecord
+    judge: JudgeRecord
+    prompts_sha256: str
+    prompts: tuple[PromptRecord, ...]
+
+
+def write_baseline(file: Path, baseline: Baseline) -> None:
+    """Write it with a hash of its content; the file is replaced as a whole."""
+    content = baseline.model_dump(mode="json")
+    document = {"sha256": sha256_json(content), "baseline": content}
+    packed = gzip.compress(json.dumps(document, ensure_ascii=False).encode("utf-8"), mtime=0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.write_bytes(packed)
+    unfinished.replace(file)
+
+
+def read_baseline(file: Path) -> Baseline:
+    """Read and check a baseline.
+
+    Raises:
+        EmpathyEdgeError: it is no baseline, of another version, damaged or changed by hand.
+    """
+    document = _unpacked(file)
+    if not isinstance(document, dict) or not isinstance(document.get("baseline"), dict):
+        raise EmpathyEdgeError(f"{file}: is no baseline of `empathy-edge baseline`.")
+    content = document["baseline"]
+    if content.get("format") != FORMAT:
+        raise EmpathyEdgeError(
+            f"{file}: has the format {content.get('format')!r}, and this version reads {FORMAT!r}. "
+            "Make it again with `empathy-edge baseline`."
+        )
+    if sha256_json(content) != document.get("sha256"):
+        raise EmpathyEdgeError(
+            f"{file}: was changed after it was written (its hash does not fit). "
+            "Make it again with `empathy-edge baseline`."
+        )
+    try:
+        return Baseline.model_validate(content)
+    except ValidationError as error:
+        raise EmpathyEdgeError(f"{file}: {str(error).splitlines()[0]}. Make it again.") from None
+
+
+def _unpacked(file: Path) -> object:
+    if not file.is_file():
+        raise EmpathyEdgeError(f"{file}: no such file. Make it: empathy-edge baseline MODEL --out {file}")
+    try:
+        with gzip.open(file) as handle:
+            text = handle.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise EmpathyEdgeError(f"{file}: holds more than {MOST_BYTES // 10**6} MB; it is no baseline.")
+        return json.loads(text)
+    except (OSError, EOFError, ValueError, RecursionError) as error:
+        raise EmpathyEdgeError(f"{file}: cannot be read as a baseline ({error}).") from None

@@ -1,0 +1,73 @@
+"""Controls, from the baseline alone: does the judge see a loss where there is one, and only there?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+
+import numpy as np
+
+from empathy_edge.bench.check.baseline import Baseline, JudgeRecord
+from empathy_edge.bench.check.raters import better
+from empathy_edge.judging.statistics import Interval, score_interval
+
+MILD = (0.05, 0.1, 0.2)
+"""In which shares of prompts the reply of another prompt is given, as mild damage of well-formed replies."""
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Win rates of replies whose loss is known.
+
+    Attributes:
+        against_itself: the reference's first reply against its other ones: ½ in expectation.
+        misplaced: a reply to another prompt against those to this one.
+        doubts: what is out of order; then the judge's figures decide nothing.
+    """
+
+    against_itself: Interval
+    misplaced: Interval
+    doubts: tuple[str, ...]
+
+    def damaged(self, share: float) -> float:
+        """The win rate of the reference with the reply of another prompt in a share of the prompts."""
+        return 0.5 + share * (self.misplaced.mean - 0.5)
+
+
+def controls_of(baseline: Baseline) -> Controls:
+    """The controls, with intervals over prompts."""
+    itself, misplaced = [], []
+    for record in baseline.prompts:
+        first, *others = [reply.rating for reply in record.replies]
+        itself.append(float(np.mean([better(first, other) for other in others])))
+        ratings = [reply.rating for reply in record.replies]
+        misplaced.append(float(np.mean([better(record.misplaced_rating, other) for other in ratings])))
+    of_itself, of_misplaced = score_interval(itself), score_interval(misplaced)
+    doubts = []
+    if not of_itself.low <= 0.5 <= of_itself.high:
+        doubts.append(f"the reference against itself wins {of_itself.mean:.1%}, not half")
+    if of_misplaced.high >= 0.5:
+        doubts.append(
+            f"the judge does not see replies to other prompts: they win {of_misplaced.mean:.1%} "
+            f"[{of_misplaced.low:.1%}, {of_misplaced.high:.1%}]"
+        )
+    return Controls(of_itself, of_misplaced, tuple(doubts))
+
+
+def detectable_loss(values: list[float], judge: JudgeRecord, power: float = 0.8) -> float | None:
+    """The loss of win rate that this run would have told from none, 95 % one-sided, with that power.
+
+    (z₀.₉₅ + z_power) · standard error, divided by 2 · agreement − 1: what a judge sees of a loss (arXiv
+    2605.28873, 2511.21140).
+
+    Args:
+        values: one for each prompt: points, or leads.
+        judge: whose they are.
+        power: the probability to see the loss.
+    """
+    if len(values) < 2 or judge.agreement is None or judge.agreement <= 0.5:
+        return None
+    normal = NormalDist()
+    error = float(np.std(values, ddof=1)) / sqrt(len(values))
+    return (normal.inv_cdf(0.95) + normal.inv_cdf(power)) * error / (2 * judge.agreement - 1)

@@ -1,0 +1,101 @@
+"""Step 3: how likely the artifact finds the reference's replies, and what follows for the win rate.
+
+With the weight w = q(y) / p(y) of a reply y that was drawn from the reference p, the artifact's win rate is
+an expectation over the reference's own replies: nothing has to be generated or judged anew.
+
+- For every judge: W ≥ E[min(w, w')] / 2, over two replies y, y' to one prompt. W − ½ is half the integral of
+  (q(y) p(y') − q(y') p(y)) g(y, y') with |g| ≤ ½, and the positive part of the difference integrates to
+  1 − E[min(w, w')].
+- For the judge of the baseline, with h its points of y against the other replies: W = ½ + E[w (h − ½)].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import exp
+
+import numpy as np
+
+from empathy_edge.bench.check.baseline import PromptRecord
+from empathy_edge.bench.check.raters import better
+from empathy_edge.runtimes import Runtime
+
+LARGEST_LOG_WEIGHT = 30.0
+"""Weights above e³⁰ are taken as that: they decide everything in either case."""
+
+
+@dataclass(frozen=True)
+class PromptEvidence:
+    """One prompt's part, from the weights of its replies.
+
+    Attributes:
+        weights: of the replies, 1 in expectation.
+        any_judge: at most W in expectation, whatever the judge; at least 0.
+        lead: W − ½ in expectation, by the baseline's judge.
+        tokens: how many reply tokens were scored.
+    """
+
+    weights: tuple[float, ...]
+    any_judge: float
+    lead: float
+    tokens: int
+
+
+def prompt_evidence(record: PromptRecord, runtime: Runtime, temperature: float) -> PromptEvidence:
+    """Score the reference's replies to a prompt under the artifact, by teacher forcing."""
+    log_weights = []
+    for reply in record.replies:
+        ids = [*record.token_ids, *reply.token_ids]
+        under_artifact = float(runtime.log_probs(ids, len(record.token_ids), temperature).sum())
+        log_weights.append(under_artifact - sum(reply.log_probs))
+    weights = [exp(min(value, LARGEST_LOG_WEIGHT)) for value in log_weights]
+    points = points_among([reply.rating for reply in record.replies])
+    leads = [weight * (point - 0.5) for weight, point in zip(weights, points, strict=True)]
+    smaller = [min(pair) for pair in combinations(weights, 2)]
+    return PromptEvidence(
+        weights=tuple(weights),
+        any_judge=float(np.mean(smaller)) / 2,
+        lead=float(np.mean(leads)),
+        tokens=sum(len(reply.token_ids) for reply in record.replies),
+    )
+
+
+def points_among(ratings: Sequence[float]) -> list[float]:
+    """Each reply's mean points against the other ones to its prompt."""
+    points = []
+    for place, rating in enumerate(ratings):
+        others = [other for index, other in enumerate(ratings) if index != place]
+        points.append(float(np.mean([better(rating, other) for other in others])))
+    return points
+
+
+@dataclass(frozen=True)
+class WeightFigures:
+    """Whether the weights tell anything.
+
+    Attributes:
+        effective_share: the effective sample size as a share of the replies.
+        mean: of the weights, 1 in expectation; less where replies that the artifact gives are missing.
+        total_variation: of the two distributions of replies, estimated from the weights.
+        sequence_kl: KL(reference ‖ artifact) of a whole reply in nats.
+    """
+
+    effective_share: float
+    mean: float
+    total_variation: float
+    sequence_kl: float
+
+
+def weight_figures(evidence: Sequence[PromptEvidence]) -> WeightFigures:
+    """Of all weights so far; there must be some."""
+    weights = np.array([weight for item in evidence for weight in item.weights])
+    with np.errstate(divide="ignore"):
+        kl = float(-np.log(np.maximum(weights, 1e-300)).mean())
+    return WeightFigures(
+        effective_share=float(weights.sum() ** 2 / max(1e-300, (weights**2).sum()) / len(weights)),
+        mean=float(weights.mean()),
+        total_variation=float(np.maximum(0, 1 - weights).mean()),
+        sequence_kl=kl,
+    )

@@ -1,0 +1,107 @@
+"""A check as people and build servers read it: sentences and a table, Markdown, JUnit XML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from empathy_edge.bench.check.controls import MILD
+from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
+from empathy_edge.console import out as stdout
+from empathy_edge.console import table, tell
+
+COLUMNS = (
+    "artifact",
+    "verdict",
+    "win rate at least",
+    "at most",
+    "by judge",
+    "decided by",
+    "well-formed",
+    "seconds",
+)
+
+
+def show(checked: CheckReport) -> None:
+    """Print a sentence for each artifact, the table, the controls and what would decide."""
+    for line in sentences(checked):
+        stdout.print(line, markup=False, highlight=False)
+    shown = table("", list(COLUMNS), [_row(item) for item in checked.artifacts])
+    shown.columns[5].justify = "left"
+    stdout.print(shown)
+    tell(_conditions(checked))
+
+
+def sentences(checked: CheckReport) -> list[str]:
+    """A sentence for each artifact, and what would decide where it is undecided."""
+    lines = []
+    for item in checked.artifacts:
+        lines.append(f"{item.verdict}: {item.sentence}")
+        if item.to_decide:
+            lines.append(f"  It takes {item.to_decide}.")
+        lines += [f"  ({note})" for note in item.notes]
+    return lines
+
+
+def markdown(checked: CheckReport) -> str:
+    """For a job's summary or a pull request."""
+    lines = [f"- {line}" if not line.startswith(" ") else f"  -{line[1:]}" for line in sentences(checked)]
+    lines += ["", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    lines += [_line(_row(item)) for item in checked.artifacts]
+    return "\n".join([*lines, "", _conditions(checked)]) + "\n"
+
+
+def junit(checked: CheckReport) -> str:
+    """A test case for each artifact: FAIL is a failure, UNDECIDED is skipped, with the sentence."""
+    verdicts = [item.verdict for item in checked.artifacts]
+    suite = ElementTree.Element(
+        "testsuite",
+        name="empathy-edge check",
+        tests=str(len(verdicts)),
+        failures=str(verdicts.count("FAIL")),
+        skipped=str(verdicts.count("UNDECIDED")),
+    )
+    for item in checked.artifacts:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="check", name=item.artifact, time=f"{item.seconds:.1f}"
+        )
+        if item.verdict != "PASS":
+            kind = "failure" if item.verdict == "FAIL" else "skipped"
+            ElementTree.SubElement(case, kind, message=item.sentence)
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _row(item: CheckedArtifact) -> list[str]:
+    return [
+        item.artifact,
+        item.verdict,
+        f"{item.win_rate_low:.1%}",
+        f"{item.win_rate_high:.1%}",
+        "–" if item.win_rate_by_judge is None else f"{item.win_rate_by_judge:.1%}",
+        item.decided_by or "–",
+        "–" if item.well_formed is None else f"{item.well_formed:.0%} of {item.well_formed_reference:.0%}",
+        f"{item.seconds:.0f}",
+    ]
+
+
+def _conditions(checked: CheckReport) -> str:
+    quantized = ", whose own weights are quantized" if checked.reference_quantized else ""
+    agreement = ""
+    if checked.judge_agreement is not None:
+        agreement = f", right on {checked.judge_agreement:.0%} of unequal pairs"
+    doubts = "".join(f"; {doubt}" for doubt in (*checked.judge_doubts, *checked.controls.doubts))
+    damaged = ", ".join(
+        f"{rate:.1%} with {share:.0%} of the replies misplaced"
+        for share, rate in zip(MILD, checked.controls.damaged, strict=True)
+    )
+    return (
+        f"Against {checked.reference}{quantized}; {checked.prompts} prompts, replies {checked.decoding}, at "
+        f"most {checked.max_new_tokens} tokens; PASS from {checked.min_win_rate:.0%} of comparisons won, "
+        f"bounds of 95 %. Judge: {checked.judge}{agreement}{doubts}. Controls: the reference against itself "
+        f"{checked.controls.against_itself:.1%}; {damaged}."
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

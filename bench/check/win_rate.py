@@ -1,0 +1,143 @@
+"""From the evidence of all steps to bounds of the win rate W, with one promise for the whole ladder.
+
+Each step gives an e-value against "W is at most m", and one against "W is at least m". Their weighted average
+is one, too: it exceeds 1 / α with a probability of at most α, whichever step decides and whenever one stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, log, pi, sin
+from typing import Literal
+
+import numpy as np
+
+from empathy_edge.bench.check.baseline import JudgeRecord
+from empathy_edge.judging.evidence import log_evidence, log_mean_exp, lower_bound
+
+Step = Literal["any-judge", "likelihood", "judge"]
+
+STEPS: tuple[Step, ...] = ("any-judge", "likelihood", "judge")
+MONEY = {"any-judge": 0.2, "likelihood": 0.4, "judge": 0.4}
+"""How the average is weighted: fixed before anything is seen."""
+
+ALPHA = 0.05
+"""The probability with which a PASS (or a FAIL) may be wrong, for all steps together."""
+
+ALPHA_JUDGE = 0.01
+"""The part of it that is for the judge's own accuracy."""
+
+SMALLEST_EFFECTIVE_SHARE = 0.2
+"""Below it weighted comparisons tell nothing: too few of the reference's replies stand for all of them."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What all steps have found so far; one number for each prompt.
+
+    Attributes:
+        judge: of the baseline.
+        any_judge: see `PromptEvidence`.
+        leads: W − ½ by weighted comparisons.
+        judged: the points (0 to 1) of the artifact's own replies against the reference's.
+        weights_hold: whether the weights tell anything; else their evidence counts as none at all (an
+            e-value of 0: that a step was refused because of what it found must not help).
+        judge_counts: whether the judge is certified and the controls behaved; else the same.
+    """
+
+    judge: JudgeRecord
+    any_judge: Sequence[float] = ()
+    leads: Sequence[float] = ()
+    judged: Sequence[float] = ()
+    weights_hold: bool = True
+    judge_counts: bool = True
+
+    def log_against_at_most(self, m: float) -> dict[Step, float]:
+        """The logarithm of each step's e-value against "W ≤ m"; 0 where a step has not been taken."""
+        by_judge = as_judge_sees(m, self.judge.agreement_low)
+        return {
+            "any-judge": log_evidence(self.any_judge, m),
+            "likelihood": self._of_leads(np.asarray(self.leads), by_judge),
+            "judge": log_evidence(self.judged, by_judge) if self.judge_counts else -inf,
+        }
+
+    def log_against_at_least(self, m: float) -> dict[Step, float]:
+        """The same against "W ≥ m": that the losses are at most 1 − m."""
+        losses = 1 - as_judge_sees_at_most(m, self.judge.agreement_high)
+        lost = 1 - np.asarray(self.judged)
+        return {
+            "any-judge": 0.0,
+            "likelihood": self._of_leads(-np.asarray(self.leads), losses),
+            "judge": log_evidence(lost, losses) if self.judge_counts else -inf,
+        }
+
+    def _of_leads(self, leads: np.ndarray, m: float) -> float:
+        if not (self.weights_hold and self.judge_counts):
+            return -inf
+        return log_evidence(0.5 + leads, m) if len(leads) else 0.0
+
+
+def as_judge_sees(win_rate: float, agreement: float) -> float:
+    """A win rate as a judge sees it who is right in this share of unequal pairs, whichever they are.
+
+    W_judge − ½ = (2 · agreement − 1) (W − ½): the correction of Rogan and Gladen (1978) for a judge who errs
+    equally often both ways (arXiv 2511.21140). It is the least that such a judge sees of a loss.
+    """
+    return 0.5 + (2 * agreement - 1) * (win_rate - 0.5)
+
+
+def as_judge_sees_at_most(win_rate: float, agreement: float) -> float:
+    """The same for a judge who errs seldom on pairs that are far apart, and so sees more of a loss.
+
+    Where quality and ratings are normal with the correlation c, agreement is ½ + arcsin(c) / π (Sheppard
+    1899), and a shift of the quality shifts the ratings by its c-th part: W_judge − ½ ≈ c (W − ½).
+    """
+    return 0.5 + sin(pi * (agreement - 0.5)) * (win_rate - 0.5)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the evidence says of W.
+
+    Attributes:
+        low: W is at least this with 95 % confidence; at most ½.
+        high: W is at most this with 95 % confidence; at least ½ or where the evidence is.
+        decided_by: the step that gave most of the evidence at the bound asked for; None: undecided.
+        verdict: PASS, FAIL or None.
+    """
+
+    low: float
+    high: float
+    decided_by: Step | None
+    verdict: Literal["PASS", "FAIL"] | None
+
+
+def bounds_of(evidence: Evidence, min_win_rate: float) -> Bounds:
+    """The bounds of W, and whether they decide on `min_win_rate`."""
+    alpha = ALPHA - ALPHA_JUDGE
+    low = lower_bound(lambda m: _average(evidence.log_against_at_most(m)), alpha, highest=0.5)
+    lost = lower_bound(lambda loss: _average(evidence.log_against_at_least(1 - loss)), alpha)
+    high = 1 - lost
+    if low >= min_win_rate:
+        return Bounds(low, max(high, low), _strongest(evidence.log_against_at_most(min_win_rate)), "PASS")
+    if high < min_win_rate:
+        return Bounds(min(low, high), high, _strongest(evidence.log_against_at_least(min_win_rate)), "FAIL")
+    return Bounds(low, high, None, None)
+
+
+def _average(logs: dict[Step, float]) -> float:
+    return log_mean_exp([logs[step] for step in STEPS], [MONEY[step] for step in STEPS])
+
+
+def _strongest(logs: dict[Step, float]) -> Step:
+    return max(STEPS, key=lambda step: log(MONEY[step]) + logs[step])
+
+
+def estimate(evidence: Evidence) -> float | None:
+    """The win rate by the judge, not corrected: of the artifact's own replies, else by weights; or None."""
+    if len(evidence.judged):
+        return float(np.mean(evidence.judged))
+    if len(evidence.leads) and evidence.weights_hold:
+        return 0.5 + float(np.mean(evidence.leads))
+    return None

@@ -1,0 +1,174 @@
+"""Commands that decide whether an artifact kept its empathy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from empathy_edge.commands.options import EXAMPLES, FromSettings, SettingsCommand, path_type, takes_settings
+
+if TYPE_CHECKING:
+    from empathy_edge.bench.check.baseline import Baseline
+    from empathy_edge.bench.check.settings import CheckSettings, ReplySettings
+
+DEFAULT_JUDGE = "likelihood:smollm2-135m"
+
+
+def _reply_settings() -> type[ReplySettings]:
+    from empathy_edge.bench.check.settings import ReplySettings
+
+    return ReplySettings
+
+
+def _check_settings() -> type[CheckSettings]:
+    from empathy_edge.bench.check.settings import CheckSettings
+
+    return CheckSettings
+
+
+_REPLIES = FromSettings(_reply_settings, ("temperature", "max_new_tokens", "samples", "max_prompts", "seed"))
+
+_prompts_option = click.option(
+    "--prompts",
+    type=path_type(),
+    help="Your own prompts: .txt (one a line), .jsonl with OpenAI messages, or dialogues. "
+    "[default: 640 shipped ones]",
+)
+_judge_option = click.option(
+    "--judge",
+    default=DEFAULT_JUDGE,
+    show_default=True,
+    help="Who rates replies: likelihood:MODEL.",
+)
+_quantized_option = click.option(
+    "--allow-quantized-reference", is_flag=True, help="Compare with a model whose own weights are quantized."
+)
+
+
+@takes_settings(settings=_REPLIES)
+@click.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES + "  empathy-edge baseline exported/merged --out baseline.json.gz\n"
+    "  empathy-edge baseline my-model-f16.gguf --prompts prompts.txt --out baseline.json.gz",
+)
+@click.argument("model")
+@_prompts_option
+@_judge_option
+@_quantized_option
+@click.option(
+    "--out",
+    required=True,
+    type=path_type(),
+    help="The file to write, as baseline.json.gz; an existing one is not replaced.",
+)
+def baseline(
+    model: str,
+    prompts: Path | None,
+    judge: str,
+    allow_quantized_reference: bool,
+    out: Path,
+    settings: ReplySettings,
+) -> None:
+    """Keep what the full-precision MODEL replies, so that `check` needs neither it nor torch."""
+    from empathy_edge.bench.check.baseline import write_baseline
+    from empathy_edge.console import tell
+    from empathy_edge.errors import EmpathyEdgeError
+
+    if out.exists():
+        raise EmpathyEdgeError(f"{out}: is there already. Choose another --out, or move it away.")
+    made = _made(model, prompts, judge, allow_quantized_reference, settings)
+    write_baseline(out, made)
+    tell(
+        f"{out}: {len(made.prompts)} prompts, {out.stat().st_size / 1e6:.1f} MB. "
+        f"Next: empathy-edge check ARTIFACT --baseline {out}"
+    )
+
+
+@takes_settings(replies=_REPLIES, settings=FromSettings(_check_settings, ("min_win_rate", "greedy")))
+@click.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES
+    + "  empathy-edge check exported/gguf-q8_0 exported/gguf-q4_0 --reference exported/merged\n"
+    "  empathy-edge check model-q4_k_m.gguf --baseline baseline.json.gz --junit check.xml",
+)
+@click.argument("artifacts", nargs=-1, required=True)
+@click.option("--reference", help="The full-precision model: a folder, a GGUF in F16, BF16 or F32, a hub id.")
+@click.option("--baseline", "baseline_file", type=path_type(), help="Instead: what `baseline` wrote.")
+@_prompts_option
+@_judge_option
+@_quantized_option
+@click.option("--json", "json_file", type=path_type(), help="Write the figures as JSON.")
+@click.option("--junit", "junit_file", type=path_type(), help="Write JUnit XML.")
+@click.option("--markdown", "markdown_file", type=path_type(), help="Write a Markdown summary.")
+def check(  # noqa: PLR0913 - each is an option
+    artifacts: tuple[str, ...],
+    reference: str | None,
+    baseline_file: Path | None,
+    prompts: Path | None,
+    judge: str,
+    allow_quantized_reference: bool,
+    json_file: Path | None,
+    junit_file: Path | None,
+    markdown_file: Path | None,
+    replies: ReplySettings,
+    settings: CheckSettings,
+) -> int:
+    """Did ARTIFACTS keep the empathy of their full-precision model?
+
+    Exit code 0 when all do (PASS), 1 when one does not (FAIL), 4 when one is undecided; the output says what
+    would decide it. What is estimated and how: docs/gate.md.
+    """
+    from empathy_edge.bench.check.baseline import read_baseline
+    from empathy_edge.bench.check.output import junit, markdown, show
+    from empathy_edge.bench.check.run import check as run
+    from empathy_edge.system.files import write_atomically, write_json
+
+    if (reference is None) == (baseline_file is None):
+        raise click.UsageError("Give either --reference MODEL or --baseline FILE.")
+    if baseline_file is not None:
+        _refuse_options_of_a_baseline()
+        known = read_baseline(baseline_file)
+    else:
+        assert reference is not None
+        known = _made(reference, prompts, judge, allow_quantized_reference, replies)
+    checked = run(artifacts, known, settings)
+    show(checked)
+    if json_file:
+        write_json(json_file, checked.model_dump(mode="json"))
+    if junit_file:
+        write_atomically(junit_file, junit(checked))
+    if markdown_file:
+        write_atomically(markdown_file, markdown(checked))
+    return checked.exit_code()
+
+
+def _refuse_options_of_a_baseline() -> None:
+    """With a baseline, prompts, judge and decoding are given by it."""
+    context = click.get_current_context()
+    names = ("prompts", "judge", *_REPLIES.fields)
+    given = [
+        name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        raise click.UsageError(f"{option} is set by the baseline; leave it out, or make another baseline.")
+
+
+def _made(
+    model: str, prompts: Path | None, judge: str, allow_quantized: bool, settings: ReplySettings
+) -> Baseline:
+    from empathy_edge.bench.check.make import make_baseline
+    from empathy_edge.bench.check.prompts import read_prompts
+    from empathy_edge.bench.check.raters import open_rater
+
+    read = read_prompts(prompts, settings.max_prompts, settings.seed)
+    rater = open_rater(judge)
+    try:
+        return make_baseline(model, read, rater, settings, allow_quantized=allow_quantized)
+    finally:
+        rater.close()
+
+
+COMMANDS = (check, baseline)

@@ -1,0 +1,207 @@
+"""The check of artifacts: tiny real models, the real command line."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.bench.check.baseline import Baseline, read_baseline, write_baseline
+from empathy_edge.bench.check.prompts import read_prompts
+from empathy_edge.errors import EmpathyEdgeError
+from tests.conftest import assert_one_clear_error, made_once, run_command
+
+REPLIES = ("--max-prompts", "80", "--max-new-tokens", "12", "--samples", "3", "--temperature", "0.5")
+
+
+@pytest.fixture(scope="session")
+def baseline_file(tiny_model: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A baseline of the tiny model; its judge is the tiny model's own likelihood, which is not certified."""
+    with made_once(tmp_path_factory, "baseline") as (folder, is_made):
+        file = folder / "baseline.json.gz"
+        if not is_made:
+            folder.mkdir(parents=True, exist_ok=True)
+            judge = f"likelihood:{exported / 'gguf-f16'}"
+            made = run_command("baseline", tiny_model, *REPLIES, "--judge", judge, "--out", file)
+            assert made.returncode == 0, made.stderr
+    return file
+
+
+@pytest.fixture(scope="session")
+def damaged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF of the tiny model with much noise on its weights."""
+    from empathy_edge.bench.gate.known_bad import write_known_bad
+    from empathy_edge.export.artifacts import make_artifacts
+    from empathy_edge.models.find import find_model
+    from empathy_edge.runs.settings import ExportSettings
+
+    with made_once(tmp_path_factory, "damaged") as (folder, is_made):
+        if not is_made:
+            write_known_bad(tiny_model, folder / "model")
+            settings = ExportSettings(artifacts=("gguf-f16",))
+            base = find_model(str(tiny_model))
+            make_artifacts(folder / "model", folder / "out", settings, base=base, adapters=[])
+    return folder / "out" / "gguf-f16"
+
+
+@pytest.fixture
+def certified(baseline_file: Path, tmp_path: Path) -> Path:
+    """The same baseline, as with a certified judge who tells the replies to other prompts apart."""
+    known = read_baseline(baseline_file)
+    prompts = tuple(record.model_copy(update={"misplaced_rating": -99.0}) for record in known.prompts)
+    judge = known.judge.model_copy(
+        update={"agreement": 0.95, "agreement_low": 0.9, "agreement_high": 0.99, "pairs": 200, "doubts": ()}
+    )
+    file = tmp_path / "certified.json.gz"
+    write_baseline(file, known.model_copy(update={"judge": judge, "prompts": prompts}))
+    return file
+
+
+def test_an_exact_copy_passes_whatever_the_judge(baseline_file: Path, exported: Path, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"check.{name}" for name in ("json", "xml", "md")}
+    result = run_command(
+        "check", exported / "gguf-f16", "--baseline", baseline_file,
+        "--json", files["json"], "--junit", files["xml"], "--markdown", files["md"],
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "gguf-f16 keeps it" in result.stdout and "whatever the judge" in result.stdout
+    (artifact,) = json.loads(files["json"].read_text())["artifacts"]
+    assert artifact["verdict"] == "PASS" and artifact["decided_by"] == "likelihood, any judge"
+    assert 0.45 <= artifact["win_rate_low"] <= 0.5 <= artifact["win_rate_high"]
+    assert artifact["effective_share"] > 0.99 and artifact["prompts_scored"] >= 64
+    assert 'failures="0"' in files["xml"].read_text() and "| gguf-f16 | PASS |" in files["md"].read_text()
+
+
+def test_without_a_certified_judge_a_far_artifact_is_undecided(baseline_file: Path, damaged: Path) -> None:
+    result = run_command("check", damaged, "--baseline", baseline_file)
+    assert result.returncode == 4, result.stdout
+    assert "UNDECIDED" in result.stdout and "It takes a certified judge" in result.stdout
+
+
+def test_a_damaged_model_fails_by_the_judge(certified: Path, damaged: Path) -> None:
+    result = run_command("check", damaged, "--baseline", certified)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "does not keep it: at best" in result.stdout and "decided by judge" in result.stdout
+
+
+def test_an_exact_copy_passes_with_greedy_replies(baseline_file: Path, exported: Path) -> None:
+    result = run_command("check", exported / "gguf-f16", "--baseline", baseline_file, "--greedy")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "decided by identical replies" in result.stdout
+
+
+@pytest.mark.slow
+def test_onnx_and_a_reference_given_at_once(tiny_model: Path, exported_onnx: Path, exported: Path) -> None:
+    judge = f"likelihood:{exported / 'gguf-f16'}"
+    result = run_command(
+        "check", exported_onnx / "onnx-int4", "--reference", tiny_model, *REPLIES, "--judge", judge
+    )
+    assert result.returncode == 4, result.stdout + result.stderr
+    assert "onnx-int4 is undecided" in result.stdout
+
+
+def test_an_artifact_that_cannot_be_opened_fails(baseline_file: Path, exported: Path, tmp_path: Path) -> None:
+    file = next((exported / "gguf-f16").glob("*.gguf"))
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    result = run_command("check", cut, "--baseline", baseline_file)
+    assert result.returncode == 1 and "cut.gguf does not keep it: cannot be opened" in result.stdout
+    assert "truncated" in result.stdout
+
+
+def test_an_artifact_that_ends_replies_elsewhere_fails(
+    baseline_file: Path, exported: Path, tmp_path: Path
+) -> None:
+    from gguf import GGUFReader
+
+    file = tmp_path / "other-end.gguf"
+    shutil.copyfile(next((exported / "gguf-f16").glob("*.gguf")), file)
+    reader = GGUFReader(file, "r+")
+    for name in ("eos", "eot"):
+        reader.fields[f"tokenizer.ggml.{name}_token_id"].parts[-1][0] = 7
+    template = reader.fields["tokenizer.chat_template"].parts[-1]
+    template[:] = list(bytes(template).replace(b"<|im_end|>", b"<|im_sep|>"))
+    reader.data.flush()
+    result = run_command("check", file, "--baseline", baseline_file)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "replies end at" in result.stdout or "does not stop at" in result.stdout
+
+
+def test_a_missing_artifact_is_an_error(baseline_file: Path) -> None:
+    result = run_command("check", "nowhere/gguf-q8_0", "--baseline", baseline_file)
+    assert_one_clear_error(result, 2, "nowhere/gguf-q8_0", "no such file")
+
+
+def test_a_quantized_reference_is_refused(exported: Path, tmp_path: Path) -> None:
+    file = next((exported / "gguf-q8_0").glob("*.gguf"))
+    out = tmp_path / "b.json.gz"
+    result = run_command("baseline", file, "--judge", f"likelihood:{exported / 'gguf-f16'}", "--out", out)
+    assert_one_clear_error(result, 2, "quantized", "--allow-quantized-reference")
+
+
+def test_a_baseline_changed_by_hand_is_refused(baseline_file: Path, exported: Path, tmp_path: Path) -> None:
+    document = json.loads(gzip.decompress(baseline_file.read_bytes()))
+    document["baseline"]["settings"]["temperature"] = 0.9
+    file = tmp_path / "changed.json.gz"
+    file.write_bytes(gzip.compress(json.dumps(document).encode()))
+    assert_one_clear_error(
+        run_command("check", exported / "gguf-f16", "--baseline", file), 2, "changed.json.gz", "changed after"
+    )
+    document["baseline"]["format"] = "empathy-edge baseline 0"
+    file.write_bytes(gzip.compress(json.dumps(document).encode()))
+    with pytest.raises(EmpathyEdgeError, match="baseline 0"):
+        read_baseline(file)
+
+
+def test_decoding_is_the_baselines(baseline_file: Path, exported: Path) -> None:
+    result = run_command("check", exported / "gguf-f16", "--baseline", baseline_file, "--temperature", "0.9")
+    assert_one_clear_error(result, 2, "--temperature", "set by the baseline")
+
+
+def test_too_few_prompts_never_pass(tiny_model: Path, exported: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(f"My cat {n} is ill." for n in range(20)))
+    judge = f"likelihood:{exported / 'gguf-f16'}"
+    result = run_command(
+        "check",
+        exported / "gguf-f16",
+        "--reference",
+        tiny_model,
+        *REPLIES,
+        "--prompts",
+        prompts,
+        "--judge",
+        judge,
+    )
+    assert result.returncode == 4, result.stdout + result.stderr
+    assert "at least 64 prompts" in result.stdout
+
+
+def test_the_shipped_prompts() -> None:
+    prompts = read_prompts(None, None, 0)
+    assert len(prompts) == 640 and sum(len(prompt.messages) > 1 for prompt in prompts) == 128
+    assert prompts != read_prompts(None, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ('{"id": "a", "messages": []}', "at least one message"),
+        ('{"id": "a", "messages": [{"role": "user"}]}', "message 1 needs"),
+        ('{"id": "a", "messages": [{"role": "assistant", "content": "Hello."}]}', "must be the user's"),
+    ],
+)
+def test_wrong_prompts_name_the_row(line: str, found: str, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"id": "ok", "messages": [{"role": "user", "content": "Hello."}]}\n' + line + "\n")
+    with pytest.raises(EmpathyEdgeError, match=f"row 2: .*{found}"):
+        read_prompts(file, None, 0)
+
+
+def test_a_baseline_is_small_and_names_what_it_is_of(baseline_file: Path) -> None:
+    known = read_baseline(baseline_file)
+    assert isinstance(known, Baseline) and len(known.prompts) == 80
+    assert all(len(record.replies) == 3 for record in known.prompts)
+    assert known.reference.identity and not known.reference.quantized
+    assert baseline_file.stat().st_size < 640 / 80 * 5e6

@@ -1,0 +1,40 @@
+"""Evidence by betting: it rarely refutes what is true, and refutes what is not."""
+
+import numpy as np
+import pytest
+
+from empathy_edge.judging.evidence import evidence_path, log_evidence, lower_bound
+
+
+def test_what_is_true_is_rarely_refuted_however_often_one_looks() -> None:
+    generator = np.random.default_rng(0)
+    refuted = 0
+    for _ in range(400):
+        points = generator.choice([0, 0.5, 1], size=200, p=[0.3, 0.4, 0.3])
+        refuted += evidence_path(points, 0.5).max() >= np.log(20)
+    assert refuted / 400 <= 0.05
+
+
+def test_heavy_weights_do_not_break_the_promise() -> None:
+    generator = np.random.default_rng(1)
+    refuted = 0
+    for _ in range(400):
+        weights = np.exp(generator.normal(-2, 2, size=200))  # 1 in expectation
+        refuted += log_evidence(weights, 1.0) >= np.log(20)
+    assert refuted / 400 <= 0.05
+
+
+def test_what_is_not_true_is_refuted() -> None:
+    points = np.random.default_rng(2).normal(0.49, 0.02, size=100)
+    bound = lower_bound(lambda m: log_evidence(points, m), 0.05)
+    assert 0.45 < bound < 0.49
+
+
+def test_no_values_say_nothing() -> None:
+    assert log_evidence([], 0.5) == 0
+    assert lower_bound(lambda m: log_evidence([], m), 0.05) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_loss_of_more_than_all_of_the_money_loses_all() -> None:
+    path = evidence_path([1.0] * 20 + [-1e9] + [1.0] * 20, 0.5)
+    assert path[19] > 3 and path[-1] < -600
