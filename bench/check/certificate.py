@@ -1,12 +1,180 @@
-"""How often a judge agrees with blind readers, and how sure that is."""
+"""How often a judge agrees with blind readers, and how sure that is: its certificate."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import comb
+from typing import Literal, Protocol
+
+import numpy as np
 
 from empathy_edge.bench.check.win_rate import ALPHA_JUDGE
+from empathy_edge.console import progress
+from empathy_edge.data import certification_pairs
+from empathy_edge.formats.chat_format import Message
+from empathy_edge.formats.json_lines import read_jsonl
 
 BISECTIONS = 50
+FEWEST_PAIRS = 60
+"""Unequal pairs; with fewer no judge is certified."""
+
+LEAST_AGREEMENT = 0.55
+"""The lower bound of a judge's agreement; below it a loss of five points looks like one of half a point."""
+
+MOST_LENGTH_BIAS = 0.2
+"""How much more often the longer reply may win than with the readers."""
+
+
+class RatesReplies(Protocol):
+    """What a judge must be able to do."""
+
+    def rate(self, conversation: Sequence[Message], replies: Sequence[str]) -> list[float]:
+        """A number for each reply to the same conversation."""
+        ...
+
+
+Half = Literal["tune", "certify"]
+Reading = Literal["reference", "artifact", "equal"]
+
+
+@dataclass(frozen=True)
+class ReadPair:
+    """Two replies of a model and of a quantized form of it to one prompt, read blind by several readers.
+
+    Attributes:
+        id: of the pair.
+        prompt: the prompt's id; a model's and another model's pairs may share it.
+        half: `tune` for choosing and training judges, `certify` for testing them; by prompt.
+        messages: the conversation.
+        model: whose replies they are.
+        artifact_format: of the quantized one.
+        reference: the full-precision model's reply.
+        artifact: the quantized model's reply.
+        readings: which one each reader preferred.
+    """
+
+    id: str
+    prompt: str
+    half: Half
+    messages: list[Message]
+    model: str
+    artifact_format: str
+    reference: str
+    artifact: str
+    readings: tuple[Reading, ...]
+
+    @property
+    def preferred(self) -> Reading:
+        """What most readers preferred; `equal` where none has a majority."""
+        ((first, count), *others) = Counter(self.readings).most_common()
+        if others and others[0][1] == count:
+            return "equal"
+        return first
+
+
+def read_pairs(half: Half) -> list[ReadPair]:
+    """The shipped pairs of one half."""
+    pairs = []
+    for row in read_jsonl(certification_pairs()):
+        if row["half"] == half:
+            pairs.append(ReadPair(**(row | {"readings": tuple(row["readings"])})))
+    return pairs
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A judge beside the readers.
+
+    Attributes:
+        share: of unequal pairs on which it prefers the same reply; its own ties count half.
+        low: one-sided 99 % lower bound, pairs of one prompt counted as dependent.
+        high: the upper bound.
+        pairs: unequal ones.
+        longer_by_judge: how often the longer reply wins, by the judge.
+        longer_by_readers: by the readers.
+        reference_where_equal: how often the reference's reply wins by the judge where readers see no
+            difference; ½ where it favours neither.
+        equal_pairs: how many those are.
+    """
+
+    share: float
+    low: float
+    high: float
+    pairs: int
+    longer_by_judge: float
+    longer_by_readers: float
+    reference_where_equal: float
+    equal_pairs: int
+
+    def doubts(self) -> tuple[str, ...]:
+        """Why the judge is not certified; none where it is."""
+        found = []
+        if self.pairs < FEWEST_PAIRS:
+            found.append(f"only {self.pairs} unequal pairs (needed: {FEWEST_PAIRS})")
+        if self.low < LEAST_AGREEMENT:
+            found.append(
+                f"it agrees with readers on {self.share:.0%} of {self.pairs} unequal pairs, surely only on "
+                f"{self.low:.0%} (needed: {LEAST_AGREEMENT:.0%})"
+            )
+        if abs(self.longer_by_judge - self.longer_by_readers) > MOST_LENGTH_BIAS:
+            found.append(
+                f"the longer reply wins {self.longer_by_judge:.0%} by it, "
+                f"{self.longer_by_readers:.0%} by readers"
+            )
+        return tuple(found)
+
+
+def agreement_with_readers(pairs: Sequence[ReadPair], ratings: Sequence[tuple[float, float]]) -> Agreement:
+    """Compare ratings (of reference and artifact) with what readers preferred."""
+    right, prompts, longer, longer_read, where_equal = [], [], [], [], []
+    for pair, (reference, artifact) in zip(pairs, ratings, strict=True):
+        points = 0.5 if reference == artifact else float(reference > artifact)
+        if pair.preferred == "equal":
+            where_equal.append(points)
+            continue
+        truth = float(pair.preferred == "reference")
+        right.append(0.5 if points == 0.5 else float(points == truth))
+        prompts.append(pair.prompt)
+        words = len(pair.reference.split()) - len(pair.artifact.split())
+        if words:
+            longer.append(points if words > 0 else 1 - points)
+            longer_read.append(truth if words > 0 else 1 - truth)
+    share = float(np.mean(right)) if right else 0.5
+    effective = _effective_pairs(np.array(right), prompts)
+    return Agreement(
+        share=share,
+        low=agreement_bound(round(share * effective), effective),
+        high=agreement_upper_bound(round(share * effective), effective),
+        pairs=len(right),
+        longer_by_judge=float(np.mean(longer)) if longer else 0.5,
+        longer_by_readers=float(np.mean(longer_read)) if longer else 0.5,
+        reference_where_equal=float(np.mean(where_equal)) if where_equal else 0.5,
+        equal_pairs=len(where_equal),
+    )
+
+
+def _effective_pairs(right: np.ndarray, prompts: Sequence[str]) -> int:
+    """How many independent pairs say as much: fewer where pairs of one prompt go together (Kish 1965)."""
+    if len(right) < 2 or right.std() == 0:
+        return len(set(prompts))
+    errors = right - right.mean()
+    _, names = np.unique(list(prompts), return_inverse=True)
+    clustered = float((np.bincount(names, errors) ** 2).sum())
+    return max(1, min(len(right), int(len(right) * float((errors**2).sum()) / clustered)))
+
+
+def rate_pairs(rater: RatesReplies, pairs: Sequence[ReadPair]) -> list[tuple[float, float]]:
+    """The ratings of reference and artifact of each pair."""
+    ratings = []
+    with progress() as bar:
+        task = bar.add_task("certificate", total=len(pairs))
+        for pair in pairs:
+            reference, artifact = rater.rate(pair.messages, [pair.reference, pair.artifact])
+            ratings.append((reference, artifact))
+            bar.advance(task)
+    return ratings
 
 
 def agreement_bound(right: int, pairs: int, alpha: float = ALPHA_JUDGE) -> float:
@@ -14,10 +182,10 @@ def agreement_bound(right: int, pairs: int, alpha: float = ALPHA_JUDGE) -> float
 
     Args:
         right: pairs on which the judge agrees.
-        pairs: all of them, independent of each other; one a prompt.
+        pairs: all of them, independent of each other.
         alpha: the probability with which the bound may be wrong.
     """
-    if right == 0:
+    if right == 0 or pairs == 0:
         return 0.0
     low, high = 0.0, right / pairs
     for _ in range(BISECTIONS):

@@ -19,6 +19,11 @@ def check_prompts() -> Path:
     return _path_of("check_prompts.jsonl")
 
 
+def certification_pairs() -> Path:
+    """Pairs of replies of models and their quantized forms, each read blind three times."""
+    return _path_of("certification.jsonl")
+
+
 def safety_file() -> Path:
     """98 dialogues with safe responses: to people in danger, to delusions, to requests for harm or praise.
 

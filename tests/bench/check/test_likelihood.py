@@ -69,20 +69,23 @@ def test_weighted_comparisons_give_the_win_rate_without_bias() -> None:
     generator = np.random.default_rng(0)
     found = [
         prompt_evidence(record(generator.choice(4, size=4, p=REFERENCE)), FourReplies(), 1.0)
-        for _ in range(20_000)
+        for _ in range(4_000)
     ]
     leads = np.array([item.lead for item in found])
     assert abs(0.5 + leads.mean() - WIN_RATE) < 4 * leads.std() / len(leads) ** 0.5
     variation = abs(REFERENCE - ARTIFACT).sum() / 2
     figures = weight_figures(found)
-    assert abs(figures.mean - 1) < 0.01 and abs(figures.total_variation - variation) < 0.01
-    assert np.mean([item.any_judge for item in found]) < WIN_RATE
+    assert abs(figures.mean - 1) < 0.03 and abs(figures.total_variation - variation) < 0.02
+    any_judge = np.mean([item.any_judge for item in found])
+    assert (
+        abs(any_judge - (1 - variation) / 2) < 0.1 and any_judge < WIN_RATE + 0.005
+    )  # these ratings are the worst
 
 
 def test_the_bounds_hold_the_win_rate() -> None:
     generator = np.random.default_rng(1)
     missed = 0
-    for _ in range(60):
+    for _ in range(30):
         found = [
             prompt_evidence(record(generator.choice(4, size=4, p=REFERENCE)), FourReplies(), 1.0)
             for _ in range(300)
@@ -92,7 +95,7 @@ def test_the_bounds_hold_the_win_rate() -> None:
         )
         bounds = bounds_of(evidence, 0.3)
         missed += not bounds.low <= WIN_RATE <= bounds.high
-    assert missed <= 4
+    assert missed <= 3
 
 
 def test_a_judge_who_errs_sees_less_of_a_loss() -> None:
