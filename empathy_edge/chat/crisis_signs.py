@@ -513,6 +513,49 @@ SIGNS = (
         ),
     ),
     Rule(
+        "hints at a way to die",
+        is_certain=False,
+        pattern=r"""(?:want\s+to|wanna|going\s+to|gonna|ready\s+to)\s+(?:just\s+)?end\s+it
+             (?=\s*(?:$|[.,!?;]|now\b|tonight\b|today\b|already\b|here\b))
+            |(?:think(?:ing)?\s+(?:of|about)|imagin(?:e|ing)|want(?:ed)?\s+to|wanna|feel\s+like|tempted\s+to
+              |could\s+just)\s+(?:just\s+)?(?:driv|steer|crash|rid)(?:e|ing)?\s+
+             (?:my|the|this)\s+(?:car|bike|truck|van)\s+(?:straight\s+|right\s+)?
+             (?:into|off)\s+(?:a|the|that)\s+(?:\w+\s+)?
+             (?:tree|wall|bridge|river|cliff|lorry|truck|pillar|road|lake)\b
+            |(?:been|started|am|i'm)\s+cutting(?:\s+again)?(?=\s*(?:$|[.,!?;]))
+            |(?:want\s+to|wanna|going\s+to|rather|will)\s+(?:just\s+)?(?:follow|join)\s+(?:her|him|them)
+             (?=\s*(?:$|[.,!?;]|to\s+the\s+grave\b|in\s+(?:heaven|death|the\s+grave)\b))""",
+        finds=(
+            "I want to end it",
+            "i am ready to end it. tonight",
+            "I'm going to end it now",
+            "I keep thinking about driving my car into a tree",
+            "Sometimes I imagine steering the car off the bridge.",
+            "i could just crash my bike into a wall",
+            "I've been cutting.",
+            "i started cutting again",
+            "She died in May and I want to follow her",
+            "I will just follow him, what else is left",
+            "I want to join them in heaven",
+            "gonna end it tonight",
+        ),
+        ignores=(
+            "I want to end it with him, he cheated",
+            "We are going to end it as friends",
+            "My son crashed the car into a tree",
+            "I am thinking about driving my car into town",
+            "I want to drive the van to the lake",
+            "I have been cutting the hedge all day",
+            "I started cutting my own hair",
+            "I am cutting onions and crying",
+            "I want to follow her to Berlin",
+            "I will join them for dinner",
+            "i want to follow him on his tour",
+            "Let us end it here with a toast",
+            "I want to end it on a high note",
+        ),
+    ),
+    Rule(
         "does not want to go on",
         is_certain=False,
         pattern=r"""(?:don'?t|do\s+not)\s+(?:want\s+to|wanna)\s+

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from empathy_edge.distill.from_teacher import distil
@@ -29,7 +30,9 @@ class Estimate:
         return cost_usd(price, self.prompt_tokens, self.completion_tokens)
 
 
-def estimate(dialogues: list[Dialogue], settings: TeacherSettings, identity: str, ledger: Ledger) -> Estimate:
+def estimate(
+    dialogues: list[Dialogue], settings: TeacherSettings, identities: Sequence[str], ledger: Ledger
+) -> Estimate:
     """Go through every dialogue as `distil` would.
 
     A step may depend on an answer that is not there yet. A placeholder of the usual length takes its place.
@@ -38,13 +41,14 @@ def estimate(dialogues: list[Dialogue], settings: TeacherSettings, identity: str
     Args:
         dialogues: what would be sent.
         settings: method, strategy and the length of responses.
-        identity: the teacher's, as the ledger's keys have it.
+        identities: the teacher's, as the ledger's keys have them: the present one, and a former one.
         ledger: where answers are looked up.
     """
     found = Estimate()
 
     async def ask(request: Request) -> Answer:
-        known = ledger.find(request.key(identity))
+        kept = (ledger.find(request.key(identity)) for identity in identities)
+        known = next((answer for answer in kept if answer is not None), None)
         if known is not None:
             found.in_ledger += 1
             return known

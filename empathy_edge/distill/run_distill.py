@@ -17,7 +17,7 @@ from empathy_edge.llm.budget import Budget, Price
 from empathy_edge.llm.client import ModelClient
 from empathy_edge.llm.ledger import Ledger, ledger_path
 from empathy_edge.llm.local_teachers import FileTeacher
-from empathy_edge.llm.openai_teacher import endpoint_url, identity_of
+from empathy_edge.llm.openai_teacher import OPENAI_URL, endpoint_url, identity_of
 from empathy_edge.llm.records import Teacher
 from empathy_edge.llm.teachers import open_teacher, price_of
 from empathy_edge.runs.settings import DistillSettings
@@ -56,9 +56,9 @@ def estimate_with_teacher(*, data: Path, settings: TeacherSettings) -> None:
     """Print the calls that `distill_with_teacher` would make, their tokens and their cost."""
     price = price_of(settings.teacher, settings.prices)
     with closing(Ledger(ledger_path())) as ledger:
-        identity, answered_ids = _known_of_teacher(settings, ledger, price)
+        identities, answered_ids = _known_of_teacher(settings, ledger, price)
         chosen = choose_dialogues(data, read_dialogues(data), settings, answered_ids)
-        found = estimate(chosen, settings, identity, ledger)
+        found = estimate(chosen, settings, identities, ledger)
     say(f"Estimate for {len(chosen)} dialogues (predicted):")
     say(
         f"  {found.calls} calls, about {found.prompt_tokens} prompt tokens and "
@@ -81,8 +81,8 @@ def _open_teacher(settings: TeacherSettings, ledger: Ledger, price: Price | None
 
 def _known_of_teacher(
     settings: TeacherSettings, ledger: Ledger, price: Price | None
-) -> tuple[str, set[str] | None]:
-    """The teacher's identity and the dialogues that a file of answers has.
+) -> tuple[list[str], set[str] | None]:
+    """The teacher's identity, a former one where it has one, and the dialogues that a file of answers has.
 
     No call is made: an endpoint is known by what it reported last, and needs no key for that.
     """
@@ -90,9 +90,11 @@ def _known_of_teacher(
     if kind in ("openai", "batch"):
         endpoint = endpoint_url(settings.base_url)
         identity = identity_of(endpoint, model, ledger.endpoint(endpoint, model).reported)
-        return ("batch " if kind == "batch" else "") + identity, None
+        if kind == "batch":
+            return [f"batch {identity}"], None
+        return [identity, *([model] if endpoint == OPENAI_URL else [])], None
     teacher = _open_teacher(settings, ledger, price)
-    return teacher.model, _answered_ids(teacher)
+    return [teacher.model], _answered_ids(teacher)
 
 
 def _answered_ids(teacher: Teacher) -> set[str] | None:

@@ -23,6 +23,10 @@ FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
 """Between two tries where the endpoint asks for no pause: random, up to twice as long each time."""
 
 
+FAILURES_IN_A_ROW = 20
+"""So many calls given up without an answer between them: the endpoint is down, and the rest is not asked."""
+
+
 class CallsFailed(EmpathyEdgeError):
     """Some calls failed for good. What was answered is kept; the same command asks the others again."""
 
@@ -56,6 +60,7 @@ class ModelClient:
         self._running: dict[str, asyncio.Future[Answer]] = {}
         self._slots: asyncio.Semaphore | None = None
         self._under_way = 0
+        self._failed_in_a_row = 0
         self._stop: BaseException | None = None
         self._stopped = asyncio.Event()
         self._loop = asyncio.Runner()  # one for all runs: the connections belong to it
@@ -130,6 +135,7 @@ class ModelClient:
                         found[place] = await work(item)
                     except TeacherError as error:
                         found[place] = error
+                        self._stop_if_down(error)
                     except _Stopping:
                         return
                     except Exception as error:  # also a bug of ours: the others' answers are paid for
@@ -143,6 +149,12 @@ class ModelClient:
             raise BudgetReached(
                 f"{self._stop}\n  {len(found)} of {len(items)} are done and kept in the ledger; "
                 "run the same command with a higher limit to go on."
+            )
+        if isinstance(self._stop, CallsFailed):
+            done = sum(not isinstance(item, TeacherError) for item in found.values())
+            raise CallsFailed(
+                f"{self._stop}\n  {done} of {len(items)} are done and kept in the ledger; "
+                "run the same command again when the endpoint answers."
             )
         if self._stop is not None:
             raise self._stop
@@ -170,6 +182,13 @@ class ModelClient:
             await running
             raise
 
+    def _stop_if_down(self, error: TeacherError) -> None:
+        """Ask no more after many calls in a row that were given up."""
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= FAILURES_IN_A_ROW:
+            reason = f"{self._failed_in_a_row} calls in a row failed; the last one: {error}"
+            self._refuse_new_calls(CallsFailed(reason))
+
     def _refuse_new_calls(self, reason: BaseException) -> None:
         if self._stop is None:
             self._stop = reason
@@ -195,6 +214,7 @@ class ModelClient:
                 self.ledger.record_failure(key, self.teacher.model, request, str(error), error.cost_usd)
                 raise
             self.ledger.record(key, self.teacher.model, request, answer)
+            self._failed_in_a_row = 0
             self.calls += 1
             self.served.add(answer.served)
             return answer

@@ -48,6 +48,7 @@ class FaultServer:
         reported: what the list of models says of the model; None: there is no such list.
         failing: last messages with any of these words get HTTP 400.
         paid: the usage of each answer, by Idempotency-Key.
+        port: to listen on; 0: any.
     """
 
     fault_rate: float = 0.4
@@ -62,6 +63,7 @@ class FaultServer:
     reported: dict[str, Any] | None = None
     failing: tuple[str, ...] = ()
     paid: dict[str, dict[str, int]] = field(default_factory=dict)
+    port: int = 0
 
     def __post_init__(self) -> None:
         self.faults = dict.fromkeys(FAULTS, 0)
@@ -70,6 +72,7 @@ class FaultServer:
         self.formats: list[dict[str, Any] | None] = []
         self._random = random.Random(self.seed)
         self._lock = threading.Lock()
+        self._dead = False
         self._not_before: dict[str, float] = {}
         self._failed: dict[str, int] = {}
         outer = self
@@ -90,19 +93,25 @@ class FaultServer:
             def log_message(self, *arguments: object) -> None:
                 return
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> FaultServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._dead = True  # connections that are open get no answer either
         self._server.shutdown()
         self._server.server_close()
 
     def _serve(self, handler: Any) -> None:
+        if self._dead:
+            handler.close_connection = True
+            handler.connection.close()
+            return
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         key = handler.headers["Idempotency-Key"]
         with self._lock:

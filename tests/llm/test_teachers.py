@@ -94,6 +94,29 @@ def test_500_calls_with_every_fault_and_two_kills(tmp_path: Path, environment: d
 
 
 @pytest.mark.slow
+def test_a_server_that_dies_amid_500_calls(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 500)
+    program = [sys.executable, "-c", "from empathy_edge.cli import main; main()"]
+    with FaultServer(fault_rate=0, delay_s=0.02) as server:
+        command = _command(data, server, tmp_path / "out")
+        process = subprocess.Popen(
+            [*program, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 120
+        while len(server.paid) < 200 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    _, errors = process.communicate(timeout=500)
+    assert process.returncode == 4, errors
+    assert "calls in a row failed" in errors and "of 500 are done and kept in the ledger" in errors
+    before = _answers(environment)
+    assert 150 < before < 500
+    with FaultServer(fault_rate=0, port=server.port, paid=server.paid) as revived:
+        result = run_command(*command, env=environment)
+        assert result.returncode == 0, result.stderr
+        assert revived.requests == 500 - before and len(revived.paid) == 500 == _answers(environment)
+
+
+@pytest.mark.slow
 def test_limits_stop_before_they_are_passed(tmp_path: Path, environment: dict[str, str]) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 30)
     prices = tmp_path / "prices.yaml"
@@ -140,6 +163,27 @@ def test_dry_run_knows_calls_and_ledger(
         assert run_command(*command, env=environment).returncode == 0 and len(server.paid) == calls
         result = run_command(*command, "--dry-run", env=environment)
         assert "0 calls" in result.stderr and f"{calls} answers are in the ledger" in result.stderr
+
+
+def test_an_estimate_knows_answers_of_a_former_identity(tmp_path: Path, environment: dict[str, str]) -> None:
+    from empathy_edge.distill.estimate import estimate
+    from empathy_edge.distill.teacher_settings import TeacherSettings
+    from empathy_edge.formats.dialogue import read_dialogues
+    from empathy_edge.llm.ledger import Ledger
+    from empathy_edge.llm.openai_teacher import identity_of
+
+    data = _dialogues(tmp_path / "dialogues.jsonl", 4)
+    with FaultServer(fault_rate=0) as server:
+        assert run_command(*_command(data, server, tmp_path / "out"), env=environment).returncode == 0
+    settings = TeacherSettings(teacher="openai:gpt-test", method="direct")
+    ledger = Ledger(Path(environment["EMPATHY_EDGE_LEDGER"]))
+    known = identity_of(server.url, "gpt-test", ledger.endpoint(server.url, "gpt-test").reported)
+    found = [
+        estimate(read_dialogues(data), settings, identities, ledger)
+        for identities in (["new"], ["new", known])
+    ]
+    ledger.close()
+    assert [(item.calls, item.in_ledger) for item in found] == [(4, 0), (0, 4)]
 
 
 def test_an_endpoint_with_another_model_is_noticed(tmp_path: Path, environment: dict[str, str]) -> None:
