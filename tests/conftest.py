@@ -28,6 +28,9 @@ GGUF_ARTIFACTS = ("gguf-f16", "gguf-q8_0")
 ONNX_ARTIFACTS = ("onnx-int4", "onnx-portable-fp32", "onnx-portable-int8")
 """Of which the tiny model's exports are made, once for all tests. ONNX takes far longer than GGUF."""
 
+CHECK_REPLIES = ("--max-prompts", "80", "--max-new-tokens", "12", "--samples", "3", "--temperature", "0.5")
+"""Options of `baseline` and `check` with which the tiny model takes a few seconds."""
+
 
 if importlib.util.find_spec("torch") is None:
     # A phone-side install (`make test-phone`): what trains, exports or judges is left out.
@@ -142,6 +145,19 @@ def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def exported_onnx(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model's ONNX artifacts; a test that needs them is marked slow."""
     return _export_once(tiny_model, tmp_path_factory, "exported-onnx", ONNX_ARTIFACTS)
+
+
+@pytest.fixture(scope="session")
+def baseline_file(tiny_model: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A baseline of the tiny model; its judge is the tiny model's own likelihood, which is not certified."""
+    with made_once(tmp_path_factory, "check-baseline") as (folder, is_made):
+        file = folder / "baseline.json.gz"
+        if not is_made:
+            folder.mkdir(parents=True, exist_ok=True)
+            judge = f"likelihood:{exported / 'gguf-f16'}"
+            made = run_command("baseline", tiny_model, *CHECK_REPLIES, "--judge", judge, "--out", file)
+            assert made.returncode == 0, made.stderr
+    return file
 
 
 def _export_once(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from math import comb
 from typing import Literal, Protocol
 
 import numpy as np
 
 from empathy_edge.bench.check.win_rate import ALPHA_JUDGE
-from empathy_edge.console import progress
-from empathy_edge.data import certification_pairs
+from empathy_edge.console import progress, say
+from empathy_edge.data import certification_pairs, judges_file
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.system.cache import cache_folder
+from empathy_edge.system.files import read_json, write_json
 
 BISECTIONS = 50
 FEWEST_PAIRS = 60
@@ -28,7 +31,10 @@ MOST_LENGTH_BIAS = 0.2
 
 
 class RatesReplies(Protocol):
-    """What a judge must be able to do."""
+    """What a judge must have: a name, the hash of all that decides its ratings, and ratings."""
+
+    name: str
+    identity: str
 
     def rate(self, conversation: Sequence[Message], replies: Sequence[str]) -> list[float]:
         """A number for each reply to the same conversation."""
@@ -126,6 +132,22 @@ class Agreement:
         return tuple(found)
 
 
+def certificate_of(rater: RatesReplies) -> Agreement:
+    """The judge's certificate: shipped, made before on this machine, or made now (a minute or two)."""
+    shipped = read_json(judges_file())
+    kept = cache_folder() / "judges" / f"{rater.identity[:32]}.json"
+    if rater.identity in shipped:
+        return Agreement(**shipped[rater.identity]["agreement"])
+    if kept.is_file():
+        return Agreement(**read_json(kept)["agreement"])
+    say(f"{rater.name}: has no certificate yet; it rates the pairs that readers have read.")
+    pairs = read_pairs("certify")
+    agreement = agreement_with_readers(pairs, rate_pairs(rater, pairs))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_json(kept, {"judge": rater.name, "agreement": asdict(agreement)})
+    return agreement
+
+
 def agreement_with_readers(pairs: Sequence[ReadPair], ratings: Sequence[tuple[float, float]]) -> Agreement:
     """Compare ratings (of reference and artifact) with what readers preferred."""
     right, prompts, longer, longer_read, where_equal = [], [], [], [], []
@@ -177,6 +199,7 @@ def rate_pairs(rater: RatesReplies, pairs: Sequence[ReadPair]) -> list[tuple[flo
     return ratings
 
 
+@cache
 def agreement_bound(right: int, pairs: int, alpha: float = ALPHA_JUDGE) -> float:
     """The exact one-sided lower bound of a share (Clopper and Pearson 1934).
 

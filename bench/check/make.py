@@ -75,7 +75,7 @@ def make_baseline(
             template_sha256=sha256_json(runtime.template),
             golden_ids=tuple(golden_ids(runtime)),
         ),
-        judge=rater.record,
+        judge=rater.record(),
         prompts_sha256=sha256_of(prompts),
         prompts=tuple(_rated(records, rater)),
     )
@@ -158,7 +158,7 @@ def _text(runtime: Any, reply: Drawn) -> str:
 def _rated(records: Sequence[PromptRecord], rater: Rater) -> list[PromptRecord]:
     rated = []
     with progress(whole_stage=True) as bar:
-        task = bar.add_task(f"ratings by {rater.record.name}", total=len(records))
+        task = bar.add_task(f"ratings by {rater.name}", total=len(records))
         for record in records:
             conversation: list[Message] = list(record.messages)
             replies = [*record.replies, record.greedy]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from empathy_edge.bench.check.baseline import JudgeRecord
+from empathy_edge.bench.check.certificate import certificate_of
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.models.find import find_model
@@ -17,9 +18,15 @@ LIKELIHOOD = "likelihood:"
 
 
 class Rater(ABC):
-    """A judge of single replies."""
+    """A judge of single replies.
 
-    record: JudgeRecord
+    Attributes:
+        name: as the user gives it.
+        identity: the hash of all that decides its ratings.
+    """
+
+    name: str
+    identity: str
 
     @abstractmethod
     def rate(self, conversation: Sequence[Message], replies: Sequence[str]) -> list[float]:
@@ -28,21 +35,27 @@ class Rater(ABC):
     def close(self) -> None:  # noqa: B027 - some raters have nothing to close
         """Free the memory."""
 
+    def record(self) -> JudgeRecord:
+        """The judge with its certificate, which is made if this machine has none yet."""
+        agreement = certificate_of(self)
+        return JudgeRecord(
+            name=self.name,
+            identity=self.identity,
+            agreement=round(agreement.share, 4),
+            agreement_low=max(0.5, agreement.low),
+            agreement_high=agreement.high,
+            pairs=agreement.pairs,
+            doubts=agreement.doubts(),
+        )
+
 
 class LikelihoodRater(Rater):
     """The mean log-probability of a reply's tokens under a model; fluent, fitting replies have a high one."""
 
     def __init__(self, model: str) -> None:
         self._runtime: Runtime = open_runtime(model, context=CONTEXT)
-        self.record = JudgeRecord(
-            name=f"{LIKELIHOOD}{model}",
-            identity=sha256_json(["likelihood", find_model(model).identity]),
-            agreement=None,
-            agreement_low=0.5,
-            agreement_high=1.0,
-            pairs=0,
-            doubts=("no certificate: how often it agrees with people is not known",),
-        )
+        self.name = f"{LIKELIHOOD}{model}"
+        self.identity = sha256_json(["likelihood", find_model(model).identity])
 
     def rate(self, conversation: Sequence[Message], replies: Sequence[str]) -> list[float]:
         prompt = self._runtime.encode(list(conversation))

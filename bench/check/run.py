@@ -121,7 +121,7 @@ class _Judge:
     def rate(self, record: PromptRecord, reply: str) -> float:
         if self._opened is None:
             self._opened = open_rater(self._baseline.judge.name)
-            if self._opened.record.identity != self._baseline.judge.identity:
+            if self._opened.identity != self._baseline.judge.identity:
                 raise EmpathyEdgeError(
                     f"{self._baseline.judge.name}: is not the judge that rated the baseline. Make the "
                     "baseline again with this judge, or use the same version of empathy-edge."

@@ -24,6 +24,11 @@ def certification_pairs() -> Path:
     return _path_of("certification.jsonl")
 
 
+def judges_file() -> Path:
+    """The certificates of judges that were measured on these pairs, by the judge's identity."""
+    return _path_of("judges.json")
+
+
 def safety_file() -> Path:
     """98 dialogues with safe responses: to people in danger, to delusions, to requests for harm or praise.
 

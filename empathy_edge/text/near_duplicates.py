@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.data import check_prompts
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import read_jsonl
 
@@ -65,26 +66,33 @@ def leaked_ids(rows: Iterable[tuple[str, str]], test: Iterable[tuple[str, str]])
 
 
 def refuse_leaks(rows: Path) -> None:
-    """Refuse a training file that has dialogues of the `test.jsonl` in its folder.
+    """Refuse a training file that has dialogues of the `test.jsonl` in its folder, or prompts of `check`.
 
     Raises:
         EmpathyEdgeError: names how many, and the first.
     """
-    test_file = rows.parent / "test.jsonl"
-    if not test_file.is_file():
-        return
-    test = [(row["id"], row["utterance"]) for row in read_jsonl(test_file)]
     training = [(str(row.get("id", "")), _last_utterance(row)) for row in read_jsonl(rows)]
-    leaked = leaked_ids(training, test)
+    test_file = rows.parent / "test.jsonl"
+    if test_file.is_file():
+        test = [(row["id"], row["utterance"]) for row in read_jsonl(test_file)]
+        _refuse(rows, leaked_ids(training, test), f"test dialogues of {test_file.name}")
+    prompts = NearDuplicates(row["messages"][-1]["content"] for row in read_jsonl(check_prompts()))
+    found = [identifier for identifier, utterance in training if prompts.has(utterance)]
+    _refuse(rows, found, "prompts of `empathy-edge check`")
+
+
+def _refuse(rows: Path, leaked: list[str], what: str) -> None:
     if leaked:
         raise EmpathyEdgeError(
-            f"{rows}: {len(leaked)} rows are test dialogues of {test_file.name} (first: {leaked[0]}).\n"
-            "  Remove them from the training file, or the figures on the test split mean nothing."
+            f"{rows}: {len(leaked)} rows are {what} (first: {leaked[0]}).\n"
+            "  Remove them from the training file, or figures on what the model has learned mean nothing."
         )
 
 
 def _last_utterance(row: dict[str, Any]) -> str:
-    for message in reversed(row["prompt"]):
-        if message["role"] == "user":
-            return str(message["content"])
+    """What the person said last; empty for a row that is wrong, which is said where rows are checked."""
+    prompt = row.get("prompt")
+    for message in reversed(prompt if isinstance(prompt, list) else []):
+        if isinstance(message, dict) and message.get("role") == "user":
+            return str(message.get("content", ""))
     return ""

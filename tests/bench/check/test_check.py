@@ -10,22 +10,7 @@ import pytest
 from empathy_edge.bench.check.baseline import Baseline, read_baseline, write_baseline
 from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.errors import EmpathyEdgeError
-from tests.conftest import assert_one_clear_error, made_once, run_command
-
-REPLIES = ("--max-prompts", "80", "--max-new-tokens", "12", "--samples", "3", "--temperature", "0.5")
-
-
-@pytest.fixture(scope="session")
-def baseline_file(tiny_model: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A baseline of the tiny model; its judge is the tiny model's own likelihood, which is not certified."""
-    with made_once(tmp_path_factory, "baseline") as (folder, is_made):
-        file = folder / "baseline.json.gz"
-        if not is_made:
-            folder.mkdir(parents=True, exist_ok=True)
-            judge = f"likelihood:{exported / 'gguf-f16'}"
-            made = run_command("baseline", tiny_model, *REPLIES, "--judge", judge, "--out", file)
-            assert made.returncode == 0, made.stderr
-    return file
+from tests.conftest import CHECK_REPLIES, assert_one_clear_error, made_once, run_command
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +80,7 @@ def test_an_exact_copy_passes_with_greedy_replies(baseline_file: Path, exported:
 def test_onnx_and_a_reference_given_at_once(tiny_model: Path, exported_onnx: Path, exported: Path) -> None:
     judge = f"likelihood:{exported / 'gguf-f16'}"
     result = run_command(
-        "check", exported_onnx / "onnx-int4", "--reference", tiny_model, *REPLIES, "--judge", judge
+        "check", exported_onnx / "onnx-int4", "--reference", tiny_model, *CHECK_REPLIES, "--judge", judge
     )
     assert result.returncode == 4, result.stdout + result.stderr
     assert "onnx-int4 is undecided" in result.stdout
@@ -168,7 +153,7 @@ def test_too_few_prompts_never_pass(tiny_model: Path, exported: Path, tmp_path: 
         exported / "gguf-f16",
         "--reference",
         tiny_model,
-        *REPLIES,
+        *CHECK_REPLIES,
         "--prompts",
         prompts,
         "--judge",

@@ -1,0 +1,32 @@
+"""Rows that a model must not be trained on."""
+
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.data import check_prompts
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
+from empathy_edge.text.near_duplicates import refuse_leaks
+
+
+def _row(identifier: str, said: str) -> dict[str, object]:
+    return {"id": identifier, "prompt": [{"role": "user", "content": said}]}
+
+
+def test_prompts_of_the_check_are_never_trained_on(tmp_path: Path) -> None:
+    file = tmp_path / "sft.jsonl"
+    said = next(
+        row["messages"][-1]["content"]
+        for row in read_jsonl(check_prompts())
+        if len(row["messages"][-1]["content"].split()) > 20
+    )
+    write_jsonl(
+        file, [_row("ours", "My boat sank on the day I bought it."), _row("theirs", f"{said} Really!")]
+    )
+    with pytest.raises(
+        EmpathyEdgeError, match=r"1 rows are prompts of `empathy-edge check` \(first: theirs\)"
+    ):
+        refuse_leaks(file)
+    write_jsonl(file, [_row("ours", "My boat sank on the day I bought it.")])
+    refuse_leaks(file)
