@@ -84,7 +84,7 @@ def read_pairs(half: Half) -> list[ReadPair]:
     """The shipped pairs of one half."""
     pairs = []
     for row in read_jsonl(certification_pairs()):
-        if row["half"] == half:
+        if row["half"] == half and row["readings"]:
             pairs.append(ReadPair(**(row | {"readings": tuple(row["readings"])})))
     return pairs
 

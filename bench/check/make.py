@@ -12,20 +12,56 @@ from empathy_edge.bench.check.baseline import (
     PromptRecord,
     ReferenceRecord,
     ReferenceReply,
+    read_baseline,
+    write_baseline,
 )
 from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
 from empathy_edge.bench.check.raters import Rater
 from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.console import progress, say
+from empathy_edge.data import certification_pairs
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, Message, fit_to_template
 from empathy_edge.formats.gguf_header import is_quantized
 from empathy_edge.models.find import ModelRef, checkpoint_of, find_model
 from empathy_edge.runtimes import Runtime, default_threads
 from empathy_edge.runtimes.torch_sampling import Drawn, EndTokens, draw
+from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import sha256_json
+from empathy_edge.system.hash_cache import sha256_file
 
 CONTEXT = 2048
+
+
+def kept_or_made(
+    model: str,
+    prompts: list[CheckPrompt],
+    rater: Rater,
+    settings: ReplySettings,
+    *,
+    allow_quantized: bool = False,
+) -> Baseline:
+    """The baseline that an earlier command made of the same model, prompts, judge and settings, or a new one.
+
+    Baselines are kept in the cache, so that a second `check --reference` begins at once.
+    """
+    reference = find_model(model)
+    _refuse_quantized(reference, allow_quantized)
+    parts = [
+        FORMAT,
+        reference.identity,
+        sha256_of(prompts),
+        rater.identity,
+        sha256_file(certification_pairs()),
+        settings.model_dump(mode="json"),
+    ]
+    kept = cache_folder() / "baselines" / f"{sha256_json(parts)[:32]}.json.gz"
+    if kept.is_file():
+        say(f"The baseline of {model} is known from an earlier command ({kept}).")
+        return read_baseline(kept)
+    made = make_baseline(model, prompts, rater, settings, allow_quantized=allow_quantized)
+    write_baseline(kept, made)
+    return made
 
 
 def make_baseline(
@@ -49,12 +85,7 @@ def make_baseline(
         EmpathyEdgeError: the model is quantized.
     """
     reference = find_model(model)
-    quantized = is_quantized_model(reference)
-    if quantized and not allow_quantized:
-        raise EmpathyEdgeError(
-            f"{model}: its weights are quantized. An artifact is compared with its full-precision model; "
-            "give that one, or --allow-quantized-reference, and the verdict will say so."
-        )
+    _refuse_quantized(reference, allow_quantized)
     from empathy_edge.runtimes.torch_runtime import TorchRuntime
 
     runtime = TorchRuntime(checkpoint_of(model).path, threads=default_threads(), context=CONTEXT)
@@ -69,7 +100,7 @@ def make_baseline(
         reference=ReferenceRecord(
             name=model,
             identity=reference.identity,
-            quantized=quantized,
+            quantized=is_quantized_model(reference),
             stop_ids=tuple(sorted(runtime.stop_ids)),
             declared_stop_ids=tuple(sorted(runtime.declared_stop_ids)),
             template_sha256=sha256_json(runtime.template),
@@ -79,6 +110,14 @@ def make_baseline(
         prompts_sha256=sha256_of(prompts),
         prompts=tuple(_rated(records, rater)),
     )
+
+
+def _refuse_quantized(reference: ModelRef, allow_quantized: bool) -> None:
+    if is_quantized_model(reference) and not allow_quantized:
+        raise EmpathyEdgeError(
+            f"{reference.name}: its weights are quantized. An artifact is compared with its full-precision "
+            "model; give that one, or --allow-quantized-reference, and the verdict will say so."
+        )
 
 
 def is_quantized_model(model: ModelRef) -> bool:

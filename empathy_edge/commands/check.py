@@ -159,14 +159,14 @@ def _refuse_options_of_a_baseline() -> None:
 def _made(
     model: str, prompts: Path | None, judge: str, allow_quantized: bool, settings: ReplySettings
 ) -> Baseline:
-    from empathy_edge.bench.check.make import make_baseline
+    from empathy_edge.bench.check.make import kept_or_made
     from empathy_edge.bench.check.prompts import read_prompts
     from empathy_edge.bench.check.raters import open_rater
 
     read = read_prompts(prompts, settings.max_prompts, settings.seed)
     rater = open_rater(judge)
     try:
-        return make_baseline(model, read, rater, settings, allow_quantized=allow_quantized)
+        return kept_or_made(model, read, rater, settings, allow_quantized=allow_quantized)
     finally:
         rater.close()
 
