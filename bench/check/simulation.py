@@ -1,6 +1,6 @@
 """Does the check keep its promise? Simulated artifacts whose win rate is known.
 
-`python -m empathy_edge.bench.check.simulation` prints docs/results/gate-simulation.md.
+`python -m empathy_edge.bench.check.simulation` prints the table of docs/results/gate-simulation.md.
 
 Each prompt has K replies of the reference with a quality u ~ N(0, 1). The artifact draws a reply with the
 weight w = exp(s z − s² / 2), z ~ N(0, 1) correlated with u by r. Among its replies u is shifted by s r, so
