@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.errors import EmpathyEdgeError
@@ -16,6 +18,10 @@ from empathy_edge.system.files import sha256_json
 FORMAT: Literal["empathy-edge baseline 1"] = "empathy-edge baseline 1"
 MOST_BYTES = 64_000_000
 """Of an unpacked baseline; a larger file is refused before it is read into memory."""
+
+
+TokenId = Annotated[int, Field(ge=0)]
+LogProb = Annotated[FiniteFloat, Field(le=1e-3)]
 
 
 class _Record(BaseModel):
@@ -34,11 +40,17 @@ class ReferenceReply(_Record):
         rating: the judge's; larger is better.
     """
 
-    token_ids: tuple[int, ...]
-    log_probs: tuple[float, ...]
+    token_ids: tuple[TokenId, ...] = Field(min_length=1)
+    log_probs: tuple[LogProb, ...] = Field(min_length=1)
     text: str
     stopped: bool
-    rating: float
+    rating: FiniteFloat
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        if len(self.token_ids) != len(self.log_probs):
+            raise ValueError("a reply has not one log-probability for each token")
+        return self
 
 
 class PromptRecord(_Record):
@@ -55,12 +67,18 @@ class PromptRecord(_Record):
     """
 
     id: str
-    messages: tuple[dict[str, str], ...]
-    token_ids: tuple[int, ...]
-    replies: tuple[ReferenceReply, ...]
+    messages: tuple[dict[str, str], ...] = Field(min_length=1)
+    token_ids: tuple[TokenId, ...] = Field(min_length=1)
+    replies: tuple[ReferenceReply, ...] = Field(min_length=2)
     greedy: ReferenceReply
     misplaced_text: str
-    misplaced_rating: float
+    misplaced_rating: FiniteFloat
+
+    @model_validator(mode="after")
+    def _roles_and_contents(self) -> Self:
+        if any(set(message) != {"role", "content"} for message in self.messages):
+            raise ValueError("a message has not just a role and a content")
+        return self
 
 
 class ReferenceRecord(_Record):
@@ -131,16 +149,22 @@ class Baseline(_Record):
     reference: ReferenceRecord
     judge: JudgeRecord
     prompts_sha256: str
-    prompts: tuple[PromptRecord, ...]
+    prompts: tuple[PromptRecord, ...] = Field(min_length=1)
 
 
 def write_baseline(file: Path, baseline: Baseline) -> None:
     """Write it with a hash of its content; the file is replaced as a whole."""
     content = baseline.model_dump(mode="json")
     document = {"sha256": sha256_json(content), "baseline": content}
-    packed = gzip.compress(json.dumps(document, ensure_ascii=False).encode("utf-8"), mtime=0)
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    if len(text) > MOST_BYTES:
+        raise EmpathyEdgeError(
+            f"{file}: the baseline would have {len(text) / 1e6:.0f} MB unpacked, more than "
+            f"{MOST_BYTES / 1e6:.0f}. Use fewer prompts, samples or tokens."
+        )
+    packed = gzip.compress(text, mtime=0)
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}.unfinished")
     unfinished.write_bytes(packed)
     unfinished.replace(file)
 
@@ -160,7 +184,7 @@ def read_baseline(file: Path) -> Baseline:
             f"{file}: has the format {content.get('format')!r}, and this version reads {FORMAT!r}. "
             "Make it again with `empathy-edge baseline`."
         )
-    if sha256_json(content) != document.get("sha256"):
+    if not _hash_fits(content, document.get("sha256")):
         raise EmpathyEdgeError(
             f"{file}: was changed after it was written (its hash does not fit). "
             "Make it again with `empathy-edge baseline`."
@@ -169,6 +193,13 @@ def read_baseline(file: Path) -> Baseline:
         return Baseline.model_validate(content)
     except ValidationError as error:
         raise EmpathyEdgeError(f"{file}: {str(error).splitlines()[0]}. Make it again.") from None
+
+
+def _hash_fits(content: object, sha256: object) -> bool:
+    try:
+        return sha256_json(content) == sha256
+    except (ValueError, RecursionError):  # text that no encoding has
+        return False
 
 
 def _unpacked(file: Path) -> object:
@@ -180,5 +211,5 @@ def _unpacked(file: Path) -> object:
         if len(text) > MOST_BYTES:
             raise EmpathyEdgeError(f"{file}: holds more than {MOST_BYTES // 10**6} MB; it is no baseline.")
         return json.loads(text)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise EmpathyEdgeError(f"{file}: cannot be read as a baseline ({error}).") from None

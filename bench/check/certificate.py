@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from math import comb
+from math import ceil, comb, floor
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,8 +16,10 @@ from empathy_edge.console import progress, say
 from empathy_edge.data import certification_pairs, judges_file
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.judging.statistics import score_interval
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import read_json, write_json
+from empathy_edge.system.files import read_json, sha256_json, write_json
+from empathy_edge.system.hash_cache import sha256_file
 
 BISECTIONS = 50
 FEWEST_PAIRS = 60
@@ -95,14 +97,17 @@ class Agreement:
 
     Attributes:
         share: of unequal pairs on which it prefers the same reply; its own ties count half.
-        low: one-sided 99 % lower bound, pairs of one prompt counted as dependent.
-        high: the upper bound.
+        low: one-sided 99 % lower bound, pairs of one prompt counted as dependent: the lower one of pairs
+            where readers prefer the reference and of those where they prefer the artifact. A judge that is
+            right on one kind only would see too little, or too much, of a loss.
+        high: the upper bound, the higher one of both.
         pairs: unequal ones.
         longer_by_judge: how often the longer reply wins, by the judge.
         longer_by_readers: by the readers.
         reference_where_equal: how often the reference's reply wins by the judge where readers see no
             difference; ½ where it favours neither.
         equal_pairs: how many those are.
+        leaning: why the judge favours one side on equal pairs; empty where it does not.
     """
 
     share: float
@@ -113,6 +118,7 @@ class Agreement:
     longer_by_readers: float
     reference_where_equal: float
     equal_pairs: int
+    leaning: str
 
     def doubts(self) -> tuple[str, ...]:
         """Why the judge is not certified; none where it is."""
@@ -129,13 +135,16 @@ class Agreement:
                 f"the longer reply wins {self.longer_by_judge:.0%} by it, "
                 f"{self.longer_by_readers:.0%} by readers"
             )
+        if self.leaning:
+            found.append(self.leaning)
         return tuple(found)
 
 
 def certificate_of(rater: RatesReplies) -> Agreement:
     """The judge's certificate: shipped, made before on this machine, or made now (a minute or two)."""
     shipped = read_json(judges_file())
-    kept = cache_folder() / "judges" / f"{rater.identity[:32]}.json"
+    key = sha256_json([rater.identity, sha256_file(certification_pairs())])
+    kept = cache_folder() / "judges" / f"{key[:32]}.json"
     if rater.identity in shipped:
         return Agreement(**shipped[rater.identity]["agreement"])
     if kept.is_file():
@@ -143,6 +152,8 @@ def certificate_of(rater: RatesReplies) -> Agreement:
     say(f"{rater.name}: has no certificate yet; it rates the pairs that readers have read.")
     pairs = read_pairs("certify")
     agreement = agreement_with_readers(pairs, rate_pairs(rater, pairs))
+    if not agreement.pairs:
+        return agreement
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_json(kept, {"judge": rater.name, "agreement": asdict(agreement)})
     return agreement
@@ -150,40 +161,64 @@ def certificate_of(rater: RatesReplies) -> Agreement:
 
 def agreement_with_readers(pairs: Sequence[ReadPair], ratings: Sequence[tuple[float, float]]) -> Agreement:
     """Compare ratings (of reference and artifact) with what readers preferred."""
-    right, prompts, longer, longer_read, where_equal = [], [], [], [], []
+    right: dict[Reading, list[float]] = {"reference": [], "artifact": []}
+    prompts: dict[Reading, list[str]] = {"reference": [], "artifact": []}
+    longer, longer_read, where_equal = [], [], []
     for pair, (reference, artifact) in zip(pairs, ratings, strict=True):
         points = 0.5 if reference == artifact else float(reference > artifact)
         if pair.preferred == "equal":
             where_equal.append(points)
             continue
         truth = float(pair.preferred == "reference")
-        right.append(0.5 if points == 0.5 else float(points == truth))
-        prompts.append(pair.prompt)
+        right[pair.preferred].append(points if truth else 1 - points)
+        prompts[pair.preferred].append(pair.prompt)
         words = len(pair.reference.split()) - len(pair.artifact.split())
         if words:
             longer.append(points if words > 0 else 1 - points)
             longer_read.append(truth if words > 0 else 1 - truth)
-    share = float(np.mean(right)) if right else 0.5
-    effective = _effective_pairs(np.array(right), prompts)
+    sides = [_bounds(right[side], prompts[side]) for side in ("reference", "artifact")]
+    every = right["reference"] + right["artifact"]
     return Agreement(
-        share=share,
-        low=agreement_bound(round(share * effective), effective),
-        high=agreement_upper_bound(round(share * effective), effective),
-        pairs=len(right),
+        share=float(np.mean(every)) if every else 0.5,
+        low=min(low for low, _ in sides),
+        high=max(high for _, high in sides),
+        pairs=len(every),
         longer_by_judge=float(np.mean(longer)) if longer else 0.5,
         longer_by_readers=float(np.mean(longer_read)) if longer else 0.5,
         reference_where_equal=float(np.mean(where_equal)) if where_equal else 0.5,
         equal_pairs=len(where_equal),
+        leaning=_leaning(where_equal),
+    )
+
+
+def _bounds(right: Sequence[float], prompts: Sequence[str]) -> tuple[float, float]:
+    """The bounds of the share that is right; whole pairs are rounded so that the bounds get wider."""
+    if not right:
+        return 0.0, 1.0
+    effective = _effective_pairs(np.array(right), prompts)
+    correct = float(np.mean(right)) * effective
+    return agreement_bound(floor(correct), effective), agreement_upper_bound(ceil(correct), effective)
+
+
+def _leaning(where_equal: Sequence[float]) -> str:
+    if not where_equal:
+        return ""
+    interval = score_interval(where_equal)
+    if interval.low <= 0.5 <= interval.high:
+        return ""
+    return (
+        f"where readers see no difference, the reference wins {interval.mean:.0%} by it "
+        f"[{interval.low:.0%}, {interval.high:.0%}]"
     )
 
 
 def _effective_pairs(right: np.ndarray, prompts: Sequence[str]) -> int:
     """How many independent pairs say as much: fewer where pairs of one prompt go together (Kish 1965)."""
-    if len(right) < 2 or right.std() == 0:
-        return len(set(prompts))
     errors = right - right.mean()
     _, names = np.unique(list(prompts), return_inverse=True)
     clustered = float((np.bincount(names, errors) ** 2).sum())
+    if clustered == 0:
+        return len(set(prompts))
     return max(1, min(len(right), int(len(right) * float((errors**2).sum()) / clustered)))
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 
-from empathy_edge.bench.check.baseline import Baseline, JudgeRecord
+from empathy_edge.bench.check.baseline import Baseline
 from empathy_edge.bench.check.raters import better
 from empathy_edge.judging.statistics import Interval, score_interval
 
@@ -53,21 +51,3 @@ def controls_of(baseline: Baseline) -> Controls:
             f"[{of_misplaced.low:.1%}, {of_misplaced.high:.1%}]"
         )
     return Controls(of_itself, of_misplaced, tuple(doubts))
-
-
-def detectable_loss(values: list[float], judge: JudgeRecord, power: float = 0.8) -> float | None:
-    """The loss of win rate that this run would have told from none, 95 % one-sided, with that power.
-
-    (z₀.₉₅ + z_power) · standard error, divided by 2 · agreement − 1: what a judge sees of a loss (arXiv
-    2605.28873, 2511.21140).
-
-    Args:
-        values: one for each prompt: points, or leads.
-        judge: whose they are.
-        power: the probability to see the loss.
-    """
-    if len(values) < 2 or judge.agreement is None or judge.agreement <= 0.5:
-        return None
-    normal = NormalDist()
-    error = float(np.std(values, ddof=1)) / sqrt(len(values))
-    return (normal.inv_cdf(0.95) + normal.inv_cdf(power)) * error / (2 * judge.agreement - 1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from empathy_edge.judging.format_checks import CHECKS, check_format
 from empathy_edge.judging.statistics import sign_test
 
-ALPHA = 0.01
+ALPHA = 0.005
+"""For each of the two looks, after the first prompts and at the end; divided by the checks for each alone."""
+
 LARGEST_LOSS = 0.05
-"""A loss of well-formed replies below five points is no FAIL by itself, however sure it is."""
+"""An observed loss of well-formed replies of no more than five points is no FAIL by itself."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Health:
         worse: prompts with a well-formed reply of the reference only.
         better: of the artifact only.
         p: one-sided, of so many worse ones by chance (exact McNemar test).
-        by_check: how many replies of the artifact fail each check.
-        all_empty: whether the artifact answered nothing at all.
+        by_check: those checks that the artifact's replies fail surely more often by themselves, in words.
+        all_empty: whether the artifact answered nothing where the reference did.
     """
 
     prompts: int
@@ -34,13 +36,13 @@ class Health:
     worse: int
     better: int
     p: float
-    by_check: dict[str, int]
+    by_check: tuple[str, ...]
     all_empty: bool
 
     @property
     def fails(self) -> bool:
         """Whether the artifact is surely, and by more than five points, less well-formed."""
-        return self.all_empty or (self.p <= ALPHA and self.loss > LARGEST_LOSS)
+        return self.all_empty or bool(self.by_check) or (self.p <= ALPHA and self.loss > LARGEST_LOSS)
 
     @property
     def loss(self) -> float:
@@ -51,6 +53,8 @@ class Health:
         """For a table or a reason."""
         if self.all_empty:
             return f"all {self.prompts} replies are empty"
+        if self.by_check:
+            return "; ".join(self.by_check)
         return (
             f"{self.artifact:.0%} of {self.prompts} replies are well-formed, of the reference's "
             f"{self.reference:.0%} (worse on {self.worse}, better on {self.better}, p = {self.p:.2g})"
@@ -70,7 +74,8 @@ def compare_health(artifact: Sequence[Answer], reference: Sequence[Answer]) -> H
     """Compare replies to the same prompts, in the same order."""
     checked = [_checks(answer) for answer in artifact]
     of_artifact = [all(item.values()) for item in checked]
-    of_reference = [all(_checks(answer).values()) for answer in reference]
+    checked_reference = [_checks(answer) for answer in reference]
+    of_reference = [all(item.values()) for item in checked_reference]
     pairs = list(zip(of_artifact, of_reference, strict=True))
     worse = sum(theirs and not ours for ours, theirs in pairs)
     better = sum(ours and not theirs for ours, theirs in pairs)
@@ -81,9 +86,20 @@ def compare_health(artifact: Sequence[Answer], reference: Sequence[Answer]) -> H
         worse=worse,
         better=better,
         p=sign_test(worse, better),
-        by_check={name: sum(not item[name] for item in checked) for name in CHECKS},
-        all_empty=all(not answer.text for answer in artifact),
+        by_check=tuple(_worse_checks(checked, checked_reference)),
+        all_empty=not any(answer.text for answer in artifact) and any(answer.text for answer in reference),
     )
+
+
+def _worse_checks(artifact: Sequence[dict[str, bool]], reference: Sequence[dict[str, bool]]) -> Iterator[str]:
+    """Single checks, for references that seldom pass all of them."""
+    pairs = list(zip(artifact, reference, strict=True))
+    for name in CHECKS:
+        worse = sum(theirs[name] and not ours[name] for ours, theirs in pairs)
+        better = sum(ours[name] and not theirs[name] for ours, theirs in pairs)
+        p = sign_test(worse, better)
+        if p <= ALPHA / len(CHECKS) and (worse - better) / len(pairs) > LARGEST_LOSS:
+            yield f"its replies fail '{name}' on {worse} prompts, the reference's on {better} (p = {p:.2g})"
 
 
 def _checks(answer: Answer) -> dict[str, bool]:

@@ -6,7 +6,9 @@ an expectation over the reference's own replies: nothing has to be generated or 
 - For every judge: W ≥ E[min(w, w')] / 2, over two replies y, y' to one prompt. W − ½ is half the integral of
   (q(y) p(y') − q(y') p(y)) g(y, y') with |g| ≤ ½, and the positive part of the difference integrates to
   1 − E[min(w, w')].
-- For the judge of the baseline, with h its points of y against the other replies: W = ½ + E[w (h − ½)].
+- For the judge of the baseline, with h its points of y against the other replies: W = E[w h] and
+  1 − W = E[w (1 − h)]. Both are of numbers of at least 0, which evidence by betting needs: replies that the
+  artifact gives and the reference does not are missing in the mean, so that they count as lost.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import exp
+from math import exp, isnan
 
 import numpy as np
 
-from empathy_edge.bench.check.baseline import PromptRecord
+from empathy_edge.bench.check.baseline import PromptRecord, ReferenceReply
 from empathy_edge.bench.check.raters import better
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.runtimes import Runtime
 
 LARGEST_LOG_WEIGHT = 30.0
@@ -33,33 +36,53 @@ class PromptEvidence:
     Attributes:
         weights: of the replies, 1 in expectation.
         any_judge: at most W in expectation, whatever the judge; at least 0.
-        lead: W − ½ in expectation, by the baseline's judge.
+        wins: at most W in expectation, by the baseline's judge; at least 0.
+        losses: at most 1 − W in expectation; at least 0.
         tokens: how many reply tokens were scored.
     """
 
     weights: tuple[float, ...]
     any_judge: float
-    lead: float
+    wins: float
+    losses: float
     tokens: int
+
+    @property
+    def lead(self) -> float:
+        """W − ½ in expectation, where no replies are missing: for an estimate, not for evidence."""
+        return (self.wins - self.losses) / 2
 
 
 def prompt_evidence(record: PromptRecord, runtime: Runtime, temperature: float) -> PromptEvidence:
     """Score the reference's replies to a prompt under the artifact, by teacher forcing."""
-    log_weights = []
-    for reply in record.replies:
-        ids = [*record.token_ids, *reply.token_ids]
-        under_artifact = float(runtime.log_probs(ids, len(record.token_ids), temperature).sum())
-        log_weights.append(under_artifact - sum(reply.log_probs))
-    weights = [exp(min(value, LARGEST_LOG_WEIGHT)) for value in log_weights]
+    weights = [_weight(record, reply, runtime, temperature) for reply in record.replies]
     points = points_among([reply.rating for reply in record.replies])
-    leads = [weight * (point - 0.5) for weight, point in zip(weights, points, strict=True)]
+    won = [weight * point for weight, point in zip(weights, points, strict=True)]
     smaller = [min(pair) for pair in combinations(weights, 2)]
     return PromptEvidence(
         weights=tuple(weights),
         any_judge=float(np.mean(smaller)) / 2,
-        lead=float(np.mean(leads)),
+        wins=float(np.mean(won)),
+        losses=float(np.mean(weights) - np.mean(won)),
         tokens=sum(len(reply.token_ids) for reply in record.replies),
     )
+
+
+def _weight(record: PromptRecord, reply: ReferenceReply, runtime: Runtime, temperature: float) -> float:
+    """q(y) / p(y); 0 where the artifact would end the reply earlier, or not at its end.
+
+    Raises:
+        EmpathyEdgeError: the artifact's log-probabilities are not numbers.
+    """
+    inner = reply.token_ids[:-1] if reply.stopped else reply.token_ids
+    ends = not reply.stopped or reply.token_ids[-1] in runtime.stop_ids
+    if not ends or runtime.stop_ids.intersection(inner):
+        return 0.0
+    ids = [*record.token_ids, *reply.token_ids]
+    under_artifact = float(runtime.log_probs(ids, len(record.token_ids), temperature).sum())
+    if isnan(under_artifact) or under_artifact > 1e-3:
+        raise EmpathyEdgeError(f"the log-probability of a reply to '{record.id}' is {under_artifact}")
+    return exp(min(under_artifact - sum(reply.log_probs), LARGEST_LOG_WEIGHT))
 
 
 def points_among(ratings: Sequence[float]) -> list[float]:

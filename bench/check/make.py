@@ -27,7 +27,7 @@ from empathy_edge.models.find import ModelRef, checkpoint_of, find_model
 from empathy_edge.runtimes import Runtime, default_threads
 from empathy_edge.runtimes.torch_sampling import Drawn, EndTokens, draw
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import sha256_json
+from empathy_edge.system.files import MANIFEST, read_json, sha256_json
 from empathy_edge.system.hash_cache import sha256_file
 
 CONTEXT = 2048
@@ -49,8 +49,9 @@ def kept_or_made(
     _refuse_quantized(reference, allow_quantized)
     parts = [
         FORMAT,
+        __version__,
         reference.identity,
-        sha256_of(prompts),
+        [prompt.conversation() for prompt in prompts],
         rater.identity,
         sha256_file(certification_pairs()),
         settings.model_dump(mode="json"),
@@ -90,6 +91,7 @@ def make_baseline(
 
     runtime = TorchRuntime(checkpoint_of(model).path, threads=default_threads(), context=CONTEXT)
     token_ids = [runtime.encode(prompt.conversation()) for prompt in prompts]
+    _refuse_long(prompts, token_ids, runtime.context - settings.max_new_tokens)
     sampled = _draw(runtime, token_ids, settings, settings.samples, "replies")
     greedy = _draw(runtime, token_ids, settings.model_copy(update={"temperature": 1.0}), 0, "greedy replies")
     records = _records(runtime, prompts, token_ids, sampled, greedy)
@@ -112,6 +114,15 @@ def make_baseline(
     )
 
 
+def _refuse_long(prompts: Sequence[CheckPrompt], token_ids: Sequence[list[int]], most: int) -> None:
+    for prompt, ids in zip(prompts, token_ids, strict=True):
+        if len(ids) > most:
+            raise EmpathyEdgeError(
+                f"The prompt '{prompt.id}' has {len(ids)} tokens; with its reply it does not fit into the "
+                f"context window ({most} are left). Shorten it, or use fewer --max-new-tokens."
+            )
+
+
 def _refuse_quantized(reference: ModelRef, allow_quantized: bool) -> None:
     if is_quantized_model(reference) and not allow_quantized:
         raise EmpathyEdgeError(
@@ -125,8 +136,9 @@ def is_quantized_model(model: ModelRef) -> bool:
     if model.kind == "gguf":
         return is_quantized(model.path)
     if model.kind == "artifact":
-        return not any(name in model.path.name for name in ("f16", "bf16", "f32"))
-    return False
+        artifact = read_json(model.path / MANIFEST)["artifact"]
+        return artifact["format"] != "gguf" or is_quantized(model.path / artifact["file"])
+    return "quantization_config" in read_json(model.path / "config.json")
 
 
 def golden_ids(runtime: Runtime) -> list[int]:

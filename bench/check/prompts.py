@@ -52,6 +52,8 @@ def read_prompts(file: Path | None, most: int | None, seed: int) -> list[CheckPr
     """
     path = file or check_prompts()
     prompts = _read(path)
+    if not prompts:
+        raise EmpathyEdgeError(f"{path}: no prompts in it.")
     seen: dict[str, int] = {}
     for number, prompt in enumerate(prompts, 1):
         if prompt.id in seen:

@@ -9,12 +9,17 @@ from empathy_edge.bench.check.baseline import JudgeRecord
 from empathy_edge.bench.check.certificate import certificate_of
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
-from empathy_edge.models.find import find_model
+from empathy_edge.models.find import SHIPPED, find_model
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.system.files import sha256_json
 
 CONTEXT = 2048
 LIKELIHOOD = "likelihood:"
+FORMULA = 1
+"""Of the ratings; another one makes other judges."""
+
+SHIPPED_JUDGES = tuple(f"{LIKELIHOOD}{name}" for name in SHIPPED)
+"""Judges that a baseline may name without the user naming them, too."""
 
 
 class Rater(ABC):
@@ -55,14 +60,19 @@ class LikelihoodRater(Rater):
     def __init__(self, model: str) -> None:
         self._runtime: Runtime = open_runtime(model, context=CONTEXT)
         self.name = f"{LIKELIHOOD}{model}"
-        self.identity = sha256_json(["likelihood", find_model(model).identity])
+        self.identity = sha256_json(["likelihood", FORMULA, CONTEXT, find_model(model).identity])
 
     def rate(self, conversation: Sequence[Message], replies: Sequence[str]) -> list[float]:
         prompt = self._runtime.encode(list(conversation))
         ratings = []
         for reply in replies:
             ids = self._runtime.tokenize(reply) or self._runtime.tokenize(" ")
-            whole = [*prompt, *ids][: self._runtime.context - 1]
+            whole = [*prompt, *ids]
+            if len(whole) > self._runtime.context:
+                raise EmpathyEdgeError(
+                    f"a conversation with its reply has {len(whole)} tokens, more than the judge's context "
+                    f"window of {self._runtime.context}"
+                )
             ratings.append(round(float(self._runtime.log_probs(whole, len(prompt)).mean()), 5))
         return ratings
 

@@ -29,7 +29,6 @@ class CheckedArtifact(_Record):
         win_rate_low: W is at least this (95 %, one-sided).
         win_rate_high: W is at most this.
         win_rate_by_judge: the judge's estimate, not corrected for its errors; None without one.
-        detectable_loss: of win rate, with 80 % power; None where it is not known.
         prompts_scored: in step 3.
         prompts_answered: by the artifact itself, in steps 2 and 4.
         effective_share: of the weights, a share of the replies.
@@ -51,7 +50,6 @@ class CheckedArtifact(_Record):
     win_rate_low: float
     win_rate_high: float
     win_rate_by_judge: float | None
-    detectable_loss: float | None
     prompts_scored: int
     prompts_answered: int
     effective_share: float | None

@@ -9,10 +9,12 @@ from functools import cached_property, partial
 from math import log
 from pathlib import Path
 
+from rich.markup import escape
+
 from empathy_edge import __version__
 from empathy_edge.bench.check import report
 from empathy_edge.bench.check.baseline import Baseline, PromptRecord
-from empathy_edge.bench.check.controls import MILD, Controls, controls_of, detectable_loss
+from empathy_edge.bench.check.controls import MILD, Controls, controls_of
 from empathy_edge.bench.check.health import Answer, Health, compare_health
 from empathy_edge.bench.check.likelihood import (
     PromptEvidence,
@@ -21,9 +23,9 @@ from empathy_edge.bench.check.likelihood import (
     weight_figures,
 )
 from empathy_edge.bench.check.prompts import FEWEST
-from empathy_edge.bench.check.raters import Rater, better, open_rater
+from empathy_edge.bench.check.raters import SHIPPED_JUDGES, Rater, better, open_rater
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
-from empathy_edge.bench.check.same_question import SameQuestion, compare_questions
+from empathy_edge.bench.check.same_question import SameQuestion, compare_questions, same_tokens
 from empathy_edge.bench.check.settings import CheckSettings
 from empathy_edge.bench.check.win_rate import (
     ALPHA,
@@ -37,10 +39,11 @@ from empathy_edge.bench.check.win_rate import (
     estimate,
 )
 from empathy_edge.console import progress
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import Runtime, open_runtime
+from empathy_edge.text.language import require_language_detection
 
 CONTEXT = 2048
 FIRST_HEALTH = 32
@@ -62,13 +65,16 @@ DECIDED_BY: dict[Step, report.DecidedBy] = {
 }
 
 
-def check(artifacts: Sequence[str], baseline: Baseline, settings: CheckSettings) -> CheckReport:
+def check(
+    artifacts: Sequence[str], baseline: Baseline, settings: CheckSettings, judge_name: str | None = None
+) -> CheckReport:
     """Check each artifact against the baseline.
 
     Args:
         artifacts: what `open_runtime` takes.
         baseline: of the full-precision model.
         settings: the bound, and how the app chooses tokens.
+        judge_name: the judge's name on this machine; by default the baseline's, if it is a shipped one.
 
     Raises:
         EmpathyEdgeError: an artifact is not there, or the baseline's judge is not.
@@ -79,14 +85,18 @@ def check(artifacts: Sequence[str], baseline: Baseline, settings: CheckSettings)
                 f"{name}: no such file or folder. Give an artifact folder or a .gguf file."
             )
     controls = controls_of(baseline)
-    judge = _Judge(baseline)
+    require_language_detection()
+    judge = _Judge(baseline, judge_name)
     found = []
     for name in artifacts:
         label = Path(name).name
         with progress() as bar:
-            task = bar.add_task(label, total=2 * len(baseline.prompts))
+            task = bar.add_task(escape(label), total=3 * len(baseline.prompts))
             advance = partial(bar.advance, task)
-            found.append(_Check(label, name, baseline, settings, controls, judge, advance).run())
+            try:
+                found.append(_Check(label, name, baseline, settings, controls, judge, advance).run())
+            except _JudgeError as error:
+                raise EmpathyEdgeError(f"The judge {judge.spec} cannot rate: {error}") from None
     judge.close()
     return CheckReport(
         format=report.FORMAT,
@@ -111,23 +121,39 @@ def check(artifacts: Sequence[str], baseline: Baseline, settings: CheckSettings)
     )
 
 
-class _Judge:
-    """The baseline's judge, opened when its first rating is needed."""
+class _JudgeError(Exception):
+    """The judge cannot rate: that says nothing of the artifact."""
 
-    def __init__(self, baseline: Baseline) -> None:
+
+class _Judge:
+    """The baseline's judge, opened when its first rating is needed.
+
+    A baseline from a stranger may name any model; only shipped ones, and the one that the user names, are
+    opened.
+    """
+
+    def __init__(self, baseline: Baseline, named: str | None) -> None:
         self._baseline = baseline
+        self.spec = named or baseline.judge.name
+        self.may_be_opened = named is not None or baseline.judge.name in SHIPPED_JUDGES
         self._opened: Rater | None = None
 
     def rate(self, record: PromptRecord, reply: str) -> float:
+        conversation: list[Message] = list(record.messages)
+        try:
+            return self._open().rate(conversation, [reply])[0]
+        except EmpathyEdgeError as error:
+            raise _JudgeError(str(error)) from error
+
+    def _open(self) -> Rater:
         if self._opened is None:
-            self._opened = open_rater(self._baseline.judge.name)
+            self._opened = open_rater(self.spec)
             if self._opened.identity != self._baseline.judge.identity:
                 raise EmpathyEdgeError(
-                    f"{self._baseline.judge.name}: is not the judge that rated the baseline. Make the "
-                    "baseline again with this judge, or use the same version of empathy-edge."
+                    f"{self.spec}: is not the judge that rated the baseline. Make the baseline again with "
+                    "this judge, or use the same version of empathy-edge."
                 )
-        conversation: list[Message] = list(record.messages)
-        return self._opened.rate(conversation, [reply])[0]
+        return self._opened
 
     def close(self) -> None:
         if self._opened is not None:
@@ -159,19 +185,28 @@ class _Check:
         try:
             identity = find_model(self.name).identity
             runtime = open_runtime(self.name, context=CONTEXT)
+        except PrerequisiteError:
+            raise  # a package is missing: that says nothing of the artifact
         except EmpathyEdgeError as error:
             return self._broken(identity, f"cannot be opened: {error}", start)
+        if runtime.context < self._tokens_needed():
+            runtime.close()
+            raise EmpathyEdgeError(
+                f"{self.name}: its context window has {runtime.context} tokens, the baseline's prompts with "
+                f"their replies need {self._tokens_needed()}. Make a baseline with fewer --max-new-tokens."
+            )
         try:
             return self._take_steps(runtime, identity, start)
+        except PrerequisiteError:
+            raise
         except EmpathyEdgeError as error:
-            if self._opens_judge(error):
-                raise
             return self._broken(identity, f"fails while it runs: {error}", start)
         finally:
             runtime.close()
 
-    def _opens_judge(self, error: EmpathyEdgeError) -> bool:
-        return self.baseline.judge.name in str(error)
+    def _tokens_needed(self) -> int:
+        longest = max(len(record.token_ids) for record in self.baseline.prompts)
+        return longest + self.baseline.settings.max_new_tokens
 
     def _take_steps(self, runtime: Runtime, identity: str, start: float) -> CheckedArtifact:
         question = compare_questions(self.baseline, runtime)
@@ -222,6 +257,10 @@ class _Check:
         if question.tokens:
             return
         for number, record in enumerate(self.baseline.prompts, 1):
+            if not same_tokens(record, runtime):
+                self.scored.clear()
+                self.notes.append(f"step 3 (likelihood) is left out: {record.id} has other token ids")
+                return
             self.scored.append(prompt_evidence(record, runtime, self.baseline.settings.temperature))
             self.advance()
             if number % LOOK_EVERY or number < FEWEST:
@@ -245,9 +284,7 @@ class _Check:
             if self._bounds().verdict is not None or len(self.answers) >= total:
                 return
             if not (self._judge_counts or self.settings.greedy):
-                self.notes.append(
-                    "step 4 (judge) is left out: the judge is not certified, or a control failed"
-                )
+                self.notes.append(f"step 4 (judge) is left out: {self._why_no_judge()}")
                 return
             self._answer(runtime, min(total, len(self.answers) + LOOK_EVERY))
 
@@ -261,14 +298,24 @@ class _Check:
                 answers += [self._reply(runtime, place, number) for number in range(1, OWN_REPLIES)]
             points = []
             for answer in answers:
-                rating = self.judge.rate(record, answer.text)
-                points += [better(rating, reply.rating) for reply in theirs]
+                others = [reply.rating for reply in theirs if reply.text != answer.text]
+                points += [0.5] * (len(theirs) - len(others))  # the same text is equally good
+                if others:
+                    rating = self.judge.rate(record, answer.text)
+                    points += [better(rating, other) for other in others]
             self.judged.append(sum(points) / len(points))
             self.advance()
 
     @cached_property
     def _judge_counts(self) -> bool:
-        return self.baseline.judge.certified and not self.controls.doubts
+        return self.baseline.judge.certified and not self.controls.doubts and self.judge.may_be_opened
+
+    def _why_no_judge(self) -> str:
+        if not self.baseline.judge.certified:
+            return "the judge is not certified"
+        if self.controls.doubts:
+            return "a control is out of order"
+        return f"name the baseline's judge, to have it opened: --judge {self.judge.spec}"
 
     @property
     def _weights_hold(self) -> bool:
@@ -281,7 +328,8 @@ class _Check:
         return Evidence(
             judge=self.baseline.judge,
             any_judge=self.same if self.settings.greedy else [item.any_judge for item in self.scored],
-            leads=[item.lead for item in self.scored],
+            wins=[item.wins for item in self.scored],
+            losses=[item.losses for item in self.scored],
             judged=self.judged,
             weights_hold=self._weights_hold,
             judge_counts=self._judge_counts,
@@ -299,17 +347,14 @@ class _Check:
         decided_by: report.DecidedBy | None = DECIDED_BY[bounds.decided_by] if bounds.decided_by else None
         if decided_by == "likelihood, any judge" and self.settings.greedy:
             decided_by = "identical replies"
-        values = self.judged or [item.lead for item in self.scored]
-        loss = detectable_loss(values, self.baseline.judge) if self._judge_counts else None
         return self._record(
             identity,
             start,
             _Outcome(
                 verdict=bounds.verdict or "UNDECIDED",
-                sentence=_Words(self.label, bounds, decided_by, loss, self.settings.min_win_rate).sentence(),
+                sentence=_Words(self.label, bounds, decided_by, self.settings.min_win_rate).sentence(),
                 decided_by=decided_by,
                 bounds=bounds,
-                loss=loss,
                 to_decide="" if bounds.verdict else self._to_decide(),
             ),
         )
@@ -323,6 +368,8 @@ class _Check:
             return f"a certified judge ({self.baseline.judge.name}: {self.baseline.judge.doubts[0]})"
         if self.controls.doubts:
             return f"controls in order ({self.controls.doubts[0]})"
+        if not self.judge.may_be_opened:
+            return f"the judge: add --judge {self.judge.spec}, the baseline's"
         evidence, bound = self._evidence, self.settings.min_win_rate
         used = max(len(self.judged), len(self.scored))
         needed = []
@@ -340,21 +387,20 @@ class _Check:
     ) -> CheckedArtifact:
         sentence = f"{self.label} does not keep it: {reason.rstrip('.')}."
         bounds = Bounds(0.0, 1.0, None, "FAIL")
-        return self._record(identity, start, _Outcome("FAIL", sentence, decided_by, bounds, None, ""))
+        return self._record(identity, start, _Outcome("FAIL", sentence, decided_by, bounds, ""))
 
     def _record(self, identity: str, start: float, outcome: _Outcome) -> CheckedArtifact:
         figures: WeightFigures | None = weight_figures(self.scored) if self.scored else None
         by_judge = estimate(self._evidence)
         return CheckedArtifact(
-            artifact=self.label,
+            artifact=_plain(self.label),
             identity=identity,
             verdict=outcome.verdict,
-            sentence=outcome.sentence,
+            sentence=_plain(outcome.sentence),
             decided_by=outcome.decided_by,
             win_rate_low=round(outcome.bounds.low, 4),
             win_rate_high=round(outcome.bounds.high, 4),
             win_rate_by_judge=None if by_judge is None else round(by_judge, 4),
-            detectable_loss=None if outcome.loss is None else round(outcome.loss, 4),
             prompts_scored=len(self.scored),
             prompts_answered=len(self.answers),
             effective_share=round(figures.effective_share, 4) if figures else None,
@@ -364,7 +410,7 @@ class _Check:
             well_formed=round(self.health.artifact, 4) if self.health else None,
             well_formed_reference=round(self.health.reference, 4) if self.health else None,
             to_decide=outcome.to_decide,
-            notes=tuple(self.notes),
+            notes=tuple(_plain(note) for note in self.notes),
             seconds=round(time.perf_counter() - start, 1),
         )
 
@@ -377,7 +423,6 @@ class _Outcome:
     sentence: str
     decided_by: report.DecidedBy | None
     bounds: Bounds
-    loss: float | None
     to_decide: str
 
 
@@ -388,12 +433,10 @@ class _Words:
     label: str
     bounds: Bounds
     decided_by: report.DecidedBy | None
-    loss: float | None
     min_win_rate: float
 
     def sentence(self) -> str:
         low, high = f"{self.bounds.low:.1%}", f"{self.bounds.high:.1%}"
-        seen = f"; a loss of {100 * self.loss:.1f} points would have been seen" if self.loss else ""
         if self.bounds.verdict == "PASS":
             whose = (
                 ", whatever the judge" if self.decided_by != "judge" and "any" in str(self.decided_by) else ""
@@ -402,15 +445,20 @@ class _Words:
                 whose = ", whatever the judge"
             return (
                 f"{self.label} keeps it: at worst {low} of comparisons won{whose}, "
-                f"decided by {self.decided_by}{seen}."
+                f"decided by {self.decided_by}."
             )
         if self.bounds.verdict == "FAIL":
             return (
                 f"{self.label} does not keep it: at best {high} of comparisons won (bound "
                 f"{self.min_win_rate:.0%}), decided by {self.decided_by}."
             )
-        return f"{self.label} is undecided: between {low} and {high} of comparisons won{seen}."
+        return f"{self.label} is undecided: between {low} and {high} of comparisons won."
 
 
 def _said(record: PromptRecord) -> str:
     return record.messages[-1]["content"]
+
+
+def _plain(text: str) -> str:
+    """Without line breaks and control characters: names come from files of strangers."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from empathy_edge.bench.check.baseline import Baseline
+from empathy_edge.bench.check.baseline import Baseline, PromptRecord
 from empathy_edge.bench.check.make import golden_ids
 from empathy_edge.runtimes import Runtime
 
 TESTED = 32
-"""How many prompts are rendered and compared; those with several turns come first."""
+"""How many prompts are rendered and compared before all else: half with many turns, half with few."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,33 @@ def compare_questions(baseline: Baseline, runtime: Runtime) -> SameQuestion:
     if tuple(golden_ids(runtime)) != baseline.reference.golden_ids:
         tokens.append("a fixed conversation with accents, emoji and several turns has other token ids")
     by_turns = sorted(baseline.prompts, key=lambda record: -len(record.messages))
-    tested = by_turns[:TESTED]
-    differing = [
-        record.id for record in tested if tuple(runtime.encode(list(record.messages))) != record.token_ids
-    ]
+    tested = [*by_turns[: TESTED // 2], *by_turns[-TESTED // 2 :]]
+    differing = [record.id for record in tested if not same_tokens(record, runtime)]
     if differing:
         tokens.append(
             f"{len(differing)} of {len(tested)} prompts have other token ids (first: {differing[0]})"
         )
-    stops = []
-    if not set(baseline.reference.stop_ids) & runtime.stop_ids:
-        stops.append(
-            f"replies end at the tokens {sorted(runtime.stop_ids)}, the reference's at "
-            f"{list(baseline.reference.stop_ids)}"
-        )
-    missing = set(baseline.reference.declared_stop_ids) & set(baseline.reference.stop_ids) - runtime.stop_ids
-    if missing and not stops:
-        stops.append(f"it does not stop at {sorted(missing)}, at which the reference stops")
-    return SameQuestion(tuple(tokens), tuple(stops))
+    return SameQuestion(tuple(tokens), tuple(_other_stops(baseline, runtime)))
+
+
+def same_tokens(record: PromptRecord, runtime: Runtime) -> bool:
+    """Whether the artifact's runtime renders a prompt to the baseline's token ids."""
+    return tuple(runtime.encode(list(record.messages))) == record.token_ids
+
+
+def _other_stops(baseline: Baseline, runtime: Runtime) -> Iterator[str]:
+    """Where the artifact would end replies of the reference, or go on after them, in words."""
+    ended: set[int] = set()
+    inside: set[int] = set()
+    for record in baseline.prompts:
+        for reply in record.replies:
+            ended.update(reply.token_ids[-1:] if reply.stopped else ())
+            inside.update(reply.token_ids[:-1] if reply.stopped else reply.token_ids)
+    missing = sorted(ended - runtime.stop_ids)
+    if missing:
+        yield f"it does not stop at {missing}, at which the reference's replies end"
+    elif not runtime.stop_ids.intersection(baseline.reference.stop_ids):
+        yield f"it stops at {sorted(runtime.stop_ids)}, the reference at {list(baseline.reference.stop_ids)}"
+    early = sorted(inside & runtime.stop_ids)
+    if early:
+        yield f"it stops at {early}, which occur inside of the reference's replies"

@@ -16,7 +16,7 @@ class ReplySettings(Settings):
     max_new_tokens: int = Field(default=128, ge=8, le=2048, description="Of a reply.")
     samples: int = Field(default=4, ge=2, le=16, description="Replies of the reference to each prompt.")
     max_prompts: int | None = Field(default=None, ge=1, description="Use only so many of the prompts.")
-    seed: int = Field(default=0, description="For the order of the prompts and for the replies.")
+    seed: int = Field(default=0, ge=0, description="For the order of the prompts and for the replies.")
 
 
 class CheckSettings(Settings):

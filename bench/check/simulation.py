@@ -11,6 +11,7 @@ where c = sin(π (a − ½)). Its certificate is drawn, and the check gets the b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from math import log, pi, sin, sqrt
@@ -40,6 +41,12 @@ CERTIFICATES = (100, 200, 400)
 DISTANCES = (0.3, 0.6, 1.2)
 """The standard deviation of log w; total variation of 0.12, 0.24 and 0.45."""
 
+WORST = -4.0
+"""The quality of a reply that the reference never gives."""
+
+MISSING = 0.2
+"""The share of such replies, where there are any."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -50,17 +57,20 @@ class Cell:
         agreement: of the judge with the truth.
         certificate: the pairs from which its agreement is known.
         distance: the standard deviation of the log weights.
+        missing: the share of the artifact's replies that the reference never gives; they always lose.
     """
 
     win_rate: float
     agreement: float
     certificate: int
     distance: float
+    missing: float = 0.0
 
     @property
     def correlation(self) -> float:
         """Of the log weights with the quality; outside of −1 to 1 where there is no such artifact."""
-        return sqrt(2) * NormalDist().inv_cdf(self.win_rate) / self.distance
+        of_others = self.win_rate / (1 - self.missing)
+        return sqrt(2) * NormalDist().inv_cdf(of_others) / self.distance
 
 
 @dataclass(frozen=True)
@@ -101,20 +111,22 @@ def _one_run(cell: Cell, generator: np.random.Generator) -> tuple[float, ...]:
     quality = generator.standard_normal((PROMPTS, SAMPLES))
     r = cell.correlation
     z = r * quality + sqrt(1 - r * r) * generator.standard_normal(quality.shape)
-    weights = np.exp(cell.distance * z - cell.distance**2 / 2)
+    weights = (1 - cell.missing) * np.exp(cell.distance * z - cell.distance**2 / 2)
     ratings = _rated(quality, cell, generator)
-    leads = _leads(weights, ratings)
-    own = _rated(generator.normal(cell.distance * r, 1, (PROMPTS, OWN_REPLIES)), cell, generator)
+    wins, losses = _won_and_lost(weights, ratings)
+    own_quality = generator.normal(cell.distance * r, 1, (PROMPTS, OWN_REPLIES))
+    own_quality[generator.random(own_quality.shape) < cell.missing] = WORST
+    own = _rated(own_quality, cell, generator)
     points = (own[:, :, None] > ratings[:, None, :]).mean(axis=(1, 2))
     pairs = [np.minimum(weights[:, a], weights[:, b]) for a in range(SAMPLES) for b in range(a)]
     paths = {
         "any-judge": evidence_path(np.mean(pairs, axis=0) / 2, BOUND, LOOK_EVERY),
-        "likelihood": evidence_path(0.5 + leads, seen, LOOK_EVERY),
+        "likelihood": evidence_path(wins, seen, LOOK_EVERY),
         "judge": evidence_path(points, seen, LOOK_EVERY),
     }
     against = {
         "any-judge": np.zeros(PROMPTS // LOOK_EVERY),
-        "likelihood": evidence_path(0.5 - leads, lost, LOOK_EVERY),
+        "likelihood": evidence_path(losses, lost, LOOK_EVERY),
         "judge": evidence_path(1 - points, lost, LOOK_EVERY),
     }
     effective = weights.sum() ** 2 / (weights**2).sum() / weights.size
@@ -146,8 +158,8 @@ def _ladder(
             likelihood = np.exp(min(logs["likelihood"][scored], 300)) if holds else 0.0
             judge = 1.0 if judged is None else np.exp(min(logs["judge"][judged], 300))
             any_judge = np.exp(min(logs["any-judge"][scored], 300))
-            total = MONEY["any-judge"] * any_judge + MONEY["likelihood"] * likelihood + MONEY["judge"] * judge
-            if total >= np.exp(enough):
+            early = MONEY["any-judge"] * any_judge + MONEY["likelihood"] * likelihood
+            if max(early, MONEY["judge"] * judge) >= np.exp(enough):
                 return float(verdict == "PASS"), float(verdict == "FAIL"), used
     return 0.0, 0.0, PROMPTS
 
@@ -158,11 +170,10 @@ def _rated(quality: np.ndarray, cell: Cell, generator: np.random.Generator) -> n
     return rated
 
 
-def _leads(weights: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-    """As `likelihood.prompt_evidence`, for all prompts at once, [prompts]."""
-    wins = (ratings[:, :, None] > ratings[:, None, :]).sum(axis=2) / (SAMPLES - 1)
-    leads: np.ndarray = (weights * (wins - 0.5)).mean(axis=1)
-    return leads
+def _won_and_lost(weights: np.ndarray, ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `likelihood.prompt_evidence`, for all prompts at once, [prompts] each."""
+    points = (ratings[:, :, None] > ratings[:, None, :]).sum(axis=2) / (SAMPLES - 1)
+    return (weights * points).mean(axis=1), (weights * (1 - points)).mean(axis=1)
 
 
 def cells() -> Iterator[Cell]:
@@ -171,6 +182,8 @@ def cells() -> Iterator[Cell]:
         cell = Cell(*values)
         if abs(cell.correlation) < 1:
             yield cell
+    for agreement, distance in product(AGREEMENTS, DISTANCES):
+        yield Cell(0.5 * (1 - MISSING), agreement, CERTIFICATES[-1], distance, MISSING)
 
 
 HEAD = """# Simulation of the check
@@ -178,20 +191,24 @@ HEAD = """# Simulation of the check
 `python -m empathy_edge.bench.check.simulation`: {runs} runs a row, {prompts} prompts with {samples}
 replies of the reference, bound {bound:.0%}. W is the true win rate, agreement the judge's with the
 truth, pairs those of its certificate, s the standard deviation of the log weights. How replies,
-weights and ratings are drawn: `bench/check/simulation.py`.
+weights and ratings are drawn: `bench/check/simulation.py`. "missing" is the share of the artifact's
+replies that the reference never gives, and that lose to all others. Step 3 is likelihood, step 4 the
+judge; both are shown as if taken alone, and then all together.
 
-A PASS at W = 35 % and a FAIL at W = 50 % are false. At W = 45 %, the bound itself, each should stay
+A PASS at W = 35 % or 40 % and a FAIL at W = 50 % are false. At W = 45 %, the bound itself, each should stay
 below 5 %.
 
-| W | agreement | pairs | s | likelihood PASS | FAIL | judge PASS | FAIL | ladder PASS | FAIL | prompts |
-|---|---|---|---|---|---|---|---|---|---|---|"""
+| W | agreement | pairs | s | missing | step 3 PASS | FAIL | step 4 PASS | FAIL | all PASS | FAIL | prompts |
+|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def page(runs: int) -> str:
     """The page of results, in Markdown."""
     lines = [HEAD.format(runs=runs, prompts=PROMPTS, samples=SAMPLES, bound=BOUND)]
-    for number, cell in enumerate(cells()):
-        rates = simulate(cell, runs, number)
+    simulated = list(cells())
+    with ProcessPoolExecutor() as workers:
+        found = list(workers.map(simulate, simulated, [runs] * len(simulated), range(len(simulated))))
+    for cell, rates in zip(simulated, found, strict=True):
         shares = [
             rates.likelihood_pass,
             rates.likelihood_fail,
@@ -203,6 +220,7 @@ def page(runs: int) -> str:
         shown = " | ".join(f"{share:.1%}" for share in shares)
         row = (
             f"| {cell.win_rate:.0%} | {cell.agreement:.0%} | {cell.certificate} | {cell.distance:g} | "
+            f"{cell.missing:.0%} | "
             f"{shown} | {rates.prompts:.0f} |"
         )
         lines.append(row)

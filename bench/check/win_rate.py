@@ -1,7 +1,7 @@
 """From the evidence of all steps to bounds of the win rate W, with one promise for the whole ladder.
 
-Each step gives an e-value against "W is at most m", and one against "W is at least m". Their weighted average
-is one, too: it exceeds 1 / α with a probability of at most α, whichever step decides and whenever one stops.
+Each step gives an e-value against "W is at most m", and one against "W is at least m". It exceeds 1 / α with
+a probability of at most α, whenever one stops. The steps share α by fixed parts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Evidence:
     Attributes:
         judge: of the baseline.
         any_judge: see `PromptEvidence`.
-        leads: W − ½ by weighted comparisons.
+        wins: see `PromptEvidence`.
+        losses: the same.
         judged: the points (0 to 1) of the artifact's own replies against the reference's.
         weights_hold: whether the weights tell anything; else their evidence counts as none at all (an
             e-value of 0: that a step was refused because of what it found must not help).
@@ -48,7 +49,8 @@ class Evidence:
 
     judge: JudgeRecord
     any_judge: Sequence[float] = ()
-    leads: Sequence[float] = ()
+    wins: Sequence[float] = ()
+    losses: Sequence[float] = ()
     judged: Sequence[float] = ()
     weights_hold: bool = True
     judge_counts: bool = True
@@ -58,24 +60,22 @@ class Evidence:
         by_judge = as_judge_sees(m, self.judge.agreement_low)
         return {
             "any-judge": log_evidence(self.any_judge, m),
-            "likelihood": self._of_leads(np.asarray(self.leads), by_judge),
+            "likelihood": self._of_weights(self.wins, by_judge),
             "judge": log_evidence(self.judged, by_judge) if self.judge_counts else -inf,
         }
 
     def log_against_at_least(self, m: float) -> dict[Step, float]:
         """The same against "W ≥ m": that the losses are at most 1 − m."""
-        losses = 1 - as_judge_sees_at_most(m, self.judge.agreement_high)
+        losses = _loss_as_judge_sees(m, self.judge)
         lost = 1 - np.asarray(self.judged)
         return {
             "any-judge": 0.0,
-            "likelihood": self._of_leads(-np.asarray(self.leads), losses),
+            "likelihood": self._of_weights(self.losses, losses),
             "judge": log_evidence(lost, losses) if self.judge_counts else -inf,
         }
 
-    def _of_leads(self, leads: np.ndarray, m: float) -> float:
-        if not (self.weights_hold and self.judge_counts):
-            return -inf
-        return log_evidence(0.5 + leads, m) if len(leads) else 0.0
+    def _of_weights(self, values: Sequence[float], m: float) -> float:
+        return log_evidence(values, m) if self.weights_hold and self.judge_counts else -inf
 
 
 def as_judge_sees(win_rate: float, agreement: float) -> float:
@@ -94,6 +94,13 @@ def as_judge_sees_at_most(win_rate: float, agreement: float) -> float:
     1899), and a shift of the quality shifts the ratings by its c-th part: W_judge − ½ ≈ c (W − ½).
     """
     return 0.5 + sin(pi * (agreement - 0.5)) * (win_rate - 0.5)
+
+
+def _loss_as_judge_sees(m: float, judge: JudgeRecord) -> float:
+    """The largest share of losses that the judge sees where W is at least m."""
+    if m <= 0.5:
+        return 1 - as_judge_sees_at_most(m, judge.agreement_high)
+    return 1 - as_judge_sees(m, judge.agreement_low)
 
 
 @dataclass(frozen=True)
@@ -116,8 +123,8 @@ class Bounds:
 def bounds_of(evidence: Evidence, min_win_rate: float) -> Bounds:
     """The bounds of W, and whether they decide on `min_win_rate`."""
     alpha = ALPHA - ALPHA_JUDGE
-    low = lower_bound(lambda m: _average(evidence.log_against_at_most(m)), alpha, highest=0.5)
-    lost = lower_bound(lambda loss: _average(evidence.log_against_at_least(1 - loss)), alpha)
+    low = lower_bound(lambda m: _combined(evidence.log_against_at_most(m)), alpha, highest=0.5)
+    lost = lower_bound(lambda loss: _combined(evidence.log_against_at_least(1 - loss)), alpha)
     high = 1 - lost
     if low >= min_win_rate:
         return Bounds(low, max(high, low), _strongest(evidence.log_against_at_most(min_win_rate)), "PASS")
@@ -126,8 +133,14 @@ def bounds_of(evidence: Evidence, min_win_rate: float) -> Bounds:
     return Bounds(low, high, None, None)
 
 
-def _average(logs: dict[Step, float]) -> float:
-    return log_mean_exp([logs[step] for step in STEPS], [MONEY[step] for step in STEPS])
+def _combined(logs: dict[Step, float]) -> float:
+    """Of step 3, whose two kinds run along each other, the average; of it and step 4, which comes later and
+    on the same replies, the larger one by its part of the money: that holds whenever one stops.
+    """
+    early: list[Step] = ["any-judge", "likelihood"]
+    money = sum(MONEY[step] for step in early)
+    average = log_mean_exp([logs[step] for step in early], [MONEY[step] / money for step in early])
+    return max(log(money) + average, log(MONEY["judge"]) + logs["judge"])
 
 
 def _strongest(logs: dict[Step, float]) -> Step:
@@ -138,6 +151,6 @@ def estimate(evidence: Evidence) -> float | None:
     """The win rate by the judge, not corrected: of the artifact's own replies, else by weights; or None."""
     if len(evidence.judged):
         return float(np.mean(evidence.judged))
-    if len(evidence.leads) and evidence.weights_hold:
-        return 0.5 + float(np.mean(evidence.leads))
+    if len(evidence.wins) and evidence.weights_hold:
+        return 0.5 + float(np.mean(evidence.wins) - np.mean(evidence.losses)) / 2
     return None

@@ -133,7 +133,8 @@ def check(  # noqa: PLR0913 - each is an option
     else:
         assert reference is not None
         known = _made(reference, prompts, judge, allow_quantized_reference, replies)
-    checked = run(artifacts, known, settings)
+    named = judge if reference or _is_given("judge") else None
+    checked = run(artifacts, known, settings, named)
     show(checked)
     if json_file:
         write_json(json_file, checked.model_dump(mode="json"))
@@ -145,15 +146,17 @@ def check(  # noqa: PLR0913 - each is an option
 
 
 def _refuse_options_of_a_baseline() -> None:
-    """With a baseline, prompts, judge and decoding are given by it."""
-    context = click.get_current_context()
-    names = ("prompts", "judge", *_REPLIES.fields)
-    given = [
-        name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    ]
+    """With a baseline, prompts and decoding are given by it."""
+    names = ("prompts", *_REPLIES.fields)
+    given = [name for name in names if _is_given(name)]
     if given:
         option = "--" + given[0].replace("_", "-")
         raise click.UsageError(f"{option} is set by the baseline; leave it out, or make another baseline.")
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _made(

@@ -38,10 +38,13 @@ def log_evidence(values: Sequence[float] | np.ndarray, mean: float) -> float:
 def evidence_path(values: Sequence[float] | np.ndarray, mean: float, every: int = 1) -> np.ndarray:
     """As `log_evidence`, each time so many more values are known, float64 [n // every].
 
-    A value below 0 may cost a bet more than all of its money; then it loses all. That is exact for values of
-    at least 0, and for others as long as such losses are rare.
+    Raises:
+        ValueError: a value is below 0; then a bet could lose more than all of its money.
     """
-    gains = np.asarray(values, dtype=float) / mean - 1
+    array = np.asarray(values, dtype=float)
+    if not (array >= -1e-9).all():
+        raise ValueError("evidence needs numbers of at least 0")
+    gains = array / mean - 1
     looks = len(gains) // every
     factors = np.maximum(1 + SHARES[:, None] * gains[None, : looks * every], 0)
     with np.errstate(divide="ignore"):

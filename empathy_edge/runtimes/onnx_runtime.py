@@ -63,7 +63,8 @@ class FolderRuntime(Runtime):
             if sampling.temperature <= 0:
                 token = int(logits.argmax())
             else:
-                token = _sample(logits / sampling.temperature, generator)
+                most = len(logits) if sampling.all_tokens else TOP_K
+                token = _sample(logits / sampling.temperature, generator, most)
             yield token
             pending = [token]
 
@@ -141,8 +142,8 @@ def _empty_shape(cache_input: Any) -> tuple[int, ...]:
     return 1, int(heads), 0, int(size)
 
 
-def _sample(logits: np.ndarray, generator: np.random.Generator) -> int:
-    """One of the TOP_K likeliest tokens, drawn by its probability."""
-    top = np.argpartition(logits, -TOP_K)[-TOP_K:]
+def _sample(logits: np.ndarray, generator: np.random.Generator, most: int) -> int:
+    """One of so many likeliest tokens, drawn by its probability."""
+    top = np.argpartition(logits, -most)[-most:]
     weights = np.exp(logits[top] - logits[top].max())
     return int(generator.choice(top, p=weights / weights.sum()))

@@ -65,7 +65,10 @@ def test_without_a_certified_judge_a_far_artifact_is_undecided(baseline_file: Pa
 
 
 def test_a_damaged_model_fails_by_the_judge(certified: Path, damaged: Path) -> None:
-    result = run_command("check", damaged, "--baseline", certified)
+    judge = read_baseline(certified).judge.name
+    unnamed = run_command("check", damaged, "--baseline", certified)
+    assert unnamed.returncode == 4 and f"add --judge {judge}" in unnamed.stdout.replace("\n", "")
+    result = run_command("check", damaged, "--baseline", certified, "--judge", judge)
     assert result.returncode == 1, result.stdout + result.stderr
     assert "does not keep it: at best" in result.stdout and "decided by judge" in result.stdout
 
@@ -110,7 +113,7 @@ def test_an_artifact_that_ends_replies_elsewhere_fails(
     reader.data.flush()
     result = run_command("check", file, "--baseline", baseline_file)
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "replies end at" in result.stdout or "does not stop at" in result.stdout
+    assert "it stops at" in result.stdout or "does not stop at" in result.stdout
 
 
 def test_a_missing_artifact_is_an_error(baseline_file: Path) -> None:

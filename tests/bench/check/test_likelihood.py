@@ -22,7 +22,9 @@ WIN_RATE = float(
 
 
 class FourReplies(Runtime):
-    """A model that can say four things, each of one token."""
+    """A model that can say four things, each of one token, which ends it."""
+
+    stop_ids = frozenset(range(4))
 
     def tokenize(self, text: str) -> list[int]:
         return [0]
@@ -91,7 +93,10 @@ def test_the_bounds_hold_the_win_rate() -> None:
             for _ in range(300)
         ]
         evidence = Evidence(
-            judge(1.0, 1.0), [item.any_judge for item in found], [item.lead for item in found]
+            judge(1.0, 1.0),
+            [item.any_judge for item in found],
+            [item.wins for item in found],
+            [item.losses for item in found],
         )
         bounds = bounds_of(evidence, 0.3)
         missed += not bounds.low <= WIN_RATE <= bounds.high
@@ -105,7 +110,9 @@ def test_a_judge_who_errs_sees_less_of_a_loss() -> None:
 
 
 def test_evidence_that_was_refused_does_not_help() -> None:
-    passes = Evidence(judge(0.9, 0.9), [], [0.0] * 640, [0.5] * 640)
+    passes = Evidence(judge(0.9, 0.9), [], [0.5] * 640, [0.5] * 640, [0.5] * 640)
     assert bounds_of(passes, 0.45).verdict == "PASS"
-    refused = Evidence(judge(0.9, 0.9), [], [0.0] * 640, [0.5] * 640, weights_hold=False, judge_counts=False)
+    refused = Evidence(
+        judge(0.9, 0.9), [], [0.5] * 640, [0.5] * 640, [0.5] * 640, weights_hold=False, judge_counts=False
+    )
     assert bounds_of(refused, 0.45).verdict is None
