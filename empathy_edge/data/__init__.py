@@ -20,7 +20,7 @@ def check_prompts() -> Path:
 
 
 def certification_pairs() -> Path:
-    """Pairs of replies of models and their quantized forms, each read blind at least twice."""
+    """Pairs of replies of models and their quantized forms, each read blind three times."""
     return _path_of("certification.jsonl")
 
 
