@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import sha256_json
+from empathy_edge.system.files import sha256_json, write_atomically
 
 FORMAT: Literal["empathy-edge baseline 1"] = "empathy-edge baseline 1"
 MOST_BYTES = 64_000_000
@@ -89,8 +88,6 @@ class ReferenceRecord(_Record):
         identity: the hash of all its files.
         quantized: whether its own weights are quantized ones; then the verdict says so.
         stop_ids: the tokens at which a reply ends.
-        declared_stop_ids: those in its own files.
-        template_sha256: of its chat template.
         golden_ids: the token ids of a fixed conversation with accents, emoji and several turns.
     """
 
@@ -98,8 +95,6 @@ class ReferenceRecord(_Record):
     identity: str
     quantized: bool
     stop_ids: tuple[int, ...]
-    declared_stop_ids: tuple[int, ...]
-    template_sha256: str
     golden_ids: tuple[int, ...]
 
 
@@ -162,11 +157,7 @@ def write_baseline(file: Path, baseline: Baseline) -> None:
             f"{file}: the baseline would have {len(text) / 1e6:.0f} MB unpacked, more than "
             f"{MOST_BYTES / 1e6:.0f}. Use fewer prompts, samples or tokens."
         )
-    packed = gzip.compress(text, mtime=0)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.unfinished")
-    unfinished.write_bytes(packed)
-    unfinished.replace(file)
+    write_atomically(file, gzip.compress(text, mtime=0))
 
 
 def read_baseline(file: Path) -> Baseline:

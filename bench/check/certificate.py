@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from math import ceil, comb, floor
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
+from empathy_edge.bench.check.baseline import JudgeRecord
+from empathy_edge.bench.check.raters import Rater
 from empathy_edge.bench.check.win_rate import ALPHA_JUDGE
 from empathy_edge.console import progress, say
 from empathy_edge.data import certification_pairs, judges_file
@@ -30,17 +32,6 @@ LEAST_AGREEMENT = 0.55
 
 MOST_LENGTH_BIAS = 0.2
 """How much more often the longer reply may win than with the readers."""
-
-
-class RatesReplies(Protocol):
-    """What a judge must have: a name, the hash of all that decides its ratings, and ratings."""
-
-    name: str
-    identity: str
-
-    def rate(self, conversation: Sequence[Message], replies: Sequence[str]) -> list[float]:
-        """A number for each reply to the same conversation."""
-        ...
 
 
 Half = Literal["tune", "certify"]
@@ -86,7 +77,7 @@ def read_pairs(half: Half) -> list[ReadPair]:
     """The shipped pairs of one half."""
     pairs = []
     for row in read_jsonl(certification_pairs()):
-        if row["half"] == half and row["readings"]:
+        if row["half"] == half:
             pairs.append(ReadPair(**(row | {"readings": tuple(row["readings"])})))
     return pairs
 
@@ -140,7 +131,21 @@ class Agreement:
         return tuple(found)
 
 
-def certificate_of(rater: RatesReplies) -> Agreement:
+def judge_record(rater: Rater) -> JudgeRecord:
+    """The judge with its certificate, which is made if this machine has none yet."""
+    agreement = _certificate_of(rater)
+    return JudgeRecord(
+        name=rater.name,
+        identity=rater.identity,
+        agreement=round(agreement.share, 4),
+        agreement_low=max(0.5, agreement.low),
+        agreement_high=agreement.high,
+        pairs=agreement.pairs,
+        doubts=agreement.doubts(),
+    )
+
+
+def _certificate_of(rater: Rater) -> Agreement:
     """The judge's certificate: shipped, made before on this machine, or made now (a minute or two)."""
     shipped = read_json(judges_file())
     key = sha256_json([rater.identity, sha256_file(certification_pairs())])
@@ -152,8 +157,6 @@ def certificate_of(rater: RatesReplies) -> Agreement:
     say(f"{rater.name}: has no certificate yet; it rates the pairs that readers have read.")
     pairs = read_pairs("certify")
     agreement = agreement_with_readers(pairs, rate_pairs(rater, pairs))
-    if not agreement.pairs:
-        return agreement
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_json(kept, {"judge": rater.name, "agreement": asdict(agreement)})
     return agreement
@@ -222,7 +225,7 @@ def _effective_pairs(right: np.ndarray, prompts: Sequence[str]) -> int:
     return max(1, min(len(right), int(len(right) * float((errors**2).sum()) / clustered)))
 
 
-def rate_pairs(rater: RatesReplies, pairs: Sequence[ReadPair]) -> list[tuple[float, float]]:
+def rate_pairs(rater: Rater, pairs: Sequence[ReadPair]) -> list[tuple[float, float]]:
     """The ratings of reference and artifact of each pair."""
     ratings = []
     with progress() as bar:

@@ -38,19 +38,12 @@ class PromptEvidence:
         any_judge: at most W in expectation, whatever the judge; at least 0.
         wins: at most W in expectation, by the baseline's judge; at least 0.
         losses: at most 1 − W in expectation; at least 0.
-        tokens: how many reply tokens were scored.
     """
 
     weights: tuple[float, ...]
     any_judge: float
     wins: float
     losses: float
-    tokens: int
-
-    @property
-    def lead(self) -> float:
-        """W − ½ in expectation, where no replies are missing: for an estimate, not for evidence."""
-        return (self.wins - self.losses) / 2
 
 
 def prompt_evidence(record: PromptRecord, runtime: Runtime, temperature: float) -> PromptEvidence:
@@ -64,7 +57,6 @@ def prompt_evidence(record: PromptRecord, runtime: Runtime, temperature: float) 
         any_judge=float(np.mean(smaller)) / 2,
         wins=float(np.mean(won)),
         losses=float(np.mean(weights) - np.mean(won)),
-        tokens=sum(len(reply.token_ids) for reply in record.replies),
     )
 
 
@@ -114,11 +106,9 @@ class WeightFigures:
 def weight_figures(evidence: Sequence[PromptEvidence]) -> WeightFigures:
     """Of all weights so far; there must be some."""
     weights = np.array([weight for item in evidence for weight in item.weights])
-    with np.errstate(divide="ignore"):
-        kl = float(-np.log(np.maximum(weights, 1e-300)).mean())
     return WeightFigures(
         effective_share=float(weights.sum() ** 2 / max(1e-300, (weights**2).sum()) / len(weights)),
         mean=float(weights.mean()),
         total_variation=float(np.maximum(0, 1 - weights).mean()),
-        sequence_kl=kl,
+        sequence_kl=float(-np.log(np.maximum(weights, 1e-300)).mean()),
     )

@@ -15,16 +15,17 @@ from empathy_edge.bench.check.baseline import (
     read_baseline,
     write_baseline,
 )
+from empathy_edge.bench.check.certificate import judge_record
 from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
 from empathy_edge.bench.check.raters import Rater
 from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.console import progress, say
 from empathy_edge.data import certification_pairs
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, Message, fit_to_template
+from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, Message
 from empathy_edge.formats.gguf_header import is_quantized
 from empathy_edge.models.find import ModelRef, checkpoint_of, find_model
-from empathy_edge.runtimes import Runtime, default_threads
+from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.torch_sampling import Drawn, EndTokens, draw
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json
@@ -44,6 +45,16 @@ def kept_or_made(
     """The baseline that an earlier command made of the same model, prompts, judge and settings, or a new one.
 
     Baselines are kept in the cache, so that a second `check --reference` begins at once.
+
+    Args:
+        model: a checkpoint folder, a GGUF in F16, BF16 or F32, or a hub id.
+        prompts: in the order in which checks use them.
+        rater: the judge.
+        settings: how replies are made.
+        allow_quantized: take a model with quantized weights, too.
+
+    Raises:
+        EmpathyEdgeError: the model is quantized, or a prompt is too long.
     """
     reference = find_model(model)
     _refuse_quantized(reference, allow_quantized)
@@ -60,38 +71,19 @@ def kept_or_made(
     if kept.is_file():
         say(f"The baseline of {model} is known from an earlier command ({kept}).")
         return read_baseline(kept)
-    made = make_baseline(model, prompts, rater, settings, allow_quantized=allow_quantized)
+    made = _make(reference, prompts, rater, settings)
     write_baseline(kept, made)
     return made
 
 
-def make_baseline(
-    model: str,
-    prompts: list[CheckPrompt],
-    rater: Rater,
-    settings: ReplySettings,
-    *,
-    allow_quantized: bool = False,
-) -> Baseline:
-    """The baseline of a full-precision model.
-
-    Args:
-        model: a checkpoint folder, a GGUF in F16, BF16 or F32, or a hub id; GGUF is dequantized for torch.
-        prompts: in the order in which checks use them.
-        rater: the judge.
-        settings: how replies are made.
-        allow_quantized: take a model with quantized weights, too.
-
-    Raises:
-        EmpathyEdgeError: the model is quantized.
-    """
-    reference = find_model(model)
-    _refuse_quantized(reference, allow_quantized)
+def _make(reference: ModelRef, prompts: list[CheckPrompt], rater: Rater, settings: ReplySettings) -> Baseline:
+    """Draw the replies on torch, for which a GGUF is dequantized, and have them rated."""
     from empathy_edge.runtimes.torch_runtime import TorchRuntime
 
-    runtime = TorchRuntime(checkpoint_of(model).path, threads=default_threads(), context=CONTEXT)
+    runtime = TorchRuntime(checkpoint_of(reference.name).path, threads=default_threads(), context=CONTEXT)
     token_ids = [runtime.encode(prompt.conversation()) for prompt in prompts]
     _refuse_long(prompts, token_ids, runtime.context - settings.max_new_tokens)
+    judge = judge_record(rater)
     sampled = _draw(runtime, token_ids, settings, settings.samples, "replies")
     greedy = _draw(runtime, token_ids, settings.model_copy(update={"temperature": 1.0}), 0, "greedy replies")
     records = _records(runtime, prompts, token_ids, sampled, greedy)
@@ -100,15 +92,13 @@ def make_baseline(
         version=__version__,
         settings=settings,
         reference=ReferenceRecord(
-            name=model,
+            name=reference.name,
             identity=reference.identity,
-            quantized=is_quantized_model(reference),
+            quantized=_is_quantized(reference),
             stop_ids=tuple(sorted(runtime.stop_ids)),
-            declared_stop_ids=tuple(sorted(runtime.declared_stop_ids)),
-            template_sha256=sha256_json(runtime.template),
-            golden_ids=tuple(golden_ids(runtime)),
+            golden_ids=tuple(runtime.encode(GOLDEN_CONVERSATION)),
         ),
-        judge=rater.record(),
+        judge=judge,
         prompts_sha256=sha256_of(prompts),
         prompts=tuple(_rated(records, rater)),
     )
@@ -124,14 +114,14 @@ def _refuse_long(prompts: Sequence[CheckPrompt], token_ids: Sequence[list[int]],
 
 
 def _refuse_quantized(reference: ModelRef, allow_quantized: bool) -> None:
-    if is_quantized_model(reference) and not allow_quantized:
+    if _is_quantized(reference) and not allow_quantized:
         raise EmpathyEdgeError(
             f"{reference.name}: its weights are quantized. An artifact is compared with its full-precision "
             "model; give that one, or --allow-quantized-reference, and the verdict will say so."
         )
 
 
-def is_quantized_model(model: ModelRef) -> bool:
+def _is_quantized(model: ModelRef) -> bool:
     """Whether a model's weights are quantized ones, by the types of its tensors."""
     if model.kind == "gguf":
         return is_quantized(model.path)
@@ -139,11 +129,6 @@ def is_quantized_model(model: ModelRef) -> bool:
         artifact = read_json(model.path / MANIFEST)["artifact"]
         return artifact["format"] != "gguf" or is_quantized(model.path / artifact["file"])
     return "quantization_config" in read_json(model.path / "config.json")
-
-
-def golden_ids(runtime: Runtime) -> list[int]:
-    """The token ids of the fixed conversation."""
-    return runtime.encode(fit_to_template(runtime.template, GOLDEN_CONVERSATION))
 
 
 def _draw(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from empathy_edge.bench.check.baseline import JudgeRecord
-from empathy_edge.bench.check.certificate import certificate_of
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.models.find import SHIPPED, find_model
@@ -39,19 +37,6 @@ class Rater(ABC):
 
     def close(self) -> None:  # noqa: B027 - some raters have nothing to close
         """Free the memory."""
-
-    def record(self) -> JudgeRecord:
-        """The judge with its certificate, which is made if this machine has none yet."""
-        agreement = certificate_of(self)
-        return JudgeRecord(
-            name=self.name,
-            identity=self.identity,
-            agreement=round(agreement.share, 4),
-            agreement_low=max(0.5, agreement.low),
-            agreement_high=agreement.high,
-            pairs=agreement.pairs,
-            doubts=agreement.doubts(),
-        )
 
 
 class LikelihoodRater(Rater):

@@ -1,68 +1,39 @@
-"""The check of artifacts against a baseline: a ladder of steps, cheapest first, until one decides."""
+"""The check of artifacts against a baseline."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from math import log
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
 
 from empathy_edge import __version__
 from empathy_edge.bench.check import report
-from empathy_edge.bench.check.baseline import Baseline, PromptRecord
+from empathy_edge.bench.check.baseline import Baseline
+from empathy_edge.bench.check.check_judge import CheckJudge, JudgeError
 from empathy_edge.bench.check.controls import MILD, Controls, controls_of
-from empathy_edge.bench.check.health import Answer, Health, compare_health
-from empathy_edge.bench.check.likelihood import (
-    PromptEvidence,
-    WeightFigures,
-    prompt_evidence,
-    weight_figures,
-)
-from empathy_edge.bench.check.prompts import FEWEST
-from empathy_edge.bench.check.raters import SHIPPED_JUDGES, Rater, better, open_rater
+from empathy_edge.bench.check.ladder import Ladder
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
-from empathy_edge.bench.check.same_question import SameQuestion, compare_questions, same_tokens
 from empathy_edge.bench.check.settings import CheckSettings
-from empathy_edge.bench.check.win_rate import (
-    ALPHA,
-    ALPHA_JUDGE,
-    MONEY,
-    SMALLEST_EFFECTIVE_SHARE,
-    Bounds,
-    Evidence,
-    Step,
-    bounds_of,
-    estimate,
-)
 from empathy_edge.console import progress
-from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
-from empathy_edge.formats.chat_format import Message
-from empathy_edge.models.find import find_model
-from empathy_edge.runtimes import Runtime, open_runtime
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.text.language import require_language_detection
 
-CONTEXT = 2048
-FIRST_HEALTH = 32
-"""Prompts that an artifact answers in step 2; a ruined one fails on them."""
 
-OWN_REPLIES = 2
-"""Replies of the artifact to each prompt that are judged in step 4."""
+def require_ready(artifacts: Sequence[str]) -> None:
+    """Whether the artifacts are there, and what health needs: asked before a baseline is made.
 
-LOOK_EVERY = 16
-"""Prompts between two looks at the evidence."""
-
-FEWEST_FOR_WEIGHTS = 64
-"""Prompts before the effective sample size is believed."""
-
-DECIDED_BY: dict[Step, report.DecidedBy] = {
-    "any-judge": "likelihood, any judge",
-    "likelihood": "likelihood",
-    "judge": "judge",
-}
+    Raises:
+        EmpathyEdgeError: an artifact is not there.
+        PrerequisiteError: a package is not installed.
+    """
+    for name in artifacts:
+        if not Path(name).expanduser().exists():
+            raise EmpathyEdgeError(
+                f"{name}: no such file or folder. Give an artifact folder or a .gguf file."
+            )
+    require_language_detection()
 
 
 def check(
@@ -77,27 +48,16 @@ def check(
         judge_name: the judge's name on this machine; by default the baseline's, if it is a shipped one.
 
     Raises:
-        EmpathyEdgeError: an artifact is not there, or the baseline's judge is not.
+        EmpathyEdgeError: the judge cannot rate, or an artifact's context window is too small.
     """
-    for name in artifacts:
-        if not Path(name).expanduser().exists():
-            raise EmpathyEdgeError(
-                f"{name}: no such file or folder. Give an artifact folder or a .gguf file."
-            )
     controls = controls_of(baseline)
-    require_language_detection()
-    judge = _Judge(baseline, judge_name)
-    found = []
-    for name in artifacts:
-        label = Path(name).name
-        with progress() as bar:
-            task = bar.add_task(escape(label), total=3 * len(baseline.prompts))
-            advance = partial(bar.advance, task)
-            try:
-                found.append(_Check(label, name, baseline, settings, controls, judge, advance).run())
-            except _JudgeError as error:
-                raise EmpathyEdgeError(f"The judge {judge.spec} cannot rate: {error}") from None
-    judge.close()
+    judge = CheckJudge(baseline, judge_name)
+    try:
+        found = [_checked(name, baseline, settings, controls, judge) for name in artifacts]
+    except JudgeError as error:
+        raise EmpathyEdgeError(f"The judge {judge.spec} cannot rate: {error}") from None
+    finally:
+        judge.close()
     return CheckReport(
         format=report.FORMAT,
         version=__version__,
@@ -121,344 +81,10 @@ def check(
     )
 
 
-class _JudgeError(Exception):
-    """The judge cannot rate: that says nothing of the artifact."""
-
-
-class _Judge:
-    """The baseline's judge, opened when its first rating is needed.
-
-    A baseline from a stranger may name any model; only shipped ones, and the one that the user names, are
-    opened.
-    """
-
-    def __init__(self, baseline: Baseline, named: str | None) -> None:
-        self._baseline = baseline
-        self.spec = named or baseline.judge.name
-        self.may_be_opened = named is not None or baseline.judge.name in SHIPPED_JUDGES
-        self._opened: Rater | None = None
-
-    def rate(self, record: PromptRecord, reply: str) -> float:
-        conversation: list[Message] = list(record.messages)
-        try:
-            return self._open().rate(conversation, [reply])[0]
-        except EmpathyEdgeError as error:
-            raise _JudgeError(str(error)) from error
-
-    def _open(self) -> Rater:
-        if self._opened is None:
-            self._opened = open_rater(self.spec)
-            if self._opened.identity != self._baseline.judge.identity:
-                raise EmpathyEdgeError(
-                    f"{self.spec}: is not the judge that rated the baseline. Make the baseline again with "
-                    "this judge, or use the same version of empathy-edge."
-                )
-        return self._opened
-
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-
-
-@dataclass
-class _Check:
-    """One artifact on the ladder; the lists grow as prompts are used."""
-
-    label: str
-    name: str
-    baseline: Baseline
-    settings: CheckSettings
-    controls: Controls
-    judge: _Judge
-    advance: Callable[[], None]
-    answers: list[Answer] = field(default_factory=list)
-    scored: list[PromptEvidence] = field(default_factory=list)
-    same: list[float] = field(default_factory=list)
-    judged: list[float] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    health: Health | None = None
-
-    def run(self) -> CheckedArtifact:
-        """Take the steps in order until one decides."""
-        start = time.perf_counter()
-        identity = ""
-        try:
-            identity = find_model(self.name).identity
-            runtime = open_runtime(self.name, context=CONTEXT)
-        except PrerequisiteError:
-            raise  # a package is missing: that says nothing of the artifact
-        except EmpathyEdgeError as error:
-            return self._broken(identity, f"cannot be opened: {error}", start)
-        if runtime.context < self._tokens_needed():
-            runtime.close()
-            raise EmpathyEdgeError(
-                f"{self.name}: its context window has {runtime.context} tokens, the baseline's prompts with "
-                f"their replies need {self._tokens_needed()}. Make a baseline with fewer --max-new-tokens."
-            )
-        try:
-            return self._take_steps(runtime, identity, start)
-        except PrerequisiteError:
-            raise
-        except EmpathyEdgeError as error:
-            return self._broken(identity, f"fails while it runs: {error}", start)
-        finally:
-            runtime.close()
-
-    def _tokens_needed(self) -> int:
-        longest = max(len(record.token_ids) for record in self.baseline.prompts)
-        return longest + self.baseline.settings.max_new_tokens
-
-    def _take_steps(self, runtime: Runtime, identity: str, start: float) -> CheckedArtifact:
-        question = compare_questions(self.baseline, runtime)
-        if question.stops:
-            return self._broken(identity, question.stops[0], start, decided_by="same question")
-        self.notes += [f"step 3 (likelihood) is left out: {text}" for text in question.tokens]
-        self._answer(runtime, FIRST_HEALTH)
-        if self.health is not None and self.health.fails:
-            return self._broken(identity, self.health.words(), start, decided_by="health")
-        if not self.settings.greedy:
-            self._score(runtime, question)
-        if self._bounds().verdict is None:
-            self._answer_all(runtime)
-        if self.health is not None and self.health.fails:
-            return self._broken(identity, self.health.words(), start, decided_by="health")
-        return self._decided(identity, start)
-
-    def _answer(self, runtime: Runtime, most: int) -> None:
-        """Let the artifact answer the next prompts up to `most`, and compare the replies' health."""
-        records = self.baseline.prompts[:most]
-        for place in range(len(self.answers), len(records)):
-            record = records[place]
-            answer = self._reply(runtime, place, 0)
-            self.answers.append(answer)
-            if self.settings.greedy:
-                self.same.append(0.5 * (answer.text == record.greedy.text))
-            self.advance()
-        theirs = []
-        for record in records:
-            reply_of_reference = record.greedy if self.settings.greedy else record.replies[0]
-            theirs.append(Answer(_said(record), reply_of_reference.text, reply_of_reference.stopped))
-        self.health = compare_health(self.answers, theirs)
-
-    def _reply(self, runtime: Runtime, place: int, number: int) -> Answer:
-        """One of the artifact's replies to a prompt."""
-        record, settings = self.baseline.prompts[place], self.baseline.settings
-        reply = runtime.reply(
-            list(record.messages),
-            temperature=0.0 if self.settings.greedy else settings.temperature,
-            max_new_tokens=settings.max_new_tokens,
-            seed=settings.seed + 1 + place + number * len(self.baseline.prompts),
-            all_tokens=True,
-        )
-        return Answer(_said(record), reply.text, reply.finish_reason == "stop")
-
-    def _score(self, runtime: Runtime, question: SameQuestion) -> None:
-        """Step 3, until it decides, the weights are of no use, or the prompts are used up."""
-        if question.tokens:
-            return
-        for number, record in enumerate(self.baseline.prompts, 1):
-            if not same_tokens(record, runtime):
-                self.scored.clear()
-                self.notes.append(f"step 3 (likelihood) is left out: {record.id} has other token ids")
-                return
-            self.scored.append(prompt_evidence(record, runtime, self.baseline.settings.temperature))
-            self.advance()
-            if number % LOOK_EVERY or number < FEWEST:
-                continue
-            if self._bounds().verdict is not None:
-                return
-            if number >= FEWEST_FOR_WEIGHTS and not self._weights_hold:
-                self.notes.append(
-                    f"step 3 (likelihood) does not apply: the weights of {number} prompts stand for "
-                    f"{weight_figures(self.scored).effective_share:.0%} of the replies "
-                    f"(needed: {SMALLEST_EFFECTIVE_SHARE:.0%})"
-                )
-                return
-
-    def _answer_all(self, runtime: Runtime) -> None:
-        """Step 4 (and step 1 where replies are greedy), until it decides or the prompts are used up."""
-        total = len(self.baseline.prompts)
-        while True:
-            if self._judge_counts:
-                self._judge_answers(runtime)
-            if self._bounds().verdict is not None or len(self.answers) >= total:
-                return
-            if not (self._judge_counts or self.settings.greedy):
-                self.notes.append(f"step 4 (judge) is left out: {self._why_no_judge()}")
-                return
-            self._answer(runtime, min(total, len(self.answers) + LOOK_EVERY))
-
-    def _judge_answers(self, runtime: Runtime) -> None:
-        for place in range(len(self.judged), len(self.answers)):
-            record, answers = self.baseline.prompts[place], [self.answers[place]]
-            if self.settings.greedy:
-                theirs = [record.greedy]
-            else:
-                theirs = list(record.replies)
-                answers += [self._reply(runtime, place, number) for number in range(1, OWN_REPLIES)]
-            points = []
-            for answer in answers:
-                others = [reply.rating for reply in theirs if reply.text != answer.text]
-                points += [0.5] * (len(theirs) - len(others))  # the same text is equally good
-                if others:
-                    rating = self.judge.rate(record, answer.text)
-                    points += [better(rating, other) for other in others]
-            self.judged.append(sum(points) / len(points))
-            self.advance()
-
-    @cached_property
-    def _judge_counts(self) -> bool:
-        return self.baseline.judge.certified and not self.controls.doubts and self.judge.may_be_opened
-
-    def _why_no_judge(self) -> str:
-        if not self.baseline.judge.certified:
-            return "the judge is not certified"
-        if self.controls.doubts:
-            return "a control is out of order"
-        return f"name the baseline's judge, to have it opened: --judge {self.judge.spec}"
-
-    @property
-    def _weights_hold(self) -> bool:
-        if len(self.scored) < FEWEST_FOR_WEIGHTS:
-            return True
-        return weight_figures(self.scored).effective_share >= SMALLEST_EFFECTIVE_SHARE
-
-    @property
-    def _evidence(self) -> Evidence:
-        return Evidence(
-            judge=self.baseline.judge,
-            any_judge=self.same if self.settings.greedy else [item.any_judge for item in self.scored],
-            wins=[item.wins for item in self.scored],
-            losses=[item.losses for item in self.scored],
-            judged=self.judged,
-            weights_hold=self._weights_hold,
-            judge_counts=self._judge_counts,
-        )
-
-    def _bounds(self) -> Bounds:
-        bounds = bounds_of(self._evidence, self.settings.min_win_rate)
-        used = max(len(self.scored), len(self.answers))
-        if bounds.verdict is not None and used < FEWEST:
-            return Bounds(bounds.low, bounds.high, None, None)
-        return bounds
-
-    def _decided(self, identity: str, start: float) -> CheckedArtifact:
-        bounds = self._bounds()
-        decided_by: report.DecidedBy | None = DECIDED_BY[bounds.decided_by] if bounds.decided_by else None
-        if decided_by == "likelihood, any judge" and self.settings.greedy:
-            decided_by = "identical replies"
-        return self._record(
-            identity,
-            start,
-            _Outcome(
-                verdict=bounds.verdict or "UNDECIDED",
-                sentence=_Words(self.label, bounds, decided_by, self.settings.min_win_rate).sentence(),
-                decided_by=decided_by,
-                bounds=bounds,
-                to_decide="" if bounds.verdict else self._to_decide(),
-            ),
-        )
-
-    def _to_decide(self) -> str:
-        """What would decide: a certified judge, controls in order, or how many prompts."""
-        total = len(self.baseline.prompts)
-        if total < FEWEST:
-            return f"at least {FEWEST} prompts (there are {total})"
-        if self.baseline.judge.doubts:
-            return f"a certified judge ({self.baseline.judge.name}: {self.baseline.judge.doubts[0]})"
-        if self.controls.doubts:
-            return f"controls in order ({self.controls.doubts[0]})"
-        if not self.judge.may_be_opened:
-            return f"the judge: add --judge {self.judge.spec}, the baseline's"
-        evidence, bound = self._evidence, self.settings.min_win_rate
-        used = max(len(self.judged), len(self.scored))
-        needed = []
-        for logs in (evidence.log_against_at_most(bound), evidence.log_against_at_least(bound)):
-            for step in ("likelihood", "judge"):
-                per_prompt = logs[step] / max(1, used)
-                if per_prompt > 0:
-                    needed.append(log(1 / (ALPHA - ALPHA_JUDGE) / MONEY[step]) / per_prompt)
-        if not needed:
-            return "a better judge, or many more prompts: the win rate is too near the bound"
-        return f"about {round(min(needed), -1):.0f} prompts like these ({used} were used), or a better judge"
-
-    def _broken(
-        self, identity: str, reason: str, start: float, decided_by: report.DecidedBy = "health"
-    ) -> CheckedArtifact:
-        sentence = f"{self.label} does not keep it: {reason.rstrip('.')}."
-        bounds = Bounds(0.0, 1.0, None, "FAIL")
-        return self._record(identity, start, _Outcome("FAIL", sentence, decided_by, bounds, ""))
-
-    def _record(self, identity: str, start: float, outcome: _Outcome) -> CheckedArtifact:
-        figures: WeightFigures | None = weight_figures(self.scored) if self.scored else None
-        by_judge = estimate(self._evidence)
-        return CheckedArtifact(
-            artifact=_plain(self.label),
-            identity=identity,
-            verdict=outcome.verdict,
-            sentence=_plain(outcome.sentence),
-            decided_by=outcome.decided_by,
-            win_rate_low=round(outcome.bounds.low, 4),
-            win_rate_high=round(outcome.bounds.high, 4),
-            win_rate_by_judge=None if by_judge is None else round(by_judge, 4),
-            prompts_scored=len(self.scored),
-            prompts_answered=len(self.answers),
-            effective_share=round(figures.effective_share, 4) if figures else None,
-            total_variation=round(figures.total_variation, 4) if figures else None,
-            sequence_kl=round(figures.sequence_kl, 4) if figures else None,
-            same_replies=round(2 * sum(self.same) / len(self.same), 4) if self.same else None,
-            well_formed=round(self.health.artifact, 4) if self.health else None,
-            well_formed_reference=round(self.health.reference, 4) if self.health else None,
-            to_decide=outcome.to_decide,
-            notes=tuple(_plain(note) for note in self.notes),
-            seconds=round(time.perf_counter() - start, 1),
-        )
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """The verdict and what led to it; see `CheckedArtifact`."""
-
-    verdict: report.Verdict
-    sentence: str
-    decided_by: report.DecidedBy | None
-    bounds: Bounds
-    to_decide: str
-
-
-@dataclass(frozen=True)
-class _Words:
-    """The verdict in a sentence."""
-
-    label: str
-    bounds: Bounds
-    decided_by: report.DecidedBy | None
-    min_win_rate: float
-
-    def sentence(self) -> str:
-        low, high = f"{self.bounds.low:.1%}", f"{self.bounds.high:.1%}"
-        if self.bounds.verdict == "PASS":
-            whose = (
-                ", whatever the judge" if self.decided_by != "judge" and "any" in str(self.decided_by) else ""
-            )
-            if self.decided_by == "identical replies":
-                whose = ", whatever the judge"
-            return (
-                f"{self.label} keeps it: at worst {low} of comparisons won{whose}, "
-                f"decided by {self.decided_by}."
-            )
-        if self.bounds.verdict == "FAIL":
-            return (
-                f"{self.label} does not keep it: at best {high} of comparisons won (bound "
-                f"{self.min_win_rate:.0%}), decided by {self.decided_by}."
-            )
-        return f"{self.label} is undecided: between {low} and {high} of comparisons won."
-
-
-def _said(record: PromptRecord) -> str:
-    return record.messages[-1]["content"]
-
-
-def _plain(text: str) -> str:
-    """Without line breaks and control characters: names come from files of strangers."""
-    return "".join(character if character.isprintable() else " " for character in text)
+def _checked(
+    name: str, baseline: Baseline, settings: CheckSettings, controls: Controls, judge: CheckJudge
+) -> CheckedArtifact:
+    label = Path(name).name
+    with progress() as bar:
+        task = bar.add_task(escape(label), total=3 * len(baseline.prompts))
+        return Ladder(label, name, baseline, settings, controls, judge, partial(bar.advance, task)).run()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from empathy_edge.bench.check.baseline import Baseline, PromptRecord
-from empathy_edge.bench.check.make import golden_ids
+from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
 from empathy_edge.runtimes import Runtime
 
 TESTED = 32
@@ -29,7 +29,7 @@ class SameQuestion:
 def compare_questions(baseline: Baseline, runtime: Runtime) -> SameQuestion:
     """Render prompts by the artifact's own template and tokenizer, and compare with the baseline's."""
     tokens = []
-    if tuple(golden_ids(runtime)) != baseline.reference.golden_ids:
+    if tuple(runtime.encode(GOLDEN_CONVERSATION)) != baseline.reference.golden_ids:
         tokens.append("a fixed conversation with accents, emoji and several turns has other token ids")
     by_turns = sorted(baseline.prompts, key=lambda record: -len(record.messages))
     tested = [*by_turns[: TESTED // 2], *by_turns[-TESTED // 2 :]]

@@ -14,17 +14,16 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from math import log, pi, sin, sqrt
+from math import pi, sin, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
 from empathy_edge.bench.check.certificate import agreement_bound, agreement_upper_bound
+from empathy_edge.bench.check.ladder import LOOK_EVERY, OWN_REPLIES
 from empathy_edge.bench.check.prompts import FEWEST
-from empathy_edge.bench.check.run import LOOK_EVERY, OWN_REPLIES
 from empathy_edge.bench.check.win_rate import (
-    ALPHA,
-    ALPHA_JUDGE,
+    ENOUGH,
     MONEY,
     SMALLEST_EFFECTIVE_SHARE,
     as_judge_sees,
@@ -131,22 +130,17 @@ def _one_run(cell: Cell, generator: np.random.Generator) -> tuple[float, ...]:
     }
     effective = weights.sum() ** 2 / (weights**2).sum() / weights.size
     holds = effective >= SMALLEST_EFFECTIVE_SHARE
-    enough = log(1 / (ALPHA - ALPHA_JUDGE))
     looks = np.arange(FEWEST // LOOK_EVERY - 1, PROMPTS // LOOK_EVERY)
     alone = []
     for step in ("likelihood", "judge"):
         counts = holds or step == "judge"
-        alone += [float(counts and path[step][looks].max() >= enough) for path in (paths, against)]
-    passed, failed, prompts = _ladder(paths, against, looks, holds, enough)
+        alone += [float(counts and path[step][looks].max() >= ENOUGH) for path in (paths, against)]
+    passed, failed, prompts = _ladder(paths, against, looks, holds)
     return (*alone, passed, failed, prompts)
 
 
 def _ladder(
-    paths: dict[str, np.ndarray],
-    against: dict[str, np.ndarray],
-    looks: np.ndarray,
-    holds: bool,
-    enough: float,
+    paths: dict[str, np.ndarray], against: dict[str, np.ndarray], looks: np.ndarray, holds: bool
 ) -> tuple[float, float, float]:
     """The steps in their order: step 3 look by look, then step 4; the first decision counts."""
     last = looks if holds else looks[:1]  # FEWEST_FOR_WEIGHTS prompts
@@ -159,7 +153,7 @@ def _ladder(
             judge = 1.0 if judged is None else np.exp(min(logs["judge"][judged], 300))
             any_judge = np.exp(min(logs["any-judge"][scored], 300))
             early = MONEY["any-judge"] * any_judge + MONEY["likelihood"] * likelihood
-            if max(early, MONEY["judge"] * judge) >= np.exp(enough):
+            if max(early, MONEY["judge"] * judge) >= np.exp(ENOUGH):
                 return float(verdict == "PASS"), float(verdict == "FAIL"), used
     return 0.0, 0.0, PROMPTS
 

@@ -28,6 +28,9 @@ ALPHA = 0.05
 ALPHA_JUDGE = 0.01
 """The part of it that is for the judge's own accuracy."""
 
+ENOUGH = log(1 / (ALPHA - ALPHA_JUDGE))
+"""The logarithm of the evidence that decides."""
+
 SMALLEST_EFFECTIVE_SHARE = 0.2
 """Below it weighted comparisons tell nothing: too few of the reference's replies stand for all of them."""
 
@@ -104,33 +107,52 @@ def _loss_as_judge_sees(m: float, judge: JudgeRecord) -> float:
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """What the evidence says of W.
+class Decision:
+    """Whether the evidence decides on a win rate, and which step did."""
 
-    Attributes:
-        low: W is at least this with 95 % confidence; at most ½.
-        high: W is at most this with 95 % confidence; at least ½ or where the evidence is.
-        decided_by: the step that gave most of the evidence at the bound asked for; None: undecided.
-        verdict: PASS, FAIL or None.
-    """
+    verdict: Literal["PASS", "FAIL"]
+    step: Step
+
+
+def decide(evidence: Evidence, min_win_rate: float) -> Decision | None:
+    """PASS if "W ≤ the win rate" is refuted, FAIL if "W ≥ it" is; None: undecided."""
+    at_most, at_least = (
+        evidence.log_against_at_most(min_win_rate),
+        evidence.log_against_at_least(min_win_rate),
+    )
+    if _combined(at_most) >= ENOUGH:
+        return Decision("PASS", _step_that_decides(at_most))
+    if _combined(at_least) >= ENOUGH:
+        return Decision("FAIL", _step_that_decides(at_least))
+    return None
+
+
+def _step_that_decides(logs: dict[Step, float]) -> Step:
+    """The first step whose evidence is enough alone; else likelihood, of which both kinds were needed."""
+    return next((step for step in STEPS if log(MONEY[step]) + logs[step] >= ENOUGH), "likelihood")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """W is between these; each end with 95 % confidence. The lower one is at most ½."""
 
     low: float
     high: float
-    decided_by: Step | None
-    verdict: Literal["PASS", "FAIL"] | None
 
 
-def bounds_of(evidence: Evidence, min_win_rate: float) -> Bounds:
-    """The bounds of W, and whether they decide on `min_win_rate`."""
+def bounds_of(evidence: Evidence, decision: Decision | None) -> Bounds:
+    """The bounds of W; where it is decided whatever the judge, the lower one holds whatever the judge."""
+
+    def log_at_most(m: float) -> float:
+        logs = evidence.log_against_at_most(m)
+        if decision is not None and decision.step == "any-judge":
+            return log(MONEY["any-judge"]) + logs["any-judge"]
+        return _combined(logs)
+
     alpha = ALPHA - ALPHA_JUDGE
-    low = lower_bound(lambda m: _combined(evidence.log_against_at_most(m)), alpha, highest=0.5)
+    low = lower_bound(log_at_most, alpha, highest=0.5)
     lost = lower_bound(lambda loss: _combined(evidence.log_against_at_least(1 - loss)), alpha)
-    high = 1 - lost
-    if low >= min_win_rate:
-        return Bounds(low, max(high, low), _strongest(evidence.log_against_at_most(min_win_rate)), "PASS")
-    if high < min_win_rate:
-        return Bounds(min(low, high), high, _strongest(evidence.log_against_at_least(min_win_rate)), "FAIL")
-    return Bounds(low, high, None, None)
+    return Bounds(low, max(low, 1 - lost))
 
 
 def _combined(logs: dict[Step, float]) -> float:
@@ -141,10 +163,6 @@ def _combined(logs: dict[Step, float]) -> float:
     money = sum(MONEY[step] for step in early)
     average = log_mean_exp([logs[step] for step in early], [MONEY[step] / money for step in early])
     return max(log(money) + average, log(MONEY["judge"]) + logs["judge"])
-
-
-def _strongest(logs: dict[Step, float]) -> Step:
-    return max(STEPS, key=lambda step: log(MONEY[step]) + logs[step])
 
 
 def estimate(evidence: Evidence) -> float | None:

@@ -123,10 +123,12 @@ def check(  # noqa: PLR0913 - each is an option
     from empathy_edge.bench.check.baseline import read_baseline
     from empathy_edge.bench.check.output import junit, markdown, show
     from empathy_edge.bench.check.run import check as run
+    from empathy_edge.bench.check.run import require_ready
     from empathy_edge.system.files import write_atomically, write_json
 
     if (reference is None) == (baseline_file is None):
         raise click.UsageError("Give either --reference MODEL or --baseline FILE.")
+    require_ready(artifacts)
     if baseline_file is not None:
         _refuse_options_of_a_baseline()
         known = read_baseline(baseline_file)

@@ -24,7 +24,7 @@ FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
 
 
 FAILURES_IN_A_ROW = 20
-"""So many calls given up without an answer between them: the endpoint is down, and the rest is not asked."""
+"""So many calls given up after all tries, without an answer between them: the endpoint is down."""
 
 
 class CallsFailed(EmpathyEdgeError):
@@ -135,7 +135,6 @@ class ModelClient:
                         found[place] = await work(item)
                     except TeacherError as error:
                         found[place] = error
-                        self._stop_if_down(error)
                     except _Stopping:
                         return
                     except Exception as error:  # also a bug of ours: the others' answers are paid for
@@ -183,7 +182,7 @@ class ModelClient:
             raise
 
     def _stop_if_down(self, error: TeacherError) -> None:
-        """Ask no more after many calls in a row that were given up."""
+        """Ask no more after many calls in a row that were given up. A refused or cut-off one is answered."""
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= FAILURES_IN_A_ROW:
             reason = f"{self._failed_in_a_row} calls in a row failed; the last one: {error}"
@@ -252,6 +251,7 @@ class ModelClient:
                         spent += error.cost_usd or 0.0
                         raise
         except TryAgain as error:
+            self._stop_if_down(error)
             tries = f"given up after {self.teacher.tries} tries: " if self.teacher.tries > 1 else ""
             raise TeacherError(f"{tries}{error}", spent) from None
         raise AssertionError("tenacity makes at least one try")

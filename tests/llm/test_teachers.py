@@ -116,6 +116,17 @@ def test_a_server_that_dies_amid_500_calls(tmp_path: Path, environment: dict[str
         assert revived.requests == 500 - before and len(revived.paid) == 500 == _answers(environment)
 
 
+def test_many_answers_that_are_cut_off_are_no_dead_server(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 30)
+    with FaultServer(fault_rate=0, completion=lambda said: {"finish_reason": "length"}) as server:
+        for _ in range(2):  # the second time all of them come from the ledger
+            result = run_command(*_command(data, server, tmp_path / "out"), env=environment)
+            assert result.returncode != 0 and "in a row" not in result.stderr, result.stderr
+            assert len(server.paid) == 30
+
+
 @pytest.mark.slow
 def test_limits_stop_before_they_are_passed(tmp_path: Path, environment: dict[str, str]) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 30)

@@ -6,7 +6,14 @@ import numpy as np
 
 from empathy_edge.bench.check.baseline import JudgeRecord, PromptRecord, ReferenceReply
 from empathy_edge.bench.check.likelihood import prompt_evidence, weight_figures
-from empathy_edge.bench.check.win_rate import Evidence, as_judge_sees, as_judge_sees_at_most, bounds_of
+from empathy_edge.bench.check.win_rate import (
+    Decision,
+    Evidence,
+    as_judge_sees,
+    as_judge_sees_at_most,
+    bounds_of,
+    decide,
+)
 from empathy_edge.runtimes.base import Runtime, Sampling
 
 REFERENCE = np.array([0.4, 0.3, 0.2, 0.1])
@@ -73,7 +80,7 @@ def test_weighted_comparisons_give_the_win_rate_without_bias() -> None:
         prompt_evidence(record(generator.choice(4, size=4, p=REFERENCE)), FourReplies(), 1.0)
         for _ in range(4_000)
     ]
-    leads = np.array([item.lead for item in found])
+    leads = np.array([(item.wins - item.losses) / 2 for item in found])
     assert abs(0.5 + leads.mean() - WIN_RATE) < 4 * leads.std() / len(leads) ** 0.5
     variation = abs(REFERENCE - ARTIFACT).sum() / 2
     figures = weight_figures(found)
@@ -98,7 +105,7 @@ def test_the_bounds_hold_the_win_rate() -> None:
             [item.wins for item in found],
             [item.losses for item in found],
         )
-        bounds = bounds_of(evidence, 0.3)
+        bounds = bounds_of(evidence, decide(evidence, 0.3))
         missed += not bounds.low <= WIN_RATE <= bounds.high
     assert missed <= 3
 
@@ -111,8 +118,20 @@ def test_a_judge_who_errs_sees_less_of_a_loss() -> None:
 
 def test_evidence_that_was_refused_does_not_help() -> None:
     passes = Evidence(judge(0.9, 0.9), [], [0.5] * 640, [0.5] * 640, [0.5] * 640)
-    assert bounds_of(passes, 0.45).verdict == "PASS"
+    assert decide(passes, 0.45) == Decision("PASS", "likelihood")
     refused = Evidence(
         judge(0.9, 0.9), [], [0.5] * 640, [0.5] * 640, [0.5] * 640, weights_hold=False, judge_counts=False
     )
-    assert bounds_of(refused, 0.45).verdict is None
+    assert decide(refused, 0.45) is None
+
+
+def test_a_reply_that_the_artifact_would_end_earlier_has_no_weight() -> None:
+    class EndsEarlier(FourReplies):
+        stop_ids = frozenset({0, 3})
+
+    long = ReferenceReply(token_ids=(0, 3), log_probs=(-1.0, -1.0), text="a", stopped=True, rating=1.0)
+    other = ReferenceReply(token_ids=(1, 2), log_probs=(-1.0, -1.0), text="b", stopped=True, rating=0.0)
+    right = ReferenceReply(token_ids=(1, 3), log_probs=(-1.0, -1.0), text="c", stopped=True, rating=0.0)
+    drawn = record([0, 1]).model_copy(update={"replies": (long, other, right)})
+    weights = prompt_evidence(drawn, EndsEarlier(), 1.0).weights
+    assert weights[:2] == (0.0, 0.0) and weights[2] > 0
