@@ -7,6 +7,11 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two workers share the cores; a library that takes all of them for itself makes both slow.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if hasattr(os, "sched_setaffinity"):  # what a worker starts counts its cores by this
+        _cores = sorted(os.sched_getaffinity(0))
+        _number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        _mine = _cores[_number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
+        os.sched_setaffinity(0, _mine or _cores)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import contextlib

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from empathy_edge.bench.check.baseline import JudgeRecord
-from empathy_edge.bench.check.raters import Rater
+from empathy_edge.bench.check.raters import Rater, ToRate
 from empathy_edge.bench.check.win_rate import ALPHA_JUDGE
 from empathy_edge.console import progress, say
 from empathy_edge.data import certification_pairs, judges_file
@@ -147,11 +147,12 @@ def judge_record(rater: Rater) -> JudgeRecord:
 
 def _certificate_of(rater: Rater) -> Agreement:
     """The judge's certificate: shipped, made before on this machine, or made now (a minute or two)."""
-    shipped = read_json(judges_file())
-    key = sha256_json([rater.identity, sha256_file(certification_pairs())])
+    pairs_sha256 = sha256_file(certification_pairs())
+    shipped = read_json(judges_file()).get(rater.identity)
+    key = sha256_json([rater.identity, pairs_sha256])
     kept = cache_folder() / "judges" / f"{key[:32]}.json"
-    if rater.identity in shipped:
-        return Agreement(**shipped[rater.identity]["agreement"])
+    if shipped and shipped["pairs_sha256"] == pairs_sha256:
+        return Agreement(**shipped["agreement"])
     if kept.is_file():
         return Agreement(**read_json(kept)["agreement"])
     say(f"{rater.name}: has no certificate yet; it rates the pairs that readers have read.")
@@ -227,14 +228,11 @@ def _effective_pairs(right: np.ndarray, prompts: Sequence[str]) -> int:
 
 def rate_pairs(rater: Rater, pairs: Sequence[ReadPair]) -> list[tuple[float, float]]:
     """The ratings of reference and artifact of each pair."""
-    ratings = []
+    items = [ToRate(pair.messages, [pair.reference, pair.artifact]) for pair in pairs]
     with progress() as bar:
         task = bar.add_task("certificate", total=len(pairs))
-        for pair in pairs:
-            reference, artifact = rater.rate(pair.messages, [pair.reference, pair.artifact])
-            ratings.append((reference, artifact))
-            bar.advance(task)
-    return ratings
+        ratings = rater.rate_many(items, lambda: bar.advance(task))
+    return [(reference, artifact) for reference, artifact in ratings]
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
@@ -20,7 +20,6 @@ from empathy_edge.bench.check.likelihood import (
     weight_figures,
 )
 from empathy_edge.bench.check.prompts import FEWEST
-from empathy_edge.bench.check.raters import better
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.same_question import compare_questions, same_tokens
 from empathy_edge.bench.check.settings import CheckSettings
@@ -52,6 +51,9 @@ LOOK_EVERY = 16
 
 FEWEST_FOR_WEIGHTS = 64
 """Prompts before the effective sample size is believed."""
+
+CERTIFICATE_PAIRS = 224
+"""Pairs that a judge must rate before it may decide."""
 
 SAMPLED_STEPS: dict[Step, report.DecidedBy] = {
     "any-judge": "likelihood, any judge",
@@ -145,12 +147,11 @@ class Ladder:
 
     def _answer(self, runtime: Runtime, most: int) -> None:
         """Let the artifact answer the next prompts up to `most`."""
-        for place, record in enumerate(self.baseline.prompts[len(self.answers) : most], len(self.answers)):
-            answer = self._reply(runtime, place, 0)
+        places = range(len(self.answers), min(most, len(self.baseline.prompts)))
+        for place, (answer,) in zip(places, self._replies(runtime, places, 1, 0), strict=True):
             self.answers.append(answer)
             if self.settings.greedy:
-                self.same.append(0.5 * (answer.text == record.greedy.text))
-            self.advance()
+                self.same.append(0.5 * (answer.text == self.baseline.prompts[place].greedy.text))
 
     def _look_at_health(self) -> Health:
         """Step 2, on all replies so far."""
@@ -161,17 +162,30 @@ class Ladder:
         self.health = compare_health(self.answers, theirs)
         return self.health
 
-    def _reply(self, runtime: Runtime, place: int, number: int) -> Answer:
-        """One of the artifact's replies to a prompt."""
-        record, settings = self.baseline.prompts[place], self.baseline.settings
-        reply = runtime.reply(
-            list(record.messages),
-            temperature=0.0 if self.settings.greedy else settings.temperature,
+    def _replies(
+        self, runtime: Runtime, places: Sequence[int], samples: int, stream: int
+    ) -> list[list[Answer]]:
+        """The artifact's replies to some prompts; each stream has random numbers of its own."""
+        if not places:
+            return []
+        settings = self.baseline.settings
+        drawn = runtime.draw(
+            [self._prompt_ids(runtime, place) for place in places],
+            samples,
             max_new_tokens=settings.max_new_tokens,
-            seed=settings.seed + 1 + place + number * len(self.baseline.prompts),
-            all_tokens=True,
+            temperature=0.0 if self.settings.greedy else settings.temperature,
+            seed=(settings.seed + 1) * 1_000_003 + places[0] * 2 + stream,
         )
-        return Answer(_said(record), reply.text, reply.finish_reason == "stop")
+        answers = []
+        for number, place in enumerate(places):
+            said = _said(self.baseline.prompts[place])
+            replies = drawn[number * samples : (number + 1) * samples]
+            answers.append([Answer(said, runtime.text_of(reply), reply.stopped) for reply in replies])
+            self.advance()
+        return answers
+
+    def _prompt_ids(self, runtime: Runtime, place: int) -> list[int]:
+        return runtime.encode(list(self.baseline.prompts[place].messages))
 
     def _score(self, runtime: Runtime) -> None:
         """Step 3, until it decides, the weights are of no use, or the prompts are used up."""
@@ -208,22 +222,15 @@ class Ladder:
             self._answer(runtime, min(total, len(self.answers) + LOOK_EVERY))
 
     def _judge_answers(self, runtime: Runtime) -> None:
-        for place in range(len(self.judged), len(self.answers)):
-            record, answers = self.baseline.prompts[place], [self.answers[place]]
-            if self.settings.greedy:
-                theirs = [record.greedy]
-            else:
-                theirs = list(record.replies)
-                answers += [self._reply(runtime, place, number) for number in range(1, OWN_REPLIES)]
-            points = []
-            for answer in answers:
-                others = [reply.rating for reply in theirs if reply.text != answer.text]
-                points += [0.5] * (len(theirs) - len(others))  # the same text is equally good
-                if others:
-                    rating = self.judge.rate(record, answer.text)
-                    points += [better(rating, other) for other in others]
-            self.judged.append(sum(points) / len(points))
-            self.advance()
+        places = range(len(self.judged), len(self.answers))
+        more: list[list[Answer]] = [[] for _ in places]
+        if not self.settings.greedy:
+            more = self._replies(runtime, places, OWN_REPLIES - 1, 1)
+        for place, others in zip(places, more, strict=True):
+            record = self.baseline.prompts[place]
+            theirs = [record.greedy] if self.settings.greedy else list(record.replies)
+            answers = [answer.text for answer in (self.answers[place], *others)]
+            self.judged.append(self.judge.points(record, answers, theirs))
 
     @cached_property
     def _judge_counts(self) -> bool:
@@ -284,7 +291,12 @@ class Ladder:
         if total < FEWEST:
             return f"at least {FEWEST} prompts (there are {total})"
         if self.baseline.judge.doubts:
-            return f"a certified judge ({self.baseline.judge.name}: {self.baseline.judge.doubts[0]})"
+            judge = self.baseline.judge
+            calls = 2 * (total + CERTIFICATE_PAIRS)  # both orders
+            return (
+                f"a certified judge ({judge.name}: {judge.doubts[0]}); a baseline with --judge openai:MODEL "
+                f"may have one, with about {calls} short calls once"
+            )
         if self.controls.doubts:
             return f"controls in order ({self.controls.doubts[0]})"
         if not self.judge.may_be_opened:

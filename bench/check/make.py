@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from empathy_edge import __version__
 from empathy_edge.bench.check.baseline import (
@@ -17,16 +16,16 @@ from empathy_edge.bench.check.baseline import (
 )
 from empathy_edge.bench.check.certificate import judge_record
 from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
-from empathy_edge.bench.check.raters import Rater
+from empathy_edge.bench.check.raters import Rater, ToRate
 from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.console import progress, say
 from empathy_edge.data import certification_pairs
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, Message
+from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
 from empathy_edge.formats.gguf_header import is_quantized
-from empathy_edge.models.find import ModelRef, checkpoint_of, find_model
-from empathy_edge.runtimes import default_threads
-from empathy_edge.runtimes.torch_sampling import Drawn, EndTokens, draw
+from empathy_edge.models.find import ModelRef, find_model
+from empathy_edge.runtimes import Runtime, open_runtime
+from empathy_edge.runtimes.drawn import Drawn
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json
 from empathy_edge.system.hash_cache import sha256_file
@@ -70,22 +69,30 @@ def kept_or_made(
     kept = cache_folder() / "baselines" / f"{sha256_json(parts)[:32]}.json.gz"
     if kept.is_file():
         say(f"The baseline of {model} is known from an earlier command ({kept}).")
-        return read_baseline(kept)
+        return _under_the_names_of_now(read_baseline(kept), model, rater)
     made = _make(reference, prompts, rater, settings)
     write_baseline(kept, made)
     return made
 
 
-def _make(reference: ModelRef, prompts: list[CheckPrompt], rater: Rater, settings: ReplySettings) -> Baseline:
-    """Draw the replies on torch, for which a GGUF is dequantized, and have them rated."""
-    from empathy_edge.runtimes.torch_runtime import TorchRuntime
+def _under_the_names_of_now(known: Baseline, model: str, rater: Rater) -> Baseline:
+    """Model and judge are known by their content; their files may lie elsewhere since."""
+    return known.model_copy(
+        update={
+            "reference": known.reference.model_copy(update={"name": model}),
+            "judge": known.judge.model_copy(update={"name": rater.name}),
+        }
+    )
 
-    runtime = TorchRuntime(checkpoint_of(reference.name).path, threads=default_threads(), context=CONTEXT)
+
+def _make(reference: ModelRef, prompts: list[CheckPrompt], rater: Rater, settings: ReplySettings) -> Baseline:
+    """Draw the replies on the reference's own runtime, and have them rated."""
+    runtime = open_runtime(reference.name, context=CONTEXT)
     token_ids = [runtime.encode(prompt.conversation()) for prompt in prompts]
     _refuse_long(prompts, token_ids, runtime.context - settings.max_new_tokens)
     judge = judge_record(rater)
     sampled = _draw(runtime, token_ids, settings, settings.samples, "replies")
-    greedy = _draw(runtime, token_ids, settings.model_copy(update={"temperature": 1.0}), 0, "greedy replies")
+    greedy = _draw(runtime, token_ids, settings.model_copy(update={"temperature": 0.0}), 1, "greedy replies")
     records = _records(runtime, prompts, token_ids, sampled, greedy)
     return Baseline(
         format=FORMAT,
@@ -132,35 +139,32 @@ def _is_quantized(model: ModelRef) -> bool:
 
 
 def _draw(
-    runtime: Any, token_ids: Sequence[list[int]], settings: ReplySettings, samples: int, label: str
+    runtime: Runtime, token_ids: Sequence[list[int]], settings: ReplySettings, samples: int, label: str
 ) -> list[list[Drawn]]:
-    """The replies to each prompt; samples = 0 stands for one greedy reply."""
-    repeated = [ids for ids in token_ids for _ in range(max(1, samples))]
+    """The replies to each prompt."""
     with progress(whole_stage=True) as bar:
-        task = bar.add_task(label, total=len(repeated))
-        drawn = draw(
-            runtime.model,
-            repeated,
-            tokens=EndTokens(runtime.stop_ids, runtime.tokenizer.pad_token_id),
+        task = bar.add_task(label, total=len(token_ids) * samples)
+        drawn = runtime.draw(
+            token_ids,
+            samples,
             max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature if samples else 0.0,
+            temperature=settings.temperature,
             seed=settings.seed,
             drawn=lambda: bar.advance(task),
         )
-    size = max(1, samples)
     say(f"  {label}: {len(drawn)}, {sum(len(item.token_ids) for item in drawn)} tokens")
-    return [drawn[start : start + size] for start in range(0, len(drawn), size)]
+    return [drawn[start : start + samples] for start in range(0, len(drawn), samples)]
 
 
 def _records(
-    runtime: Any,
+    runtime: Runtime,
     prompts: Sequence[CheckPrompt],
     token_ids: Sequence[list[int]],
     sampled: Sequence[Sequence[Drawn]],
     greedy: Sequence[Sequence[Drawn]],
 ) -> list[PromptRecord]:
     """All but the ratings, which are 0. The misplaced reply is one to the next prompt in the order."""
-    texts = [_text(runtime, replies[0]) for replies in sampled]
+    texts = [runtime.text_of(replies[0]) for replies in sampled]
     records = []
     for place, prompt in enumerate(prompts):
         record = PromptRecord(
@@ -176,35 +180,37 @@ def _records(
     return records
 
 
-def _unrated(runtime: Any, reply: Drawn) -> ReferenceReply:
+def _unrated(runtime: Runtime, reply: Drawn) -> ReferenceReply:
     return ReferenceReply(
         token_ids=tuple(reply.token_ids),
         log_probs=tuple(round(value, 5) for value in reply.log_probs),
-        text=_text(runtime, reply),
+        text=runtime.text_of(reply),
         stopped=reply.stopped,
         rating=0.0,
     )
 
 
-def _text(runtime: Any, reply: Drawn) -> str:
-    ids = reply.token_ids[:-1] if reply.stopped else reply.token_ids
-    return str(runtime.tokenizer.decode(ids, skip_special_tokens=True)).strip()
-
-
 def _rated(records: Sequence[PromptRecord], rater: Rater) -> list[PromptRecord]:
-    rated = []
+    items = []
+    for record in records:
+        texts = [reply.text for reply in (*record.replies, record.greedy)]
+        items.append(ToRate(list(record.messages), [*texts, record.misplaced_text]))
     with progress(whole_stage=True) as bar:
         task = bar.add_task(f"ratings by {rater.name}", total=len(records))
-        for record in records:
-            conversation: list[Message] = list(record.messages)
-            replies = [*record.replies, record.greedy]
-            texts = [reply.text for reply in replies]
-            *ratings, misplaced = rater.rate(conversation, [*texts, record.misplaced_text])
-            *sampled, greedy = [
-                reply.model_copy(update={"rating": rating})
-                for reply, rating in zip(replies, ratings, strict=True)
-            ]
-            found = {"replies": tuple(sampled), "greedy": greedy, "misplaced_rating": misplaced}
-            rated.append(record.model_copy(update=found))
-            bar.advance(task)
-    return rated
+        ratings = rater.rate_many(items, lambda: bar.advance(task))
+    return [_with_ratings(record, found) for record, found in zip(records, ratings, strict=True)]
+
+
+def _with_ratings(record: PromptRecord, ratings: Sequence[float]) -> PromptRecord:
+    """Ratings are of the sampled replies, the greedy one and the misplaced one."""
+    *sampled, greedy, misplaced = ratings
+    replies = [
+        reply.model_copy(update={"rating": rating})
+        for reply, rating in zip(record.replies, sampled, strict=True)
+    ]
+    found = {
+        "replies": tuple(replies),
+        "greedy": record.greedy.model_copy(update={"rating": greedy}),
+        "misplaced_rating": misplaced,
+    }
+    return record.model_copy(update=found)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
+from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.models.find import SHIPPED, find_model
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.system.files import sha256_json
@@ -20,20 +22,31 @@ SHIPPED_JUDGES = tuple(f"{LIKELIHOOD}{name}" for name in SHIPPED)
 """Judges that a baseline may name without the user naming them, too."""
 
 
+class ToRate(NamedTuple):
+    """A conversation and replies to it."""
+
+    conversation: Sequence[Message]
+    replies: Sequence[str]
+
+
 class Rater(ABC):
-    """A judge of single replies.
+    """A judge of replies.
 
     Attributes:
         name: as the user gives it.
         identity: the hash of all that decides its ratings.
+        together: whether only ratings of one call can be compared with each other.
     """
 
     name: str
     identity: str
+    together: bool = False
 
     @abstractmethod
-    def rate(self, conversation: Sequence[Message], replies: Sequence[str]) -> list[float]:
-        """A number for each reply to the same conversation."""
+    def rate_many(
+        self, items: Sequence[ToRate], rated: Callable[[], None] = lambda: None
+    ) -> list[list[float]]:
+        """A number for each reply of each item; `rated` is called after each item."""
 
     def close(self) -> None:  # noqa: B027 - some raters have nothing to close
         """Free the memory."""
@@ -47,33 +60,50 @@ class LikelihoodRater(Rater):
         self.name = f"{LIKELIHOOD}{model}"
         self.identity = sha256_json(["likelihood", FORMULA, CONTEXT, find_model(model).identity])
 
-    def rate(self, conversation: Sequence[Message], replies: Sequence[str]) -> list[float]:
-        prompt = self._runtime.encode(list(conversation))
-        ratings = []
-        for reply in replies:
-            ids = self._runtime.tokenize(reply) or self._runtime.tokenize(" ")
-            whole = [*prompt, *ids]
-            if len(whole) > self._runtime.context:
-                raise EmpathyEdgeError(
-                    f"a conversation with its reply has {len(whole)} tokens, more than the judge's context "
-                    f"window of {self._runtime.context}"
-                )
-            ratings.append(round(float(self._runtime.log_probs(whole, len(prompt)).mean()), 5))
-        return ratings
+    def rate_many(
+        self, items: Sequence[ToRate], rated: Callable[[], None] = lambda: None
+    ) -> list[list[float]]:
+        found = []
+        for item in items:
+            prompt = self._runtime.encode(list(item.conversation))
+            found.append([self._rating(prompt, reply) for reply in item.replies])
+            rated()
+        return found
+
+    def _rating(self, prompt: list[int], reply: str) -> float:
+        whole = [*prompt, *(self._runtime.tokenize(reply) or self._runtime.tokenize(" "))]
+        if len(whole) > self._runtime.context:
+            raise EmpathyEdgeError(
+                f"a conversation with its reply has {len(whole)} tokens, more than the judge's context "
+                f"window of {self._runtime.context}"
+            )
+        return round(float(self._runtime.log_probs(whole, len(prompt)).mean()), 5)
 
     def close(self) -> None:
         self._runtime.close()
 
 
-def open_rater(spec: str) -> Rater:
+def open_rater(spec: str, api: ApiSettings) -> Rater:
     """A judge from its name.
+
+    Args:
+        spec: likelihood:MODEL, openai:MODEL or local:MODEL.
+        api: endpoint and limits, for openai:MODEL.
 
     Raises:
         EmpathyEdgeError: there is no such judge.
     """
-    if spec.startswith(LIKELIHOOD):
-        return LikelihoodRater(spec.removeprefix(LIKELIHOOD))
-    raise EmpathyEdgeError(f"{spec}: no such judge. Give {LIKELIHOOD}MODEL, as likelihood:smollm2-135m.")
+    kind, _, name = spec.partition(":")
+    if kind == "likelihood" and name:
+        return LikelihoodRater(name)
+    if kind in ("openai", "local") and name:
+        from empathy_edge.bench.check.model_rater import ModelRater
+
+        return ModelRater(spec, api)
+    raise EmpathyEdgeError(
+        f"{spec}: no such judge. Give openai:MODEL, local:MODEL or {LIKELIHOOD}MODEL, "
+        f"as {LIKELIHOOD}smollm2-135m."
+    )
 
 
 def better(first: float, second: float) -> float:

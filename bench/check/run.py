@@ -18,7 +18,10 @@ from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.bench.check.settings import CheckSettings
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.text.language import require_language_detection
+
+DEFAULT_API = ApiSettings()
 
 
 def require_ready(artifacts: Sequence[str]) -> None:
@@ -37,7 +40,11 @@ def require_ready(artifacts: Sequence[str]) -> None:
 
 
 def check(
-    artifacts: Sequence[str], baseline: Baseline, settings: CheckSettings, judge_name: str | None = None
+    artifacts: Sequence[str],
+    baseline: Baseline,
+    settings: CheckSettings,
+    judge_name: str | None = None,
+    api: ApiSettings = DEFAULT_API,
 ) -> CheckReport:
     """Check each artifact against the baseline.
 
@@ -46,12 +53,13 @@ def check(
         baseline: of the full-precision model.
         settings: the bound, and how the app chooses tokens.
         judge_name: the judge's name on this machine; by default the baseline's, if it is a shipped one.
+        api: endpoint and limits of a judge behind an API.
 
     Raises:
         EmpathyEdgeError: the judge cannot rate, or an artifact's context window is too small.
     """
     controls = controls_of(baseline)
-    judge = CheckJudge(baseline, judge_name)
+    judge = CheckJudge(baseline, judge_name, api)
     try:
         found = [_checked(name, baseline, settings, controls, judge) for name in artifacts]
     except JudgeError as error:

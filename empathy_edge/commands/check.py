@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from empathy_edge.commands.options import EXAMPLES, FromSettings, SettingsCommand, path_type, takes_settings
+from empathy_edge.commands.options import (
+    EXAMPLES,
+    FromSettings,
+    SettingsCommand,
+    api_settings,
+    path_type,
+    takes_settings,
+)
 
 if TYPE_CHECKING:
     from empathy_edge.bench.check.baseline import Baseline
     from empathy_edge.bench.check.settings import CheckSettings, ReplySettings
+    from empathy_edge.llm.api_settings import ApiSettings
 
 DEFAULT_JUDGE = "likelihood:smollm2-135m"
 
@@ -40,14 +48,15 @@ _judge_option = click.option(
     "--judge",
     default=DEFAULT_JUDGE,
     show_default=True,
-    help="Who rates replies: likelihood:MODEL.",
+    help="Who rates replies: likelihood:MODEL, openai:MODEL (any OpenAI-compatible endpoint; key: "
+    "OPENAI_API_KEY), or local:MODEL, an instruct model on this machine.",
 )
 _quantized_option = click.option(
     "--allow-quantized-reference", is_flag=True, help="Compare with a model whose own weights are quantized."
 )
 
 
-@takes_settings(settings=_REPLIES)
+@takes_settings(settings=_REPLIES, api=api_settings())
 @click.command(
     cls=SettingsCommand,
     epilog=EXAMPLES + "  empathy-edge baseline exported/merged --out baseline.json.gz\n"
@@ -70,6 +79,7 @@ def baseline(
     allow_quantized_reference: bool,
     out: Path,
     settings: ReplySettings,
+    api: ApiSettings,
 ) -> None:
     """Keep what the full-precision MODEL replies, so that `check` needs neither it nor torch."""
     from empathy_edge.bench.check.baseline import write_baseline
@@ -78,7 +88,7 @@ def baseline(
 
     if out.exists():
         raise EmpathyEdgeError(f"{out}: is there already. Choose another --out, or move it away.")
-    made = _made(model, prompts, judge, allow_quantized_reference, settings)
+    made = _made(model, prompts, judge, allow_quantized_reference, settings, api)
     write_baseline(out, made)
     tell(
         f"{out}: {len(made.prompts)} prompts, {out.stat().st_size / 1e6:.1f} MB. "
@@ -86,7 +96,9 @@ def baseline(
     )
 
 
-@takes_settings(replies=_REPLIES, settings=FromSettings(_check_settings, ("min_win_rate", "greedy")))
+@takes_settings(
+    replies=_REPLIES, settings=FromSettings(_check_settings, ("min_win_rate", "greedy")), api=api_settings()
+)
 @click.command(
     cls=SettingsCommand,
     epilog=EXAMPLES
@@ -114,6 +126,7 @@ def check(  # noqa: PLR0913 - each is an option
     markdown_file: Path | None,
     replies: ReplySettings,
     settings: CheckSettings,
+    api: ApiSettings,
 ) -> int:
     """Did ARTIFACTS keep the empathy of their full-precision model?
 
@@ -134,9 +147,9 @@ def check(  # noqa: PLR0913 - each is an option
         known = read_baseline(baseline_file)
     else:
         assert reference is not None
-        known = _made(reference, prompts, judge, allow_quantized_reference, replies)
+        known = _made(reference, prompts, judge, allow_quantized_reference, replies, api)
     named = judge if reference or _is_given("judge") else None
-    checked = run(artifacts, known, settings, named)
+    checked = run(artifacts, known, settings, named, api)
     show(checked)
     if json_file:
         write_json(json_file, checked.model_dump(mode="json"))
@@ -162,14 +175,19 @@ def _is_given(name: str) -> bool:
 
 
 def _made(
-    model: str, prompts: Path | None, judge: str, allow_quantized: bool, settings: ReplySettings
+    model: str,
+    prompts: Path | None,
+    judge: str,
+    allow_quantized: bool,
+    settings: ReplySettings,
+    api: ApiSettings,
 ) -> Baseline:
     from empathy_edge.bench.check.make import kept_or_made
     from empathy_edge.bench.check.prompts import read_prompts
     from empathy_edge.bench.check.raters import open_rater
 
     read = read_prompts(prompts, settings.max_prompts, settings.seed)
-    rater = open_rater(judge)
+    rater = open_rater(judge, api)
     try:
         return kept_or_made(model, read, rater, settings, allow_quantized=allow_quantized)
     finally:

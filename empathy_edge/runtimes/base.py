@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast
 
@@ -14,6 +14,8 @@ from empathy_edge.formats.chat_format import Message, fit_to_template, render, t
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from empathy_edge.runtimes.drawn import Drawn
 
 FinishReason = Literal["stop", "length"]
 
@@ -144,6 +146,50 @@ class Runtime(ABC):
             float64 [len(ids) - start].
         """
         return log_softmax_at(self.logits(ids[:-1])[start - 1 :], ids[start:], temperature)
+
+    def draw(
+        self,
+        prompts: Sequence[Sequence[int]],
+        samples: int,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        drawn: Callable[[], None] = lambda: None,
+    ) -> list[Drawn]:
+        """Replies drawn from the model's whole distribution; many at once where the runtime can.
+
+        Args:
+            prompts: token ids.
+            samples: replies to each prompt.
+            max_new_tokens: the largest number of tokens of a reply, its stop token included.
+            temperature: logits are divided by it; 0 takes the likeliest token, and gives it at temperature 1.
+            seed: of the draws.
+            drawn: called after each reply.
+
+        Returns:
+            The replies in the order of the prompts, those to one prompt beside each other.
+        """
+        from empathy_edge.runtimes.drawn import Drawn
+
+        replies = []
+        for place in range(len(prompts) * samples):
+            prompt = list(prompts[place // samples])
+            sampling = Sampling(temperature, seed + place, max_new_tokens, ignore_stop=False, all_tokens=True)
+            ids: list[int] = []
+            for token in self.tokens(prompt, sampling):
+                ids.append(token)
+                if token in self.stop_ids or len(ids) == max_new_tokens:
+                    break
+            log_probs = self.log_probs([*prompt, *ids], len(prompt), temperature or 1.0)
+            replies.append(Drawn(ids, [float(value) for value in log_probs], ids[-1] in self.stop_ids))
+            drawn()
+        return replies
+
+    def text_of(self, reply: Drawn) -> str:
+        """The text of a reply, without its stop token."""
+        ids = reply.token_ids[:-1] if reply.stopped else reply.token_ids
+        return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace").strip()
 
     def forward_s(self) -> float | None:
         """Seconds in the model itself so far, without sampling and tokenization; None if not known."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +12,8 @@ import numpy as np
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.runtimes.base import Runtime, Sampling, common_prefix, log_softmax_at
+from empathy_edge.runtimes.drawn import Drawn
+from empathy_edge.system.quiet import quiet_stderr
 
 
 class LlamaCppRuntime(Runtime):
@@ -226,6 +226,31 @@ class LlamaCppRuntime(Runtime):
             lib.llama_batch_free(batch)
         self._read += ids
 
+    def draw(
+        self,
+        prompts: Sequence[Sequence[int]],
+        samples: int,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        drawn: Callable[[], None] = lambda: None,
+    ) -> list[Drawn]:
+        from empathy_edge.runtimes.llama_cpp_batch import BatchDrawer, DrawSettings
+
+        drawer = BatchDrawer(
+            self._llama_cpp,
+            self._llama.model,
+            vocabulary=self._llama.n_vocab(),
+            threads=self.threads,
+            longest=max(map(len, prompts)) + max_new_tokens,
+            samples=samples,
+        )
+        try:
+            return drawer.draw(prompts, DrawSettings(self.stop_ids, max_new_tokens, temperature, seed), drawn)
+        finally:
+            drawer.close()
+
     def forward_s(self) -> float | None:
         times = self._llama_cpp.llama_perf_context(self._llama.ctx)
         return float(times.t_p_eval_ms + times.t_eval_ms) / 1000
@@ -244,17 +269,3 @@ def _text_of(vocabulary: object, token: int) -> str:
     if token < 0:
         return ""
     return str(llama_cpp.llama_vocab_get_text(vocabulary, token).decode("utf-8", "replace"))
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Discard what llama.cpp prints to file descriptor 2 while it loads, even with verbose=False."""
-    saved = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)

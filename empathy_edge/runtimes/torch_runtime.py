@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from empathy_edge.errors import require_extra
 from empathy_edge.formats.chat_format import Message, read_template
 from empathy_edge.models.lora import add_adapters
 from empathy_edge.runtimes.base import Reply, Runtime, Sampling, common_prefix
+from empathy_edge.runtimes.drawn import Drawn
 from empathy_edge.runtimes.pieces import ids_of, piece_bytes
 from empathy_edge.runtimes.torch_batch import generate
 
@@ -110,6 +111,28 @@ class TorchRuntime(Runtime):
 
     def forget(self, keep: int = 0) -> None:
         self._read, self._cache = [], None
+
+    def draw(
+        self,
+        prompts: Sequence[Sequence[int]],
+        samples: int,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        drawn: Callable[[], None] = lambda: None,
+    ) -> list[Drawn]:
+        from empathy_edge.runtimes.torch_sampling import EndTokens, draw
+
+        return draw(
+            self.model,
+            [ids for ids in prompts for _ in range(samples)],
+            tokens=EndTokens(self.stop_ids, self.tokenizer.pad_token_id),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            drawn=drawn,
+        )
 
     def forward_s(self) -> float | None:
         return self._forward_s

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from empathy_edge.runtimes.drawn import Drawn
+
 ROWS = 64
 """How many replies are drawn at once."""
 
@@ -19,14 +21,6 @@ class EndTokens(NamedTuple):
 
     stop_ids: Collection[int]
     pad_id: int
-
-
-class Drawn(NamedTuple):
-    """A reply: its tokens, the stop token included where it came, and their log-probabilities (nats)."""
-
-    token_ids: list[int]
-    log_probs: list[float]
-    stopped: bool
 
 
 def draw(

@@ -246,7 +246,7 @@ def test_shipped_model_says_what_llama_cpp_itself_says() -> None:
 
     from empathy_edge.formats.chat_format import messages_for
     from empathy_edge.models.find import find_model
-    from empathy_edge.runtimes.llama_cpp_runtime import quiet_stderr
+    from empathy_edge.system.quiet import quiet_stderr
 
     said = "My dog died this morning and I can't stop crying."
     result = run_command("chat", "smollm2-135m", "--max-new-tokens", "40", input=f"{said}\n")

@@ -100,7 +100,7 @@ def logits(file: Path, ids: list[int]) -> np.ndarray:
     """llama.cpp's, with its cache in full precision."""
     import llama_cpp
 
-    from empathy_edge.runtimes.llama_cpp_runtime import quiet_stderr
+    from empathy_edge.system.quiet import quiet_stderr
 
     with quiet_stderr():
         llama = llama_cpp.Llama(

@@ -28,7 +28,7 @@ TEXTS = [
 def test_a_real_model_answers_alike(name: str, tmp_path: Path) -> None:
     import llama_cpp
 
-    from empathy_edge.runtimes.llama_cpp_runtime import quiet_stderr
+    from empathy_edge.system.quiet import quiet_stderr
 
     given = os.environ.get(f"EMPATHY_EDGE_{name}_GGUF")
     if not given:

@@ -132,7 +132,7 @@ def has_combining_marks(line: str) -> bool:
 def test_token_ids_are_the_same(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     import llama_cpp
 
-    from empathy_edge.runtimes.llama_cpp_runtime import quiet_stderr
+    from empathy_edge.system.quiet import quiet_stderr
 
     tokenizer = KINDS[kind]()
     folder = save(tokenizer, tiny_model, tmp_path / "model")

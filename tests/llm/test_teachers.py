@@ -98,7 +98,7 @@ def test_a_server_that_dies_amid_500_calls(tmp_path: Path, environment: dict[str
     data = _dialogues(tmp_path / "dialogues.jsonl", 500)
     program = [sys.executable, "-c", "from empathy_edge.cli import main; main()"]
     with FaultServer(fault_rate=0, delay_s=0.02) as server:
-        command = _command(data, server, tmp_path / "out")
+        command = _command(data, server, tmp_path / "out", "--parallel", "32")
         process = subprocess.Popen(
             [*program, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

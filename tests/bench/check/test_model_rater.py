@@ -1,0 +1,98 @@
+"""A large model as judge of `check`: a real endpoint on loopback, which rates by the number of words."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.bench.check.baseline import read_baseline
+from empathy_edge.bench.check.model_rater import ModelRater, read_ratings
+from empathy_edge.bench.check.raters import ToRate
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.llm.api_settings import ApiSettings
+from tests.conftest import CHECK_REPLIES, run_command
+from tests.llm.fault_server import FaultServer
+
+REPLIES = ["I am so sorry, that hurts.", "Fine.", "That is hard for you."]
+
+
+def shown_replies(question: str) -> list[str]:
+    return [json.loads(reply) for reply in re.findall(r'^\d+\. (".*")$', question, re.MULTILINE)]
+
+
+def by_words(question: str) -> str:
+    return json.dumps([min(100, len(reply.split())) for reply in shown_replies(question)])
+
+
+def first_is_best(question: str) -> str:
+    return json.dumps([100 - place for place in range(len(shown_replies(question)))])
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMPATHY_EDGE_LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+
+
+@pytest.mark.usefixtures("ledger")
+def test_ratings_are_of_the_right_replies_and_paid_once() -> None:
+    item = ToRate([{"role": "user", "content": "My dog died."}], REPLIES)
+    with FaultServer(fault_rate=0.3, answer=by_words) as server:
+        for _ in range(2):
+            rater = ModelRater("openai:judge", ApiSettings(base_url=server.url))
+            assert rater.rate_many([item]) == [[6.0, 1.0, 5.0]]
+            rater.close()
+        assert len(server.paid) == 2
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_judge_who_prefers_the_first_rates_all_alike() -> None:
+    with FaultServer(fault_rate=0, answer=first_is_best) as server:
+        rater = ModelRater("openai:judge", ApiSettings(base_url=server.url))
+        (ratings,) = rater.rate_many([ToRate([{"role": "user", "content": "Hi."}], REPLIES)])
+        rater.close()
+    assert len(set(ratings)) == 1
+
+
+@pytest.mark.usefixtures("ledger")
+def test_nonsense_is_one_clear_error() -> None:
+    with FaultServer(fault_rate=0, answer=lambda question: "The first one is lovely.") as server:
+        rater = ModelRater("openai:judge", ApiSettings(base_url=server.url))
+        with pytest.raises(EmpathyEdgeError, match="no lists of ratings, after 3 tries"):
+            rater.rate_many([ToRate([{"role": "user", "content": "Hi."}], REPLIES)])
+        rater.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "ratings"),
+    [
+        ("[3, 50.5]", [3.0, 50.5]),
+        ("```json\n[1, 2]\n```", [1.0, 2.0]),
+        ("[1, 2, 3]", None),
+        ("[1, 101]", None),
+        ("[1, true]", None),
+        ("[1, NaN]", None),
+        ("Ratings: [1, 2]", None),
+        ("", None),
+    ],
+)
+def test_read_ratings(text: str, ratings: list[float] | None) -> None:
+    assert read_ratings(text, 2) == ratings
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ledger")
+def test_a_baseline_by_an_endpoint(tiny_model: Path, exported: Path, tmp_path: Path) -> None:
+    file = tmp_path / "baseline.json.gz"
+    with FaultServer(fault_rate=0, answer=by_words) as server:
+        judge = ("--judge", "openai:judge", "--base-url", server.url)
+        few = ("--max-prompts", "20", *CHECK_REPLIES[2:])
+        made = run_command("baseline", exported / "gguf-f16", *few, *judge, "--out", file)
+        assert made.returncode == 0, made.stderr
+        assert len(server.paid) <= 2 * (224 + 20)
+    known = read_baseline(file)
+    assert known.judge.name == "openai:judge" and known.judge.doubts  # length says nothing of empathy
+    for record in known.prompts:
+        for reply in record.replies:
+            assert reply.rating == min(100, len(reply.text.split()))

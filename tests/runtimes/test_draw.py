@@ -1,0 +1,65 @@
+"""Replies drawn by the runtimes: from the whole distribution, with the right log-probabilities."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from empathy_edge.runtimes import open_runtime
+from empathy_edge.runtimes.drawn import choose
+
+PROMPTS = ("My dog died this morning.", "I got the job!", "hi", "The river is over the bridge, and it rains.")
+
+
+def test_choose_gives_each_token_its_share() -> None:
+    logits = np.log(np.array([0.1, 0.6, 0.3], np.float32))
+    drawn = [choose(logits, 1.0, (place + 0.5) / 1000)[0] for place in range(1000)]
+    assert [drawn.count(token) for token in range(3)] == [100, 600, 300]
+    token, log_prob = choose(logits, 0.5, 0.5)
+    assert token == 1 and log_prob == pytest.approx(np.log(0.36 / 0.46), abs=1e-6)
+    assert choose(logits, 0.0, 0.99) == (1, pytest.approx(np.log(0.6), abs=1e-6))
+
+
+def test_choose_never_leaves_the_vocabulary() -> None:
+    assert choose(np.zeros(4, np.float32), 1.0, np.nextafter(1.0, 0.0))[0] == 3
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_many_at_once_are_as_one_by_one(exported: Path, samples: int) -> None:
+    runtime = open_runtime(exported / "gguf-f16", context=256)
+    prompts = [runtime.encode([{"role": "user", "content": text}]) for text in PROMPTS * 5]
+    count = 0
+
+    def drawn() -> None:
+        nonlocal count
+        count += 1
+
+    replies = runtime.draw(prompts, samples, max_new_tokens=12, temperature=0.8, seed=1, drawn=drawn)
+    assert count == len(replies) == len(prompts) * samples
+    assert len({tuple(reply.token_ids) for reply in replies}) > len(replies) / 2
+    for place in range(0, len(replies), 7):
+        reply, prompt = replies[place], prompts[place // samples]
+        expected = runtime.log_probs([*prompt, *reply.token_ids], len(prompt), 0.8)
+        assert reply.log_probs == pytest.approx(list(expected), abs=0.05)
+        assert reply.stopped == (reply.token_ids[-1] in runtime.stop_ids)
+        assert reply.stopped or len(reply.token_ids) == 12
+    again = runtime.draw(prompts[:2], samples, max_new_tokens=12, temperature=0.8, seed=1)
+    assert [reply.token_ids for reply in again] == [reply.token_ids for reply in replies[: 2 * samples]]
+
+
+def test_greedy_replies_are_those_of_the_runtime(exported: Path) -> None:
+    runtime = open_runtime(exported / "gguf-f16", context=256)
+    prompts = [runtime.encode([{"role": "user", "content": text}]) for text in PROMPTS]
+    replies = runtime.draw(prompts, 1, max_new_tokens=12, temperature=0.0, seed=0)
+    for prompt, reply in zip(prompts, replies, strict=True):
+        assert runtime.text_of(reply) == runtime.reply(prompt, max_new_tokens=12).text
+
+
+@pytest.mark.slow
+def test_a_runtime_that_draws_one_by_one(exported_onnx: Path) -> None:
+    runtime = open_runtime(exported_onnx / "onnx-portable-fp32", context=256)
+    prompt = runtime.encode([{"role": "user", "content": PROMPTS[0]}])
+    replies = runtime.draw([prompt], 3, max_new_tokens=8, temperature=0.8, seed=5)
+    assert len({tuple(reply.token_ids) for reply in replies}) > 1
+    expected = runtime.log_probs([*prompt, *replies[1].token_ids], len(prompt), 0.8)
+    assert replies[1].log_probs == pytest.approx(list(expected), abs=1e-6)
