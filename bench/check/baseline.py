@@ -36,7 +36,7 @@ class ReferenceReply(_Record):
             reply's at temperature 1.
         text: without the stop token.
         stopped: False where it was cut off at `max_new_tokens`.
-        rating: the judge's; larger is better.
+        rating: the judge's; larger is better. 0 where the judge is not certified: then it is not asked.
     """
 
     token_ids: tuple[TokenId, ...] = Field(min_length=1)

@@ -72,7 +72,7 @@ class Ladder:
         name: what `open_runtime` takes.
         baseline: what it is compared with.
         settings: the bound, and how the app chooses tokens.
-        controls: of the baseline.
+        controls: of the baseline; None without a certified judge.
         judge: of the baseline.
         advance: called after each prompt of each step.
         answers: the artifact's first reply to each prompt.
@@ -87,7 +87,7 @@ class Ladder:
     name: str
     baseline: Baseline
     settings: CheckSettings
-    controls: Controls
+    controls: Controls | None
     judge: CheckJudge
     advance: Callable[[], None]
     answers: list[Answer] = field(default_factory=list)
@@ -234,12 +234,13 @@ class Ladder:
 
     @cached_property
     def _judge_counts(self) -> bool:
-        return self.baseline.judge.certified and not self.controls.doubts and self.judge.may_be_opened
+        in_order = self.controls is not None and not self.controls.doubts
+        return self.baseline.judge.certified and in_order and self.judge.may_be_opened
 
     def _why_no_judge(self) -> str:
         if not self.baseline.judge.certified:
             return "the judge is not certified"
-        if self.controls.doubts:
+        if self.controls and self.controls.doubts:
             return "a control is out of order"
         return f"name the baseline's judge, to have it opened: --judge {self.judge.spec}"
 
@@ -297,7 +298,7 @@ class Ladder:
                 f"a certified judge ({judge.name}: {judge.doubts[0]}); a baseline with --judge openai:MODEL "
                 f"may have one, with about {calls} short calls once"
             )
-        if self.controls.doubts:
+        if self.controls and self.controls.doubts:
             return f"controls in order ({self.controls.doubts[0]})"
         if not self.judge.may_be_opened:
             return f"the judge: add --judge {self.judge.spec}, the baseline's"

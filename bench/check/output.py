@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from empathy_edge.bench.check.controls import MILD
-from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
+from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, ControlFigures
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
 
@@ -90,17 +90,24 @@ def _conditions(checked: CheckReport) -> str:
     agreement = ""
     if checked.judge_agreement is not None:
         agreement = f", right on {checked.judge_agreement:.0%} of unequal pairs"
-    doubts = "".join(f"; {doubt}" for doubt in (*checked.judge_doubts, *checked.controls.doubts))
-    damaged = ", ".join(
-        f"{rate:.1%} with {share:.0%} of the replies misplaced"
-        for share, rate in zip(MILD, checked.controls.damaged, strict=True)
-    )
+    controls = checked.controls
+    found = (*checked.judge_doubts, *(controls.doubts if controls else ()))
+    doubts = "".join(f"; {doubt}" for doubt in found)
     return (
         f"Against {checked.reference}{quantized}; {checked.prompts} prompts, replies {checked.decoding}, at "
         f"most {checked.max_new_tokens} tokens; PASS from {checked.min_win_rate:.0%} of comparisons won, "
-        f"bounds of 95 %. Judge: {checked.judge}{agreement}{doubts}. Controls: the reference against itself "
-        f"{checked.controls.against_itself:.1%}; {damaged}."
+        f"bounds of 95 %. Judge: {checked.judge}{agreement}{doubts}.{_controls(controls)}"
     )
+
+
+def _controls(controls: ControlFigures | None) -> str:
+    if controls is None:
+        return ""
+    damaged = ", ".join(
+        f"{rate:.1%} with {share:.0%} of the replies misplaced"
+        for share, rate in zip(MILD, controls.damaged, strict=True)
+    )
+    return f" Controls: the reference against itself {controls.against_itself:.1%}; {damaged}."
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -95,7 +95,7 @@ class CheckReport(_Record):
         judge: who compares.
         judge_agreement: with blind readers, on unequal pairs.
         judge_doubts: why it is not certified.
-        controls: see there.
+        controls: see there; None without a certified judge.
         artifacts: the verdicts.
     """
 
@@ -111,7 +111,7 @@ class CheckReport(_Record):
     judge: str
     judge_agreement: float | None
     judge_doubts: tuple[str, ...]
-    controls: ControlFigures
+    controls: ControlFigures | None
     artifacts: tuple[CheckedArtifact, ...]
 
     def exit_code(self) -> int:

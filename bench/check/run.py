@@ -58,7 +58,7 @@ def check(
     Raises:
         EmpathyEdgeError: the judge cannot rate, or an artifact's context window is too small.
     """
-    controls = controls_of(baseline)
+    controls = controls_of(baseline) if baseline.judge.certified else None
     judge = CheckJudge(baseline, judge_name, api)
     try:
         found = [_checked(name, baseline, settings, controls, judge) for name in artifacts]
@@ -79,18 +79,22 @@ def check(
         judge=baseline.judge.name,
         judge_agreement=baseline.judge.agreement,
         judge_doubts=baseline.judge.doubts,
-        controls=report.ControlFigures(
-            against_itself=controls.against_itself.mean,
-            misplaced=controls.misplaced.mean,
-            damaged=tuple(controls.damaged(share) for share in MILD),
-            doubts=controls.doubts,
-        ),
+        controls=_control_figures(controls) if controls else None,
         artifacts=tuple(found),
     )
 
 
+def _control_figures(controls: Controls) -> report.ControlFigures:
+    return report.ControlFigures(
+        against_itself=controls.against_itself.mean,
+        misplaced=controls.misplaced.mean,
+        damaged=tuple(controls.damaged(share) for share in MILD),
+        doubts=controls.doubts,
+    )
+
+
 def _checked(
-    name: str, baseline: Baseline, settings: CheckSettings, controls: Controls, judge: CheckJudge
+    name: str, baseline: Baseline, settings: CheckSettings, controls: Controls | None, judge: CheckJudge
 ) -> CheckedArtifact:
     label = Path(name).name
     with progress() as bar:

@@ -166,7 +166,9 @@ def _combined(logs: dict[Step, float]) -> float:
 
 
 def estimate(evidence: Evidence) -> float | None:
-    """The win rate by the judge, not corrected: of the artifact's own replies, else by weights; or None."""
+    """The win rate by the judge, if it counts; not corrected, of the artifact's own replies, else by weights."""
+    if not evidence.judge_counts:
+        return None
     if len(evidence.judged):
         return float(np.mean(evidence.judged))
     if len(evidence.wins) and evidence.weights_hold:

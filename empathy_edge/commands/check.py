@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from empathy_edge.bench.check.baseline import Baseline
     from empathy_edge.bench.check.settings import CheckSettings, ReplySettings
     from empathy_edge.llm.api_settings import ApiSettings
+    from empathy_edge.models.find import ModelRef
 
 DEFAULT_JUDGE = "likelihood:smollm2-135m"
 
@@ -189,9 +190,27 @@ def _made(
     read = read_prompts(prompts, settings.max_prompts, settings.seed)
     rater = open_rater(judge, api)
     try:
-        return kept_or_made(model, read, rater, settings, allow_quantized=allow_quantized)
+        return kept_or_made(model, read, rater, settings, allow_quantized=allow_quantized, as_gguf=_as_gguf)
     finally:
         rater.close()
+
+
+def _as_gguf(reference: ModelRef) -> Path | None:
+    """A checkpoint's F16 GGUF in the cache; None where its family has no converter here."""
+    from empathy_edge.console import say
+    from empathy_edge.errors import EmpathyEdgeError
+    from empathy_edge.export.artifacts import make_artifacts
+    from empathy_edge.runs.settings import ExportSettings
+    from empathy_edge.system.cache import cache_folder
+
+    out = cache_folder() / "references" / reference.identity[:32]
+    try:
+        settings = ExportSettings(artifacts=("gguf-f16",))
+        (folder,) = make_artifacts(reference.path, out, settings, base=reference, adapters=[])
+    except EmpathyEdgeError as error:
+        say(f"  Replies are drawn on torch, which is slower: {error}")
+        return None
+    return folder
 
 
 COMMANDS = (check, baseline)

@@ -9,7 +9,9 @@ import pytest
 
 from empathy_edge.bench.check.baseline import Baseline, read_baseline, write_baseline
 from empathy_edge.bench.check.prompts import read_prompts
+from empathy_edge.bench.check.raters import ToRate, open_rater
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.llm.api_settings import ApiSettings
 from tests.conftest import CHECK_REPLIES, assert_one_clear_error, made_once, run_command
 
 
@@ -34,12 +36,20 @@ def damaged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def certified(baseline_file: Path, tmp_path: Path) -> Path:
     """The same baseline, as with a certified judge who tells the replies to other prompts apart."""
     known = read_baseline(baseline_file)
-    prompts = tuple(record.model_copy(update={"misplaced_rating": -99.0}) for record in known.prompts)
+    rater = open_rater(known.judge.name, ApiSettings())
+    prompts = []
+    for record in known.prompts:
+        item = ToRate(list(record.messages), [reply.text for reply in record.replies])
+        replies = [
+            reply.model_copy(update={"rating": rating})
+            for reply, rating in zip(record.replies, rater.rate_many([item])[0], strict=True)
+        ]
+        prompts.append(record.model_copy(update={"replies": tuple(replies), "misplaced_rating": -99.0}))
     judge = known.judge.model_copy(
         update={"agreement": 0.95, "agreement_low": 0.9, "agreement_high": 0.99, "pairs": 200, "doubts": ()}
     )
     file = tmp_path / "certified.json.gz"
-    write_baseline(file, known.model_copy(update={"judge": judge, "prompts": prompts}))
+    write_baseline(file, known.model_copy(update={"judge": judge, "prompts": tuple(prompts)}))
     return file
 
 

@@ -90,9 +90,7 @@ def test_a_baseline_by_an_endpoint(tiny_model: Path, exported: Path, tmp_path: P
         few = ("--max-prompts", "20", *CHECK_REPLIES[2:])
         made = run_command("baseline", exported / "gguf-f16", *few, *judge, "--out", file)
         assert made.returncode == 0, made.stderr
-        assert len(server.paid) <= 2 * (224 + 20)
     known = read_baseline(file)
     assert known.judge.name == "openai:judge" and known.judge.doubts  # length says nothing of empathy
-    for record in known.prompts:
-        for reply in record.replies:
-            assert reply.rating == min(100, len(reply.text.split()))
+    assert {reply.rating for record in known.prompts for reply in record.replies} == {0.0}
+    assert len(server.paid) == 2 * 224, "a judge without a certificate is asked nothing more"
