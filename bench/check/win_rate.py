@@ -166,7 +166,7 @@ def _combined(logs: dict[Step, float]) -> float:
 
 
 def estimate(evidence: Evidence) -> float | None:
-    """The win rate by the judge, if it counts; not corrected, of the artifact's own replies, else by weights."""
+    """The win rate by the judge, if it counts, not corrected: of the artifact's replies, else by weights."""
     if not evidence.judge_counts:
         return None
     if len(evidence.judged):
