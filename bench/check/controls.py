@@ -13,6 +13,9 @@ from empathy_edge.judging.statistics import Interval, score_interval
 MILD = (0.05, 0.1, 0.2)
 """In which shares of prompts the reply of another prompt is given, as mild damage of well-formed replies."""
 
+SURELY = 3.3
+"""Standard errors from one half: a reference against itself is there by chance once in a thousand runs."""
+
 
 @dataclass(frozen=True)
 class Controls:
@@ -43,7 +46,8 @@ def controls_of(baseline: Baseline) -> Controls:
         misplaced.append(float(np.mean([better(record.misplaced_rating, other) for other in ratings])))
     of_itself, of_misplaced = score_interval(itself), score_interval(misplaced)
     doubts = []
-    if not of_itself.low <= 0.5 <= of_itself.high:
+    error = float(np.std(itself)) / len(itself) ** 0.5
+    if abs(of_itself.mean - 0.5) > SURELY * error + 1e-12:
         doubts.append(f"the reference against itself wins {of_itself.mean:.1%}, not half")
     if of_misplaced.high >= 0.5:
         doubts.append(

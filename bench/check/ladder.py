@@ -108,6 +108,10 @@ class Ladder:
             raise  # a package is missing: that says nothing of the artifact
         except EmpathyEdgeError as error:
             return self._broken(identity, f"cannot be opened: {error}", start)
+        except Exception as error:
+            if not _is_of_a_runtime(error):
+                raise
+            return self._broken(identity, f"cannot be opened: {_first_line(error)}", start)
         if runtime.context < self._tokens_needed():
             runtime.close()
             raise EmpathyEdgeError(
@@ -120,6 +124,10 @@ class Ladder:
             raise
         except EmpathyEdgeError as error:
             return self._broken(identity, f"fails while it runs: {error}", start)
+        except Exception as error:
+            if not _is_of_a_runtime(error):
+                raise
+            return self._broken(identity, f"fails while it runs: {_first_line(error)}", start)
         finally:
             runtime.close()
 
@@ -355,6 +363,15 @@ class _Outcome:
     decided_by: report.DecidedBy | None
     bounds: Bounds
     to_decide: str
+
+
+def _is_of_a_runtime(error: Exception) -> bool:
+    """Whether ONNX Runtime or its like raised it: then the artifact cannot be run. Else it is our fault."""
+    return type(error).__module__.startswith("onnxruntime") or isinstance(error, RuntimeError)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _said(record: PromptRecord) -> str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from empathy_edge import __version__
 from empathy_edge.bench.check.baseline import (
     FORMAT,
     Baseline,
     PromptRecord,
     ReferenceRecord,
-    ReferenceReply,
     read_baseline,
     write_baseline,
 )
 from empathy_edge.bench.check.certificate import judge_record
+from empathy_edge.bench.check.drawing import CONTEXT, draw_records, require_same_model
 from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
 from empathy_edge.bench.check.raters import Rater, ToRate
 from empathy_edge.bench.check.settings import ReplySettings
@@ -27,21 +25,10 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
 from empathy_edge.formats.gguf_header import is_quantized
 from empathy_edge.models.find import ModelRef, find_model
-from empathy_edge.runtimes import Runtime, open_runtime
-from empathy_edge.runtimes.drawn import Drawn
+from empathy_edge.runtimes import open_runtime
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json
 from empathy_edge.system.hash_cache import sha256_file
-
-CONTEXT = 2048
-
-PROOF_PROMPTS = 8
-"""Prompts whose replies a checkpoint scores, too, where they were drawn on its GGUF."""
-
-MOST_DIFFERENCE = 0.05
-"""Nats a token, on average; F16 rounding makes less than 0.01."""
-
-AS_GGUF_ITSELF = "Report it, please; a baseline can be made of a GGUF instead."
 
 
 def kept_or_made(
@@ -85,8 +72,11 @@ def kept_or_made(
         say(f"The baseline of {model} is known from an earlier command ({kept}).")
         return _under_the_names_of_now(read_baseline(kept), model, rater)
     gguf = as_gguf(reference) if reference.kind == "checkpoint" else None
-    made = _make(reference, prompts, rater, settings, gguf)
+    replies = sha256_json([reference.identity, bool(gguf), __version__, settings.model_dump(mode="json")])
+    parts_file = kept.with_name(f"{replies[:32]}.part.jsonl")
+    made = _make(reference, prompts, rater, settings, gguf, parts_file)
     write_baseline(kept, made)
+    parts_file.unlink(missing_ok=True)
     return made
 
 
@@ -106,17 +96,14 @@ def _make(
     rater: Rater,
     settings: ReplySettings,
     gguf: Path | None,
+    parts: Path,
 ) -> Baseline:
     """Draw the replies on the reference's own runtime, or on its GGUF, and have them rated."""
     runtime = open_runtime(gguf or reference.name, context=CONTEXT)
-    token_ids = [runtime.encode(prompt.conversation()) for prompt in prompts]
-    _refuse_long(prompts, token_ids, runtime.context - settings.max_new_tokens)
     judge = judge_record(rater)
-    sampled = _draw(runtime, token_ids, settings, settings.samples, "replies")
-    greedy = _draw(runtime, token_ids, settings.model_copy(update={"temperature": 0.0}), 1, "greedy replies")
-    records = _records(runtime, prompts, token_ids, sampled, greedy)
+    records = draw_records(runtime, prompts, settings, parts)
     if gguf:
-        _require_same_model(reference, records[:PROOF_PROMPTS], settings.temperature)
+        require_same_model(reference, records, settings.temperature)
     return Baseline(
         format=FORMAT,
         version=__version__,
@@ -132,40 +119,6 @@ def _make(
         prompts_sha256=sha256_of(prompts),
         prompts=tuple(_rated(records, rater) if judge.certified else records),
     )
-
-
-def _require_same_model(reference: ModelRef, records: Sequence[PromptRecord], temperature: float) -> None:
-    """Whether a checkpoint gives the replies that were drawn on its GGUF the same probabilities.
-
-    Raises:
-        EmpathyEdgeError: it does not.
-    """
-    runtime = open_runtime(reference.name, context=CONTEXT)
-    differences = []
-    for record in records:
-        if runtime.encode(list(record.messages)) != list(record.token_ids):
-            raise EmpathyEdgeError(
-                f"{reference.name}: its GGUF has other token ids for '{record.id}'. {AS_GGUF_ITSELF}"
-            )
-        for reply in record.replies:
-            ids = [*record.token_ids, *reply.token_ids]
-            log_probs = runtime.log_probs(ids, len(record.token_ids), temperature)
-            differences += [abs(log_probs - np.array(reply.log_probs)).mean()]
-    runtime.close()
-    if np.mean(differences) > MOST_DIFFERENCE:
-        raise EmpathyEdgeError(
-            f"{reference.name}: its F16 GGUF differs from it by {np.mean(differences):.3f} nats a token "
-            f"(at most {MOST_DIFFERENCE}). {AS_GGUF_ITSELF}"
-        )
-
-
-def _refuse_long(prompts: Sequence[CheckPrompt], token_ids: Sequence[list[int]], most: int) -> None:
-    for prompt, ids in zip(prompts, token_ids, strict=True):
-        if len(ids) > most:
-            raise EmpathyEdgeError(
-                f"The prompt '{prompt.id}' has {len(ids)} tokens; with its reply it does not fit into the "
-                f"context window ({most} are left). Shorten it, or use fewer --max-new-tokens."
-            )
 
 
 def _refuse_quantized(reference: ModelRef, allow_quantized: bool) -> None:
@@ -184,58 +137,6 @@ def _is_quantized(model: ModelRef) -> bool:
         artifact = read_json(model.path / MANIFEST)["artifact"]
         return artifact["format"] != "gguf" or is_quantized(model.path / artifact["file"])
     return "quantization_config" in read_json(model.path / "config.json")
-
-
-def _draw(
-    runtime: Runtime, token_ids: Sequence[list[int]], settings: ReplySettings, samples: int, label: str
-) -> list[list[Drawn]]:
-    """The replies to each prompt."""
-    with progress(whole_stage=True) as bar:
-        task = bar.add_task(label, total=len(token_ids) * samples)
-        drawn = runtime.draw(
-            token_ids,
-            samples,
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            seed=settings.seed,
-            drawn=lambda: bar.advance(task),
-        )
-    say(f"  {label}: {len(drawn)}, {sum(len(item.token_ids) for item in drawn)} tokens")
-    return [drawn[start : start + samples] for start in range(0, len(drawn), samples)]
-
-
-def _records(
-    runtime: Runtime,
-    prompts: Sequence[CheckPrompt],
-    token_ids: Sequence[list[int]],
-    sampled: Sequence[Sequence[Drawn]],
-    greedy: Sequence[Sequence[Drawn]],
-) -> list[PromptRecord]:
-    """All but the ratings, which are 0. The misplaced reply is one to the next prompt in the order."""
-    texts = [runtime.text_of(replies[0]) for replies in sampled]
-    records = []
-    for place, prompt in enumerate(prompts):
-        record = PromptRecord(
-            id=prompt.id,
-            messages=tuple(prompt.conversation()),
-            token_ids=tuple(token_ids[place]),
-            replies=tuple(_unrated(runtime, item) for item in sampled[place]),
-            greedy=_unrated(runtime, greedy[place][0]),
-            misplaced_text=texts[(place + 1) % len(texts)],
-            misplaced_rating=0.0,
-        )
-        records.append(record)
-    return records
-
-
-def _unrated(runtime: Runtime, reply: Drawn) -> ReferenceReply:
-    return ReferenceReply(
-        token_ids=tuple(reply.token_ids),
-        log_probs=tuple(round(value, 5) for value in reply.log_probs),
-        text=runtime.text_of(reply),
-        stopped=reply.stopped,
-        rating=0.0,
-    )
 
 
 def _rated(records: Sequence[PromptRecord], rater: Rater) -> list[PromptRecord]:

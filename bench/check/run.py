@@ -61,7 +61,11 @@ def check(
     controls = controls_of(baseline) if baseline.judge.certified else None
     judge = CheckJudge(baseline, judge_name, api)
     try:
-        found = [_checked(name, baseline, settings, controls, judge) for name in artifacts]
+        labels = _labels(artifacts)
+        found = [
+            _checked(label, name, baseline, settings, controls, judge)
+            for label, name in zip(labels, artifacts, strict=True)
+        ]
     except JudgeError as error:
         raise EmpathyEdgeError(f"The judge {judge.spec} cannot rate: {error}") from None
     finally:
@@ -93,10 +97,20 @@ def _control_figures(controls: Controls) -> report.ControlFigures:
     )
 
 
+def _labels(artifacts: Sequence[str]) -> list[str]:
+    """The last part of each name; the whole name where several have the same last part."""
+    short = [Path(name).name for name in artifacts]
+    return [label if short.count(label) == 1 else name for label, name in zip(short, artifacts, strict=True)]
+
+
 def _checked(
-    name: str, baseline: Baseline, settings: CheckSettings, controls: Controls | None, judge: CheckJudge
+    label: str,
+    name: str,
+    baseline: Baseline,
+    settings: CheckSettings,
+    controls: Controls | None,
+    judge: CheckJudge,
 ) -> CheckedArtifact:
-    label = Path(name).name
     with progress() as bar:
         task = bar.add_task(escape(label), total=3 * len(baseline.prompts))
         return Ladder(label, name, baseline, settings, controls, judge, partial(bar.advance, task)).run()

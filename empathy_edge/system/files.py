@@ -67,12 +67,15 @@ def sha256_path(path: Path) -> str:
     folder, of all its files.
 
     Raises:
-        EmpathyEdgeError: a listed file is missing.
+        EmpathyEdgeError: a listed file is missing, or there is no list.
     """
     if path.is_file():
         return sha256_file(path)
     if (path / MANIFEST).is_file():
-        return sha256_json({name: file_record(path / name) for name in read_json(path / MANIFEST)["outputs"]})
+        outputs = read_json_object(path / MANIFEST).get("outputs")
+        if not isinstance(outputs, dict | list) or not all(isinstance(name, str) for name in outputs):
+            raise EmpathyEdgeError(f"{path / MANIFEST}: has no 'outputs' with file names. Make it again.")
+        return sha256_json({name: file_record(path / name) for name in outputs})
     files = sorted(item for item in path.rglob("*") if item.is_file())
     return sha256_json({str(item.relative_to(path)): sha256_file(item) for item in files})
 

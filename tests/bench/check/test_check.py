@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.bench.check.baseline import Baseline, read_baseline, write_baseline
+from empathy_edge.bench.check.drawing import draw_records
 from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.bench.check.raters import ToRate, open_rater
+from empathy_edge.bench.check.run import _labels
+from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.api_settings import ApiSettings
+from empathy_edge.runtimes import open_runtime
 from tests.conftest import CHECK_REPLIES, assert_one_clear_error, made_once, run_command
 
 
@@ -203,3 +207,50 @@ def test_a_baseline_is_small_and_names_what_it_is_of(baseline_file: Path) -> Non
     assert all(len(record.replies) == 3 for record in known.prompts)
     assert known.reference.identity and not known.reference.quantized
     assert baseline_file.stat().st_size < 640 / 80 * 5e6
+
+
+def test_a_baseline_that_was_cut_off_goes_on(exported: Path, tmp_path: Path) -> None:
+    runtime = open_runtime(exported / "gguf-f16", context=512)
+    prompts = read_prompts(None, 70, 0)
+    settings = ReplySettings(samples=2, max_new_tokens=8)
+    whole = draw_records(runtime, prompts, settings, tmp_path / "whole.jsonl")
+    lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
+    assert len(lines) == 70
+    cut = tmp_path / "cut.jsonl"
+    cut.write_text("".join(lines[:64]).replace(whole[5].replies[0].text, "kept") + lines[64][:100])
+    again = draw_records(runtime, prompts, settings, cut)
+    assert again[5].replies[0].text == "kept" and again[6:] == whole[6:]
+    cut.write_text("".join(lines[1:]))  # of other prompts
+    assert draw_records(runtime, prompts, settings, cut) == whole
+
+
+def test_two_artifacts_of_one_file_name_are_told_apart() -> None:
+    assert _labels(["a/model.gguf", "b/model.gguf", "c/other.gguf"]) == [
+        "a/model.gguf", "b/model.gguf", "other.gguf",
+    ]  # fmt: skip
+
+
+def test_a_manifest_without_outputs_fails_with_the_reason(
+    baseline_file: Path, exported: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(exported / "gguf-f16", broken)
+    manifest = json.loads((broken / "manifest.json").read_text())
+    del manifest["outputs"]
+    (broken / "manifest.json").write_text(json.dumps(manifest))
+    result = run_command("check", broken, exported / "gguf-f16", "--baseline", baseline_file)
+    assert result.returncode == 1, result.stderr
+    assert "no 'outputs' with file names" in " ".join(result.stdout.split())
+    assert "gguf-f16 keeps it" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_cut_off_onnx_file_fails_and_the_others_are_decided(
+    baseline_file: Path, exported: Path, exported_onnx: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "onnx-portable-fp32"
+    shutil.copytree(exported_onnx / "onnx-portable-fp32", broken)
+    (broken / "model.onnx").write_bytes((broken / "model.onnx").read_bytes()[:1000])
+    result = run_command("check", broken, exported / "gguf-f16", "--baseline", baseline_file)
+    assert result.returncode == 1, result.stderr
+    assert "cannot be opened" in result.stdout and "gguf-f16 keeps it" in result.stdout
