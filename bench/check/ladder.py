@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
 
+import numpy as np
+
 from empathy_edge.bench.check import report
 from empathy_edge.bench.check.baseline import Baseline, PromptRecord
 from empathy_edge.bench.check.check_judge import CheckJudge
-from empathy_edge.bench.check.controls import Controls
+from empathy_edge.bench.check.controls import SURELY, Controls
 from empathy_edge.bench.check.health import Answer, Health, compare_health
 from empathy_edge.bench.check.likelihood import (
     PromptEvidence,
@@ -42,6 +44,9 @@ from empathy_edge.runtimes import Runtime, open_runtime
 CONTEXT = 2048
 FIRST_HEALTH = 32
 """Prompts that an artifact answers in step 2; a ruined one fails on them."""
+
+LAST_HEALTH = 128
+"""Prompts that an artifact answers for step 2 where no judge can decide."""
 
 OWN_REPLIES = 2
 """Replies of the artifact to each prompt that are judged in step 4."""
@@ -208,6 +213,12 @@ class Ladder:
                 continue
             if self._decision() is not None:
                 return
+            if not self._judge_counts and self._too_far_for_any_judge():
+                self.notes.append(
+                    f"step 3 (likelihood) ends after {number} prompts: without a judge who counts it shows "
+                    f"{self._mean_for_any_judge():.1%}, and more prompts would not bring it to the bound"
+                )
+                return
             if number >= FEWEST_FOR_WEIGHTS and not self._weights_hold:
                 self.notes.append(
                     f"step 3 (likelihood) does not apply: the weights of {number} prompts stand for "
@@ -225,6 +236,7 @@ class Ladder:
             if self._decision() is not None or len(self.answers) >= total:
                 return
             if not (self._judge_counts or self.settings.greedy):
+                self._answer(runtime, LAST_HEALTH)
                 self.notes.append(f"step 4 (judge) is left out: {self._why_no_judge()}")
                 return
             self._answer(runtime, min(total, len(self.answers) + LOOK_EVERY))
@@ -257,6 +269,15 @@ class Ladder:
         if len(self.scored) < FEWEST_FOR_WEIGHTS:
             return True
         return weight_figures(self.scored).effective_share >= SMALLEST_EFFECTIVE_SHARE
+
+    def _mean_for_any_judge(self) -> float:
+        return float(np.mean([item.any_judge for item in self.scored]))
+
+    def _too_far_for_any_judge(self) -> bool:
+        """Whether the win rate that holds for every judge is surely below the bound."""
+        values = [item.any_judge for item in self.scored]
+        error = float(np.std(values)) / len(values) ** 0.5
+        return self._mean_for_any_judge() + SURELY * error < self.settings.min_win_rate
 
     @property
     def _evidence(self) -> Evidence:
