@@ -55,7 +55,7 @@ class CheckJudge:
             rater = self._open()
             texts = [*answers, *(reply.text for reply in theirs)] if rater.together else list(answers)
             (ratings,) = rater.rate_many([ToRate(list(record.messages), texts)])
-        except EmpathyEdgeError as error:
+        except (EmpathyEdgeError, RuntimeError) as error:
             raise JudgeError(str(error)) from error
         of_theirs = ratings[len(answers) :] if rater.together else [reply.rating for reply in theirs]
         return ratings[: len(answers)], of_theirs

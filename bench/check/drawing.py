@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import line_of, read_unfinished_jsonl
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runtimes import Runtime, open_runtime
+from empathy_edge.runtimes.base import Sampling
 from empathy_edge.runtimes.drawn import Drawn
 
 CONTEXT = 2048
@@ -111,17 +113,10 @@ def _draw(
     drawn: Callable[[], None],
 ) -> list[list[Drawn]]:
     """The sampled replies to each prompt of a block, and last its greedy one."""
-    sampled = runtime.draw(
-        token_ids,
-        settings.samples,
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        seed=settings.seed * 1_000_003 + start,
-        drawn=drawn,
-    )
-    greedy = runtime.draw(
-        token_ids, 1, max_new_tokens=settings.max_new_tokens, temperature=0.0, seed=0, drawn=drawn
-    )
+    seed = settings.seed * 1_000_003 + start
+    sampling = Sampling(settings.temperature, seed, settings.max_new_tokens, ignore_stop=False)
+    sampled = runtime.draw(token_ids, settings.samples, sampling, drawn)
+    greedy = runtime.draw(token_ids, 1, replace(sampling, temperature=0.0), drawn)
     size = settings.samples
     return [[*sampled[place * size : (place + 1) * size], last] for place, last in enumerate(greedy)]
 

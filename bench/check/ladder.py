@@ -40,6 +40,7 @@ from empathy_edge.bench.check.win_rate import (
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import Runtime, open_runtime
+from empathy_edge.runtimes.base import Sampling
 
 CONTEXT = 2048
 FIRST_HEALTH = 32
@@ -109,14 +110,8 @@ class Ladder:
         try:
             identity = find_model(self.name).identity
             runtime = open_runtime(self.name, context=CONTEXT)
-        except PrerequisiteError:
-            raise  # a package is missing: that says nothing of the artifact
-        except EmpathyEdgeError as error:
-            return self._broken(identity, f"cannot be opened: {error}", start)
         except Exception as error:
-            if not _is_of_a_runtime(error):
-                raise
-            return self._broken(identity, f"cannot be opened: {_first_line(error)}", start)
+            return self._broken(identity, f"cannot be opened: {_reason(error)}", start)
         if runtime.context < self._tokens_needed():
             runtime.close()
             raise EmpathyEdgeError(
@@ -125,14 +120,8 @@ class Ladder:
             )
         try:
             return self._take_steps(runtime, identity, start)
-        except PrerequisiteError:
-            raise
-        except EmpathyEdgeError as error:
-            return self._broken(identity, f"fails while it runs: {error}", start)
         except Exception as error:
-            if not _is_of_a_runtime(error):
-                raise
-            return self._broken(identity, f"fails while it runs: {_first_line(error)}", start)
+            return self._broken(identity, f"fails while it runs: {_reason(error)}", start)
         finally:
             runtime.close()
 
@@ -182,13 +171,14 @@ class Ladder:
         if not places:
             return []
         settings = self.baseline.settings
-        drawn = runtime.draw(
-            [self._prompt_ids(runtime, place) for place in places],
-            samples,
-            max_new_tokens=settings.max_new_tokens,
+        sampling = Sampling(
             temperature=0.0 if self.settings.greedy else settings.temperature,
             seed=(settings.seed + 1) * 1_000_003 + places[0] * 2 + stream,
+            max_new_tokens=settings.max_new_tokens,
+            ignore_stop=False,
         )
+        prompts = [runtime.encode(list(self.baseline.prompts[place].messages)) for place in places]
+        drawn = runtime.draw(prompts, samples, sampling)
         answers = []
         for number, place in enumerate(places):
             said = _said(self.baseline.prompts[place])
@@ -196,9 +186,6 @@ class Ladder:
             answers.append([Answer(said, runtime.text_of(reply), reply.stopped) for reply in replies])
             self.advance()
         return answers
-
-    def _prompt_ids(self, runtime: Runtime, place: int) -> list[int]:
-        return runtime.encode(list(self.baseline.prompts[place].messages))
 
     def _score(self, runtime: Runtime) -> None:
         """Step 3, until it decides, the weights are of no use, or the prompts are used up."""
@@ -386,13 +373,12 @@ class _Outcome:
     to_decide: str
 
 
-def _is_of_a_runtime(error: Exception) -> bool:
-    """Whether ONNX Runtime or its like raised it: then the artifact cannot be run. Else it is our fault."""
-    return type(error).__module__.startswith("onnxruntime") or isinstance(error, RuntimeError)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _reason(error: Exception) -> str:
+    """What is wrong with the artifact; an error that says nothing of it is raised again."""
+    of_a_runtime = type(error).__module__.startswith("onnxruntime") or type(error) is RuntimeError
+    if isinstance(error, PrerequisiteError) or not (of_a_runtime or isinstance(error, EmpathyEdgeError)):
+        raise error
+    return str(error) if isinstance(error, EmpathyEdgeError) else (str(error).splitlines() or ["?"])[0]
 
 
 def _said(record: PromptRecord) -> str:

@@ -6,7 +6,7 @@ import codecs
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast
 
 from empathy_edge.errors import EmpathyEdgeError
@@ -151,10 +151,7 @@ class Runtime(ABC):
         self,
         prompts: Sequence[Sequence[int]],
         samples: int,
-        *,
-        max_new_tokens: int,
-        temperature: float,
-        seed: int,
+        sampling: Sampling,
         drawn: Callable[[], None] = lambda: None,
     ) -> list[Drawn]:
         """Replies drawn from the model's whole distribution; many at once where the runtime can.
@@ -162,26 +159,27 @@ class Runtime(ABC):
         Args:
             prompts: token ids.
             samples: replies to each prompt.
-            max_new_tokens: the largest number of tokens of a reply, its stop token included.
-            temperature: logits are divided by it; 0 takes the likeliest token, and gives it at temperature 1.
-            seed: of the draws.
+            sampling: at temperature 0 log-probabilities are at temperature 1; the stop token counts as a new
+                one; replies always end at it, and are drawn from all tokens.
             drawn: called after each reply.
 
         Returns:
             The replies in the order of the prompts, those to one prompt beside each other.
         """
+        import numpy as np
+
         from empathy_edge.runtimes.drawn import Drawn
 
         replies = []
         for place in range(len(prompts) * samples):
             prompt = list(prompts[place // samples])
-            sampling = Sampling(temperature, seed + place, max_new_tokens, ignore_stop=False, all_tokens=True)
+            seed = int(np.random.default_rng([sampling.seed, place]).integers(2**31))
             ids: list[int] = []
-            for token in self.tokens(prompt, sampling):
+            for token in self.tokens(prompt, replace(sampling, seed=seed, all_tokens=True)):
                 ids.append(token)
-                if token in self.stop_ids or len(ids) == max_new_tokens:
+                if token in self.stop_ids or len(ids) == sampling.max_new_tokens:
                     break
-            log_probs = self.log_probs([*prompt, *ids], len(prompt), temperature or 1.0)
+            log_probs = self.log_probs([*prompt, *ids], len(prompt), sampling.temperature or 1.0)
             replies.append(Drawn(ids, [float(value) for value in log_probs], ids[-1] in self.stop_ids))
             drawn()
         return replies

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.runtimes.base import Sampling
 from empathy_edge.runtimes.drawn import Drawn, choose
 from empathy_edge.system.quiet import quiet_stderr
 
@@ -23,34 +24,26 @@ CELLS = 256
 """llama.cpp gives a sequence a multiple of so many tokens, rounding down."""
 
 
-class DrawSettings(NamedTuple):
-    """How replies are drawn; `Runtime.draw` describes it."""
-
-    stop_ids: frozenset[int]
-    max_new_tokens: int
-    temperature: float
-    seed: int
-
-
 class _Growing:
     """A reply that is being drawn."""
 
-    def __init__(self, place: int, prompt_tokens: int, settings: DrawSettings) -> None:
+    def __init__(self, place: int, prompt_tokens: int, stop_ids: frozenset[int], sampling: Sampling) -> None:
         self.place = place
         self.position = prompt_tokens - 1
         self.token_ids: list[int] = []
         self._log_probs: list[float] = []
-        self._settings = settings
-        self._random = np.random.default_rng([settings.seed, place])
+        self._stop_ids = stop_ids
+        self._sampling = sampling
+        self._random = np.random.default_rng([sampling.seed, place])
 
     def add(self, logits: np.ndarray) -> Drawn | None:
         """Draw the next token; the reply, if that ends it."""
-        token, log_prob = choose(logits, self._settings.temperature, self._random.random())
+        token, log_prob = choose(logits, self._sampling.temperature, self._random.random())
         self.token_ids.append(token)
         self._log_probs.append(log_prob)
         self.position += 1
-        stopped = token in self._settings.stop_ids
-        if stopped or len(self.token_ids) == self._settings.max_new_tokens:
+        stopped = token in self._stop_ids
+        if stopped or len(self.token_ids) == self._sampling.max_new_tokens:
             return Drawn(self.token_ids, self._log_probs, stopped)
         return None
 
@@ -68,6 +61,9 @@ class BatchDrawer:
         threads: CPU threads.
         longest: the largest number of tokens of a prompt with its reply.
         samples: replies to each prompt.
+
+    Attributes:
+        context: llama.cpp's.
     """
 
     def __init__(
@@ -86,22 +82,26 @@ class BatchDrawer:
         # Flash attention rounds queries to F16; these probabilities are compared with others'.
         parameters.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         with quiet_stderr():
-            self._context = lib.llama_init_from_model(model, parameters)
-        if not self._context:
+            self.context = lib.llama_init_from_model(model, parameters)
+        if not self.context:
             raise EmpathyEdgeError(
                 f"llama.cpp could not make a context of {parameters.n_ctx} tokens. "
                 "Use fewer --max-new-tokens."
             )
-        self._memory = lib.llama_get_memory(self._context)
+        self._memory = lib.llama_get_memory(self.context)
         self._batch = lib.llama_batch_init(max(BATCH, self._sequences), 0, 1)
 
     def close(self) -> None:
         """Free the memory."""
         self._lib.llama_batch_free(self._batch)
-        self._lib.llama_free(self._context)
+        self._lib.llama_free(self.context)
 
     def draw(
-        self, prompts: Sequence[Sequence[int]], settings: DrawSettings, drawn: Callable[[], None]
+        self,
+        prompts: Sequence[Sequence[int]],
+        stop_ids: frozenset[int],
+        sampling: Sampling,
+        drawn: Callable[[], None],
     ) -> list[Drawn]:
         """Replies in the order of the prompts, those to one prompt beside each other; see `Runtime.draw`."""
         replies: list[Drawn | None] = [None] * (len(prompts) * self._samples)
@@ -117,7 +117,7 @@ class BatchDrawer:
             while read < len(prompts) and len(growing) + self._samples <= self._sequences:
                 row = self._read_prompt(prompts[read], len(growing))
                 for place in range(read * self._samples, (read + 1) * self._samples):
-                    growing.append(_Growing(place, len(prompts[read]), settings))
+                    growing.append(_Growing(place, len(prompts[read]), stop_ids, sampling))
                     logits.append(row)
                 read += 1
             for sequence in reversed(range(len(growing))):
@@ -160,11 +160,11 @@ class BatchDrawer:
             batch.n_seq_id[place] = 1
             batch.seq_id[place][0] = sequence
             batch.logits[place] = wanted
-        code = self._lib.llama_decode(self._context, batch)
+        code = self._lib.llama_decode(self.context, batch)
         if code:
             raise EmpathyEdgeError(f"llama.cpp could not decode {len(tokens)} tokens (code {code}).")
 
     def _logits(self, place: int) -> np.ndarray:
         """Those of a token of the last batch: llama.cpp's memory, not a copy."""
-        pointer = self._lib.llama_get_logits_ith(self._context, place)
+        pointer = self._lib.llama_get_logits_ith(self.context, place)
         return np.ctypeslib.as_array(pointer, shape=(self._vocabulary,))

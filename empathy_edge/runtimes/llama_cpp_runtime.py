@@ -34,6 +34,7 @@ class LlamaCppRuntime(Runtime):
         self._batch = min(512, context)
         self._read: list[int] = []
         self._pieces: dict[int, bytes] = {}
+        self._adapter: Any = None
         self.name = file.stem
         self.threads = threads
         self._llama = self._load(context)
@@ -82,13 +83,17 @@ class LlamaCppRuntime(Runtime):
         check_gguf(lora)
         with quiet_stderr():
             self._adapter = self._llama_cpp.llama_adapter_lora_init(self._llama.model, str(lora).encode())
-            adapters = (self._llama_cpp.llama_adapter_lora_p_ctypes * 1)(self._adapter)
-            scales = (ctypes.c_float * 1)(1.0)
-            failed = not self._adapter or self._llama_cpp.llama_set_adapters_lora(
-                self._llama.ctx, adapters, 1, scales
-            )
+            failed = not self._adapter or self._apply_adapter(self._llama.ctx)
         if failed:
             raise EmpathyEdgeError(f"{lora}: llama.cpp cannot apply this adapter to {self._file}.")
+
+    def _apply_adapter(self, context: Any) -> int:
+        """Let a context of the model use the adapter, if there is one; 0 where that is done."""
+        if not self._adapter:
+            return 0
+        adapters = (self._llama_cpp.llama_adapter_lora_p_ctypes * 1)(self._adapter)
+        scales = (ctypes.c_float * 1)(1.0)
+        return int(self._llama_cpp.llama_set_adapters_lora(context, adapters, 1, scales))
 
     def tokenize(self, text: str) -> list[int]:
         ids: list[int] = self._llama.tokenize(text.encode("utf-8"), add_bos=False, special=True)
@@ -230,24 +235,22 @@ class LlamaCppRuntime(Runtime):
         self,
         prompts: Sequence[Sequence[int]],
         samples: int,
-        *,
-        max_new_tokens: int,
-        temperature: float,
-        seed: int,
+        sampling: Sampling,
         drawn: Callable[[], None] = lambda: None,
     ) -> list[Drawn]:
-        from empathy_edge.runtimes.llama_cpp_batch import BatchDrawer, DrawSettings
+        from empathy_edge.runtimes.llama_cpp_batch import BatchDrawer
 
         drawer = BatchDrawer(
             self._llama_cpp,
             self._llama.model,
             vocabulary=self._llama.n_vocab(),
             threads=self.threads,
-            longest=max(map(len, prompts)) + max_new_tokens,
+            longest=max(map(len, prompts)) + sampling.max_new_tokens,
             samples=samples,
         )
         try:
-            return drawer.draw(prompts, DrawSettings(self.stop_ids, max_new_tokens, temperature, seed), drawn)
+            self._apply_adapter(drawer.context)
+            return drawer.draw(prompts, self.stop_ids, sampling, drawn)
         finally:
             drawer.close()
 

@@ -116,10 +116,7 @@ class TorchRuntime(Runtime):
         self,
         prompts: Sequence[Sequence[int]],
         samples: int,
-        *,
-        max_new_tokens: int,
-        temperature: float,
-        seed: int,
+        sampling: Sampling,
         drawn: Callable[[], None] = lambda: None,
     ) -> list[Drawn]:
         from empathy_edge.runtimes.torch_sampling import EndTokens, draw
@@ -128,9 +125,9 @@ class TorchRuntime(Runtime):
             self.model,
             [ids for ids in prompts for _ in range(samples)],
             tokens=EndTokens(self.stop_ids, self.tokenizer.pad_token_id),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
+            max_new_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            seed=sampling.seed,
             drawn=drawn,
         )
 

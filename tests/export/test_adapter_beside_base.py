@@ -15,6 +15,7 @@ from empathy_edge.export.record import read_manifest
 from empathy_edge.models.find import checkpoint_of, find_model, gguf_of
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import open_runtime
+from empathy_edge.runtimes.base import Sampling
 
 pytestmark = pytest.mark.slow
 
@@ -130,3 +131,11 @@ def test_adapters_beside_a_four_bit_base_in_onnx(
             base=checkpoint_of(str(f16)), adapters=adapters, out=tmp_path / "none", settings=settings
         )
     assert not (tmp_path / "none").exists()
+
+
+def test_replies_drawn_at_once_are_the_adapters(beside: Path) -> None:
+    runtime = open_runtime(beside / "gguf-lora-f16", context=256)
+    prompt = runtime.encode([{"role": "user", "content": "My dog died this morning."}])
+    (reply,) = runtime.draw([prompt], 1, Sampling(0.0, 0, 12, ignore_stop=False))
+    expected = runtime.log_probs([*prompt, *reply.token_ids], len(prompt))
+    assert reply.log_probs == pytest.approx(list(expected), abs=0.05)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from empathy_edge.runtimes import open_runtime
+from empathy_edge.runtimes.base import Sampling
 from empathy_edge.runtimes.drawn import choose
 
 PROMPTS = ("My dog died this morning.", "I got the job!", "hi", "The river is over the bridge, and it rains.")
@@ -34,7 +35,7 @@ def test_many_at_once_are_as_one_by_one(exported: Path, samples: int) -> None:
         nonlocal count
         count += 1
 
-    replies = runtime.draw(prompts, samples, max_new_tokens=12, temperature=0.8, seed=1, drawn=drawn)
+    replies = runtime.draw(prompts, samples, Sampling(0.8, 1, 12, ignore_stop=False), drawn)
     assert count == len(replies) == len(prompts) * samples
     assert len({tuple(reply.token_ids) for reply in replies}) > len(replies) / 2
     for place in range(0, len(replies), 7):
@@ -43,14 +44,14 @@ def test_many_at_once_are_as_one_by_one(exported: Path, samples: int) -> None:
         assert reply.log_probs == pytest.approx(list(expected), abs=0.05)
         assert reply.stopped == (reply.token_ids[-1] in runtime.stop_ids)
         assert reply.stopped or len(reply.token_ids) == 12
-    again = runtime.draw(prompts[:2], samples, max_new_tokens=12, temperature=0.8, seed=1)
+    again = runtime.draw(prompts[:2], samples, Sampling(0.8, 1, 12, ignore_stop=False))
     assert [reply.token_ids for reply in again] == [reply.token_ids for reply in replies[: 2 * samples]]
 
 
 def test_greedy_replies_are_those_of_the_runtime(exported: Path) -> None:
     runtime = open_runtime(exported / "gguf-f16", context=256)
     prompts = [runtime.encode([{"role": "user", "content": text}]) for text in PROMPTS]
-    replies = runtime.draw(prompts, 1, max_new_tokens=12, temperature=0.0, seed=0)
+    replies = runtime.draw(prompts, 1, Sampling(0.0, 0, 12, ignore_stop=False))
     for prompt, reply in zip(prompts, replies, strict=True):
         assert runtime.text_of(reply) == runtime.reply(prompt, max_new_tokens=12).text
 
@@ -59,7 +60,7 @@ def test_greedy_replies_are_those_of_the_runtime(exported: Path) -> None:
 def test_a_runtime_that_draws_one_by_one(exported_onnx: Path) -> None:
     runtime = open_runtime(exported_onnx / "onnx-portable-fp32", context=256)
     prompt = runtime.encode([{"role": "user", "content": PROMPTS[0]}])
-    replies = runtime.draw([prompt], 3, max_new_tokens=8, temperature=0.8, seed=5)
+    replies = runtime.draw([prompt], 3, Sampling(0.8, 5, 8, ignore_stop=False))
     assert len({tuple(reply.token_ids) for reply in replies}) > 1
     expected = runtime.log_probs([*prompt, *replies[1].token_ids], len(prompt), 0.8)
     assert replies[1].log_probs == pytest.approx(list(expected), abs=1e-6)

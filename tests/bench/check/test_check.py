@@ -3,18 +3,21 @@
 import gzip
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from empathy_edge.bench.check.baseline import Baseline, read_baseline, write_baseline
-from empathy_edge.bench.check.drawing import draw_records
+from empathy_edge.bench.check.drawing import draw_records, require_same_model
+from empathy_edge.bench.check.make import kept_or_made
 from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.bench.check.raters import ToRate, open_rater
 from empathy_edge.bench.check.run import _labels
 from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.api_settings import ApiSettings
+from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import open_runtime
 from tests.conftest import CHECK_REPLIES, assert_one_clear_error, made_once, run_command
 
@@ -254,3 +257,24 @@ def test_a_cut_off_onnx_file_fails_and_the_others_are_decided(
     result = run_command("check", broken, exported / "gguf-f16", "--baseline", baseline_file)
     assert result.returncode == 1, result.stderr
     assert "cannot be opened" in result.stdout and "gguf-f16 keeps it" in result.stdout
+
+
+def test_a_gguf_that_is_not_the_checkpoints_is_refused(
+    tiny_model: Path, exported: Path, damaged: Path, tmp_path: Path
+) -> None:
+    reference, prompts = find_model(str(tiny_model)), read_prompts(None, 4, 0)
+    settings = ReplySettings(samples=2, max_new_tokens=8)
+    for artifact, is_same in ((exported / "gguf-f16", True), (damaged, False)):
+        runtime = open_runtime(artifact, context=512)
+        records = draw_records(runtime, prompts, settings, tmp_path / f"{is_same}.jsonl")
+        with nullcontext() if is_same else pytest.raises(EmpathyEdgeError, match="nats a token"):
+            require_same_model(reference, records, settings.temperature)
+
+
+def test_a_kept_baseline_names_the_files_of_now(exported: Path, tmp_path: Path) -> None:
+    settings, prompts = ReplySettings(samples=2, max_new_tokens=8), read_prompts(None, 4, 0)
+    for name in ("first", "second"):
+        folder = shutil.copytree(exported / "gguf-f16", tmp_path / name)
+        rater = open_rater(f"likelihood:{folder}", ApiSettings())
+        made = kept_or_made(str(folder), prompts, rater, settings)
+        assert made.reference.name == str(folder) and made.judge.name == rater.name
