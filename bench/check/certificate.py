@@ -226,9 +226,18 @@ def _effective_pairs(right: np.ndarray, prompts: Sequence[str]) -> int:
     return max(1, min(len(right), int(len(right) * float((errors**2).sum()) / clustered)))
 
 
+def certifying_items() -> list[ToRate]:
+    """What a judge rates for its certificate."""
+    return [_to_rate(pair) for pair in read_pairs("certify")]
+
+
+def _to_rate(pair: ReadPair) -> ToRate:
+    return ToRate(pair.messages, [pair.reference, pair.artifact])
+
+
 def rate_pairs(rater: Rater, pairs: Sequence[ReadPair]) -> list[tuple[float, float]]:
     """The ratings of reference and artifact of each pair."""
-    items = [ToRate(pair.messages, [pair.reference, pair.artifact]) for pair in pairs]
+    items = [_to_rate(pair) for pair in pairs]
     with progress() as bar:
         task = bar.add_task("certificate", total=len(pairs))
         ratings = rater.rate_many(items, lambda: bar.advance(task))

@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from empathy_edge.bench.check.baseline import Baseline, PromptRecord, ReferenceReply
 from empathy_edge.bench.check.raters import SHIPPED_JUDGES, Rater, ToRate, better, open_rater
+from empathy_edge.bench.check.sheet_rater import RatingsMissing
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.api_settings import ApiSettings
 
 
 class JudgeError(Exception):
     """The judge cannot rate: that says nothing of the artifact."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Replies of an artifact beside those of its reference.
+
+    Attributes:
+        record: the prompt.
+        answers: the artifact's replies.
+        theirs: the reference's, with their ratings.
+    """
+
+    record: PromptRecord
+    answers: Sequence[str]
+    theirs: Sequence[ReferenceReply]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all replies are the same text."""
+        return len({*self.answers, *(reply.text for reply in self.theirs)}) == 1
+
+    def to_rate(self, rater: Rater) -> ToRate:
+        """What the judge must rate: the reference's replies again, where ratings of two calls differ."""
+        again = [reply.text for reply in self.theirs] if rater.together else []
+        return ToRate(list(self.record.messages), [*self.answers, *again])
+
+    def points(self, ratings: Sequence[float]) -> float:
+        """The artifact's mean points against each of the reference's replies."""
+        theirs = ratings[len(self.answers) :] or [reply.rating for reply in self.theirs]
+        won: list[float] = []
+        for answer, rating in zip(self.answers, ratings, strict=False):
+            for reply, other in zip(self.theirs, theirs, strict=True):
+                won.append(0.5 if reply.text == answer else better(rating, other))
+        return sum(won) / len(won)
 
 
 class CheckJudge:
@@ -32,35 +68,36 @@ class CheckJudge:
         self.may_be_opened = named is not None or baseline.judge.name in SHIPPED_JUDGES
         self._opened: Rater | None = None
 
-    def points(self, record: PromptRecord, answers: Sequence[str], theirs: Sequence[ReferenceReply]) -> float:
-        """The artifact's mean points (0 to 1) against the reference's replies; the same text is equally good.
+    @property
+    def block(self) -> int:
+        """How many prompts are rated between two looks at the evidence."""
+        return self._open().block
+
+    def points(self, prompts: Sequence[Compared]) -> list[float]:
+        """The artifact's mean points (0 to 1) on each prompt; the same text is equally good.
 
         Raises:
             JudgeError: it cannot be opened, is another one, or fails.
+            RatingsMissing: people have to rate first.
         """
-        won: list[float] = []
-        ratings, of_theirs = self._ratings(record, answers, theirs)
-        for answer, rating in zip(answers, ratings, strict=True):
-            for reply, other in zip(theirs, of_theirs, strict=True):
-                won.append(0.5 if reply.text == answer else better(rating, other))
-        return sum(won) / len(won)
-
-    def _ratings(
-        self, record: PromptRecord, answers: Sequence[str], theirs: Sequence[ReferenceReply]
-    ) -> tuple[list[float], list[float]]:
-        known = {reply.text for reply in theirs}
-        if known.issuperset(answers) and len(known) == 1:
-            return [0.0] * len(answers), [0.0] * len(theirs)
+        rater = self._open()
+        asked = [item for item in prompts if not item.is_settled]
         try:
-            rater = self._open()
-            texts = [*answers, *(reply.text for reply in theirs)] if rater.together else list(answers)
-            (ratings,) = rater.rate_many([ToRate(list(record.messages), texts)])
+            ratings = rater.rate_many([item.to_rate(rater) for item in asked])
+        except RatingsMissing:
+            raise
         except (EmpathyEdgeError, RuntimeError) as error:
             raise JudgeError(str(error)) from error
-        of_theirs = ratings[len(answers) :] if rater.together else [reply.rating for reply in theirs]
-        return ratings[: len(answers)], of_theirs
+        found = {id(item): item.points(given) for item, given in zip(asked, ratings, strict=True)}
+        return [found.get(id(item), 0.5) for item in prompts]
 
     def _open(self) -> Rater:
+        try:
+            return self._opened_once()
+        except (EmpathyEdgeError, RuntimeError) as error:
+            raise JudgeError(str(error)) from error
+
+    def _opened_once(self) -> Rater:
         if self._opened is None:
             self._opened = open_rater(self.spec, self._api)
             if self._opened.identity != self._baseline.judge.identity:

@@ -34,6 +34,16 @@ MOST_DIFFERENCE = 0.05
 GIVE_A_GGUF = "Report it, please; a baseline can be made of a GGUF instead."
 
 
+def drawn_records(file: Path, prompts: Sequence[CheckPrompt]) -> list[PromptRecord]:
+    """The records of a file that `draw_records` finished; none where it is not there, or damaged."""
+    try:
+        records = [PromptRecord.model_validate(row) for row in read_unfinished_jsonl(file)]
+    except (ValidationError, OSError):
+        return []
+    same = [record.id for record in records] == [prompt.id for prompt in prompts]
+    return records if same else []
+
+
 def draw_records(
     runtime: Runtime, prompts: Sequence[CheckPrompt], settings: ReplySettings, parts: Path
 ) -> list[PromptRecord]:
@@ -70,6 +80,11 @@ def draw_records(
             records += found
     tokens = sum(len(reply.token_ids) for record in records for reply in record.replies)
     say(f"  replies: {len(records) * settings.samples}, {tokens} tokens")
+    return records
+
+
+def with_misplaced(records: Sequence[PromptRecord]) -> list[PromptRecord]:
+    """The same with a reply to the next prompt beside each."""
     return [
         record.model_copy(update={"misplaced_text": following.replies[0].text})
         for record, following in zip(records, [*records[1:], records[0]], strict=True)
@@ -124,7 +139,7 @@ def _draw(
 def _record(
     runtime: Runtime, prompt: CheckPrompt, token_ids: Sequence[int], drawn: Sequence[Drawn]
 ) -> PromptRecord:
-    """All but ratings and the misplaced reply, which is one to the next prompt in the order."""
+    """All but ratings and the misplaced reply."""
     *sampled, greedy = [_unrated(runtime, reply) for reply in drawn]
     return PromptRecord(
         id=prompt.id,

@@ -12,7 +12,7 @@ import numpy as np
 
 from empathy_edge.bench.check import report
 from empathy_edge.bench.check.baseline import Baseline, PromptRecord
-from empathy_edge.bench.check.check_judge import CheckJudge
+from empathy_edge.bench.check.check_judge import CheckJudge, Compared
 from empathy_edge.bench.check.controls import SURELY, Controls
 from empathy_edge.bench.check.health import Answer, Health, compare_health
 from empathy_edge.bench.check.likelihood import (
@@ -25,6 +25,7 @@ from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.same_question import compare_questions, same_tokens
 from empathy_edge.bench.check.settings import CheckSettings
+from empathy_edge.bench.check.sheet_rater import RatingsMissing
 from empathy_edge.bench.check.win_rate import (
     ENOUGH,
     MONEY,
@@ -87,6 +88,7 @@ class Ladder:
         judged: the points of each prompt's replies in step 4.
         notes: what was left out and why.
         health: after the last look.
+        waits_for: ratings by people that are missing.
     """
 
     label: str
@@ -102,6 +104,7 @@ class Ladder:
     judged: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     health: Health | None = None
+    waits_for: RatingsMissing | None = None
 
     def run(self) -> CheckedArtifact:
         """Take the steps in order until one decides."""
@@ -217,32 +220,44 @@ class Ladder:
     def _answer_all(self, runtime: Runtime) -> None:
         """Step 4 (and step 1 where replies are greedy), until it decides or the prompts are used up."""
         total = len(self.baseline.prompts)
-        while True:
-            if self._judge_counts:
-                self._judge_answers(runtime)
-            if self._decision() is not None or len(self.answers) >= total:
-                return
-            if not (self._judge_counts or self.settings.greedy):
-                self._answer(runtime, LAST_HEALTH)
-                self.notes.append(f"step 4 (judge) is left out: {self._why_no_judge()}")
-                return
-            self._answer(runtime, min(total, len(self.answers) + LOOK_EVERY))
+        if not (self._may_judge or self.settings.greedy):
+            self._answer(runtime, LAST_HEALTH)
+            self.notes.append(f"step 4 (judge) is left out: {self._why_no_judge()}")
+            return
+        done: list[float] = self.judged if self._may_judge else self.same
+        block = self.judge.block if self._may_judge else LOOK_EVERY
+        while self._decision() is None and len(done) < total:
+            self._answer(runtime, len(done) + block)
+            if self._may_judge:
+                try:
+                    self._judge_answers(runtime)
+                except RatingsMissing as missing:
+                    self.waits_for = missing
+                    return
 
     def _judge_answers(self, runtime: Runtime) -> None:
         places = range(len(self.judged), len(self.answers))
         more: list[list[Answer]] = [[] for _ in places]
         if not self.settings.greedy:
             more = self._replies(runtime, places, OWN_REPLIES - 1, 1)
+        compared = []
         for place, others in zip(places, more, strict=True):
             record = self.baseline.prompts[place]
             theirs = [record.greedy] if self.settings.greedy else list(record.replies)
             answers = [answer.text for answer in (self.answers[place], *others)]
-            self.judged.append(self.judge.points(record, answers, theirs))
+            compared.append(Compared(record, answers, theirs))
+        self.judged += self.judge.points(compared)
 
     @cached_property
     def _judge_counts(self) -> bool:
+        """Whether the ratings in the baseline count."""
         in_order = self.controls is not None and not self.controls.doubts
-        return self.baseline.judge.certified and in_order and self.judge.may_be_opened
+        return self.baseline.judge.certified and in_order
+
+    @property
+    def _may_judge(self) -> bool:
+        """Whether the judge may be asked for more."""
+        return self._judge_counts and self.judge.may_be_opened
 
     def _why_no_judge(self) -> str:
         if not self.baseline.judge.certified:
@@ -318,6 +333,11 @@ class Ladder:
             return f"controls in order ({self.controls.doubts[0]})"
         if not self.judge.may_be_opened:
             return f"the judge: add --judge {self.judge.spec}, the baseline's"
+        if self.waits_for:
+            return (
+                f"ratings of {self.waits_for.missing} replies: fill in {self.waits_for.file} and run the "
+                "same command again"
+            )
         evidence, bound = self._evidence, self.settings.min_win_rate
         used = max(len(self.judged), len(self.scored))
         needed = []

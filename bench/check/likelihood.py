@@ -48,7 +48,7 @@ class PromptEvidence:
 
 def prompt_evidence(record: PromptRecord, runtime: Runtime, temperature: float) -> PromptEvidence:
     """Score the reference's replies to a prompt under the artifact, by teacher forcing."""
-    weights = [_weight(record, reply, runtime, temperature) for reply in record.replies]
+    weights = _weights(record, runtime, temperature)
     points = points_among([reply.rating for reply in record.replies])
     won = [weight * point for weight, point in zip(weights, points, strict=True)]
     smaller = [min(pair) for pair in combinations(weights, 2)]
@@ -60,21 +60,27 @@ def prompt_evidence(record: PromptRecord, runtime: Runtime, temperature: float) 
     )
 
 
-def _weight(record: PromptRecord, reply: ReferenceReply, runtime: Runtime, temperature: float) -> float:
-    """q(y) / p(y); 0 where the artifact would end the reply earlier, or not at its end.
+def _weights(record: PromptRecord, runtime: Runtime, temperature: float) -> list[float]:
+    """q(y) / p(y) of each reply; 0 where the artifact would end it earlier, or not at its end.
 
     Raises:
         EmpathyEdgeError: the artifact's log-probabilities are not numbers.
     """
+    possible = [reply for reply in record.replies if _is_possible(reply, runtime.stop_ids)]
+    scored = runtime.reply_log_probs(record.token_ids, [reply.token_ids for reply in possible], temperature)
+    found = {}
+    for reply, log_probs in zip(possible, scored, strict=True):
+        under_artifact = float(log_probs.sum())
+        if isnan(under_artifact) or under_artifact > 1e-3:
+            raise EmpathyEdgeError(f"the log-probability of a reply to '{record.id}' is {under_artifact}")
+        found[id(reply)] = exp(min(under_artifact - sum(reply.log_probs), LARGEST_LOG_WEIGHT))
+    return [found.get(id(reply), 0.0) for reply in record.replies]
+
+
+def _is_possible(reply: ReferenceReply, stop_ids: frozenset[int]) -> bool:
     inner = reply.token_ids[:-1] if reply.stopped else reply.token_ids
-    ends = not reply.stopped or reply.token_ids[-1] in runtime.stop_ids
-    if not ends or runtime.stop_ids.intersection(inner):
-        return 0.0
-    ids = [*record.token_ids, *reply.token_ids]
-    under_artifact = float(runtime.log_probs(ids, len(record.token_ids), temperature).sum())
-    if isnan(under_artifact) or under_artifact > 1e-3:
-        raise EmpathyEdgeError(f"the log-probability of a reply to '{record.id}' is {under_artifact}")
-    return exp(min(under_artifact - sum(reply.log_probs), LARGEST_LOG_WEIGHT))
+    ends = not reply.stopped or reply.token_ids[-1] in stop_ids
+    return ends and not stop_ids.intersection(inner)
 
 
 def points_among(ratings: Sequence[float]) -> list[float]:

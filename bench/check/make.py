@@ -11,27 +11,29 @@ from empathy_edge.bench.check.baseline import (
     Baseline,
     PromptRecord,
     ReferenceRecord,
-    read_baseline,
-    write_baseline,
 )
 from empathy_edge.bench.check.certificate import judge_record
-from empathy_edge.bench.check.drawing import CONTEXT, draw_records, require_same_model
+from empathy_edge.bench.check.drawing import (
+    CONTEXT,
+    draw_records,
+    drawn_records,
+    require_same_model,
+    with_misplaced,
+)
 from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
 from empathy_edge.bench.check.raters import Rater, ToRate
 from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.console import progress, say
-from empathy_edge.data import certification_pairs
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
 from empathy_edge.formats.gguf_header import is_quantized
 from empathy_edge.models.find import ModelRef, find_model
-from empathy_edge.runtimes import open_runtime
+from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json
-from empathy_edge.system.hash_cache import sha256_file
 
 
-def kept_or_made(
+def make_baseline(
     model: str,
     prompts: list[CheckPrompt],
     rater: Rater,
@@ -40,9 +42,9 @@ def kept_or_made(
     allow_quantized: bool = False,
     as_gguf: Callable[[ModelRef], Path | None] = lambda _: None,
 ) -> Baseline:
-    """The baseline that an earlier command made of the same model, prompts, judge and settings, or a new one.
+    """Draw the replies, and have them rated by a certified judge.
 
-    Baselines are kept in the cache, so that a second `check --reference` begins at once.
+    Replies are kept in the cache: another judge, or a second `check --reference`, begins with them.
 
     Args:
         model: a checkpoint folder, a GGUF in F16, BF16 or F32, or a hub id.
@@ -54,56 +56,22 @@ def kept_or_made(
             None where that cannot be made.
 
     Raises:
-        EmpathyEdgeError: the model is quantized, or a prompt is too long.
+        EmpathyEdgeError: the model is quantized, a prompt is too long, or ratings are missing.
     """
     reference = find_model(model)
     _refuse_quantized(reference, allow_quantized)
-    parts = [
-        FORMAT,
-        __version__,
-        reference.identity,
-        [prompt.conversation() for prompt in prompts],
-        rater.identity,
-        sha256_file(certification_pairs()),
-        settings.model_dump(mode="json"),
-    ]
-    kept = cache_folder() / "baselines" / f"{sha256_json(parts)[:32]}.json.gz"
-    if kept.is_file():
-        say(f"The baseline of {model} is known from an earlier command ({kept}).")
-        return _under_the_names_of_now(read_baseline(kept), model, rater)
     gguf = as_gguf(reference) if reference.kind == "checkpoint" else None
-    replies = sha256_json([reference.identity, bool(gguf), __version__, settings.model_dump(mode="json")])
-    parts_file = kept.with_name(f"{replies[:32]}.part.jsonl")
-    made = _make(reference, prompts, rater, settings, gguf, parts_file)
-    write_baseline(kept, made)
-    parts_file.unlink(missing_ok=True)
-    return made
-
-
-def _under_the_names_of_now(known: Baseline, model: str, rater: Rater) -> Baseline:
-    """Model and judge are known by their content; their files may lie elsewhere since."""
-    return known.model_copy(
-        update={
-            "reference": known.reference.model_copy(update={"name": model}),
-            "judge": known.judge.model_copy(update={"name": rater.name}),
-        }
-    )
-
-
-def _make(
-    reference: ModelRef,
-    prompts: list[CheckPrompt],
-    rater: Rater,
-    settings: ReplySettings,
-    gguf: Path | None,
-    parts: Path,
-) -> Baseline:
-    """Draw the replies on the reference's own runtime, or on its GGUF, and have them rated."""
     runtime = open_runtime(gguf or reference.name, context=CONTEXT)
+    try:
+        stop_ids, golden_ids = runtime.stop_ids, runtime.encode(GOLDEN_CONVERSATION)
+        records = with_misplaced(
+            _kept_or_drawn(runtime, reference, prompts, settings, is_gguf=gguf is not None)
+        )
+    finally:
+        runtime.close()
+    items = [_to_rate(record, rater) for record in records]
+    rater.prepare(items)
     judge = judge_record(rater)
-    records = draw_records(runtime, prompts, settings, parts)
-    if gguf:
-        require_same_model(reference, records, settings.temperature)
     return Baseline(
         format=FORMAT,
         version=__version__,
@@ -112,13 +80,45 @@ def _make(
             name=reference.name,
             identity=reference.identity,
             quantized=_is_quantized(reference),
-            stop_ids=tuple(sorted(runtime.stop_ids)),
-            golden_ids=tuple(runtime.encode(GOLDEN_CONVERSATION)),
+            stop_ids=tuple(sorted(stop_ids)),
+            golden_ids=tuple(golden_ids),
         ),
         judge=judge,
         prompts_sha256=sha256_of(prompts),
-        prompts=tuple(_rated(records, rater) if judge.certified else records),
+        prompts=tuple(_rated(records, items, rater) if judge.certified else records),
     )
+
+
+def _kept_or_drawn(
+    runtime: Runtime,
+    reference: ModelRef,
+    prompts: list[CheckPrompt],
+    settings: ReplySettings,
+    *,
+    is_gguf: bool,
+) -> list[PromptRecord]:
+    """Replies of an earlier command, or new ones.
+
+    Args:
+        runtime: draws them.
+        reference: the model.
+        prompts: in their order.
+        settings: how replies are made.
+        is_gguf: whether the runtime has a checkpoint's GGUF, not the checkpoint.
+    """
+    parts = [reference.identity, is_gguf, __version__, settings.model_dump(mode="json")]
+    conversations = [prompt.conversation() for prompt in prompts]
+    kept = cache_folder() / "replies" / f"{sha256_json([parts, conversations])[:32]}.jsonl"
+    known = drawn_records(kept, prompts)
+    if known:
+        say(f"The replies of {reference.name} are known from an earlier command ({kept}).")
+        return known
+    unfinished = kept.with_suffix(".part")
+    records = draw_records(runtime, prompts, settings, unfinished)
+    if is_gguf:
+        require_same_model(reference, records, settings.temperature)
+    unfinished.replace(kept)
+    return records
 
 
 def _refuse_quantized(reference: ModelRef, allow_quantized: bool) -> None:
@@ -139,11 +139,13 @@ def _is_quantized(model: ModelRef) -> bool:
     return "quantization_config" in read_json(model.path / "config.json")
 
 
-def _rated(records: Sequence[PromptRecord], rater: Rater) -> list[PromptRecord]:
-    items = []
-    for record in records:
-        texts = [reply.text for reply in (*record.replies, record.greedy)]
-        items.append(ToRate(list(record.messages), [*texts, record.misplaced_text]))
+def _to_rate(record: PromptRecord, rater: Rater) -> ToRate:
+    """The sampled replies, the misplaced one and, if it can be compared with others later, the greedy one."""
+    texts = [reply.text for reply in record.replies] + [record.misplaced_text]
+    return ToRate(list(record.messages), texts if rater.together else [*texts, record.greedy.text])
+
+
+def _rated(records: Sequence[PromptRecord], items: Sequence[ToRate], rater: Rater) -> list[PromptRecord]:
     with progress(whole_stage=True) as bar:
         task = bar.add_task(f"ratings by {rater.name}", total=len(records))
         ratings = rater.rate_many(items, lambda: bar.advance(task))
@@ -151,15 +153,13 @@ def _rated(records: Sequence[PromptRecord], rater: Rater) -> list[PromptRecord]:
 
 
 def _with_ratings(record: PromptRecord, ratings: Sequence[float]) -> PromptRecord:
-    """Ratings are of the sampled replies, the greedy one and the misplaced one."""
-    *sampled, greedy, misplaced = ratings
+    """With the ratings of what `_to_rate` lists."""
     replies = [
         reply.model_copy(update={"rating": rating})
-        for reply, rating in zip(record.replies, sampled, strict=True)
+        for reply, rating in zip(record.replies, ratings, strict=False)
     ]
-    found = {
-        "replies": tuple(replies),
-        "greedy": record.greedy.model_copy(update={"rating": greedy}),
-        "misplaced_rating": misplaced,
-    }
+    misplaced, *greedy = ratings[len(replies) :]
+    found: dict[str, object] = {"replies": tuple(replies), "misplaced_rating": misplaced}
+    if greedy:
+        found["greedy"] = record.greedy.model_copy(update={"rating": greedy[0]})
     return record.model_copy(update=found)

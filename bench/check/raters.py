@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from empathy_edge.errors import EmpathyEdgeError
@@ -36,11 +37,20 @@ class Rater(ABC):
         name: as the user gives it.
         identity: the hash of all that decides its ratings.
         together: whether only ratings of one call can be compared with each other.
+        block: how many prompts are rated between two looks at the evidence.
     """
 
     name: str
     identity: str
     together: bool = False
+    block: int = 16
+
+    def prepare(self, items: Sequence[ToRate]) -> None:  # noqa: B027 - only sheets are prepared
+        """Told all that a baseline has to have rated, before the first rating.
+
+        Raises:
+            EmpathyEdgeError: the ratings must be made first.
+        """
 
     @abstractmethod
     def rate_many(
@@ -87,7 +97,7 @@ def open_rater(spec: str, api: ApiSettings) -> Rater:
     """A judge from its name.
 
     Args:
-        spec: likelihood:MODEL, openai:MODEL or local:MODEL.
+        spec: likelihood:MODEL, openai:MODEL, local:MODEL or sheet:FILE.csv.
         api: endpoint and limits, for openai:MODEL.
 
     Raises:
@@ -100,8 +110,13 @@ def open_rater(spec: str, api: ApiSettings) -> Rater:
         from empathy_edge.bench.check.model_rater import ModelRater
 
         return ModelRater(spec, api)
+    if kind == "sheet" and name:
+        from empathy_edge.bench.check.certificate import certifying_items
+        from empathy_edge.bench.check.sheet_rater import SheetRater
+
+        return SheetRater(Path(name), certifying_items())
     raise EmpathyEdgeError(
-        f"{spec}: no such judge. Give openai:MODEL, local:MODEL or {LIKELIHOOD}MODEL, "
+        f"{spec}: no such judge. Give openai:MODEL, local:MODEL, sheet:FILE.csv or {LIKELIHOOD}MODEL, "
         f"as {LIKELIHOOD}smollm2-135m."
     )
 

@@ -50,7 +50,8 @@ _judge_option = click.option(
     default=DEFAULT_JUDGE,
     show_default=True,
     help="Who rates replies: likelihood:MODEL, openai:MODEL (any OpenAI-compatible endpoint; key: "
-    "OPENAI_API_KEY), or local:MODEL, an instruct model on this machine.",
+    "OPENAI_API_KEY), local:MODEL, an instruct model on this machine, or sheet:FILE.csv: people, who fill "
+    "in that file after the first run has written it.",
 )
 _quantized_option = click.option(
     "--allow-quantized-reference", is_flag=True, help="Compare with a model whose own weights are quantized."
@@ -183,14 +184,14 @@ def _made(
     settings: ReplySettings,
     api: ApiSettings,
 ) -> Baseline:
-    from empathy_edge.bench.check.make import kept_or_made
+    from empathy_edge.bench.check.make import make_baseline
     from empathy_edge.bench.check.prompts import read_prompts
     from empathy_edge.bench.check.raters import open_rater
 
     read = read_prompts(prompts, settings.max_prompts, settings.seed)
     rater = open_rater(judge, api)
     try:
-        return kept_or_made(model, read, rater, settings, allow_quantized=allow_quantized, as_gguf=_as_gguf)
+        return make_baseline(model, read, rater, settings, allow_quantized=allow_quantized, as_gguf=_as_gguf)
     finally:
         rater.close()
 

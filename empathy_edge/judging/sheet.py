@@ -21,6 +21,7 @@ from empathy_edge.console import table, tell
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue
 from empathy_edge.formats.json_lines import write_jsonl
+from empathy_edge.formats.spreadsheet import without_formula
 from empathy_edge.judging.agreement import Agreement, agreement, describe
 from empathy_edge.judging.file_judges import REPLY_RATINGS
 from empathy_edge.judging.questions import Question
@@ -184,12 +185,7 @@ def _write_csv(file: Path, rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(handle, [*rows[0], "answer"])
         writer.writeheader()
         for row in rows:
-            writer.writerow({name: _without_formula(text) for name, text in row.items()} | {"answer": ""})
-
-
-def _without_formula(text: str) -> str:
-    """A spreadsheet would run a cell that begins like a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+            writer.writerow({name: without_formula(text) for name, text in row.items()} | {"answer": ""})
 
 
 def read(*, answers: list[Path], sheet: Path, out: Path) -> SheetSummary:

@@ -147,6 +147,21 @@ class Runtime(ABC):
         """
         return log_softmax_at(self.logits(ids[:-1])[start - 1 :], ids[start:], temperature)
 
+    def reply_log_probs(
+        self, prompt: Sequence[int], replies: Sequence[Sequence[int]], temperature: float = 1.0
+    ) -> list[np.ndarray]:
+        """The log-probabilities (nats) of several replies to one prompt; at once where the runtime can.
+
+        Args:
+            prompt: token ids.
+            replies: token ids of each, at least one.
+            temperature: see `log_probs`.
+
+        Returns:
+            float64 [tokens of the reply] for each.
+        """
+        return [self.log_probs([*prompt, *reply], len(prompt), temperature) for reply in replies]
+
     def draw(
         self,
         prompts: Sequence[Sequence[int]],

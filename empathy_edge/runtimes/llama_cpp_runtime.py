@@ -13,6 +13,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.runtimes.base import Runtime, Sampling, common_prefix, log_softmax_at
 from empathy_edge.runtimes.drawn import Drawn
+from empathy_edge.runtimes.llama_cpp_batch import BatchContext, LoadedModel
 from empathy_edge.system.quiet import quiet_stderr
 
 
@@ -35,6 +36,7 @@ class LlamaCppRuntime(Runtime):
         self._read: list[int] = []
         self._pieces: dict[int, bytes] = {}
         self._adapter: Any = None
+        self._scorer: BatchContext | None = None
         self.name = file.stem
         self.threads = threads
         self._llama = self._load(context)
@@ -56,6 +58,9 @@ class LlamaCppRuntime(Runtime):
         declared = (metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("eos", "eot"))
         self.declared_stop_ids = frozenset(int(token) for token in declared if token is not None)
         self.stop_ids = self._stop_ids([self._llama.token_eos(), *self.declared_stop_ids])
+
+    def _loaded(self) -> LoadedModel:
+        return LoadedModel(self._llama_cpp, self._llama.model, self._llama.n_vocab(), self.threads)
 
     def _load(self, context: int) -> Any:
         with quiet_stderr():
@@ -214,6 +219,25 @@ class LlamaCppRuntime(Runtime):
             parts.append(log_softmax_at(rows, ids[first + 1 : end + 1], temperature))
         return np.concatenate(parts)
 
+    def reply_log_probs(
+        self, prompt: Sequence[int], replies: Sequence[Sequence[int]], temperature: float = 1.0
+    ) -> list[np.ndarray]:
+        from empathy_edge.runtimes import llama_cpp_score as score
+
+        model = self._llama.model
+        if self._llama_cpp.llama_model_is_recurrent(model) or self._llama_cpp.llama_model_is_hybrid(model):
+            return super().reply_log_probs(prompt, replies, temperature)
+        if self._scorer is None:
+            self._scorer = BatchContext(
+                self._loaded(),
+                cells=score.CELLS,
+                sequences=score.SEQUENCES,
+                batch=score.BATCH,
+                shared=True,
+            )
+            self._apply_adapter(self._scorer.context)
+        return score.score_replies(self._scorer, prompt, replies, temperature)
+
     def _decode_with_all_logits(self, ids: Sequence[int]) -> None:
         """As `_decode`, but the logits after every token are kept until the next call."""
         lib = self._llama_cpp
@@ -238,13 +262,10 @@ class LlamaCppRuntime(Runtime):
         sampling: Sampling,
         drawn: Callable[[], None] = lambda: None,
     ) -> list[Drawn]:
-        from empathy_edge.runtimes.llama_cpp_batch import BatchDrawer
+        from empathy_edge.runtimes.llama_cpp_draw import BatchDrawer
 
         drawer = BatchDrawer(
-            self._llama_cpp,
-            self._llama.model,
-            vocabulary=self._llama.n_vocab(),
-            threads=self.threads,
+            self._loaded(),
             longest=max(map(len, prompts)) + sampling.max_new_tokens,
             samples=samples,
         )
@@ -262,6 +283,9 @@ class LlamaCppRuntime(Runtime):
         del self._read[keep:]
 
     def close(self) -> None:
+        if self._scorer is not None:
+            self._scorer.close()
+            self._scorer = None
         self._llama.close()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empathy_edge.runtimes import open_runtime
+from empathy_edge.runtimes import llama_cpp_score, open_runtime
 from empathy_edge.runtimes.base import Sampling
 from empathy_edge.runtimes.drawn import choose
 
@@ -46,6 +46,23 @@ def test_many_at_once_are_as_one_by_one(exported: Path, samples: int) -> None:
         assert reply.stopped or len(reply.token_ids) == 12
     again = runtime.draw(prompts[:2], samples, Sampling(0.8, 1, 12, ignore_stop=False))
     assert [reply.token_ids for reply in again] == [reply.token_ids for reply in replies[: 2 * samples]]
+
+
+def test_replies_scored_at_once_are_as_one_by_one(
+    exported: Path, exported_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_cpp_score, "CELLS", 400)
+    for artifact in (exported / "gguf-f16", exported_onnx / "onnx-portable-fp32"):
+        runtime = open_runtime(artifact, context=512)
+        prompt = runtime.encode([{"role": "user", "content": PROMPTS[0] * 40}])
+        sampling = Sampling(1.0, 1, 24, ignore_stop=True)
+        replies = [reply.token_ids for reply in runtime.draw([prompt], 20, sampling)] + [prompt[:70], [5]]
+        assert len(prompt) > 256
+        found = runtime.reply_log_probs(prompt, replies, 0.8)
+        assert len(found) == len(replies)
+        for reply, log_probs in zip(replies, found, strict=True):
+            expected = runtime.log_probs([*prompt, *reply], len(prompt), 0.8)
+            assert list(log_probs) == pytest.approx(list(expected), abs=0.05)
 
 
 def test_greedy_replies_are_those_of_the_runtime(exported: Path) -> None:

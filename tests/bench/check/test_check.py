@@ -10,33 +10,18 @@ import pytest
 
 from empathy_edge.bench.check.baseline import Baseline, read_baseline, write_baseline
 from empathy_edge.bench.check.drawing import draw_records, require_same_model
-from empathy_edge.bench.check.make import kept_or_made
+from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.bench.check.raters import ToRate, open_rater
 from empathy_edge.bench.check.run import _labels
 from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import open_runtime
-from tests.conftest import CHECK_REPLIES, assert_one_clear_error, made_once, run_command
-
-
-@pytest.fixture(scope="session")
-def damaged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GGUF of the tiny model with much noise on its weights."""
-    from empathy_edge.bench.gate.known_bad import write_known_bad
-    from empathy_edge.export.artifacts import make_artifacts
-    from empathy_edge.models.find import find_model
-    from empathy_edge.runs.settings import ExportSettings
-
-    with made_once(tmp_path_factory, "damaged") as (folder, is_made):
-        if not is_made:
-            write_known_bad(tiny_model, folder / "model")
-            settings = ExportSettings(artifacts=("gguf-f16",))
-            base = find_model(str(tiny_model))
-            make_artifacts(folder / "model", folder / "out", settings, base=base, adapters=[])
-    return folder / "out" / "gguf-f16"
+from empathy_edge.system.cache import cache_folder
+from tests.conftest import CHECK_REPLIES, assert_one_clear_error, run_command
 
 
 @pytest.fixture
@@ -271,10 +256,19 @@ def test_a_gguf_that_is_not_the_checkpoints_is_refused(
             require_same_model(reference, records, settings.temperature)
 
 
-def test_a_kept_baseline_names_the_files_of_now(exported: Path, tmp_path: Path) -> None:
+def test_replies_are_drawn_once_whoever_judges(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
     settings, prompts = ReplySettings(samples=2, max_new_tokens=8), read_prompts(None, 4, 0)
+    made = []
     for name in ("first", "second"):
         folder = shutil.copytree(exported / "gguf-f16", tmp_path / name)
         rater = open_rater(f"likelihood:{folder}", ApiSettings())
-        made = kept_or_made(str(folder), prompts, rater, settings)
-        assert made.reference.name == str(folder) and made.judge.name == rater.name
+        made.append(make_baseline(str(folder), prompts, rater, settings))
+        assert made[-1].reference.name == str(folder) and made[-1].judge.name == rater.name
+        (kept,) = (cache_folder() / "replies").glob("*.jsonl")
+        rows = read_jsonl(kept)
+        rows[1]["replies"][0]["text"] = "kept"
+        write_jsonl(kept, rows)
+    assert made[1].prompts[1].replies[0].text == "kept"

@@ -1,0 +1,123 @@
+"""Ratings by people: a sheet that the command writes, somebody fills in, and the command reads."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.bench.check.baseline import read_baseline
+from empathy_edge.bench.check.certificate import ReadPair, read_pairs
+from empathy_edge.bench.check.raters import ToRate
+from empathy_edge.bench.check.sheet_rater import RatingsMissing, SheetRater
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.json_lines import read_jsonl
+from tests.conftest import CHECK_REPLIES, run_command
+
+HELLO = ToRate([{"role": "user", "content": "My dog died."}], ["=HYPERLINK(1)", "I am sorry.", "Fine."])
+BYE = ToRate([{"role": "user", "content": "I moved\nto Rome."}], ["How was it?", "I am sorry."])
+
+
+def fill(file: Path, rate: Callable[[str, str], float]) -> int:
+    """Rate what has no rating yet, by conversation and reply; how many that are."""
+    with file.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    empty = [row for row in rows if not row["rating"]]
+    said = ""
+    for row in rows:
+        said = row["conversation"] or said
+        row["rating"] = row["rating"] or f"{rate(said, row['reply'].removeprefix(chr(39))):g}"
+    with file.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return len(empty)
+
+
+def test_a_sheet_is_written_filled_in_and_read(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    with pytest.raises(RatingsMissing, match="5 replies have no rating"):
+        SheetRater(file, [BYE]).prepare([HELLO])
+    assert ",'=HYPERLINK(1)," in file.read_text() and "user: My dog died." in file.read_text()
+    assert fill(file, lambda _, reply: len(reply)) == 5
+    rater = SheetRater(file, [BYE])
+    assert rater.rate_many([HELLO, BYE]) == [[13, 11, 5], [11, 11]]
+    assert rater.rate_many([HELLO._replace(replies=["Fine.", "Fine.", "=HYPERLINK(1)", "I am sorry."])]) == [
+        [5, 5, 13, 11]
+    ]
+    more = HELLO._replace(replies=["I am sorry.", "So sad."])  # the same reply beside others is another row
+    with pytest.raises(RatingsMissing, match="2 replies"):
+        rater.rate_many([HELLO, more])
+    assert fill(file, lambda *_: 7) == 2
+    again = SheetRater(file, [BYE])
+    assert again.rate_many([more, BYE]) == [[7, 7], [11, 11]] and again.identity == rater.identity
+
+
+def test_other_raters_are_another_judge(tmp_path: Path) -> None:
+    identities = set()
+    for number in (1, 2):
+        file = tmp_path / f"{number}.csv"
+        with pytest.raises(RatingsMissing):
+            SheetRater(file, [BYE]).prepare([])
+        fill(file, lambda _, reply, by=number: len(reply) * by)
+        identities.add(SheetRater(file, [BYE]).identity)
+    assert len(identities) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("conversation,reply,rating,key\nuser: Hi.,Hello.,very good,k1\n", "line 2: the rating 'very good'"),
+        ("conversation,reply,rating,key\nuser: Hi.,Hello.,101,k1\n", "line 2: the rating '101'"),
+        ("conversation,reply,rating,key\nuser: Hi.,Hello.,nan,k1\n", "line 2: the rating 'nan'"),
+        ("conversation,reply\nuser: Hi.,Hello.\n", "line 2: needs the columns"),
+        ('conversation,reply,rating,key\n"user: Hi.,Hello.\n', "not readable as CSV"),
+    ],
+)
+def test_a_wrong_sheet_names_the_line(content: str, found: str, tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    file.write_text(content)
+    with pytest.raises(EmpathyEdgeError, match=rf"ratings\.csv: {found}"):
+        SheetRater(file, [])
+    with pytest.raises(EmpathyEdgeError, match=r"is a \.csv file"):
+        SheetRater(tmp_path / "ratings.xlsx", [])
+
+
+@pytest.mark.slow
+def test_people_judge_a_check(
+    tiny_model: Path, damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the empty sheet to a verdict: whoever agrees with the readers is certified and decides."""
+    monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
+    sheet, out = tmp_path / "ratings.csv", tmp_path / "baseline.json.gz"
+    judge = ("--judge", f"sheet:{sheet}")
+    command = ("baseline", tiny_model, *CHECK_REPLIES, *judge, "--out", out)
+    empty = run_command(*command)
+    assert empty.returncode == 4 and "have no rating yet" in empty.stderr and not out.exists()
+    liked = {(pair.messages[-1]["content"], preferred_text(pair)) for pair in read_pairs("certify")}
+    (kept,) = (tmp_path / "cache" / "replies").glob("*.jsonl")
+    for record in read_jsonl(kept):
+        liked |= {(record["messages"][-1]["content"], reply["text"]) for reply in record["replies"]}
+
+    def rate(conversation: str, reply: str) -> float:
+        own = any(conversation.endswith(said) and reply == text for said, text in liked)
+        return len(reply) % 10 + 80 * own
+
+    assert fill(sheet, rate) > 448
+    done = run_command(*command)
+    assert done.returncode == 0, done.stderr
+    known = read_baseline(out)
+    assert known.judge.certified and known.judge.agreement_low > 0.9
+
+    check = ("check", damaged, "--baseline", out, *judge)
+    waiting = run_command(*check)
+    assert waiting.returncode == 4, waiting.stdout + waiting.stderr
+    assert "fill in" in waiting.stdout and "run the same command again" in " ".join(waiting.stdout.split())
+    assert fill(sheet, rate) > 100
+    decided = run_command(*check)
+    assert decided.returncode == 1, decided.stdout + decided.stderr
+    assert "decided by judge" in decided.stdout
+
+
+def preferred_text(pair: ReadPair) -> str:
+    return pair.artifact if pair.preferred == "artifact" else pair.reference
