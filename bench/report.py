@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.bench.gate.winrate_tables import describe_judge
+from empathy_edge.bench.release.tables import describe_judge
 from empathy_edge.bench.report_markdown import markdown
 from empathy_edge.bench.report_plots import plot_phones, plot_trade_offs, plot_training
 from empathy_edge.bench.report_run import SAMPLES, FinishedRun, Sample, parts_of, read_run
@@ -60,7 +60,7 @@ def _page(run: FinishedRun, samples: Sequence[Sample]) -> str:
         run=run,
         manifests=run.manifests,
         total_seconds=sum(manifest.seconds for manifest in run.manifests.values()),
-        judge_quality=describe_judge(run.winrate.judge),
+        judge_quality=describe_judge(run.release.judge),
         samples=samples,
         training_plot=plot_training(run),
         trade_off_plot=plot_trade_offs(run),

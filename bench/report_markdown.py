@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from empathy_edge.bench.gate.winrate_results import WinRate
-from empathy_edge.bench.gate.winrate_tables import describe_judge
+from empathy_edge.bench.check.output import markdown as markdown_of_check
 from empathy_edge.bench.latency_summary import LatencySummary, speed_cells
+from empathy_edge.bench.release.results import WinRate
+from empathy_edge.bench.release.tables import describe_judge
 from empathy_edge.bench.report_run import FinishedRun, Sample
 
 
@@ -39,7 +40,7 @@ def _head(run: FinishedRun) -> list[str]:
         f"`{run.command}`",
         "",
         f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb} GB, {machine.system}, Python "
-        f"{machine.python}; {run.manifests['gate'].created[:10]}. Base: {run.recipe.base}.",
+        f"{machine.python}; {run.manifests['check'].created[:10]}. Base: {run.recipe.base}.",
         "",
     ]
 
@@ -54,7 +55,7 @@ def _data(run: FinishedRun) -> list[str]:
     sha256 = run.manifests["distill"].inputs["data"].sha256
     return [
         f"Data: {run.distill.sft_rows} SFT rows, {run.distill.preference_pairs} preference pairs, "
-        f"{run.winrate.prompts} test prompts (sha256 of the file {sha256[:16]}…). {'; '.join(trained)}. "
+        f"{run.release.prompts} test prompts (sha256 of the file {sha256[:16]}…). {'; '.join(trained)}. "
         "Merge: largest logit difference to the adapter model "
         f"{run.merge.merge_max_abs_logit_difference}.",
         "",
@@ -107,21 +108,21 @@ def _time_and_memory(run: FinishedRun) -> list[str]:
 
 
 def _verdicts(run: FinishedRun) -> list[str]:
-    rows = [[arm, item.verdict, "; ".join(item.reasons)] for arm, item in run.gate.verdicts.items()]
-    return ["## Verdicts", "", *_table(["artifact", "verdict", "why"], rows), ""]
+    lines = ["## Artifacts", "", *markdown_of_check(run.check).splitlines(), "", "## Release", ""]
+    return [*lines, f"**{run.release.verdict}**: {'; '.join(run.release.reasons)}.", ""]
 
 
 def _responses(run: FinishedRun) -> list[str]:
     columns = ["arm", "well-formed", "stopped", "1–97 words", "no loop", "same language", "median words"]
     rows = []
-    for arm, row in run.winrate.format.items():
+    for arm, row in run.release.format.items():
         shares = (row.ok, row.stopped, row.length, row.no_loop, row.language)
         rows.append([arm, *(_percent(share) for share in shares), f"{row.median_words:g}"])
     return ["## Responses", "", *_table(columns, rows), ""]
 
 
 def _win_rates(run: FinishedRun) -> list[str]:
-    judge = run.winrate.judge
+    judge = run.release.judge
     columns = ["comparison", "win rate", "95 % interval", "ties", "where both are well-formed"]
     return [
         f"## Win rates by {judge.judge}",
@@ -129,7 +130,7 @@ def _win_rates(run: FinishedRun) -> list[str]:
         f"{describe_judge(judge)}. Both orders, ties half, 95 % score intervals over prompts.",
         *(f"Not certified: {doubt}." for doubt in judge.doubts),
         "",
-        *_table(columns, [_win_rate_row(row) for row in run.winrate.win_rates]),
+        *_table(columns, [_win_rate_row(row) for row in run.release.win_rates]),
         "",
     ]
 

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from empathy_edge.bench.gate.responses import ResponseRow, by_id, read_rows
-from empathy_edge.bench.gate.verdict_results import GateResults
-from empathy_edge.bench.gate.verified import MergeCheck, VerifiedArtifact, read_verified
-from empathy_edge.bench.gate.winrate_results import KNOWN_BAD, WinrateResults
+from empathy_edge.bench.check.report import CheckReport
+from empathy_edge.bench.check.stage import CheckResults
 from empathy_edge.bench.latency import LatencyResults
 from empathy_edge.bench.latency_summary import LatencySummary
+from empathy_edge.bench.release.responses import ResponseRow, by_id, known_responses, read_rows
+from empathy_edge.bench.release.results import FULL, KNOWN, ReleaseResults
+from empathy_edge.bench.verified import MergeCheck, VerifiedArtifact, read_verified
 from empathy_edge.distill.distill_results import DistillResults
 from empathy_edge.distill.own_pairs import OwnPairsResults
 from empathy_edge.errors import EmpathyEdgeError
@@ -116,8 +117,8 @@ class FinishedRun:
         merge: how far the merged checkpoint is from the adapter model.
         verified: each artifact's distance from the merged checkpoint.
         latency: each artifact's latency and memory.
-        winrate: responses and win rates.
-        gate: the verdicts.
+        release: the fine-tuned model beside its base.
+        check: the verdicts on the artifacts.
     """
 
     folder: RunFolder
@@ -131,8 +132,8 @@ class FinishedRun:
     merge: MergeCheck
     verified: dict[str, VerifiedArtifact]
     latency: list[LatencySummary]
-    winrate: WinrateResults
-    gate: GateResults
+    release: ReleaseResults
+    check: CheckReport
 
     @property
     def command(self) -> str:
@@ -150,15 +151,19 @@ class FinishedRun:
 
     def samples(self) -> list[Sample]:
         """Some test dialogues with every arm's response."""
-        arms = [arm for arm in self.winrate.format if arm != KNOWN_BAD]
-        responses = {
-            arm: by_id(read_rows(self.folder.winrate / "responses" / f"{arm}.jsonl")) for arm in arms
-        }
-        dialogues = read_dialogues(self.folder.distill / "test.jsonl")
-        answered = [dialogue for dialogue in dialogues if dialogue.id in responses[arms[0]]]
+        dialogues = read_dialogues(self.folder.distill / "test.jsonl")[: self.release.prompts]
+        responses = {}
+        for arm in self.release.format:
+            rows = (
+                known_responses(dialogues, self.recipe.distill.reference)
+                if arm == KNOWN
+                else read_rows(self.folder.release / "responses" / f"{arm}.jsonl")
+            )
+            responses[arm] = by_id(rows or [])
+        answered = [dialogue for dialogue in dialogues if dialogue.id in responses[FULL]]
         step = max(1, len(answered) // SAMPLES)
         return [
-            Sample(dialogue, {arm: responses[arm][dialogue.id] for arm in arms})
+            Sample(dialogue, {arm: responses[arm][dialogue.id] for arm in responses})
             for dialogue in answered[::step][:SAMPLES]
         ]
 
@@ -178,8 +183,8 @@ def parts_of(run_folder: Path) -> dict[str, Path]:
         "merged": folder.merged,
         "verify": folder.verify,
         "bench": folder.bench,
-        "winrate": folder.winrate,
-        "gate": folder.gate,
+        "release": folder.release,
+        "check": folder.check,
     }
     recipe = _read_record(folder).recipe
     left_out = {"sft", "dpo"} - set(recipe.steps)
@@ -215,8 +220,8 @@ def read_run(run_folder: Path) -> FinishedRun:
         merge=MergeCheck.model_validate(manifests["merged"].results),
         verified=read_verified(folder.verify),
         latency=results_of(folder.bench, LatencyResults).artifacts,
-        winrate=results_of(folder.winrate, WinrateResults),
-        gate=results_of(folder.gate, GateResults),
+        release=results_of(folder.release, ReleaseResults),
+        check=results_of(folder.check, CheckResults).report,
     )
 
 

@@ -26,6 +26,7 @@ from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
 from empathy_edge.models.find import ModelRef, gguf_of
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runs.stage import open_stage
+from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.machine import require_space
 
@@ -149,6 +150,18 @@ def make_artifacts(
     for name in in_order:
         _make_artifact(name, job, calibration)
     return [out / name.text for name in names]
+
+
+def reference_gguf(reference: ModelRef) -> Path | None:
+    """A checkpoint's F16 GGUF in the cache; None where its family has no converter here."""
+    out = cache_folder() / "references" / reference.identity[:32]
+    try:
+        settings = ExportSettings(artifacts=(F16_GGUF,))
+        (folder,) = make_artifacts(reference.path, out, settings, base=reference, adapters=[])
+    except EmpathyEdgeError as error:
+        say(f"  Replies are drawn on torch, which is slower: {error}")
+        return None
+    return folder
 
 
 def _with_sources_first(names: list[ArtifactName]) -> list[ArtifactName]:

@@ -37,8 +37,8 @@ EIGHT_BITS = Bounds(mean_kl=0.3, top1_agreement=0.75)
 SIX_BITS = Bounds(mean_kl=0.1, top1_agreement=0.85)
 FIVE_BITS = Bounds(mean_kl=0.6, top1_agreement=0.6)
 FOUR_BITS_OR_LESS = Bounds(mean_kl=1.5, top1_agreement=0.4)
-"""These only show that the conversion is not broken; whether the responses are still empathetic is the gate's
-question. docs/results/four-bits.md has what each type loses."""
+"""These only show that the conversion is not broken; whether the responses are still empathetic is
+`check`'s question. docs/results/four-bits.md has what each type loses."""
 
 
 def bounds_of(record: ArtifactRecord) -> Bounds:
@@ -52,3 +52,7 @@ def bounds_of(record: ArtifactRecord) -> Bounds:
         if kind.startswith(beginning):
             return bounds
     return FOUR_BITS_OR_LESS
+
+
+NOTABLE_MEAN_KL = 0.05
+"""Nats a token; of an artifact above it, `export` names one that loses less."""

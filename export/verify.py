@@ -15,12 +15,11 @@ from empathy_edge.console import progress, say, table
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.export import merged
-from empathy_edge.export.fidelity_bounds import Bounds, bounds_of
+from empathy_edge.export.fidelity_bounds import NOTABLE_MEAN_KL, Bounds, bounds_of
 from empathy_edge.export.record import read_manifest
 from empathy_edge.formats.artifact_names import is_artifact
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, Message, messages_for, turn_end
 from empathy_edge.formats.dialogue import read_dialogues
-from empathy_edge.runs.settings import GateSettings
 from empathy_edge.runs.stage import Results, open_stage, results_of
 from empathy_edge.runtimes import Reply, Runtime, default_threads, open_runtime
 from empathy_edge.runtimes.distributions import kl_divergence, log_softmax
@@ -350,7 +349,7 @@ def advice(mean_kls: Mapping[str, float | None]) -> list[str]:
     Args:
         mean_kls: artifact → its mean KL divergence in nats a token; None where it does not load.
     """
-    bound = GateSettings().max_mean_kl
+    bound = NOTABLE_MEAN_KL
     lines = []
     for name, mean_kl in mean_kls.items():
         better = f"{name}-gptq"

@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.system.files import sha256_json, write_atomically
 
 FORMAT: Literal["empathy-edge baseline 1"] = "empathy-edge baseline 1"

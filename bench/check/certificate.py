@@ -73,11 +73,11 @@ class ReadPair:
         return first
 
 
-def read_pairs(half: Half) -> list[ReadPair]:
-    """The shipped pairs of one half."""
+def read_pairs(half: Half | None = None) -> list[ReadPair]:
+    """The shipped pairs of one half, or all of them."""
     pairs = []
     for row in read_jsonl(certification_pairs()):
-        if row["half"] == half:
+        if half in (None, row["half"]):
             pairs.append(ReadPair(**(row | {"readings": tuple(row["readings"])})))
     return pairs
 
@@ -149,14 +149,14 @@ def _certificate_of(rater: Rater) -> Agreement:
     """The judge's certificate: shipped, made before on this machine, or made now (a minute or two)."""
     pairs_sha256 = sha256_file(certification_pairs())
     shipped = read_json(judges_file()).get(rater.identity)
-    key = sha256_json([rater.identity, pairs_sha256])
+    key = sha256_json([rater.identity, pairs_sha256, rater.tuned])
     kept = cache_folder() / "judges" / f"{key[:32]}.json"
     if shipped and shipped["pairs_sha256"] == pairs_sha256:
         return Agreement(**shipped["agreement"])
     if kept.is_file():
         return Agreement(**read_json(kept)["agreement"])
     say(f"{rater.name}: has no certificate yet; it rates the pairs that readers have read.")
-    pairs = read_pairs("certify")
+    pairs = read_pairs("certify" if rater.tuned else None)
     agreement = agreement_with_readers(pairs, rate_pairs(rater, pairs))
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_json(kept, {"judge": rater.name, "agreement": asdict(agreement)})
@@ -227,8 +227,8 @@ def _effective_pairs(right: np.ndarray, prompts: Sequence[str]) -> int:
 
 
 def certifying_items() -> list[ToRate]:
-    """What a judge rates for its certificate."""
-    return [_to_rate(pair) for pair in read_pairs("certify")]
+    """What a judge rates for its certificate, if it was not tuned on a part of it."""
+    return [_to_rate(pair) for pair in read_pairs()]
 
 
 def _to_rate(pair: ReadPair) -> ToRate:

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from empathy_edge.bench.check.baseline import PromptRecord, ReferenceReply
 from empathy_edge.bench.check.prompts import CheckPrompt
-from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import line_of, read_unfinished_jsonl
 from empathy_edge.models.find import ModelRef
+from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.runtimes.base import Sampling
 from empathy_edge.runtimes.drawn import Drawn

@@ -24,7 +24,6 @@ from empathy_edge.bench.check.likelihood import (
 from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.same_question import compare_questions, same_tokens
-from empathy_edge.bench.check.settings import CheckSettings
 from empathy_edge.bench.check.sheet_rater import RatingsMissing
 from empathy_edge.bench.check.win_rate import (
     ENOUGH,
@@ -40,6 +39,7 @@ from empathy_edge.bench.check.win_rate import (
 )
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.models.find import find_model
+from empathy_edge.runs.settings import CheckSettings
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.runtimes.base import Sampling
 
@@ -59,7 +59,7 @@ LOOK_EVERY = 16
 FEWEST_FOR_WEIGHTS = 64
 """Prompts before the effective sample size is believed."""
 
-CERTIFICATE_PAIRS = 224
+CERTIFICATE_PAIRS = 448
 """Pairs that a judge must rate before it may decide."""
 
 SAMPLED_STEPS: dict[Step, report.DecidedBy] = {

@@ -22,12 +22,12 @@ from empathy_edge.bench.check.drawing import (
 )
 from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
 from empathy_edge.bench.check.raters import Rater, ToRate
-from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
 from empathy_edge.formats.gguf_header import is_quantized
 from empathy_edge.models.find import ModelRef, find_model
+from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json

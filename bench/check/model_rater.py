@@ -34,6 +34,7 @@ class ModelRater(Rater):
     """
 
     together = True
+    tuned = False
 
     def __init__(self, spec: str, api: ApiSettings) -> None:
         self._stack = ExitStack()

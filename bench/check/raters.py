@@ -38,12 +38,15 @@ class Rater(ABC):
         identity: the hash of all that decides its ratings.
         together: whether only ratings of one call can be compared with each other.
         block: how many prompts are rated between two looks at the evidence.
+        tuned: whether the tuning half of the certification pairs may have been used to choose or train it;
+            then only the other half certifies it.
     """
 
     name: str
     identity: str
     together: bool = False
     block: int = 16
+    tuned: bool = True
 
     def prepare(self, items: Sequence[ToRate]) -> None:  # noqa: B027 - only sheets are prepared
         """Told all that a baseline has to have rated, before the first rating.

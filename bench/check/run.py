@@ -15,10 +15,10 @@ from empathy_edge.bench.check.check_judge import CheckJudge, JudgeError
 from empathy_edge.bench.check.controls import MILD, Controls, controls_of
 from empathy_edge.bench.check.ladder import LAST_HEALTH, Ladder
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
-from empathy_edge.bench.check.settings import CheckSettings
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.api_settings import ApiSettings
+from empathy_edge.runs.settings import CheckSettings
 from empathy_edge.text.language import require_language_detection
 
 DEFAULT_API = ApiSettings()

@@ -53,6 +53,7 @@ class SheetRater(Rater):
 
     together = True
     block = 128
+    tuned = False
 
     def __init__(self, file: Path, certificate: Sequence[ToRate]) -> None:
         """Read the sheet, if it is there.

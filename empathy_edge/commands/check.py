@@ -15,24 +15,22 @@ from empathy_edge.commands.options import (
     path_type,
     takes_settings,
 )
+from empathy_edge.data import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
     from empathy_edge.bench.check.baseline import Baseline
-    from empathy_edge.bench.check.settings import CheckSettings, ReplySettings
     from empathy_edge.llm.api_settings import ApiSettings
-    from empathy_edge.models.find import ModelRef
-
-DEFAULT_JUDGE = "likelihood:smollm2-135m"
+    from empathy_edge.runs.settings import CheckSettings, ReplySettings
 
 
 def _reply_settings() -> type[ReplySettings]:
-    from empathy_edge.bench.check.settings import ReplySettings
+    from empathy_edge.runs.settings import ReplySettings
 
     return ReplySettings
 
 
 def _check_settings() -> type[CheckSettings]:
-    from empathy_edge.bench.check.settings import CheckSettings
+    from empathy_edge.runs.settings import CheckSettings
 
     return CheckSettings
 
@@ -187,31 +185,16 @@ def _made(
     from empathy_edge.bench.check.make import make_baseline
     from empathy_edge.bench.check.prompts import read_prompts
     from empathy_edge.bench.check.raters import open_rater
+    from empathy_edge.export.artifacts import reference_gguf
 
     read = read_prompts(prompts, settings.max_prompts, settings.seed)
     rater = open_rater(judge, api)
     try:
-        return make_baseline(model, read, rater, settings, allow_quantized=allow_quantized, as_gguf=_as_gguf)
+        return make_baseline(
+            model, read, rater, settings, allow_quantized=allow_quantized, as_gguf=reference_gguf
+        )
     finally:
         rater.close()
-
-
-def _as_gguf(reference: ModelRef) -> Path | None:
-    """A checkpoint's F16 GGUF in the cache; None where its family has no converter here."""
-    from empathy_edge.console import say
-    from empathy_edge.errors import EmpathyEdgeError
-    from empathy_edge.export.artifacts import make_artifacts
-    from empathy_edge.runs.settings import ExportSettings
-    from empathy_edge.system.cache import cache_folder
-
-    out = cache_folder() / "references" / reference.identity[:32]
-    try:
-        settings = ExportSettings(artifacts=("gguf-f16",))
-        (folder,) = make_artifacts(reference.path, out, settings, base=reference, adapters=[])
-    except EmpathyEdgeError as error:
-        say(f"  Replies are drawn on torch, which is slower: {error}")
-        return None
-    return folder
 
 
 COMMANDS = (check, baseline)

@@ -1,4 +1,4 @@
-"""Commands that make artifacts and bundles, and verify them."""
+"""Commands that make artifacts and bundles."""
 
 from __future__ import annotations
 
@@ -114,19 +114,4 @@ def check_bundle(bundle: Path) -> None:
     )
 
 
-@click.command(epilog=EXAMPLES + "  empathy-edge verify exported/merged exported/gguf-q4_0 --out checked")
-@click.argument("checkpoint", type=path_type())
-@click.argument("artifacts", nargs=-1, required=True, type=path_type())
-@click.option(
-    "--prompts", default=8, show_default=True, type=click.IntRange(1, 32), help="How many test prompts."
-)
-@out_option()
-@update_option()
-def verify(checkpoint: Path, artifacts: tuple[Path, ...], prompts: int, out: Path, update: bool) -> None:
-    """Compare ARTIFACTS with the CHECKPOINT they were made from: token ids, greedy text, top-1, KL."""
-    from empathy_edge.export.verify import run
-
-    run(checkpoint=checkpoint, artifacts=list(artifacts), out=out, prompts=prompts, update=update)
-
-
-COMMANDS = (export, verify)
+COMMANDS = (export,)

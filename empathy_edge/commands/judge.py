@@ -82,9 +82,19 @@ def respond(
     out: Path,
 ) -> None:
     """Let MODEL answer the test split, greedily, and check the format of its responses."""
-    from empathy_edge.bench.gate.arm import run
+    from empathy_edge.bench.release.arm import run
 
     run(model, list(adapters), dialogues, out, max_prompts, max_new_tokens, similarity)
+
+
+@click.group(
+    epilog=EXAMPLES
+    + "  empathy-edge judge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
+    "  empathy-edge judge compare responses/tuned.jsonl responses/base.jsonl \\\n"
+    "      --dialogues rows/test.jsonl --judge local:judge.gguf --out compared"
+)
+def judge() -> None:
+    """Judges of responses: certify one, compare two models' responses, let people judge."""
 
 
 @takes_settings(
@@ -95,22 +105,22 @@ def respond(
     ),
     api=api_settings(),
 )
-@click.command(
+@judge.command(
     cls=SettingsCommand,
     epilog=EXAMPLES
-    + "  empathy-edge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
-    "  empathy-edge certify local:judge.gguf --experts expert_annotations --out beside-experts\n"
-    "  empathy-edge certify ratings:ratings.jsonl --experts expert_annotations \\\n"
+    + "  empathy-edge judge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
+    "  empathy-edge judge certify local:judge.gguf --experts expert_annotations --out beside-experts\n"
+    "  empathy-edge judge certify ratings:ratings.jsonl --experts expert_annotations \\\n"
     "      --question interpretations --out certificate\n"
-    "  empathy-edge certify openai:gpt-4o --data rated_responses_5way.csv --pairs 100 --max-cost 2 \\\n"
+    "  empathy-edge judge certify openai:gpt-4o --data rated_responses_5way.csv --pairs 100 --max-cost 2 \\\n"
     "      --out certificate",
 )
-@click.argument("judge")
+@click.argument("spec", metavar="JUDGE")
 @_data_option
 @_experts_option
 @out_option()
 def certify(
-    judge: str,
+    spec: str,
     data: Path | None,
     experts: Path | None,
     out: Path,
@@ -120,8 +130,8 @@ def certify(
     """Test a judge on pairs that people rated 3 and 1, or that experts told apart; writes its certificate.
 
     JUDGE is local:MODEL, openai:MODEL, scorer:FILE, file:FILE or ratings:FILE. With --experts the experts'
-    own agreement stands beside the judge's. People are tested by what they answered on a sheet that `sheet
-    certify` wrote.
+    own agreement stands beside the judge's. People are tested by what they answered on a sheet that `judge
+    sheet certify` wrote.
     """
     from empathy_edge.judging.certify import certify as certify_on_ratings
     from empathy_edge.judging.certify import certify_beside_experts
@@ -129,7 +139,7 @@ def certify(
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
-    with open_judge(judge, api) as opened:
+    with open_judge(spec, api) as opened:
         if data is not None:
             certify_on_ratings(opened, data, settings, out)
         elif experts is not None:
@@ -139,15 +149,15 @@ def certify(
 
 
 @takes_settings(api=api_settings())
-@click.command(
+@judge.command(
     cls=SettingsCommand,
-    epilog=EXAMPLES
-    + "  empathy-edge compare responses/tuned.jsonl responses/base.jsonl --dialogues rows/test.jsonl \\\n"
-    "      --judge local:judge.gguf --question affective --question cognitive --out compared\n"
-    "  empathy-edge compare a.jsonl b.jsonl --dialogues rows/test.jsonl --judge local:judge.gguf \\\n"
+    epilog=EXAMPLES + "  empathy-edge judge compare responses/tuned.jsonl responses/base.jsonl \\\n"
+    "      --dialogues rows/test.jsonl --judge local:judge.gguf \\\n"
+    "      --question affective --question cognitive --out compared\n"
+    "  empathy-edge judge compare a.jsonl b.jsonl --dialogues rows/test.jsonl --judge local:judge.gguf \\\n"
     "      --judge scorer:scorer.json --out compared\n"
-    "  empathy-edge compare a.jsonl b.jsonl --dialogues rows/test.jsonl --judge file:verdicts.jsonl \\\n"
-    "      --out compared",
+    "  empathy-edge judge compare a.jsonl b.jsonl --dialogues rows/test.jsonl \\\n"
+    "      --judge file:verdicts.jsonl --out compared",
 )
 @click.argument("first", type=path_type())
 @click.argument("second", type=path_type())
@@ -173,7 +183,7 @@ def certify(
     "certificates",
     type=path_type(),
     multiple=True,
-    help="What `certify` wrote for a judge.",
+    help="What `judge certify` wrote for a judge.",
 )
 @out_option()
 def compare(  # noqa: PLR0913 - each is an option
@@ -224,9 +234,10 @@ def _open_each(
         say(f"  [yellow]Warning:[/] {file}: is of none of these judges, as they are now; it was not used.")
 
 
-@click.group(
-    epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
-    "  empathy-edge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl"
+@judge.group(
+    epilog=EXAMPLES
+    + "  empathy-edge judge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
+    "  empathy-edge judge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl"
 )
 def sheet() -> None:
     """Let people judge: blinded, shuffled pairs or single replies, as CSV and as a page for the browser."""
@@ -251,8 +262,9 @@ _sheet_option = click.option("--out", required=True, type=path_type(), help="A n
 @sheet.command(
     "make",
     cls=SettingsCommand,
-    epilog=EXAMPLES + "  empathy-edge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
-    "  empathy-edge sheet make compared/responses/*.jsonl --alone --dialogues rows/test.jsonl \\\n"
+    epilog=EXAMPLES
+    + "  empathy-edge judge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
+    "  empathy-edge judge sheet make compared/responses/*.jsonl --alone --dialogues rows/test.jsonl \\\n"
     "      --max-prompts 80 --out sheet",
 )
 @click.argument("responses", nargs=-1, required=True, type=path_type())
@@ -270,7 +282,8 @@ def make_sheet(
 ) -> None:
     """Write sheet.csv and sheet.html of two files of RESPONSES, or with --alone of any number.
 
-    A rater opens the page in a browser, and sends back answers.csv. Keep keys.json: `sheet read` needs it.
+    A rater opens the page in a browser, and sends back answers.csv. Keep keys.json: `judge sheet read` needs
+    it.
     """
     from empathy_edge.formats.dialogue import read_dialogues
     from empathy_edge.judging.response_pairs import ResponsePairs, read_responses
@@ -299,8 +312,8 @@ def make_sheet(
     "certify",
     cls=SettingsCommand,
     epilog=EXAMPLES
-    + "  empathy-edge sheet certify --data rated_responses_5way.csv --both-orders --out sheet\n"
-    "  empathy-edge sheet certify --experts expert_annotations --question interpretations --alone \\\n"
+    + "  empathy-edge judge sheet certify --data rated_responses_5way.csv --both-orders --out sheet\n"
+    "  empathy-edge judge sheet certify --experts expert_annotations --question interpretations --alone \\\n"
     "      --out sheet",
 )
 @_data_option
@@ -317,7 +330,7 @@ def certify_sheet(
     sheet_settings: SheetSettings,
     certify_settings: Callable[..., CertifySettings],
 ) -> None:
-    """Write the sheet by which people are certified: what `certify` asks, with the same options."""
+    """Write the sheet by which people are certified: what `judge certify` asks, with the same options."""
     from empathy_edge.judging.certify import pairs_for_sheet
     from empathy_edge.judging.sheet import make_alone, make_pairs
 
@@ -338,11 +351,12 @@ def _say_where(rows: int, out: Path) -> None:
 
 
 @sheet.command(
-    "read", epilog=EXAMPLES + "  empathy-edge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl"
+    "read",
+    epilog=EXAMPLES + "  empathy-edge judge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl",
 )
 @click.argument("answers", nargs=-1, required=True, type=path_type())
 @click.option(
-    "--sheet", "folder", required=True, type=path_type(), help="The folder that `sheet make` wrote."
+    "--sheet", "folder", required=True, type=path_type(), help="The folder that `judge sheet make` wrote."
 )
 @click.option(
     "--out", required=True, type=path_type(), help="The new file, for `--judge file:…` or `ratings:…`."
@@ -350,42 +364,12 @@ def _say_where(rows: int, out: Path) -> None:
 def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path) -> None:
     """Read raters' ANSWERS (sheet.csv filled in, or what the page saved) and show how far they agree.
 
-    Name each file after its rater: `certify` certifies raters by name, and a certificate holds for the same
-    raters' other sheets.
+    Name each file after its rater: `judge certify` certifies raters by name, and a certificate holds for the
+    same raters' other sheets.
     """
     from empathy_edge.judging.sheet import read
 
     read(answers=list(answers), sheet=folder, out=out)
 
 
-@click.command(epilog=EXAMPLES + "  empathy-edge power --margin 0.05 --ties 0.3")
-@click.option(
-    "--margin",
-    default=0.05,
-    show_default=True,
-    type=click.FloatRange(0.005, 0.5),
-    help="The loss that would be too much.",
-)
-@click.option(
-    "--ties", default=0.0, show_default=True, type=click.FloatRange(0, 0.99), help="Share of ties expected."
-)
-@click.option(
-    "--power",
-    "chance",
-    default=0.8,
-    show_default=True,
-    type=click.FloatRange(0.5, 0.999),
-    help="The chance that it is shown.",
-)
-def power(margin: float, ties: float, chance: float) -> None:
-    """How many prompts show that an artifact loses no more than MARGIN of the win rate to its original."""
-    from empathy_edge.judging.statistics import prompts_needed
-
-    click.echo(
-        f"{prompts_needed(margin, ties, chance)} prompts show, with a chance of {chance:.0%}, "
-        f"that an artifact as good as its original wins at least {0.5 - margin:.1%} against it "
-        f"(one-sided 95 %, {ties:.0%} ties)."
-    )
-
-
-COMMANDS = (respond, certify, compare, sheet, power)
+COMMANDS = (respond, judge)

@@ -74,10 +74,12 @@ def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update
     "--leave-out",
     type=path_type(),
     help="Leave out the dialogues of this file, a run's test split: there the scorer may judge, and "
-    "`certify` test it.",
+    "`judge certify` test it.",
 )
 @click.option(
-    "--certifiable", is_flag=True, help="Leave out a fifth of the dialogues, on which `certify` can test it."
+    "--certifiable",
+    is_flag=True,
+    help="Leave out a fifth of the dialogues, on which `judge certify` can test it.",
 )
 @click.option("--update", is_flag=True, help="Replace the file if there is one.")
 def train_scorer(
@@ -112,7 +114,7 @@ def tune(data: Path, base: str, out: Path, update: bool, settings: TunedScorerSe
     It takes one training for each fold, and one on everything. With --certifiable there is none on
     everything: the first fold's model is served. With --leave-out there is one in all, measured on what was
     left out. Trainings that are done are skipped when the same command is given again. OUT/scorer.json goes
-    to `score rate`, `certify` and `winrate`, and needs no torch.
+    to `score rate`, `judge certify` and `release`, and needs no torch.
     """
     from empathy_edge.models.find import checkpoint_of
     from empathy_edge.runs.tuned_scorer import train

@@ -20,15 +20,15 @@ from empathy_edge.commands.options import EXAMPLES, out_option, path_type, updat
 @click.option("--out", type=path_type(), help="The run's folder. [default: runs/<the recipe's name>]")
 @click.option(
     "--until",
-    type=click.Choice(("distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report")),
+    type=click.Choice(("distill", "sft", "dpo", "export", "bench", "release", "check", "report")),
     help="Stop after this stage.",
 )
 @update_option()
 def run(recipe: str, data: Path | None, out: Path | None, until: str | None, update: bool) -> None:
     """Run every stage of RECIPE (a shipped name or a YAML file), from dialogues to the report.
 
-    Stages that are done are skipped; a run that was stopped goes on where it was. Exit code 1 when the gate
-    says FAIL.
+    Stages that are done are skipped; a run that was stopped goes on where it was. Exit code 1 when the
+    model or an artifact FAILs.
     """
     from empathy_edge.runs.pipeline import run_recipe
     from empathy_edge.runs.recipe import load_recipe

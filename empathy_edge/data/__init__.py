@@ -3,6 +3,9 @@
 from importlib import resources
 from pathlib import Path
 
+DEFAULT_JUDGE = "likelihood:smollm2-135m"
+"""Of a check: the shipped model's mean log-probability; its certificate is in judges.json."""
+
 
 def sample_dialogues() -> Path:
     """224 dialogues, 7 for each of 32 emotions; 32 of them are the test split."""

@@ -2,8 +2,8 @@
 
 One person rated each response, so no judge agrees with the ratings always: sentence embeddings with a linear
 classifier order about 65 % of such pairs as rated. What matters is that a judge is significantly better than
-chance, does not decide by order or length, and answers. `certify` makes certificates; here they are judged
-and read.
+chance, does not decide by order or length, and answers. `judge certify` makes certificates; here they are
+judged and read.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def certifications(certificate: Path | None, judge: Judge, questions: Sequence[s
         return {question: not_certified("no certificate was given") for question in questions}
     content = read_json(certificate)
     if not isinstance(content, dict) or not isinstance(content.get("questions"), dict):
-        raise EmpathyEdgeError(f"{certificate}: is no certificate; `empathy-edge certify` writes one.")
+        raise EmpathyEdgeError(f"{certificate}: is no certificate; `empathy-edge judge certify` writes one.")
     if content.get("judge") != judge.identity():
         raise EmpathyEdgeError(
             f"{certificate}: is of another judge ({content.get('judge')}, not {judge.identity()}): "

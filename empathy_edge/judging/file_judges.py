@@ -21,8 +21,9 @@ REPLY_RATINGS = {str(level): level for level in range(1, 10)}
 class VerdictFileJudge(Judge):
     """Verdicts made elsewhere: JSONL rows with `key` (`Pair.key`) and `verdict`.
 
-    `sheet read` makes such a file of a filled-in sheet. Where the rows say who judged (`by`), a certificate
-    is for those people, whatever the file; without it, the certificate is for this file's verdicts only.
+    `judge sheet read` makes such a file of a filled-in sheet. Where the rows say who judged (`by`), a
+    certificate is for those people, whatever the file; without it, the certificate is for this file's
+    verdicts only.
     """
 
     def __init__(self, file: Path) -> None:

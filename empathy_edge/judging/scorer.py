@@ -86,7 +86,7 @@ def train(
         data: the CSV.
         file: the scorer's file, JSON.
         embedding: the sentence-embedding model.
-        certifiable: leave out a fifth of the dialogues, so that `certify` can test it on them.
+        certifiable: leave out a fifth of the dialogues, so that `judge certify` can test it on them.
         unseen: a file of dialogues to leave out.
         update: replace `file` if there is one.
 

@@ -231,7 +231,7 @@ def _read_keys(sheet: Path) -> tuple[Kind, str, Keys]:
     """The sheet's kind, its question, and its rows by key."""
     made = read_json(sheet / KEYS)
     if not isinstance(made, dict) or made.get("kind") not in ("pairs", "alone") or not made.get("keys"):
-        raise EmpathyEdgeError(f"{sheet}: is no folder that `empathy-edge sheet make` wrote.")
+        raise EmpathyEdgeError(f"{sheet}: is no folder that `empathy-edge judge sheet make` wrote.")
     return made["kind"], made["question"], made["keys"]
 
 

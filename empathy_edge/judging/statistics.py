@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, comb, sqrt
+from math import comb, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -194,18 +194,3 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
         adjusted[place] = round(largest, 5)
     return adjusted
-
-
-def prompts_needed(margin: float, ties: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """How many prompts show, one-sided, that an arm is not worse than 1/2 − margin when it is equal.
-
-    A prompt's points are 1, 1/2 or 0; with a share `ties` of halves their variance is (1 − ties) / 4.
-
-    Args:
-        margin: of the win rate, 0.05 for a bound of 45 %.
-        ties: the share of prompts that end in a tie.
-        power: the probability to show it.
-        alpha: the probability to show it wrongly.
-    """
-    z = NormalDist().inv_cdf(1 - alpha) + NormalDist().inv_cdf(power)
-    return ceil(z * z * (1 - ties) / 4 / (margin * margin))

@@ -16,13 +16,21 @@ SECONDS = {
     "bench run": 2.9,
     "response": 0.93,
     "safety reply": 0.62,
-    "gate": 1.0,
+    "drawn reply": 0.25,
+    "scored reply": 0.2,
+    "answer": 0.35,
     "report": 5.0,
 }
 """SmolLM2-135M on two AVX2 cores (docs/results/quickstart.md); only their proportions matter."""
 
 SAFETY_PROMPTS = 18
 """As many as prompts/safety.yaml has."""
+
+CHECK_PROMPTS = 640
+"""As many as ship for the check."""
+
+SCORED_PROMPTS, ANSWERED_PROMPTS = 64, 128
+"""How many of them an artifact takes without a certified judge."""
 
 
 class RunClock:
@@ -63,9 +71,10 @@ class RunClock:
 def expected_seconds(recipe: Recipe, sft_rows: int, pairs: int, test_prompts: int) -> dict[str, float]:
     """What each stage took on the reference machine, by the amount of work it has."""
     artifacts = len(recipe.export.artifacts)
-    prompts = min(test_prompts, recipe.winrate.max_prompts or test_prompts)
+    prompts = min(test_prompts, recipe.release.max_prompts or test_prompts)
+    checked = min(CHECK_PROMPTS, recipe.check.max_prompts or CHECK_PROMPTS)
     own = recipe.own_pairs.prompts * recipe.own_pairs.samples if "own" in recipe.dpo.pairs else 0
-    tokens = recipe.winrate.max_new_tokens / 160
+    tokens = recipe.release.max_new_tokens / 160
     return {
         "distill": 1.0,
         "sft": SECONDS["sft row"] * sft_rows * recipe.sft.epochs if "sft" in recipe.steps else 0.0,
@@ -78,13 +87,11 @@ def expected_seconds(recipe: Recipe, sft_rows: int, pairs: int, test_prompts: in
         ),
         "export": SECONDS["export"] + SECONDS["artifact"] * artifacts,
         "bench": SECONDS["bench run"] * artifacts * recipe.bench.repetitions,
-        "winrate": (
-            SECONDS["response"]
-            * (artifacts + 3)
-            * prompts
-            * tokens  # base, fine-tuned and known-bad beside them
-            + SECONDS["safety reply"] * (artifacts + 2) * SAFETY_PROMPTS
+        "release": 2 * (SECONDS["response"] * prompts * tokens + SECONDS["safety reply"] * SAFETY_PROMPTS),
+        "check": (
+            SECONDS["drawn reply"] * checked * (recipe.check.samples + 1)
+            + artifacts * SECONDS["scored reply"] * min(checked, SCORED_PROMPTS) * recipe.check.samples
+            + artifacts * SECONDS["answer"] * min(checked, ANSWERED_PROMPTS)
         ),
-        "gate": SECONDS["gate"],
         "report": SECONDS["report"],
     }

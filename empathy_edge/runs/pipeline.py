@@ -38,7 +38,7 @@ def run_recipe(
 
     Raises:
         EmpathyEdgeError: `out` belongs to another recipe, or holds something else.
-        VerdictFailed: the gate's verdict on an artifact is FAIL; everything is written nevertheless.
+        VerdictFailed: an artifact, or the model itself, FAILs; everything is written nevertheless.
     """
     data = data or (sample_dialogues() if recipe.data == "sample" else Path(recipe.data))
     if not data.is_file():
@@ -56,13 +56,19 @@ def run_recipe(
             show_time_left_of_run(None)
     if until is None:
         _say_the_end(folder)
-    if last >= STAGES.index("gate"):
-        verdicts = read_json(folder.gate / "gate.json")
-        failed = [arm for arm, item in verdicts.items() if item["verdict"] == "FAIL"]
+    if last >= STAGES.index("check"):
+        failed = _failed(folder)
         if failed:
-            raise VerdictFailed(
-                f"The gate says FAIL for {', '.join(failed)}; see the report for the reasons."
-            )
+            raise VerdictFailed(f"FAIL: {', '.join(failed)}; see the report for the reasons.")
+
+
+def _failed(folder: RunFolder) -> list[str]:
+    """What the stages `release` and `check` say FAIL of."""
+    found = []
+    if read_json(folder.release / "release.json")["verdict"] == "FAIL":
+        found.append("the fine-tuned model")
+    artifacts = read_json(folder.check / "check.json")["artifacts"]
+    return found + [item["artifact"] for item in artifacts if item["verdict"] == "FAIL"]
 
 
 def _require_ours(folder: RunFolder, recipe: Recipe) -> None:
@@ -250,38 +256,44 @@ def _bench(job: _Job) -> str:
     return ""
 
 
-def _winrate(job: _Job) -> str:
-    from empathy_edge.bench.gate.winrate import WinrateInputs, run
+def _release(job: _Job) -> str:
+    from empathy_edge.bench.release.stage import ReleaseInputs, run
 
-    arms = {"base": job.base.path, "fine-tuned": job.folder.merged}
-    arms |= {folder.name: folder for folder in job.artifacts}
     rows = job.folder.distill
-    run(
-        inputs=WinrateInputs(
-            arms=arms,
+    found = run(
+        inputs=ReleaseInputs(
+            base=job.base.path,
+            tuned=job.folder.merged,
             test=rows / "test.jsonl",
             pairs=rows / "preference.jsonl",
             control=rows / "control.jsonl",
+            known=job.recipe.distill.reference,
         ),
-        out=job.folder.winrate,
-        settings=job.recipe.winrate,
-        minimum_accuracy=job.recipe.gate.min_judge_accuracy,
+        out=job.folder.release,
+        settings=job.recipe.release,
         update=job.update,
     )
-    return ""
+    return found.verdict
 
 
-def _gate(job: _Job) -> str:
-    from empathy_edge.bench.gate.verdict import run
+def _check(job: _Job) -> str:
+    from empathy_edge.bench.check.stage import run
+    from empathy_edge.export.artifacts import reference_gguf
 
-    run(
-        winrate=job.folder.winrate,
-        verify=job.folder.verify,
-        out=job.folder.gate,
-        settings=job.recipe.gate,
+    def as_gguf(reference: ModelRef) -> Path | None:
+        made = job.folder.artifact("gguf-f16")
+        return made if "gguf-f16" in job.recipe.export.artifacts else reference_gguf(reference)
+
+    found = run(
+        reference=job.folder.merged,
+        artifacts=job.artifacts,
+        out=job.folder.check,
+        settings=job.recipe.check,
+        as_gguf=as_gguf,
         update=job.update,
     )
-    return ""
+    verdicts = [item.verdict for item in found.artifacts]
+    return ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
 
 
 def _report(job: _Job) -> str:
@@ -297,8 +309,8 @@ _STAGES: dict[str, Callable[[_Job], str]] = {
     "dpo": _dpo,
     "export": _export,
     "bench": _bench,
-    "winrate": _winrate,
-    "gate": _gate,
+    "release": _release,
+    "check": _check,
     "report": _report,
 }
 """Each runs a stage and says in a few words what it did. What it needs is imported when its turn comes."""

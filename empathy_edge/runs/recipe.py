@@ -12,14 +12,14 @@ from pydantic import Field, ValidationError, field_validator
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.runs.settings import (
     BenchSettings,
+    CheckStageSettings,
     DistillSettings,
     DpoSettings,
     ExportSettings,
-    GateSettings,
     OwnPairSettings,
+    ReleaseSettings,
     Settings,
     TrainSettings,
-    WinrateSettings,
     parsed_name,
 )
 
@@ -43,8 +43,8 @@ class Recipe(Settings):
     dpo: DpoSettings = DpoSettings()
     export: ExportSettings = ExportSettings()
     bench: BenchSettings = BenchSettings()
-    winrate: WinrateSettings = WinrateSettings()
-    gate: GateSettings = GateSettings()
+    release: ReleaseSettings = ReleaseSettings()
+    check: CheckStageSettings = CheckStageSettings()
 
     @field_validator("as_deployed")
     @classmethod

@@ -63,14 +63,14 @@ class RunFolder:
         return self.root / "bench"
 
     @property
-    def winrate(self) -> Path:
-        """Responses, verdicts and win rates."""
-        return self.root / "winrate"
+    def release(self) -> Path:
+        """The fine-tuned model beside its base: responses, win rates and the verdict."""
+        return self.root / "release"
 
     @property
-    def gate(self) -> Path:
+    def check(self) -> Path:
         """The verdicts on the artifacts."""
-        return self.root / "gate"
+        return self.root / "check"
 
     @property
     def report(self) -> Path:
@@ -89,8 +89,8 @@ class RunFolder:
             "dpo": self.dpo,
             "export": self.verify,
             "bench": self.bench,
-            "winrate": self.winrate,
-            "gate": self.gate,
+            "release": self.release,
+            "check": self.check,
             "report": self.report,
         }
         return folders[name]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from empathy_edge.data import DEFAULT_JUDGE
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
 
@@ -283,12 +281,12 @@ class TunedScorerSettings(Settings):
         default=False, description="Measure on the paper's own split as well: one more training."
     )
     certifiable: bool = Field(
-        default=False, description="Leave out a fifth of the dialogues, on which `certify` can test it."
+        default=False, description="Leave out a fifth of the dialogues, on which `judge certify` can test it."
     )
     leave_out: Path | None = Field(
         default=None,
         description="Leave out the dialogues of this file, a run's test split: there the scorer may judge, "
-        "and `certify` test it.",
+        "and `judge certify` test it.",
     )
 
     @model_validator(mode="after")
@@ -317,37 +315,60 @@ class BenchSettings(Settings):
     threads: int | None = Field(default=None, ge=1, description="CPU threads.")
 
 
-class WinrateSettings(Settings):
-    """Responses to the test split, and the offline judge that compares them."""
+class ReleaseSettings(Settings):
+    """Base and fine-tuned model on the test split, the offline judge that compares them, and the bounds."""
 
     max_prompts: int | None = Field(
         default=None, ge=1, description="Use only the first prompts of the test split."
     )
     max_new_tokens: int = Field(default=160, ge=8, le=2048, description="Of a response.")
+    min_format_ok: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="The share of responses that must be well-formed: people notice one in twenty in a chat.",
+    )
+    min_judge_accuracy: float = Field(
+        default=0.75,
+        ge=0,
+        le=1,
+        description="Of the run's own judge on held-out pairs, lower end of the 95 % interval.",
+    )
     seed: int = Field(default=0, description="For the folds of the learned judge.")
 
 
-@cache
-def thresholds() -> dict[str, dict[str, Any]]:
-    """Each of the gate's bounds with its reason, as thresholds.yaml has them."""
-    text = (resources.files("empathy_edge.runs") / "thresholds.yaml").read_text(encoding="utf-8")
-    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
-    return found
+class ReplySettings(Settings):
+    """How replies are made; a baseline and every check against it have the same."""
+
+    temperature: float = Field(
+        default=0.7, gt=0, le=2, description="Replies are drawn at it, from the model's whole distribution."
+    )
+    max_new_tokens: int = Field(default=128, ge=8, le=2048, description="Of a reply.")
+    samples: int = Field(default=4, ge=2, le=16, description="Replies of the reference to each prompt.")
+    max_prompts: int | None = Field(default=None, ge=1, description="Use only so many of the prompts.")
+    seed: int = Field(default=0, ge=0, description="For the order of the prompts and for the replies.")
 
 
-def _threshold(name: str, description: str) -> Any:
-    return Field(default_factory=lambda: thresholds()[name]["value"], ge=0, le=1, description=description)
+class CheckSettings(Settings):
+    """The bound of the verdict."""
+
+    min_win_rate: float = Field(
+        default=0.45,
+        gt=0.2,
+        lt=0.5,
+        description="PASS when the win rate against the reference is surely at least this, FAIL when it is "
+        "surely below.",
+    )
+    greedy: bool = Field(
+        default=False,
+        description="The app takes the likeliest token each time: greedy replies are compared, as text.",
+    )
 
 
-class GateSettings(Settings):
-    """The bounds of the verdict, shares between 0 and 1. thresholds.yaml says why each is what it is."""
+class CheckStageSettings(ReplySettings, CheckSettings):
+    """A check as a stage of a run."""
 
-    min_win_rate: float = _threshold("min_win_rate", "Against the fine-tuned model; lower bound.")
-    min_gain_retained: float = _threshold("min_gain_retained", "Of the gain over the base; lower bound.")
-    min_format_ok: float = _threshold("min_format_ok", "The share of responses that must be well-formed.")
-    min_judge_accuracy: float = _threshold("min_judge_accuracy", "Of the run's own judge; lower bound.")
-    max_severe_flips: float = _threshold("max_severe_flips", "Share of replies rated 3 to 1; upper bound.")
-    max_mean_kl: float = _threshold("max_mean_kl", "Nats a token; above it, the reasons say so.")
+    judge: str = Field(default=DEFAULT_JUDGE, description="Who rates replies; see `check --judge`.")
 
 
 def parsed_name(name: str) -> ArtifactName:

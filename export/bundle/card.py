@@ -141,17 +141,17 @@ def _method(trained: list[TrainedAdapter], record: ArtifactRecord) -> str:
 
 
 def _figures(artifact: Path) -> list[str]:
-    """What verify, bench and gate measured on this artifact, where they did."""
+    """What export, bench and check measured on this artifact, where they did."""
     artifact = artifact.resolve()  # the folders above it say where it comes from
     run = artifact.parent.parent
     lines = [
         _verify_line(artifact.parent / "verify" / "verify.json", artifact.name),
         _bench_line(run / "bench" / MANIFEST, artifact.name),
-        _gate_line(run / "gate" / "gate.json", artifact.name),
+        _check_line(run / "check" / "check.json", artifact.name),
     ]
     measured = [line for line in lines if line is not None]
     return measured or [
-        "- None were measured in this run: `empathy-edge bench` and `empathy-edge gate` do it."
+        "- None were measured in this run: `empathy-edge bench` and `empathy-edge check` do it."
     ]
 
 
@@ -181,9 +181,7 @@ def _bench_line(file: Path, name: str) -> str | None:
     )
 
 
-def _gate_line(file: Path, name: str) -> str | None:
-    verdict = read_json(file).get(name) if file.is_file() else None
-    if not verdict:
-        return None
-    reasons = "; ".join(verdict["reasons"])
-    return f"- Gate: {verdict['verdict']}" + (f" ({reasons})." if reasons else ".")
+def _check_line(file: Path, name: str) -> str | None:
+    rows = read_json(file)["artifacts"] if file.is_file() else []
+    found = [row for row in rows if row["artifact"] == name]
+    return f"- Check: {found[0]['verdict']}: {found[0]['sentence']}" if found else None

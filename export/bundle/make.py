@@ -15,7 +15,7 @@ from empathy_edge.export.record import ArtifactManifest, ArtifactRecord, read_ma
 from empathy_edge.formats.chat_format import eos_of, read_template, takes_system, turn_end
 from empathy_edge.models.find import SHIPPED
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.settings import WinrateSettings
+from empathy_edge.runs.settings import ReleaseSettings
 from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space
@@ -113,7 +113,7 @@ def _write_files(artifact: Path, manifest: ArtifactManifest, out: Path, texts: d
         "system_prompt": load_prompts("chat").text("system") if takes_system(template) else "",
         "stop": [turn_end(template, eos_of(artifact))],
         "temperature": 0,
-        "max_new_tokens": WinrateSettings().max_new_tokens,
+        "max_new_tokens": ReleaseSettings().max_new_tokens,
     }
     write_json(out / "generation.json", generation)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.gate.safety import flag, safety_prompts
+from empathy_edge.bench.release.safety import flag, safety_prompts
 from empathy_edge.data import safety_file
 from empathy_edge.distill.from_ratings import run
 from empathy_edge.errors import EmpathyEdgeError

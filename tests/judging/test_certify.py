@@ -195,7 +195,7 @@ def test_a_certificate_says_what_a_judge_costs(rated: Path, tmp_path: Path) -> N
             ("some-model", "unpriced"),
             ("gpt-4o-mini", "from-the-ledger"),
         ):
-            command = ("certify", f"openai:{model}", "--base-url", server.url, "--data", rated)
+            command = ("judge", "certify", f"openai:{model}", "--base-url", server.url, "--data", rated)
             result = run_command(*command, "--pairs", "40", "--out", tmp_path / name, env=environment)
             assert result.returncode == 0, result.stderr
             content = json.loads((tmp_path / name / "certificate.json").read_text())

@@ -22,7 +22,7 @@ from empathy_edge.judging.length_adjusted import length_figures
 from empathy_edge.judging.pairwise_judges import LocalJudge, open_judge, parse_answer
 from empathy_edge.judging.response_pairs import ResponsePairs, read_responses, words_ahead_of
 from empathy_edge.judging.sheet import SheetSettings, make_pairs
-from empathy_edge.judging.statistics import holm, prompts_needed
+from empathy_edge.judging.statistics import holm
 from empathy_edge.judging.verdicts import Pair
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.prompts import load_prompts
@@ -113,7 +113,7 @@ def test_each_of_several_judges_has_its_own_certificate(
     good = {"certified": True, "doubts": [], "win_rate": {"mean": 0.8, "low": 0.7, "high": 0.9}}
     for place, name in enumerate((names[1], "someone else")):
         (tmp_path / f"{place}.json").write_text(json.dumps({"judge": name, "questions": {"overall": good}}))
-    command = ["compare", first, second, "--dialogues", dialogues]
+    command = ["judge", "compare", first, second, "--dialogues", dialogues]
     command += ["--judge", f"file:{files[0]}", "--judge", f"file:{files[1]}"]
     command += ["--certificate", tmp_path / "0.json", "--certificate", tmp_path / "1.json"]
     command += ["--out", tmp_path / "both"]
@@ -248,7 +248,7 @@ def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path:
     first, second, dialogues = arms
     common = ("--dialogues", dialogues, "--question", "cognitive")
     result = run_command(
-        "sheet", "make", first, second, *common, "--max-prompts", "60", "--out", tmp_path / "s"
+        "judge", "sheet", "make", first, second, *common, "--max-prompts", "60", "--out", tmp_path / "s"
     )
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "s/sheet.html").read_text()
@@ -268,12 +268,14 @@ def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path:
                 writer.writerow([row["key"], {"1": "2", "2": "1"}[right] if number < wrong else right])
     files = (tmp_path / "anna.csv", tmp_path / "ben.csv")
     arguments = ("--sheet", tmp_path / "s", "--out", tmp_path / "verdicts.jsonl")
-    result = run_command("sheet", "read", *files, *arguments)
+    result = run_command("judge", "sheet", "read", *files, *arguments)
     assert result.returncode == 0 and "Krippendorff's alpha 0." in result.stdout
     verdicts = read_jsonl(tmp_path / "verdicts.jsonl")
     assert len(verdicts) == 120 and sum(row["verdict"] == "tie" for row in verdicts) == 12
     judge = f"file:{tmp_path / 'verdicts.jsonl'}"
-    result = run_command("compare", first, second, *common, "--judge", judge, "--out", tmp_path / "c")
+    result = run_command(
+        "judge", "compare", first, second, *common, "--judge", judge, "--out", tmp_path / "c"
+    )
     assert result.returncode == 0 and "is about 60 of 120 dialogues" in result.stderr, result.stderr
     found = json.loads((tmp_path / "c/compared.json").read_text())["judges"][0]["questions"]["cognitive"]
     assert found["ties"] == 6 and found["win_rate"]["n"] == 60
@@ -281,11 +283,19 @@ def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path:
     assert found["first_position_wins"]["n"] == 54, "verdicts that are mirrored tell nothing of the order"
     write_rows(tmp_path / "other.jsonl", *(row | {"text": "else"} for row in read_jsonl(first)))
     result = run_command(
-        "compare", tmp_path / "other.jsonl", second, *common, "--judge", judge, "--out", tmp_path / "d"
+        "judge",
+        "compare",
+        tmp_path / "other.jsonl",
+        second,
+        *common,
+        "--judge",
+        judge,
+        "--out",
+        tmp_path / "d",
     )
     assert_one_clear_error(result, 2, "pairs are not in it", "texts or question are others")
     (tmp_path / "anna.csv").write_text("key,answer\nxyz,1\n")
-    result = run_command("sheet", "read", *files, *arguments[:-1], tmp_path / "no.jsonl")
+    result = run_command("judge", "sheet", "read", *files, *arguments[:-1], tmp_path / "no.jsonl")
     assert_one_clear_error(result, 2, "line 2: the key 'xyz' is not in this sheet")
 
 
@@ -303,7 +313,7 @@ def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Pat
     data = write_rows(tmp_path / "rated.jsonl", *rated)
 
     def answered(command: tuple[object, ...], name: str, rows: int, rater: str) -> Path:
-        result = run_command("sheet", *command, "--alone", "--out", tmp_path / name)
+        result = run_command("judge", "sheet", *command, "--alone", "--out", tmp_path / name)
         assert result.returncode == 0, result.stderr
         shown = list(csv.DictReader((tmp_path / name / "sheet.csv").read_text().splitlines()))
         assert len(shown) == rows and set(shown[0]) == {"key", "situation", "utterance", "reply", "answer"}
@@ -313,17 +323,19 @@ def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Pat
             writer.writerow(["key", "answer"])
             writer.writerows((row["key"], "7" if "good" in row["reply"] else "3") for row in shown)
         out = tmp_path / f"{name}-{rater}.jsonl"
-        result = run_command("sheet", "read", answers, "--sheet", tmp_path / name, "--out", out)
+        result = run_command("judge", "sheet", "read", answers, "--sheet", tmp_path / name, "--out", out)
         assert result.returncode == 0, result.stderr
         return out
 
     learned = answered(("certify", "--data", data), "by", 120, "anna")
-    result = run_command("certify", f"ratings:{learned}", "--data", data, "--out", tmp_path / "certified")
+    result = run_command(
+        "judge", "certify", f"ratings:{learned}", "--data", data, "--out", tmp_path / "certified"
+    )
     assert result.returncode == 0 and "raters:anna:alone" in result.stdout, result.stderr
     judged = answered(
         ("make", first, second, first, "--dialogues", dialogues, "--max-prompts", "50"), "gate", 100, "anna"
     )
-    command = ("compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{judged}")
+    command = ("judge", "compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{judged}")
     certificate = ("--certificate", tmp_path / "certified/certificate.json")
     result = run_command(*command, *certificate, "--out", tmp_path / "compared")
     assert result.returncode == 0, result.stderr
@@ -334,12 +346,12 @@ def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Pat
     other = answered(
         ("make", first, second, "--dialogues", dialogues, "--max-prompts", "50"), "again", 100, "ben"
     )
-    command = ("compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{other}")
+    command = ("judge", "compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{other}")
     assert_one_clear_error(
         run_command(*command, *certificate, "--out", tmp_path / "no"), 2, "is of another judge"
     )
     result = run_command(
-        "compare", second, first, *command[3:], "--question", "cognitive", "--out", tmp_path / "no2"
+        "judge", "compare", second, first, *command[4:], "--question", "cognitive", "--out", tmp_path / "no2"
     )
     assert_one_clear_error(result, 2, "replies are not in it")
 
@@ -347,7 +359,7 @@ def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Pat
 def test_pairs_in_both_orders_tell_of_flips(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     first, second, dialogues = arms
     common = ("--dialogues", dialogues, "--max-prompts", "50", "--both-orders", "--out", tmp_path / "s")
-    assert run_command("sheet", "make", first, second, *common).returncode == 0
+    assert run_command("judge", "sheet", "make", first, second, *common).returncode == 0
     shown = list(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
     assert len(shown) == 100 and len({row["key"] for row in shown[:50]}) == 50
     with open(tmp_path / "anna.csv", "w", newline="") as handle:
@@ -355,10 +367,10 @@ def test_pairs_in_both_orders_tell_of_flips(arms: tuple[Path, Path, Path], tmp_p
         writer.writerow(["key", "answer"])
         writer.writerows((row["key"], "1") for row in shown)  # whatever is shown first
     out = tmp_path / "verdicts.jsonl"
-    read = ("sheet", "read", tmp_path / "anna.csv", "--sheet", tmp_path / "s", "--out", out)
+    read = ("judge", "sheet", "read", tmp_path / "anna.csv", "--sheet", tmp_path / "s", "--out", out)
     assert run_command(*read).returncode == 0
     judge = ("--judge", f"file:{out}", "--out", tmp_path / "c")
-    assert run_command("compare", first, second, "--dialogues", dialogues, *judge).returncode == 0
+    assert run_command("judge", "compare", first, second, "--dialogues", dialogues, *judge).returncode == 0
     item = json.loads((tmp_path / "c/compared.json").read_text())["judges"][0]["questions"]["overall"]
     assert item["order_flips"] == 1.0 and item["first_position_wins"]["share"] == 1.0
 
@@ -427,7 +439,6 @@ def test_unknown_judges_and_bad_files_are_one_error(arms: tuple[Path, Path, Path
 
 def test_statistics_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == [0.03, 0.06, 0.06]
-    assert prompts_needed(0.05, 0.0) == 619 and prompts_needed(0.03, 0.0) == 1718
 
 
 @pytest.mark.slow
@@ -440,7 +451,7 @@ def test_an_api_judge_is_asked_again_and_then_counted(arms: tuple[Path, Path, Pa
         "OPENAI_API_KEY": "k",
     }
     with FaultServer(fault_rate=0.0) as server:
-        command = ("compare", first, arms[1], "--dialogues", arms[2])
+        command = ("judge", "compare", first, arms[1], "--dialogues", arms[2])
         command += ("--judge", "openai:gpt-test", "--base-url", server.url)
         result = run_command(*command, "--out", tmp_path / "out", env=environment)
         assert result.returncode == 0, result.stderr

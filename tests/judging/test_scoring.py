@@ -10,16 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empathy_edge.bench.gate.severe import open_scorer_or_reuse, severe_flips
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging import evaluation, llm_ratings, scorer, study, tagger
 from empathy_edge.judging.base_scorer import expected_rating
 from empathy_edge.judging.classifiers import Ordinal, classifiers, with_selection
 from empathy_edge.judging.features import Miti
 from empathy_edge.judging.open_scorer import open_scorer
-from empathy_edge.judging.pairwise_judges import ScorerJudge
 from empathy_edge.judging.rated import PAPER_SHA256, balanced, codes_of, faults, is_the_papers, read_rated
 from empathy_edge.text.embeddings import embed
 from tests.conftest import SHARED_DATA, assert_one_clear_error, dialogue_row, run_command, write_rows
@@ -338,37 +335,6 @@ def test_embeddings_of_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
             embed(texts, "openai:small")
     finally:
         server.shutdown()
-
-
-@pytest.mark.slow
-def test_severe_flips_are_found_and_bounded(rated_csv: Path, tmp_path: Path) -> None:
-    made = scorer.train(data=rated_csv, file=tmp_path / "scorer.json", embedding=EMBEDDING)
-    said = [Dialogue(f"t{number}", "sad", "I lost it", "I lost it.", (), "test") for number in range(40)]
-    warm = "that must be so hard and I understand how you feel"
-    cold = "calm down whatever get over it and stop"
-    full = [{"text": warm} for _ in said]
-    full[0] = {"text": cold}
-    hurt = [{"text": warm}] + [{"text": cold if number < 11 else warm} for number in range(1, 40)]
-    found = severe_flips(made, said, {"full": full, "hurt": hurt, "same": full}, "full")
-    damaged, same = found.arms["hurt"], found.arms["same"]
-    assert damaged.fell == tuple(f"t{number}" for number in range(1, 11))
-    assert damaged.rose == 1 and same.rose == 0
-    assert damaged.low == pytest.approx(0.142, abs=0.002), "Clopper and Pearson, 10 of 40"
-    assert same.fell == () and same.low == 0
-    assert same.high == pytest.approx(1 - 0.05 ** (1 / 40), abs=1e-3)
-    assert found.scorer == scorer.FORMAT and not found.certified
-    assert found.doubts == ("only 23 pairs tell whether it orders a 3 above a 1 (needed: 40)",)
-
-
-@pytest.mark.slow
-def test_a_scorer_that_judges_and_counts_severe_flips_is_loaded_once(rated_csv: Path, tmp_path: Path) -> None:
-    file, other = tmp_path / "scorer.json", tmp_path / "other.json"
-    scorer.train(data=rated_csv, file=file, embedding=EMBEDDING)
-    other.write_bytes(file.read_bytes())
-    judge = ScorerJudge(file)
-    assert open_scorer_or_reuse(tmp_path / "." / "scorer.json", judge) is judge.scorer
-    assert open_scorer_or_reuse(other, judge) is not judge.scorer
-    assert open_scorer_or_reuse(file, None) is not judge.scorer
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def test_a_verdict_that_failed_is_asked_for_again(tmp_path: Path, environment: d
         (tmp_path / f"{arm}.jsonl").write_text("\n".join(rows))
     with FaultServer(fault_rate=0, answer=lambda said: "1") as server:
         command = (
-            "compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--dialogues", data,
+            "judge", "compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--dialogues", data,
             "--judge", "openai:gpt-test", "--base-url", server.url, "--out", tmp_path / "out",
         )  # fmt: skip
         server.failing = ("boat number 7 ",)

@@ -34,7 +34,7 @@ PROGRAM = (
 )
 """As in a terminal: what a shell starts in the background ignores Ctrl-C."""
 
-MEASURED = ("bench", "report")
+MEASURED = ("bench", "check", "report")
 """Stages whose files hold times of this machine; that they are whole is all that can be compared."""
 
 TIMES = ("created", "seconds", "machine", "versions", "train_seconds", "outputs", "num_tokens")
@@ -75,7 +75,7 @@ def test_a_stage_that_was_killed_goes_on_and_gives_the_same(
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         pause = generator.uniform(0.3, 1.0) * seconds[name]
         time.sleep(pause)
-        is_last_and_by_hand = number == KILLS - 1 and name in ("dpo", "winrate")
+        is_last_and_by_hand = number == KILLS - 1 and name in ("dpo", "release")
         process.send_signal(signal.SIGINT if is_last_and_by_hand else signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
         print(f"{name}: stopped after {pause:.2f} s, exit code {process.returncode}")

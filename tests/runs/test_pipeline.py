@@ -23,7 +23,7 @@ def finished(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     with made_once(tmp_path_factory, "finished-run") as (out, is_made):
         if not is_made:
             result = run_command("run", tiny_recipe, "--out", out)
-            assert result.returncode in (0, 1), result.stderr  # the gate may well fail a random model
+            assert result.returncode in (0, 1), result.stderr  # a random model may well fail
     return out
 
 
@@ -31,17 +31,16 @@ def test_a_run_leaves_every_station(finished: Path) -> None:
     for part in ("distill/sft.jsonl", "finetune/sft/adapter/adapter_model.safetensors",
                  "finetune/dpo/curves.jsonl", "export/merged/model.safetensors",
                  "export/gguf-q8_0/model.gguf", "export/onnx-int4/model.onnx",
-                 "export/verify/verify.json", "bench/latency.json", "winrate/responses/base.jsonl",
-                 "winrate/verdicts.jsonl", "gate/gate.json", "report/report.html"):  # fmt: skip
+                 "export/verify/verify.json", "bench/latency.json", "release/responses/base.jsonl",
+                 "release/verdicts.jsonl", "release/release.json", "check/baseline.json.gz",
+                 "check/check.json", "check/junit.xml", "report/report.html"):  # fmt: skip
         assert (finished / part).is_file(), part
-    gate = json.loads((finished / "gate" / "gate.json").read_text())
-    assert set(gate) == {"gguf-f16", "gguf-q8_0", "onnx-int4"}
-    assert all(item["verdict"] != "PASS" for item in gate.values())  # its judge is not certified
-    assert set(gate["gguf-q8_0"]["points_lost"]) == {"conversion", "quantization"}
-    assert (
-        "Merge: logits differ from the adapter model's by at most"
-        in (finished / "gate" / "gate.md").read_text()
-    )
+    release = json.loads((finished / "release" / "release.json").read_text())
+    assert release["verdict"] != "PASS" and set(release["format"]) == {"base", "fine-tuned", "known"}
+    checked = json.loads((finished / "check" / "check.json").read_text())
+    verdicts = {item["artifact"]: item["verdict"] for item in checked["artifacts"]}
+    assert set(verdicts) == {"gguf-f16", "gguf-q8_0", "onnx-int4"}
+    assert verdicts["gguf-f16"] == "PASS"
     assert not list(finished.rglob("*.tmp")) and not list(finished.rglob(".unfinished.json"))
 
 
@@ -79,7 +78,7 @@ def test_changed_recipe_needs_update_and_then_redoes_what_changed(
     result = run_command("run", recipe, "--out", finished, "--update")
     assert result.returncode in (0, 1), result.stderr
     assert (finished / "finetune" / "dpo" / "manifest.json").stat().st_mtime_ns == trained
-    assert json.loads((finished / "winrate" / "winrate.json").read_text())["prompts"] == 3
+    assert json.loads((finished / "release" / "release.json").read_text())["prompts"] == 3
 
 
 @pytest.mark.parametrize("step", ["sft", "dpo"])
@@ -148,7 +147,8 @@ def test_the_real_model_takes_every_stage(tmp_path: Path) -> None:
         "dpo: {epochs: 1, length_probes: 2}\n"
         "export: {artifacts: [gguf-f16, gguf-q4_0], verify_prompts: 2}\n"
         "bench: {prompt_tokens: 32, decode_tokens: 16, threads: 1}\n"
-        "winrate: {max_prompts: 3, max_new_tokens: 24}\n"
+        "release: {max_prompts: 3, max_new_tokens: 24}\n"
+        "check: {max_prompts: 64, samples: 2, max_new_tokens: 16}\n"
     )
     result = run_command("run", recipe, "--out", tmp_path / "run")
     assert result.returncode in (0, 1), result.stderr

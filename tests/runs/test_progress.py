@@ -64,7 +64,7 @@ def test_the_runs_estimate_follows_the_machine(monkeypatch: pytest.MonkeyPatch) 
 def test_every_stage_of_every_recipe_has_an_estimate() -> None:
     for name in ("quickstart", "paper"):
         seconds = expected_seconds(load_recipe(name), 192, 96, 32)
-        assert list(seconds) == ["distill", "sft", "dpo", "export", "bench", "winrate", "gate", "report"]
+        assert list(seconds) == ["distill", "sft", "dpo", "export", "bench", "release", "check", "report"]
         assert all(value > 0 for value in seconds.values())
 
 

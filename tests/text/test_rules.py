@@ -2,7 +2,7 @@
 
 import pytest
 
-from empathy_edge.bench.gate import safety_rules
+from empathy_edge.bench.release import safety_rules
 from empathy_edge.chat import crisis_signs, figures_of_speech
 from empathy_edge.chat.crisis import shows_signs
 from empathy_edge.text import self_harm

@@ -14,11 +14,11 @@ from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.bench.check.raters import ToRate, open_rater
 from empathy_edge.bench.check.run import _labels
-from empathy_edge.bench.check.settings import ReplySettings
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.models.find import find_model
+from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import open_runtime
 from empathy_edge.system.cache import cache_folder
 from tests.conftest import CHECK_REPLIES, assert_one_clear_error, run_command

@@ -93,4 +93,4 @@ def test_a_baseline_by_an_endpoint(tiny_model: Path, exported: Path, tmp_path: P
     known = read_baseline(file)
     assert known.judge.name == "openai:judge" and known.judge.doubts  # length says nothing of empathy
     assert {reply.rating for record in known.prompts for reply in record.replies} == {0.0}
-    assert len(server.paid) == 2 * 224, "a judge without a certificate is asked nothing more"
+    assert len(server.paid) == 2 * 448, "a judge without a certificate is asked nothing more"

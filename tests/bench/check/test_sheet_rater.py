@@ -94,7 +94,7 @@ def test_people_judge_a_check(
     command = ("baseline", tiny_model, *CHECK_REPLIES, *judge, "--out", out)
     empty = run_command(*command)
     assert empty.returncode == 4 and "have no rating yet" in empty.stderr and not out.exists()
-    liked = {(pair.messages[-1]["content"], preferred_text(pair)) for pair in read_pairs("certify")}
+    liked = {(pair.messages[-1]["content"], preferred_text(pair)) for pair in read_pairs()}
     (kept,) = (tmp_path / "cache" / "replies").glob("*.jsonl")
     for record in read_jsonl(kept):
         liked |= {(record["messages"][-1]["content"], reply["text"]) for reply in record["replies"]}
@@ -103,7 +103,7 @@ def test_people_judge_a_check(
         own = any(conversation.endswith(said) and reply == text for said, text in liked)
         return len(reply) % 10 + 80 * own
 
-    assert fill(sheet, rate) > 448
+    assert fill(sheet, rate) > 896
     done = run_command(*command)
     assert done.returncode == 0, done.stderr
     known = read_baseline(out)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from empathy_edge.bench.gate.responses import ResponseRow, respond
-from empathy_edge.bench.gate.winrate_results import FormatFigures
+from empathy_edge.bench.release.responses import ResponseRow, respond
+from empathy_edge.bench.release.results import FormatFigures
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.gate.arm import Beginning, most_common_beginning
+from empathy_edge.bench.release.arm import Beginning, most_common_beginning
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.judging.response_pairs import read_responses
@@ -84,8 +84,8 @@ def test_files_of_two_models_are_refused_by_whoever_reads_them(tmp_path: Path, d
     write_jsonl(tmp_path / "twice.jsonl", [rows[0], rows[0]])
     for words, name in (("row 3 is of another model", file), ("second response", tmp_path / "twice.jsonl")):
         commands = (
-            ("compare", name, name, "--judge", f"file:{name}"),
-            ("sheet", "make", name, name),
+            ("judge", "compare", name, name, "--judge", f"file:{name}"),
+            ("judge", "sheet", "make", name, name),
         )
         for command in commands:
             result = run_command(*command, "--dialogues", dialogues, "--out", tmp_path / "out")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from empathy_edge.bench.gate.safety_rules import DENIED, FLAGGING, POINTS_TO_HELP
-from empathy_edge.bench.gate.winrate_results import FlaggedReply, SafetyFigures
+from empathy_edge.bench.release.results import FlaggedReply, SafetyFigures
+from empathy_edge.bench.release.safety_rules import DENIED, FLAGGING, POINTS_TO_HELP
 from empathy_edge.formats.dialogue import Dialogue
 from empathy_edge.prompts import load_prompts
 from empathy_edge.text.rules import without

@@ -1,38 +1,46 @@
-"""Win rates between arms on the test split.
+"""Is the fine-tuned model worth releasing? Beside its base, and beside responses that the data have.
 
-Every arm answers, a judge compares the responses in both orders, and the verdicts are counted. Ties count
-half, and intervals are over prompts. The judge's own quality is shown with every win rate.
+Base and fine-tuned model answer the test split, a judge compares the responses in both orders, and the
+verdicts are counted. Ties count half, and intervals are over prompts. The judge's own quality is shown with
+every win rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from empathy_edge.bench.gate import safety
-from empathy_edge.bench.gate.judged_pairs import (
+from empathy_edge.bench.release import safety
+from empathy_edge.bench.release.comparisons import (
     ChosenJudge,
     JudgedPrompt,
     comparisons_of,
     judge_by_chosen,
     judge_by_learned,
 )
-from empathy_edge.bench.gate.responses import Answers, responses_of_arms, safety_replies_of_arms
-from empathy_edge.bench.gate.severe import open_scorer_or_reuse, severe_flips
-from empathy_edge.bench.gate.winrate_results import (
+from empathy_edge.bench.release.responses import (
+    Answers,
+    known_responses,
+    responses_of_arms,
+    safety_replies_of_arms,
+)
+from empathy_edge.bench.release.results import (
+    BASE,
     FULL,
+    KNOWN,
     FormatFigures,
     LearnedJudgeFigures,
     MeanInterval,
     OtherJudgeFigures,
+    ReleaseResults,
     WinRate,
-    WinrateResults,
 )
-from empathy_edge.bench.gate.winrate_tables import show
+from empathy_edge.bench.release.tables import show
+from empathy_edge.bench.release.verdict import decide
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
@@ -46,80 +54,75 @@ from empathy_edge.judging.learned_judge import (
 )
 from empathy_edge.judging.length_adjusted import length_figures
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.settings import WinrateSettings
+from empathy_edge.runs.settings import ReleaseSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.files import write_json
 
 
 @dataclass(frozen=True)
-class WinrateInputs:
+class ReleaseInputs:
     """What is compared, and on what.
 
     Attributes:
-        arms: arm → model. `base` and `fine-tuned` (the merged checkpoint) must be among them, the rest are
-            artifacts. Two controls are added: a damaged copy of the fine-tuned model, and the fine-tuned
-            model against itself.
+        base: the model before fine-tuning.
+        tuned: the fine-tuned model.
         test: the test dialogues (JSONL).
         pairs: `preference.jsonl` of the run, from which the learned judge learns.
         control: `control.jsonl` of the run, on which it is tested.
-        scorer: an absolute scorer (`score train`, `score tune`), to count severe flips; None: they are not
-            counted.
+        known: whose responses in the test dialogues are an arm, too, as `human`; None: nobody's.
     """
 
-    arms: Mapping[str, Path]
+    base: Path
+    tuned: Path
     test: Path
     pairs: Path
     control: Path
-    scorer: Path | None = None
+    known: str | None = None
+
+    @property
+    def arms(self) -> dict[str, Path]:
+        """The models that answer."""
+        return {BASE: self.base, FULL: self.tuned}
 
 
 def run(
     *,
-    inputs: WinrateInputs,
+    inputs: ReleaseInputs,
     out: Path,
-    settings: WinrateSettings,
-    minimum_accuracy: float,
+    settings: ReleaseSettings,
     chosen: ChosenJudge | None = None,
     update: bool = False,
-) -> WinrateResults:
-    """Let each arm answer the test split, and compare the responses pairwise.
+) -> ReleaseResults:
+    """Let both models answer the test split, and compare the responses pairwise.
 
-    Writes `responses/`, `safety/`, `verdicts.jsonl` and `winrate.json`, and prints the figures.
+    Writes `responses/`, `safety/`, `verdicts.jsonl` and `release.json`, and prints the figures.
 
     Args:
-        inputs: the arms and the data.
+        inputs: the models and the data.
         out: the stage's folder.
-        settings: how many prompts, how long the responses, the bootstrap.
-        minimum_accuracy: the held-out accuracy that the learned judge needs to be certified.
+        settings: how many prompts, how long the responses, the bounds.
         chosen: another judge than the learned one.
         update: do it again where inputs or settings changed.
     """
     stage = open_stage(
         out,
-        "winrate",
+        "release",
         settings={
             **settings.model_dump(),
-            "minimum_accuracy": minimum_accuracy,
             "prompt_sha256": load_prompts("chat").sha256,
             "safety_sha256": load_prompts("safety").sha256,
-            "arms": list(inputs.arms),
+            "known": inputs.known,
             **(_settings_of(chosen) if chosen else {}),
         },
-        inputs={
-            "test": inputs.test,
-            "pairs": inputs.pairs,
-            "control": inputs.control,
-            **inputs.arms,
-            **({"scorer": inputs.scorer} if inputs.scorer else {}),
-        },
-        files=("winrate.json", "verdicts.jsonl", "judged/verdicts.jsonl"),
+        inputs={"test": inputs.test, "pairs": inputs.pairs, "control": inputs.control, **inputs.arms},
+        files=("release.json", "verdicts.jsonl", "judged/verdicts.jsonl"),
         update=update,
     )
     if stage.done:
-        results = stage.results(WinrateResults)
+        results = stage.results(ReleaseResults)
     else:
-        results = _compare(inputs, out, settings, minimum_accuracy, chosen, update)
-        write_json(out / "winrate.json", results.as_json())
+        results = _compare(inputs, out, settings, chosen, update)
+        write_json(out / "release.json", results.model_dump(mode="json", exclude_unset=True))
         stage.finish(results)
     show(results)
     return results
@@ -135,49 +138,49 @@ def _settings_of(chosen: ChosenJudge) -> dict[str, Any]:
 
 
 def _compare(
-    inputs: WinrateInputs,
+    inputs: ReleaseInputs,
     out: Path,
-    settings: WinrateSettings,
-    minimum_accuracy: float,
+    settings: ReleaseSettings,
     chosen: ChosenJudge | None,
     update: bool,
-) -> WinrateResults:
-    """Let the arms respond, let the judge compare, and count."""
-    # What can be wrong is checked before any model answers: the scorer's file, the pairs, the learned judge.
-    scorer = None
-    if inputs.scorer:
-        scorer = open_scorer_or_reuse(inputs.scorer, chosen.judge if chosen else None)
+) -> ReleaseResults:
+    """Let the models respond, let the judge compare, and count."""
+    # What can be wrong is checked before any model answers: the pairs, the learned judge.
     dialogues = read_dialogues(inputs.test)[: settings.max_prompts]
     training = _training_pairs(inputs.pairs, dialogues)
     tested = None
     if chosen is None:
         control = pairs_from_rows(read_jsonl(inputs.control))
-        tested = cross_validate(training, control, minimum_accuracy, settings.seed)
+        tested = cross_validate(training, control, settings.min_judge_accuracy, settings.seed)
 
     responses = responses_of_arms(inputs.arms, inputs.test, dialogues, out / "responses", settings, update)
     safety_replies = safety_replies_of_arms(inputs.arms, out / "safety", settings, update)
+    known = known_responses(dialogues, inputs.known) if inputs.known else None
+    if known:
+        responses[KNOWN] = known
     answers = Answers(dialogues, responses)
 
-    comparisons = comparisons_of(inputs.arms)
+    comparisons = comparisons_of(responses)
     if chosen is None:
-        learned = LearnedJudge(training, settings.seed)
-        judged = judge_by_learned(learned, answers, comparisons)
+        judged = judge_by_learned(LearnedJudge(training, settings.seed), answers, comparisons)
     else:
         judged = judge_by_chosen(chosen, answers, comparisons, out / "judged")
     write_jsonl(out / "verdicts.jsonl", [item.as_row() for item in judged])
 
-    return WinrateResults(
+    found = ReleaseResults(
+        verdict="UNDECIDED",
+        reasons=(),
         judge=_figures_of_chosen(chosen, judged) if chosen else LearnedJudgeFigures.model_validate(tested),
         prompts=len(dialogues),
-        said=answers.utterances,
         format={
             arm: FormatFigures.model_validate(summarize(rows, answers.utterances))
             for arm, rows in responses.items()
         },
         safety={arm: safety.summarize(replies) for arm, replies in safety_replies.items()},
-        severe_flips=severe_flips(scorer, dialogues, responses, FULL) if scorer else None,
-        win_rates=tuple(tally(first, second, judged, answers, settings) for first, second in comparisons),
+        win_rates=tuple(tally(first, second, judged, answers) for first, second in comparisons),
     )
+    verdict, reasons = decide(found, settings)
+    return found.model_copy(update={"verdict": verdict, "reasons": reasons})
 
 
 def _training_pairs(file: Path, dialogues: list[Dialogue]) -> list[TrainingPair]:
@@ -208,9 +211,7 @@ def _figures_of_chosen(chosen: ChosenJudge, judged: Sequence[JudgedPrompt]) -> O
     )
 
 
-def tally(
-    first: str, second: str, judged: Sequence[JudgedPrompt], answers: Answers, settings: WinrateSettings
-) -> WinRate:
+def tally(first: str, second: str, judged: Sequence[JudgedPrompt], answers: Answers) -> WinRate:
     """Count the verdicts on two arms."""
     rows = [item for item in judged if (item.first, item.second) == (first, second)]
     points = [item.points for item in rows]

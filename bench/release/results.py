@@ -1,20 +1,19 @@
-"""What `winrate` writes into `winrate.json` and its manifest, as records; and the names of the arms."""
+"""What `release` writes into `release.json` and its manifest, as records; and the names of the arms."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.judging.statistics import mean_points
 from empathy_edge.runs.stage import Results
-from empathy_edge.system.files import read_json
 
-BASE, FULL, KNOWN_BAD = "base", "fine-tuned", "known-bad"
-"""The arms that are always there: before fine-tuning, the merged checkpoint, a damaged copy of that."""
+BASE, FULL, KNOWN = "base", "fine-tuned", "known"
+"""The arms: before and after fine-tuning, and responses that the data have, people's as a rule."""
+
+Verdict = Literal["PASS", "FAIL", "UNDECIDED"]
 
 
 class Record(BaseModel):
@@ -44,13 +43,6 @@ class MeanInterval(Record):
     def over_prompts(cls, points: Sequence[float]) -> Self:
         """The mean of each prompt's points, 0 to 1."""
         return cls.model_validate(mean_points(points))
-
-    @classmethod
-    def of_differences(cls, values: Sequence[float]) -> Self:
-        """The mean of each prompt's difference of points, −1 to 1."""
-        found = mean_points([(value + 1) / 2 for value in values])
-        bounds = {name: round(2 * value - 1, 4) for name, value in found.items() if name != "n"}
-        return cls.model_validate(bounds | {"n": len(values)})
 
 
 class Share(Record):
@@ -185,48 +177,6 @@ class SafetyFigures(Record):
     replies: dict[str, FlaggedReply]
 
 
-class ArmFlips(Record):
-    """How the ratings of an arm's responses differ from those of the fine-tuned model's.
-
-    Attributes:
-        prompts: how many were rated.
-        fell: ids of the dialogues whose rating falls from 3 to 1 (severe flips).
-        rose: how many rise from 1 to 3.
-        share: of severe flips.
-        low: the one-sided 95 % lower bound of that share (Clopper and Pearson).
-        high: its one-sided 95 % upper bound.
-        mean_rating: of the arm's responses, 1 to 3; absent where only counts are known.
-    """
-
-    prompts: int
-    fell: tuple[str, ...]
-    rose: int
-    share: float
-    low: float
-    high: float
-    mean_rating: float | None = None
-
-
-class SevereFlips(Record):
-    """The severe flips of every arm, by one absolute scorer.
-
-    Attributes:
-        scorer: its kind.
-        figures: how good it is, in one line.
-        seen: how many of the dialogues it was trained on.
-        doubts: why it may not decide.
-        certified: whether it may.
-        arms: by arm.
-    """
-
-    scorer: str
-    figures: str
-    seen: int
-    doubts: tuple[str, ...]
-    certified: bool
-    arms: dict[str, ArmFlips]
-
-
 class WinRate(Record):
     """One arm against another, over all prompts and both orders.
 
@@ -261,48 +211,27 @@ class WinRate(Record):
     order_flips: float
 
 
-class WinrateResults(Results):
-    """Everything that `winrate` found.
+class ReleaseResults(Results):
+    """Everything that `release` found.
 
     Attributes:
+        verdict: on the fine-tuned model.
+        reasons: for it.
         judge: who compared, and whether its verdicts may decide.
         prompts: how many dialogues of the test split were answered.
-        said: what the person said, by the dialogue's id.
         format: the form of the responses, by arm.
         safety: the replies to the safety prompts, by arm.
-        severe_flips: by an absolute scorer; None without one.
         win_rates: of every comparison.
     """
 
+    verdict: Verdict
+    reasons: tuple[str, ...]
     judge: LearnedJudgeFigures | OtherJudgeFigures
     prompts: int
-    said: dict[str, str]
     format: dict[str, FormatFigures]
     safety: dict[str, SafetyFigures]
-    severe_flips: SevereFlips | None
     win_rates: tuple[WinRate, ...]
 
     def comparison(self, first: str, second: str) -> WinRate:
         """One arm against another."""
         return next(row for row in self.win_rates if (row.first, row.second) == (first, second))
-
-    def as_json(self) -> dict[str, Any]:
-        """What stands in `winrate.json`."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
-
-def read_winrate(folder: Path) -> WinrateResults:
-    """The results in the folder that `winrate` made.
-
-    Raises:
-        EmpathyEdgeError: there are none, or another version wrote them.
-    """
-    file = folder / "winrate.json"
-    try:
-        return WinrateResults.model_validate(read_json(file))
-    except ValidationError as error:
-        first = str(error).splitlines()[0]
-        raise EmpathyEdgeError(
-            f"{file}: was written by another version of empathy-edge; make it again with "
-            f"`winrate --update`.\n  ({first})"
-        ) from None

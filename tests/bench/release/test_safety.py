@@ -2,7 +2,7 @@
 
 import pytest
 
-from empathy_edge.bench.gate.safety import KINDS, flag, safety_prompts, summarize
+from empathy_edge.bench.release.safety import KINDS, flag, safety_prompts, summarize
 
 
 @pytest.mark.parametrize(

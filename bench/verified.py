@@ -1,4 +1,4 @@
-"""What `verify` measured, read from its folder: how far each artifact is from its checkpoint."""
+"""What `export` measured, read from its folder `verify`: how far each artifact is from its checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import MANIFEST, read_json
+from empathy_edge.system.files import read_json
 
 
 class _Part(BaseModel):
@@ -60,7 +60,7 @@ def read_verified(folder: Path) -> dict[str, VerifiedArtifact]:
     except ValidationError as error:
         first = str(error).splitlines()[0]
         raise EmpathyEdgeError(
-            f"{file}: was written by another version of empathy-edge; make it again with `verify --update`.\n"
+            f"{file}: was written by another version of empathy-edge; make it again with `export --update`.\n"
             f"  ({first})"
         ) from None
 
@@ -69,12 +69,3 @@ def verified_by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, VerifiedArt
     """Rows of `verify.json` by the artifact's name; those that did not load are left out."""
     measured = [VerifiedArtifact.model_validate(row) for row in rows if "mean_kl" in row]
     return {row.artifact: row for row in measured}
-
-
-def read_merge_check(folder: Path) -> MergeCheck | None:
-    """What `verify` took over from the merge's own check; None where there was no merge."""
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        return None
-    merge = read_json(manifest)["results"].get("merge")
-    return MergeCheck.model_validate(merge) if merge else None

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from empathy_edge.bench.gate.responses import Answers
-from empathy_edge.bench.gate.winrate_results import BASE, FULL, KNOWN_BAD
+from empathy_edge.bench.release.responses import Answers
+from empathy_edge.bench.release.results import BASE, FULL
 from empathy_edge.judging.certificate import Certification
 from empathy_edge.judging.compare import ask, judgeable
 from empathy_edge.judging.learned_judge import LearnedJudge, verdict_of_probability
@@ -80,15 +80,8 @@ class JudgedPrompt:
 
 
 def comparisons_of(arms: Iterable[str]) -> list[tuple[str, str]]:
-    """Which arms are compared.
-
-    The fine-tuned model with the base; each artifact and the known-bad model with the fine-tuned model and
-    with the base; and the fine-tuned model with itself.
-    """
-    artifacts = [arm for arm in arms if arm not in (BASE, FULL)] + [KNOWN_BAD]
-    with_full = [(arm, FULL) for arm in artifacts]
-    with_base = [(arm, BASE) for arm in artifacts]
-    return [(FULL, BASE), *with_full, *with_base, (FULL, FULL)]
+    """Which arms are compared: the fine-tuned model with each of the others."""
+    return [(FULL, arm) for arm in arms if arm != FULL]
 
 
 def judge_by_learned(

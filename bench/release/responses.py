@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypedDict, cast, runtime_checkable
 
-from empathy_edge.bench.gate.known_bad import write_known_bad
-from empathy_edge.bench.gate.safety import safety_prompts
-from empathy_edge.bench.gate.winrate_results import FULL, KNOWN_BAD
+from empathy_edge.bench.release.safety import safety_prompts
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, messages_for
@@ -22,7 +18,7 @@ from empathy_edge.judging.response_pairs import ResponsePairs
 from empathy_edge.models.find import find_model
 from empathy_edge.models.identity import model_identity
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.settings import WinrateSettings
+from empathy_edge.runs.settings import ReleaseSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
 from empathy_edge.runtimes.base import common_prefix
@@ -32,9 +28,6 @@ CONTEXT = 2048
 
 BATCH = 32
 """How many prompts a `BatchRuntime` answers at once; 32 take half as long as 16 twice."""
-
-KNOWN_BAD_TOKENS = 64
-"""The length of the damaged model's responses, in tokens; enough to see that it seldom stops."""
 
 IDENTITY_DIGITS = 16
 """Of the model's identity in each row."""
@@ -102,10 +95,10 @@ def responses_of_arms(
     test: Path,
     dialogues: list[Dialogue],
     folder: Path,
-    settings: WinrateSettings,
+    settings: ReleaseSettings,
     update: bool,
 ) -> dict[str, list[ResponseRow]]:
-    """Every arm's responses, and those of the known-bad model.
+    """Every arm's responses.
 
     It is a stage of its own: with another judge, no model is asked again.
     """
@@ -114,34 +107,39 @@ def responses_of_arms(
         "responses",
         settings={
             **settings.model_dump(include={"max_prompts", "max_new_tokens"}),
-            "known_bad_tokens": KNOWN_BAD_TOKENS,
             "prompt_sha256": load_prompts("chat").sha256,
             "arms": list(arms),
         },
         inputs={"test": test, **arms},
-        files=[f"{arm}.jsonl" for arm in (*arms, KNOWN_BAD)] + [".known-bad-*"],
+        files=[f"{arm}.jsonl" for arm in arms],
         update=update,
     )
-    files = {arm: folder / f"{arm}.jsonl" for arm in (*arms, KNOWN_BAD)}
+    files = {arm: folder / f"{arm}.jsonl" for arm in arms}
     if stage.done:
         return _of_finished_stage(files, dialogues)
     responses = {
         arm: respond(model, dialogues, files[arm], max_new_tokens=settings.max_new_tokens, arm=arm)
         for arm, model in arms.items()
     }
-    for left in folder.glob(".known-bad-*"):  # of a run that was killed
-        shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=".known-bad-", dir=folder) as temporary:
-        write_known_bad(arms[FULL], Path(temporary))
-        responses[KNOWN_BAD] = respond(
-            Path(temporary), dialogues, files[KNOWN_BAD], max_new_tokens=KNOWN_BAD_TOKENS, arm=KNOWN_BAD
-        )
     stage.finish()
     return responses
 
 
+def known_responses(dialogues: list[Dialogue], source: str) -> list[ResponseRow] | None:
+    """The responses of one source that the data have; None where a dialogue has none."""
+    rows: list[ResponseRow] = []
+    for dialogue in dialogues:
+        known = dialogue.response(source)
+        if known is None:
+            return None
+        rows.append(
+            {"id": dialogue.id, "text": known.text, "finish_reason": "stop", "tokens": 0, "model": source}
+        )
+    return rows
+
+
 def safety_replies_of_arms(
-    arms: Mapping[str, Path], folder: Path, settings: WinrateSettings, update: bool
+    arms: Mapping[str, Path], folder: Path, settings: ReleaseSettings, update: bool
 ) -> dict[str, dict[str, str]]:
     """Every arm's replies to the safety prompts, by the prompt's key; a stage of its own, too."""
     tokens = min(SAFETY_TOKENS, settings.max_new_tokens)

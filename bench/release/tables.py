@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from empathy_edge.bench.gate.safety import KINDS
-from empathy_edge.bench.gate.winrate_results import (
+from empathy_edge.bench.release.results import (
     FormatFigures,
     JudgeAccuracy,
     LearnedJudgeFigures,
     OtherJudgeFigures,
+    ReleaseResults,
     SafetyFigures,
-    SevereFlips,
     WinRate,
-    WinrateResults,
 )
+from empathy_edge.bench.release.safety import KINDS
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
 
 
-def show(results: WinrateResults) -> None:
-    """Print the form of the responses, the safety checks, the severe flips and the win rates."""
+def show(results: ReleaseResults) -> None:
+    """Print the form of the responses, the safety checks, the win rates and the verdict."""
     _show_format(results.format, results.prompts)
     _show_safety(results.safety)
-    if results.severe_flips:
-        _show_severe_flips(results.severe_flips)
     title = f"Win rates by {results.judge.judge}, {describe_judge(results.judge)}"
     columns = ["comparison", "win rate", "95 % interval", "ties", "both well-formed"]
     stdout.print(table(title, columns, [_win_rate_row(row) for row in results.win_rates]))
+    tell(f"Release: {results.verdict} ({'; '.join(results.reasons)}).")
 
 
 def _show_format(figures: Mapping[str, FormatFigures], prompts: int) -> None:
@@ -50,17 +48,6 @@ def _show_safety(figures: Mapping[str, SafetyFigures]) -> None:
         by_kind = [str(row.by_kind[kind]) for kind in KINDS]
         rows.append([arm, str(row.flagged), *by_kind, str(row.points_to_help)])
     stdout.print(table(title, columns, rows))
-
-
-def _show_severe_flips(severe: SevereFlips) -> None:
-    columns = ["arm", "mean rating, 1–3", "fell from 3 to 1", "95 % upper bound", "rose from 1 to 3"]
-    rows = []
-    for arm, row in severe.arms.items():
-        fell = f"{len(row.fell)}/{row.prompts}"
-        rows.append([arm, f"{row.mean_rating:.2f}", fell, f"{row.high:.1%}", str(row.rose)])
-    stdout.print(table(f"Ratings by {severe.scorer} ({severe.figures})", columns, rows))
-    if severe.doubts:
-        tell(f"  This scorer may not decide: {'; '.join(severe.doubts)}.")
 
 
 def _win_rate_row(row: WinRate) -> list[str]:

@@ -1,4 +1,4 @@
-"""The judge learns from the run's own pairs, every arm answers, and the verdicts are counted."""
+"""The judge learns from the run's own pairs, both models answer, and the verdicts are counted."""
 
 import json
 import random
@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.gate.judged_pairs import ChosenJudge, JudgedPrompt, comparisons_of, judge_by_learned
-from empathy_edge.bench.gate.known_bad import write_known_bad
-from empathy_edge.bench.gate.responses import Answers, ResponseRow, respond
-from empathy_edge.bench.gate.verdict import run as run_gate
-from empathy_edge.bench.gate.winrate import WinrateInputs, tally
-from empathy_edge.bench.gate.winrate import run as run_winrate
-from empathy_edge.bench.gate.winrate_results import OtherJudgeFigures
+from empathy_edge.bench.release.comparisons import ChosenJudge, JudgedPrompt, comparisons_of, judge_by_learned
+from empathy_edge.bench.release.responses import Answers, ResponseRow, respond
+from empathy_edge.bench.release.results import OtherJudgeFigures
+from empathy_edge.bench.release.stage import ReleaseInputs, tally
+from empathy_edge.bench.release.stage import run as release
 from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
@@ -28,8 +26,7 @@ from empathy_edge.judging.learned_judge import (
 )
 from empathy_edge.judging.pairwise_judges import Judge
 from empathy_edge.judging.verdicts import Pair, Verdict
-from empathy_edge.runs.settings import DistillSettings, GateSettings, WinrateSettings
-from empathy_edge.runtimes import open_runtime
+from empathy_edge.runs.settings import DistillSettings, ReleaseSettings
 
 WARM = ["warm", "glad", "sorry", "understand", "feel", "sounds", "hard", "lovely", "proud", "with", "you"]
 COLD = ["whatever", "fine", "just", "calm", "down", "nothing", "stupid", "should", "have", "your", "fault"]
@@ -100,7 +97,7 @@ def test_win_rate_counts_ties_half_and_looks_at_format() -> None:
     theirs[0]["finish_reason"] = "length"
     answers = Answers(dialogues, {"x": ours, "y": theirs})
     judged = judge_by_learned(LearnedJudge(_pairs(60, 1)), answers, [("x", "y")])
-    rate = tally("x", "y", judged, answers, WinrateSettings())
+    rate = tally("x", "y", judged, answers)
     assert rate.win_rate.mean == pytest.approx(5 / 6, abs=1e-3)
     assert rate.ties == pytest.approx(1 / 3, abs=1e-3)
     assert rate.win_rate_well_formed is not None and rate.win_rate_well_formed.n == 5
@@ -125,22 +122,11 @@ def test_verdicts_say_which_arm_wins_and_are_written_as_they_were_given(
     assert judged.as_row() == row | {"verdicts": written, "points": points}
 
 
-def test_comparisons_cover_every_artifact() -> None:
-    assert comparisons_of(["base", "fine-tuned", "q4"]) == [
+def test_the_fine_tuned_model_is_compared_with_each_other_arm() -> None:
+    assert comparisons_of(["base", "fine-tuned", "known"]) == [
         ("fine-tuned", "base"),
-        ("q4", "fine-tuned"),
-        ("known-bad", "fine-tuned"),
-        ("q4", "base"),
-        ("known-bad", "base"),
-        ("fine-tuned", "fine-tuned"),
+        ("fine-tuned", "known"),
     ]
-
-
-def test_a_known_bad_model_is_far_from_its_original(tiny_model: Path, tmp_path: Path) -> None:
-    write_known_bad(tiny_model, tmp_path / "bad")
-    ids = list(range(300, 340))
-    good, bad = (open_runtime(folder).logits(ids) for folder in (tiny_model, tmp_path / "bad"))
-    assert (good.argmax(-1) == bad.argmax(-1)).mean() < 0.8
 
 
 @pytest.mark.slow
@@ -191,41 +177,38 @@ CERTIFICATION: Certification = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unparsed", [0, 10])
-def test_winrate_and_gate_by_another_judge(
+def test_release_by_another_judge(
     tiny_model: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unparsed: int
 ) -> None:
-    pairs, out = tmp_path / "pairs.jsonl", tmp_path / "compared"
+    pairs, out = tmp_path / "pairs.jsonl", tmp_path / "released"
     pairs.write_text("")
-    arms = {"base": tiny_model, "fine-tuned": tiny_model, "gguf-q8_0": exported / "gguf-q8_0"}
-    inputs = WinrateInputs(arms=arms, test=sample_dialogues(), pairs=pairs, control=pairs)
-    settings = WinrateSettings(max_prompts=4, max_new_tokens=12)
+    inputs = ReleaseInputs(
+        base=tiny_model,
+        tuned=exported / "gguf-q8_0",
+        test=sample_dialogues(),
+        pairs=pairs,
+        control=pairs,
+        known="editor",
+    )
+    settings = ReleaseSettings(max_prompts=4, max_new_tokens=12)
     judge = Longer(unparsed)
-    chosen = ChosenJudge(judge, CERTIFICATION)
-    results = run_winrate(inputs=inputs, out=out, settings=settings, minimum_accuracy=0.75, chosen=chosen)
+    results = release(inputs=inputs, out=out, settings=settings, chosen=ChosenJudge(judge, CERTIFICATION))
     assert isinstance(results.judge, OtherJudgeFigures) and results.judge.judge == "artificial:longer"
     assert results.judge.certified == (not unparsed) and bool(results.judge.unparsed) == bool(unparsed)
-    assert json.loads((out / "winrate.json").read_text()) == results.as_json()
+    assert json.loads((out / "release.json").read_text())["verdict"] == results.verdict
     kept = (out / "judged" / "verdicts.jsonl").read_text().splitlines()
     assert len(kept) == judge.asked
+    assert set(results.format) == {"base", "fine-tuned", "known"}
     before = {}
     for part in ("responses", "safety"):
         before |= {file: file.stat().st_mtime_ns for file in (out / part).iterdir()}
-    assert len(before) == 4 + 3 + 2, "three arms and the known-bad one, the safety replies, two manifests"
+    assert len(before) == 2 + 2 + 2, "two models' responses and safety replies, two manifests"
     if unparsed:
         return
-    same = results.comparison("fine-tuned", "fine-tuned")
-    assert same.win_rate.mean == 0.5 and same.order_flips == 0
-    gate = run_gate(winrate=out, verify=None, out=tmp_path / "gate", settings=GateSettings())
-    assert "not certified" not in " ".join(gate.verdicts["gguf-q8_0"].reasons)
     with monkeypatch.context() as patched:
-        patched.setattr("empathy_edge.bench.gate.responses.respond", None)  # no model is asked again
-        again = run_winrate(
-            inputs=inputs,
-            out=out,
-            settings=settings,
-            minimum_accuracy=0.75,
-            chosen=ChosenJudge(Longer(5), None),
-            update=True,
+        patched.setattr("empathy_edge.bench.release.responses.respond", None)  # no model is asked again
+        again = release(
+            inputs=inputs, out=out, settings=settings, chosen=ChosenJudge(Longer(5), None), update=True
         )
-    assert not again.judge.certified and again.format == results.format
+    assert not again.judge.certified and again.format == results.format and again.verdict != "PASS"
     assert {file: file.stat().st_mtime_ns for file in before} == before

@@ -1,0 +1,124 @@
+"""The command that decides whether a fine-tuned model may be released."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from empathy_edge.commands.options import (
+    EXAMPLES,
+    FromSettings,
+    SettingsCommand,
+    api_settings,
+    out_option,
+    path_type,
+    takes_settings,
+    update_option,
+)
+from empathy_edge.judging.questions import QUESTIONS
+
+if TYPE_CHECKING:
+    from empathy_edge.llm.api_settings import ApiSettings
+    from empathy_edge.runs.settings import ReleaseSettings
+
+
+def _release_settings() -> type[ReleaseSettings]:
+    from empathy_edge.runs.settings import ReleaseSettings
+
+    return ReleaseSettings
+
+
+@takes_settings(
+    settings=FromSettings(_release_settings, ("max_prompts", "max_new_tokens", "min_format_ok")),
+    api=api_settings(),
+)
+@click.command(
+    cls=SettingsCommand,
+    epilog=EXAMPLES
+    + "  empathy-edge release exported/merged --base smollm2-135m --rows rows --out released\n"
+    "  empathy-edge release exported/merged --base smollm2-135m --rows rows --judge openai:gpt-4o \\\n"
+    "      --certificate certified/certificate.json --max-cost 5 --out released",
+)
+@click.argument("model", type=path_type())
+@click.option("--base", required=True, help="The model before fine-tuning.")
+@click.option(
+    "--rows",
+    required=True,
+    type=path_type(),
+    help="The folder that `distill` made: test split and judge's pairs.",
+)
+@click.option(
+    "--known",
+    default="human",
+    show_default=True,
+    help="Whose responses in the test split are compared, too, where every dialogue has one.",
+)
+@click.option(
+    "--judge",
+    help="local:MODEL, openai:MODEL, scorer:FILE, file:VERDICTS.jsonl or ratings:FILE.jsonl. "
+    "[default: a judge that learns from the run's own pairs]",
+)
+@click.option(
+    "--question",
+    type=click.Choice(QUESTIONS),
+    default="overall",
+    show_default=True,
+    help="What the judge is asked about two replies (prompts/judge.yaml).",
+)
+@click.option("--certificate", type=path_type(), help="What `judge certify` wrote for this judge.")
+@out_option()
+@update_option()
+def release(  # noqa: PLR0913 - each is an option
+    model: Path,
+    base: str,
+    rows: Path,
+    known: str,
+    judge: str | None,
+    question: str,
+    certificate: Path | None,
+    out: Path,
+    update: bool,
+    settings: ReleaseSettings,
+    api: ApiSettings,
+) -> int:
+    """Is the fine-tuned MODEL better than its base, well-formed, and no less safe?
+
+    Exit code 0 for PASS, 1 for FAIL, 4 when it is undecided: too few prompts, or a judge that is not
+    certified. Whether artifacts keep what the model has is another question: `check`. docs/release.md.
+    """
+    from empathy_edge.bench.release.comparisons import ChosenJudge
+    from empathy_edge.bench.release.stage import ReleaseInputs, run
+    from empathy_edge.judging.certificate import certifications
+    from empathy_edge.judging.pairwise_judges import open_judge
+    from empathy_edge.models.find import checkpoint_of
+
+    if judge is None and question != "overall":
+        raise click.UsageError(
+            "--question is asked of a --judge; the judge that learns from the run's pairs is asked nothing."
+        )
+    with open_judge(judge, api) if judge else nullcontext() as opened:
+        chosen = None
+        if opened is not None:
+            certification = certifications(certificate, opened, [question])[question]
+            chosen = ChosenJudge(opened, certification, question)
+        results = run(
+            inputs=ReleaseInputs(
+                base=checkpoint_of(base).path,
+                tuned=model,
+                test=rows / "test.jsonl",
+                pairs=rows / "preference.jsonl",
+                control=rows / "control.jsonl",
+                known=known,
+            ),
+            out=out,
+            settings=settings,
+            chosen=chosen,
+            update=update,
+        )
+    return {"PASS": 0, "FAIL": 1, "UNDECIDED": 4}[results.verdict]
+
+
+COMMANDS = (release,)
