@@ -72,7 +72,7 @@ def draw_records(
             block = slice(start, start + BLOCK)
             drawn = _draw(runtime, token_ids[block], settings, start, lambda: bar.advance(task))
             found = [
-                _record(runtime, prompt, ids, replies)
+                _record(runtime, prompt, ids, replies, settings)
                 for prompt, ids, replies in zip(prompts[block], token_ids[block], drawn, strict=True)
             ]
             handle.write("".join(map(_line, found)))
@@ -137,10 +137,18 @@ def _draw(
 
 
 def _record(
-    runtime: Runtime, prompt: CheckPrompt, token_ids: Sequence[int], drawn: Sequence[Drawn]
+    runtime: Runtime,
+    prompt: CheckPrompt,
+    token_ids: Sequence[int],
+    drawn: Sequence[Drawn],
+    settings: ReplySettings,
 ) -> PromptRecord:
     """All but ratings and the misplaced reply."""
-    *sampled, greedy = [_unrated(runtime, reply) for reply in drawn]
+    temperatures = [settings.temperature] * settings.samples + [1.0]
+    *sampled, greedy = [
+        _unrated(runtime, token_ids, reply, temperature)
+        for reply, temperature in zip(drawn, temperatures, strict=True)
+    ]
     return PromptRecord(
         id=prompt.id,
         messages=tuple(prompt.conversation()),
@@ -152,10 +160,14 @@ def _record(
     )
 
 
-def _unrated(runtime: Runtime, reply: Drawn) -> ReferenceReply:
+def _unrated(runtime: Runtime, prompt: Sequence[int], reply: Drawn, temperature: float) -> ReferenceReply:
+    log_probs = reply.log_probs
+    if log_probs is None:
+        (found,) = runtime.reply_log_probs(prompt, [reply.token_ids], temperature)
+        log_probs = [float(value) for value in found]
     return ReferenceReply(
         token_ids=tuple(reply.token_ids),
-        log_probs=tuple(round(value, 5) for value in reply.log_probs),
+        log_probs=tuple(round(value, 5) for value in log_probs),
         text=runtime.text_of(reply),
         stopped=reply.stopped,
         rating=0.0,

@@ -194,8 +194,7 @@ class Runtime(ABC):
                 ids.append(token)
                 if token in self.stop_ids or len(ids) == sampling.max_new_tokens:
                     break
-            log_probs = self.log_probs([*prompt, *ids], len(prompt), sampling.temperature or 1.0)
-            replies.append(Drawn(ids, [float(value) for value in log_probs], ids[-1] in self.stop_ids))
+            replies.append(Drawn(ids, None, ids[-1] in self.stop_ids))
             drawn()
         return replies
 

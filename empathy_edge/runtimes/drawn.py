@@ -8,10 +8,16 @@ import numpy as np
 
 
 class Drawn(NamedTuple):
-    """A reply: its tokens, the stop token included where it came, and their log-probabilities (nats)."""
+    """A reply.
+
+    Attributes:
+        token_ids: its tokens, the stop token included where it came.
+        log_probs: of each token, nats; None where the runtime does not have them from drawing.
+        stopped: whether it ended by itself.
+    """
 
     token_ids: list[int]
-    log_probs: list[float]
+    log_probs: list[float] | None
     stopped: bool
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from empathy_edge.bench.check.drawing import draw_records
+from empathy_edge.bench.check.prompts import read_prompts
+from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import llama_cpp_score, open_runtime
 from empathy_edge.runtimes.base import Sampling
 from empathy_edge.runtimes.drawn import choose
@@ -74,10 +77,15 @@ def test_greedy_replies_are_those_of_the_runtime(exported: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_runtime_that_draws_one_by_one(exported_onnx: Path) -> None:
+def test_a_runtime_that_draws_one_by_one(exported_onnx: Path, tmp_path: Path) -> None:
     runtime = open_runtime(exported_onnx / "onnx-portable-fp32", context=256)
     prompt = runtime.encode([{"role": "user", "content": PROMPTS[0]}])
     replies = runtime.draw([prompt], 3, Sampling(0.8, 5, 8, ignore_stop=False))
     assert len({tuple(reply.token_ids) for reply in replies}) > 1
-    expected = runtime.log_probs([*prompt, *replies[1].token_ids], len(prompt), 0.8)
-    assert replies[1].log_probs == pytest.approx(list(expected), abs=1e-6)
+    assert all(reply.log_probs is None for reply in replies)
+    settings = ReplySettings(samples=2, max_new_tokens=8)
+    for record in draw_records(runtime, read_prompts(None, 2, 0), settings, tmp_path / "parts.jsonl"):
+        for reply, temperature in ((record.replies[1], settings.temperature), (record.greedy, 1.0)):
+            ids = [*record.token_ids, *reply.token_ids]
+            expected = runtime.log_probs(ids, len(record.token_ids), temperature)
+            assert reply.log_probs == pytest.approx(list(expected), abs=1e-4)
