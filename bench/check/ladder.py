@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import log
 
 import numpy as np
 
@@ -25,9 +24,8 @@ from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.same_question import compare_questions, same_tokens
 from empathy_edge.bench.check.sheet_rater import RatingsMissing
+from empathy_edge.bench.check.what_decides import what_would_decide
 from empathy_edge.bench.check.win_rate import (
-    ENOUGH,
-    MONEY,
     SMALLEST_EFFECTIVE_SHARE,
     Bounds,
     Decision,
@@ -58,9 +56,6 @@ LOOK_EVERY = 16
 
 FEWEST_FOR_WEIGHTS = 64
 """Prompts before the effective sample size is believed."""
-
-CERTIFICATE_PAIRS = 448
-"""Pairs that a judge must rate before it may decide."""
 
 SAMPLED_STEPS: dict[Step, report.DecidedBy] = {
     "any-judge": "likelihood, any judge",
@@ -318,37 +313,15 @@ class Ladder:
         return self._record(identity, start, _Outcome(decision.verdict, sentence, decided_by, bounds, ""))
 
     def _to_decide(self) -> str:
-        """What would decide: a certified judge, controls in order, or how many prompts."""
-        total = len(self.baseline.prompts)
-        if total < FEWEST:
-            return f"at least {FEWEST} prompts (there are {total})"
-        if self.baseline.judge.doubts:
-            judge = self.baseline.judge
-            calls = 2 * (total + CERTIFICATE_PAIRS)  # both orders
-            return (
-                f"a certified judge ({judge.name}: {judge.doubts[0]}); a baseline with --judge openai:MODEL "
-                f"may have one, with about {calls} short calls once"
-            )
-        if self.controls and self.controls.doubts:
-            return f"controls in order ({self.controls.doubts[0]})"
-        if not self.judge.may_be_opened:
-            return f"the judge: add --judge {self.judge.spec}, the baseline's"
         if self.waits_for:
             return (
                 f"ratings of {self.waits_for.missing} replies: fill in {self.waits_for.file} and run the "
                 "same command again"
             )
-        evidence, bound = self._evidence, self.settings.min_win_rate
         used = max(len(self.judged), len(self.scored))
-        needed = []
-        for logs in (evidence.log_against_at_most(bound), evidence.log_against_at_least(bound)):
-            for step in ("likelihood", "judge"):
-                per_prompt = logs[step] / max(1, used)
-                if per_prompt > 0:
-                    needed.append((ENOUGH - log(MONEY[step])) / per_prompt)
-        if not needed:
-            return "a better judge, or many more prompts: the win rate is too near the bound"
-        return f"about {round(min(needed), -1):.0f} prompts like these ({used} were used), or a better judge"
+        return what_would_decide(
+            self.baseline, self.controls, self.judge, self._evidence, used, self.settings.min_win_rate
+        )
 
     def _broken(
         self, identity: str, reason: str, start: float, decided_by: report.DecidedBy = "health"
