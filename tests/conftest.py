@@ -192,7 +192,7 @@ def tiny_recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "export": {"artifacts": ["gguf-f16", "gguf-q8_0", "onnx-int4"], "verify_prompts": 1},
         "bench": {"prompt_tokens": 16, "decode_tokens": 8, "threads": 1},
         "release": {"max_prompts": 4, "max_new_tokens": 12},
-        "check": {"max_prompts": 96, "samples": 2, "max_new_tokens": 8},
+        "check": {"max_prompts": 96, "samples": 2, "max_new_tokens": 8, "health_prompts": 32},
     }
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))

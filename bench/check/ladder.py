@@ -45,9 +45,6 @@ CONTEXT = 2048
 FIRST_HEALTH = 32
 """Prompts that an artifact answers in step 2; a ruined one fails on them."""
 
-LAST_HEALTH = 128
-"""Prompts that an artifact answers for step 2 where no judge can decide."""
-
 OWN_REPLIES = 2
 """Replies of the artifact to each prompt that are judged in step 4."""
 
@@ -216,7 +213,7 @@ class Ladder:
         """Step 4 (and step 1 where replies are greedy), until it decides or the prompts are used up."""
         total = len(self.baseline.prompts)
         if not (self._may_judge or self.settings.greedy):
-            self._answer(runtime, LAST_HEALTH)
+            self._answer(runtime, self.settings.health_prompts)
             self.notes.append(f"step 4 (judge) is left out: {self._why_no_judge()}")
             return
         done: list[float] = self.judged if self._may_judge else self.same

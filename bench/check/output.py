@@ -33,13 +33,15 @@ def show(checked: CheckReport) -> None:
 
 
 def sentences(checked: CheckReport) -> list[str]:
-    """A sentence for each artifact, and what would decide where it is undecided."""
+    """A sentence for each artifact with its notes; then what would decide those that are undecided."""
     lines = []
+    undecided: dict[str, list[str]] = {}
     for item in checked.artifacts:
         lines.append(f"{item.verdict}: {item.sentence}")
-        if item.to_decide:
-            lines.append(f"  It takes {item.to_decide}.")
         lines += [f"  ({note})" for note in item.notes]
+        if item.to_decide:
+            undecided.setdefault(item.to_decide, []).append(item.artifact)
+    lines += [f"To decide {', '.join(names)}, it takes {what}." for what, names in undecided.items()]
     return lines
 
 

@@ -13,7 +13,7 @@ from empathy_edge.bench.check import report
 from empathy_edge.bench.check.baseline import Baseline
 from empathy_edge.bench.check.check_judge import CheckJudge, JudgeError
 from empathy_edge.bench.check.controls import MILD, Controls, controls_of
-from empathy_edge.bench.check.ladder import LAST_HEALTH, Ladder
+from empathy_edge.bench.check.ladder import Ladder
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
@@ -112,6 +112,6 @@ def _checked(
     judge: CheckJudge,
 ) -> CheckedArtifact:
     with progress() as bar:
-        most = len(baseline.prompts) * (3 if controls else 1) + LAST_HEALTH
+        most = len(baseline.prompts) * (3 if controls else 1) + settings.health_prompts
         task = bar.add_task(f"{escape(label)}, at most", total=most)
         return Ladder(label, name, baseline, settings, controls, judge, partial(bar.advance, task)).run()

@@ -97,7 +97,9 @@ def baseline(
 
 
 @takes_settings(
-    replies=_REPLIES, settings=FromSettings(_check_settings, ("min_win_rate", "greedy")), api=api_settings()
+    replies=_REPLIES,
+    settings=FromSettings(_check_settings, ("min_win_rate", "greedy", "health_prompts")),
+    api=api_settings(),
 )
 @click.command(
     cls=SettingsCommand,

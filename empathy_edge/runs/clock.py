@@ -29,7 +29,7 @@ SAFETY_PROMPTS = 18
 CHECK_PROMPTS = 640
 """As many as ship for the check."""
 
-SCORED_PROMPTS, ANSWERED_PROMPTS = 64, 128
+SCORED_PROMPTS = 64
 """How many of them an artifact takes without a certified judge."""
 
 
@@ -91,7 +91,7 @@ def expected_seconds(recipe: Recipe, sft_rows: int, pairs: int, test_prompts: in
         "check": (
             SECONDS["drawn reply"] * checked * (recipe.check.samples + 1)
             + artifacts * SECONDS["scored reply"] * min(checked, SCORED_PROMPTS) * recipe.check.samples
-            + artifacts * SECONDS["answer"] * min(checked, ANSWERED_PROMPTS)
+            + artifacts * SECONDS["answer"] * min(checked, recipe.check.health_prompts)
         ),
         "report": SECONDS["report"],
     }

@@ -359,6 +359,11 @@ class CheckSettings(Settings):
         description="PASS when the win rate against the reference is surely at least this, FAIL when it is "
         "surely below.",
     )
+    health_prompts: int = Field(
+        default=128,
+        ge=32,
+        description="Prompts that an artifact answers where no judge can decide, to see if it is ruined.",
+    )
     greedy: bool = Field(
         default=False,
         description="The app takes the likeliest token each time: greedy replies are compared, as text.",
