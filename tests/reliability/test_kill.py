@@ -110,6 +110,8 @@ def _files(run: Path, name: str) -> dict[str, object]:
 
 
 def _without_times(content: object) -> object:
+    if isinstance(content, list):
+        return [_without_times(item) for item in content]
     if not isinstance(content, dict):
         return content
     kept = {}
