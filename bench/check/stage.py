@@ -75,9 +75,11 @@ def _check(
     prompts = read_prompts(None, replies.max_prompts, replies.seed)
     rater = open_rater(settings.judge, DEFAULT_API)
     try:
-        baseline = make_baseline(reference, prompts, rater, replies, as_gguf=as_gguf)
+        made = make_baseline(reference, prompts, rater, replies, as_gguf=as_gguf)
     finally:
         rater.close()
+    named = made.reference.model_copy(update={"name": Path(reference).name})  # a run can be moved
+    baseline = made.model_copy(update={"reference": named})
     write_baseline(out / "baseline.json.gz", baseline)
     report = check(artifacts, baseline, bounds, settings.judge)
     write_json(out / "check.json", report.model_dump(mode="json"))
