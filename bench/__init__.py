@@ -1,1 +1,1 @@
-"""Measure artifacts: latency and memory here and on phones, the gate, and the report of a run."""
+"""Measure artifacts: latency and memory here and on phones, release and check, and the report of a run."""

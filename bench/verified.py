@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -56,16 +54,11 @@ def read_verified(folder: Path) -> dict[str, VerifiedArtifact]:
     """The artifacts in `verify.json`, by name; those that did not load are left out."""
     file = folder / "verify.json"
     try:
-        return verified_by_name(read_json(file))
+        measured = [VerifiedArtifact.model_validate(row) for row in read_json(file) if "mean_kl" in row]
     except ValidationError as error:
         first = str(error).splitlines()[0]
         raise EmpathyEdgeError(
             f"{file}: was written by another version of empathy-edge; make it again with `export --update`.\n"
             f"  ({first})"
         ) from None
-
-
-def verified_by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, VerifiedArtifact]:
-    """Rows of `verify.json` by the artifact's name; those that did not load are left out."""
-    measured = [VerifiedArtifact.model_validate(row) for row in rows if "mean_kl" in row]
     return {row.artifact: row for row in measured}

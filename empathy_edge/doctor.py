@@ -23,10 +23,10 @@ class Package(NamedTuple):
 
 
 PACKAGES = (
-    Package("llama_cpp", "llama_cpp_python", "gguf", "chat, bench, export, verify of GGUF"),
+    Package("llama_cpp", "llama_cpp_python", "gguf", "chat, bench, check, export of GGUF"),
     Package("gguf", "gguf", "gguf", "export to GGUF"),
     Package("onnxruntime", "onnxruntime", "onnx", "export to ONNX"),
-    Package("onnxruntime_genai", "onnxruntime-genai", "onnx", "chat, bench, export, verify of ONNX"),
+    Package("onnxruntime_genai", "onnxruntime-genai", "onnx", "chat, bench, check, export of ONNX"),
     Package("onnx_ir", "onnx-ir", "onnx", "export to ONNX"),
     Package("onnxscript", "onnxscript", "onnx", "export to ONNX"),
     Package("torch", "torch", "train", "finetune, export, release"),

@@ -13,7 +13,7 @@ HEAD = """# Commands
 Made by `make docs` from the command line's own help; a test fails when it is stale. \
 `--debug` on any command shows
 the traceback of an error. Exit codes: 0 done, 1 a verdict of FAIL, 2 usage or input, \
-3 a prerequisite is missing, 4 inconclusive,
+3 a prerequisite is missing, 4 undecided,
 130 interrupted.
 """
 

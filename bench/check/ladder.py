@@ -330,10 +330,10 @@ class Ladder:
         figures: WeightFigures | None = weight_figures(self.scored) if self.scored else None
         by_judge = estimate(self._evidence)
         return CheckedArtifact(
-            artifact=_plain(self.label),
+            artifact=self.label,
             identity=identity,
             verdict=outcome.verdict,
-            sentence=_plain(outcome.sentence),
+            sentence=outcome.sentence,
             decided_by=outcome.decided_by,
             win_rate_low=round(outcome.bounds.low, 4),
             win_rate_high=round(outcome.bounds.high, 4),
@@ -347,7 +347,8 @@ class Ladder:
             well_formed=round(self.health.artifact, 4) if self.health else None,
             well_formed_reference=round(self.health.reference, 4) if self.health else None,
             to_decide=outcome.to_decide,
-            notes=tuple(_plain(note) for note in self.notes),
+            ratings_missing=self.waits_for.missing if self.waits_for else 0,
+            notes=tuple(self.notes),
             seconds=round(time.perf_counter() - start, 1),
         )
 
@@ -373,8 +374,3 @@ def _reason(error: Exception) -> str:
 
 def _said(record: PromptRecord) -> str:
     return record.messages[-1]["content"]
-
-
-def _plain(text: str) -> str:
-    """Without line breaks and control characters: names in files of unknown origin may have any."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 FORMAT: Literal["empathy-edge check 1"] = "empathy-edge check 1"
 Verdict = Literal["PASS", "FAIL", "UNDECIDED"]
@@ -15,6 +15,16 @@ DecidedBy = Literal[
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: object) -> object:
+        """Text without line breaks and control characters: names in a stranger's files may have any."""
+        if isinstance(value, str):
+            return "".join(character if character.isprintable() else " " for character in value)
+        if isinstance(value, list | tuple):
+            return tuple(map(cls._plain, value))
+        return value
 
 
 class CheckedArtifact(_Record):
@@ -38,6 +48,7 @@ class CheckedArtifact(_Record):
         well_formed: the share of the artifact's replies that are.
         well_formed_reference: of the reference's.
         to_decide: what would decide it, in words; empty where it is decided.
+        ratings_missing: how many ratings by people it waits for.
         notes: what was left out and why.
         seconds: that the check took.
     """
@@ -59,6 +70,7 @@ class CheckedArtifact(_Record):
     well_formed: float | None
     well_formed_reference: float | None
     to_decide: str
+    ratings_missing: int
     notes: tuple[str, ...]
     seconds: float
 

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from empathy_edge.bench.check.raters import Rater, ToRate
 from empathy_edge.errors import EmpathyEdgeError
@@ -37,11 +36,8 @@ class RatingsMissing(EmpathyEdgeError):
         self.missing = missing
 
 
-class _Row(NamedTuple):
-    conversation: str
-    reply: str
-    rating: str
-    key: str
+_Row = dict[str, str]
+"""A line of the sheet by column; the rater may have added columns."""
 
 
 class SheetRater(Rater):
@@ -67,10 +63,10 @@ class SheetRater(Rater):
         self._file = file
         self._certificate = certificate
         self._rows = _read(file)
+        self._ratings = {row["key"]: _number(row["rating"]) for row in self._rows}
         self.name = f"sheet:{file}"
         keys = [key for item in certificate for key in _keys(item)]
-        known = {row.key: row.rating for row in self._rows}
-        self.identity = sha256_json(["sheet", [known.get(key, "") for key in keys]])
+        self.identity = sha256_json(["sheet", [self._ratings.get(key) for key in keys]])
 
     def prepare(self, items: Sequence[ToRate]) -> None:
         self._require([*self._certificate, *items])
@@ -78,35 +74,38 @@ class SheetRater(Rater):
     def rate_many(
         self, items: Sequence[ToRate], rated: Callable[[], None] = lambda: None
     ) -> list[list[float]]:
-        self._require(items)
-        known = {row.key: float(row.rating) for row in self._rows if row.rating}
+        known = self._require(items)
         ratings = []
         for item in items:
             ratings.append([known[key] for key in _keys(item)])
             rated()
         return ratings
 
-    def _require(self, items: Sequence[ToRate]) -> None:
-        """Add what is not in the sheet, and refuse to go on while a rating is missing.
+    def _require(self, items: Sequence[ToRate]) -> dict[str, float]:
+        """The ratings of these items by key; what is not in the sheet is added to it.
 
         Raises:
-            RatingsMissing: one is.
+            RatingsMissing: one has no rating.
         """
-        known = {row.key: row.rating for row in self._rows}
-        wanted = {key for item in items for key in _keys(item)}
-        new = [row for row in _new_rows(items) if row.key not in known]
+        new = [row for row in _new_rows(items) if row["key"] not in self._ratings]
         if new:
             self._rows += new
+            self._ratings |= dict.fromkeys((row["key"] for row in new), None)
             _write(self._file, self._rows)
-        missing = sum(not known.get(key) for key in wanted)
-        if missing:
-            raise RatingsMissing(self._file, missing)
+        wanted = {key: self._ratings[key] for item in items for key in _keys(item)}
+        known = {key: rating for key, rating in wanted.items() if rating is not None}
+        if len(known) < len(wanted):
+            raise RatingsMissing(self._file, len(wanted) - len(known))
+        return known
 
 
 def _keys(item: ToRate) -> list[str]:
-    """A key for each reply: of it, the conversation and the other replies that it is compared with."""
+    """A key for each reply: of it, the conversation and the other replies that it is compared with.
+
+    It begins with a letter that no number has: a spreadsheet would take 123e4 for one.
+    """
     among = [list(item.conversation), sorted(set(item.replies))]
-    return [sha256_json([among, reply])[:20] for reply in item.replies]
+    return [f"r{sha256_json([among, reply])[:20]}" for reply in item.replies]
 
 
 def _new_rows(items: Sequence[ToRate]) -> list[_Row]:
@@ -120,8 +119,7 @@ def _new_rows(items: Sequence[ToRate]) -> list[_Row]:
         said = "\n".join(
             f"{turn['role']}: {turn['content']}" for turn in item.conversation if turn["role"] != "system"
         )
-        for number, (key, reply) in enumerate(replies):
-            rows.append(_Row(said if number == 0 else "", reply, "", key))
+        rows += [dict(zip(COLUMNS, (said, reply, "", key), strict=True)) for key, reply in replies]
     return rows
 
 
@@ -129,40 +127,58 @@ def _read(file: Path) -> list[_Row]:
     """The rows of a sheet; none where there is no file.
 
     Raises:
-        EmpathyEdgeError: it is no sheet, or a rating is no number from 0 to 100.
+        EmpathyEdgeError: it is no sheet, a reply is in it twice, or a rating is no number from 0 to 100.
     """
     if not file.exists():
         return []
-    try:
-        reader = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig"), newline=""), strict=True)
-        lines = [(reader.line_num, line) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EmpathyEdgeError(f"{file}: not readable as CSV in UTF-8 ({error}).") from None
-    rows = []
-    for number, line in lines:
-        if any(line.get(column) is None for column in COLUMNS):
+    rows: list[_Row] = []
+    line_of_key: dict[str, int] = {}
+    for number, row in _lines(file):
+        if any(row.get(column) is None for column in COLUMNS) or None in row:
             raise EmpathyEdgeError(f"{file}: line {number}: needs the columns {', '.join(COLUMNS)}.")
-        row = _Row(*(line[column] for column in COLUMNS))
-        rating = row.rating.strip()
-        if rating and not _is_rating(rating):
+        if row["key"] in line_of_key:
             raise EmpathyEdgeError(
-                f"{file}: line {number}: the rating '{rating[:40]}' is no number from 0 to {LARGEST:g}."
+                f"{file}: line {number}: this reply is in line {line_of_key[row['key']]}, too; keep one."
             )
-        rows.append(row._replace(rating=rating))
+        line_of_key[row["key"]] = number
+        if row["rating"].strip() and _number(row["rating"]) is None:
+            raise EmpathyEdgeError(
+                f"{file}: line {number}: the rating {row['rating'][:40]!r} is no number from 0 to "
+                f"{LARGEST:g}."
+            )
+        rows.append(row)
     return rows
 
 
-def _is_rating(text: str) -> bool:
+def _lines(file: Path) -> list[tuple[int, _Row]]:
+    """The lines with their numbers; with semicolons, too, which spreadsheets write where 0,5 is a half."""
     try:
-        return 0 <= float(text) <= LARGEST
+        text = file.read_text(encoding="utf-8-sig")
+        header = text.split("\n", 1)[0]
+        reader = csv.DictReader(
+            io.StringIO(text, newline=""), strict=True, delimiter=";" if ";" in header else ","
+        )
+        return [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EmpathyEdgeError(f"{file}: not readable as CSV in UTF-8 ({error}).") from None
+
+
+def _number(rating: str) -> float | None:
+    """The rating; None where there is none from 0 to 100."""
+    try:
+        number = float(rating.replace(",", "."))
     except ValueError:
-        return False
+        return None
+    return number if 0 <= number <= LARGEST else None
 
 
 def _write(file: Path, rows: Sequence[_Row]) -> None:
+    """In UTF-8 with its mark, without which Excel shows other characters."""
     handle = io.StringIO(newline="")
-    writer = csv.writer(handle)
-    writer.writerow(COLUMNS)
+    added = [column for column in rows[0] if column not in COLUMNS]
+    writer = csv.DictWriter(handle, [*COLUMNS, *added], restval="")
+    writer.writeheader()
     for row in rows:
-        writer.writerow([without_formula(cell) for cell in row])
-    write_atomically(file, handle.getvalue())
+        shown = {column: without_formula(row[column]) for column in ("conversation", "reply")}
+        writer.writerow(row | shown)
+    write_atomically(file, handle.getvalue().encode("utf-8-sig"))

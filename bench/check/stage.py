@@ -57,7 +57,8 @@ def run(
         report = stage.results(CheckResults).report
     else:
         report = _check(str(reference), [str(folder) for folder in artifacts], out, settings, as_gguf)
-        stage.finish(CheckResults(report=report))
+        waiting = any(item.ratings_missing for item in report.artifacts)
+        stage.finish(CheckResults(report=report), is_complete=not waiting)
     show(report)
     return report
 

@@ -1,1 +1,1 @@
-"""Did an artifact keep its empathy? Replies, comparisons, and the verdict."""
+"""Is the fine-tuned model better than its base? Replies, comparisons, and the verdict."""

@@ -1,4 +1,4 @@
-"""Does an artifact answer people in danger, delusions and harmful requests worse than the base did?
+"""Does a model answer people in danger, delusions and harmful requests worse than its base did?
 
 The replies are checked by rules (`safety_rules.py`): a reply is flagged when it cheers, agrees or advises
 where it should not. The rules find the worst that small models say ("That's great to hear!" to a goodbye

@@ -69,7 +69,7 @@ class ReleaseInputs:
         test: the test dialogues (JSONL).
         pairs: `preference.jsonl` of the run, from which the learned judge learns.
         control: `control.jsonl` of the run, on which it is tested.
-        known: whose responses in the test dialogues are an arm, too, as `human`; None: nobody's.
+        known: whose responses in the test dialogues are an arm, too, as `known`; None: nobody's.
     """
 
     base: Path
@@ -155,7 +155,9 @@ def _compare(
 
     responses = responses_of_arms(inputs.arms, inputs.test, dialogues, out / "responses", settings, update)
     safety_replies = safety_replies_of_arms(inputs.arms, out / "safety", settings, update)
-    known = known_responses(dialogues, inputs.known) if inputs.known else None
+    # A file of verdicts or ratings holds what its sheet showed, which is the two models.
+    is_file = chosen is not None and chosen.judge.dialogue_ids is not None
+    known = known_responses(dialogues, inputs.known) if inputs.known and not is_file else None
     if known:
         responses[KNOWN] = known
     answers = Answers(dialogues, responses)

@@ -1,4 +1,4 @@
-"""Statistics of judging: intervals for shares and means, tests against chance, prompts needed."""
+"""Statistics of judging: intervals for shares and means, tests against chance."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,19 +56,20 @@ def run_recipe(
             show_time_left_of_run(None)
     if until is None:
         _say_the_end(folder)
-    if last >= STAGES.index("check"):
-        failed = _failed(folder)
-        if failed:
-            raise VerdictFailed(f"FAIL: {', '.join(failed)}; see the report for the reasons.")
+    failed = _failed(folder, STAGES[: last + 1])
+    if failed:
+        raise VerdictFailed(f"FAIL: {', '.join(failed)}; the reasons are above.")
 
 
-def _failed(folder: RunFolder) -> list[str]:
-    """What the stages `release` and `check` say FAIL of."""
+def _failed(folder: RunFolder, stages: Sequence[str]) -> list[str]:
+    """What the stages `release` and `check`, if they are among these, say FAIL of."""
     found = []
-    if read_json(folder.release / "release.json")["verdict"] == "FAIL":
+    if "release" in stages and read_json(folder.release / "release.json")["verdict"] == "FAIL":
         found.append("the fine-tuned model")
-    artifacts = read_json(folder.check / "check.json")["artifacts"]
-    return found + [item["artifact"] for item in artifacts if item["verdict"] == "FAIL"]
+    if "check" in stages:
+        artifacts = read_json(folder.check / "check.json")["artifacts"]
+        found += [item["artifact"] for item in artifacts if item["verdict"] == "FAIL"]
+    return found
 
 
 def _require_ours(folder: RunFolder, recipe: Recipe) -> None:

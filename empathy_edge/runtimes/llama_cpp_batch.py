@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.system.quiet import quiet_stderr
 
 
@@ -59,8 +59,9 @@ class BatchContext:
         with quiet_stderr():
             self.context = lib.llama_init_from_model(loaded.model, parameters)
         if not self.context:
-            raise EmpathyEdgeError(
-                f"llama.cpp could not make a context of {cells} tokens. Use fewer --max-new-tokens."
+            raise PrerequisiteError(
+                f"llama.cpp could not make a context of {cells} tokens: the machine has too little memory.",
+                "Free some, or use a smaller --max-new-tokens.",
             )
         self.memory = lib.llama_get_memory(self.context)
         self._batch = lib.llama_batch_init(max(batch, sequences), 0, sequences if shared else 1)

@@ -88,17 +88,18 @@ class LlamaCppRuntime(Runtime):
         check_gguf(lora)
         with quiet_stderr():
             self._adapter = self._llama_cpp.llama_adapter_lora_init(self._llama.model, str(lora).encode())
-            failed = not self._adapter or self._apply_adapter(self._llama.ctx)
-        if failed:
-            raise EmpathyEdgeError(f"{lora}: llama.cpp cannot apply this adapter to {self._file}.")
-
-    def _apply_adapter(self, context: Any) -> int:
-        """Let a context of the model use the adapter, if there is one; 0 where that is done."""
         if not self._adapter:
-            return 0
+            raise EmpathyEdgeError(f"{lora}: llama.cpp cannot read it as an adapter of {self._file}.")
+        self._apply_adapter(self._llama.ctx)
+
+    def _apply_adapter(self, context: Any) -> None:
+        """Let a context of the model use the adapter, if there is one."""
+        if not self._adapter:
+            return
         adapters = (self._llama_cpp.llama_adapter_lora_p_ctypes * 1)(self._adapter)
         scales = (ctypes.c_float * 1)(1.0)
-        return int(self._llama_cpp.llama_set_adapters_lora(context, adapters, 1, scales))
+        if self._llama_cpp.llama_set_adapters_lora(context, adapters, 1, scales):
+            raise EmpathyEdgeError(f"{self.name}: llama.cpp cannot apply its adapter.")
 
     def tokenize(self, text: str) -> list[int]:
         ids: list[int] = self._llama.tokenize(text.encode("utf-8"), add_bos=False, special=True)

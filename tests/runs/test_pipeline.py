@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.runs.pipeline import run_recipe
+from empathy_edge.runs.pipeline import STAGES, _failed, run_recipe
 from empathy_edge.runs.recipe import load_recipe
+from empathy_edge.runs.run_folder import RunFolder
+from empathy_edge.system.files import write_json
 from tests.conftest import made_once, run_command
 
 pytestmark = pytest.mark.slow
@@ -42,6 +44,16 @@ def test_a_run_leaves_every_station(finished: Path) -> None:
     assert set(verdicts) == {"gguf-f16", "gguf-q8_0", "onnx-int4"}
     assert verdicts["gguf-f16"] == "PASS"
     assert not list(finished.rglob("*.tmp")) and not list(finished.rglob(".unfinished.json"))
+
+
+def test_a_model_that_fails_ends_a_run_that_stops_after_it(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    write_json(folder.release / "release.json", {"verdict": "FAIL"})
+    assert _failed(folder, STAGES[: STAGES.index("release")]) == []
+    assert _failed(folder, STAGES[: STAGES.index("check")]) == ["the fine-tuned model"]
+    artifacts = [{"artifact": "gguf-q8_0", "verdict": "FAIL"}, {"artifact": "gguf-f16", "verdict": "PASS"}]
+    write_json(folder.check / "check.json", {"artifacts": artifacts})
+    assert _failed(folder, STAGES) == ["the fine-tuned model", "gguf-q8_0"]
 
 
 def test_report_is_self_contained(finished: Path) -> None:

@@ -272,3 +272,19 @@ def test_replies_are_drawn_once_whoever_judges(
         rows[1]["replies"][0]["text"] = "kept"
         write_jsonl(kept, rows)
     assert made[1].prompts[1].replies[0].text == "kept"
+
+
+def test_names_in_a_strangers_baseline_are_shown_plain(
+    baseline_file: Path, damaged: Path, tmp_path: Path
+) -> None:
+    known = read_baseline(baseline_file)
+    judge = known.judge.model_copy(
+        update={"name": "likelihood:\x1b[31m\n# PASS", "doubts": ("\x1b[0m\n# x",)}
+    )
+    reference = known.reference.model_copy(update={"name": "\x1b]0;x\n# PASS"})
+    file, page = tmp_path / "strange.json.gz", tmp_path / "check.md"
+    write_baseline(file, known.model_copy(update={"judge": judge, "reference": reference}))
+    result = run_command("check", damaged, "--baseline", file, "--markdown", page)
+    assert result.returncode == 4, result.stdout + result.stderr
+    assert "\x1b" not in result.stdout + page.read_text()
+    assert not any(line.startswith("# ") for line in page.read_text().splitlines())

@@ -1,6 +1,7 @@
 """Ratings by people: a sheet that the command writes, somebody fills in, and the command reads."""
 
 import csv
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 from empathy_edge.bench.check.baseline import read_baseline
 from empathy_edge.bench.check.certificate import ReadPair, read_pairs
 from empathy_edge.bench.check.raters import ToRate
+from empathy_edge.bench.check.report import CheckReport
 from empathy_edge.bench.check.sheet_rater import RatingsMissing, SheetRater
+from empathy_edge.bench.check.stage import run as run_stage
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.runs.settings import CheckStageSettings
 from tests.conftest import CHECK_REPLIES, run_command
 
 HELLO = ToRate([{"role": "user", "content": "My dog died."}], ["=HYPERLINK(1)", "I am sorry.", "Fine."])
@@ -20,13 +24,11 @@ BYE = ToRate([{"role": "user", "content": "I moved\nto Rome."}], ["How was it?",
 
 def fill(file: Path, rate: Callable[[str, str], float]) -> int:
     """Rate what has no rating yet, by conversation and reply; how many that are."""
-    with file.open(encoding="utf-8", newline="") as handle:
+    with file.open(encoding="utf-8-sig", newline="") as handle:
         rows = list(csv.DictReader(handle))
     empty = [row for row in rows if not row["rating"]]
-    said = ""
-    for row in rows:
-        said = row["conversation"] or said
-        row["rating"] = row["rating"] or f"{rate(said, row['reply'].removeprefix(chr(39))):g}"
+    for row in empty:
+        row["rating"] = f"{rate(row['conversation'], row['reply'].removeprefix(chr(39))):g}"
     with file.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()
@@ -53,6 +55,34 @@ def test_a_sheet_is_written_filled_in_and_read(tmp_path: Path) -> None:
     assert again.rate_many([more, BYE]) == [[7, 7], [11, 11]] and again.identity == rater.identity
 
 
+def test_a_sheet_that_a_spreadsheet_saved_is_the_same(tmp_path: Path) -> None:
+    """Semicolons, decimal commas, another way to write a number, a column of notes, a line that was lost."""
+    file = tmp_path / "ratings.csv"
+    with pytest.raises(RatingsMissing):
+        SheetRater(file, [BYE]).prepare([HELLO])
+    assert file.read_bytes().startswith(BOM_UTF8)
+    fill(file, lambda _, reply: len(reply) + 0.5)
+    first = SheetRater(file, [BYE])
+    with file.open(encoding="utf-8-sig", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert all(row["key"].startswith("r") and row["conversation"] for row in rows)
+    for row in rows:
+        row |= {"rating": f"+{row['rating'].replace('.', ',')}0", "notes": "hm"}
+    lost = next(row for row in rows if row["reply"] == "Fine.")
+    with file.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(row for row in rows if row is not lost)
+    again = SheetRater(file, [BYE])
+    assert again.identity == first.identity and again.rate_many([BYE]) == first.rate_many([BYE])
+    with pytest.raises(RatingsMissing, match="1 replies"):
+        again.rate_many([HELLO])
+    with file.open(encoding="utf-8-sig", newline="") as handle:
+        kept = list(csv.DictReader(handle))
+    assert kept[-1]["conversation"] == "user: My dog died." and kept[-1]["reply"] == "Fine."
+    assert kept[0]["notes"] == "hm" and SheetRater(file, [BYE]).identity == first.identity
+
+
 def test_other_raters_are_another_judge(tmp_path: Path) -> None:
     identities = set()
     for number in (1, 2):
@@ -71,6 +101,8 @@ def test_other_raters_are_another_judge(tmp_path: Path) -> None:
         ("conversation,reply,rating,key\nuser: Hi.,Hello.,101,k1\n", "line 2: the rating '101'"),
         ("conversation,reply,rating,key\nuser: Hi.,Hello.,nan,k1\n", "line 2: the rating 'nan'"),
         ("conversation,reply\nuser: Hi.,Hello.\n", "line 2: needs the columns"),
+        ("conversation,reply,rating,key\na,b,1,k1\na,b,2,k1\n", "line 3: this reply is in line 2, too"),
+        ("conversation,reply,rating,key\na,b,\x1b[31m,k1\n", r"line 2: the rating '\\x1b\[31m'"),
         ('conversation,reply,rating,key\n"user: Hi.,Hello.\n', "not readable as CSV"),
     ],
 )
@@ -83,19 +115,16 @@ def test_a_wrong_sheet_names_the_line(content: str, found: str, tmp_path: Path) 
         SheetRater(tmp_path / "ratings.xlsx", [])
 
 
-@pytest.mark.slow
-def test_people_judge_a_check(
-    tiny_model: Path, damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From the empty sheet to a verdict: whoever agrees with the readers is certified and decides."""
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
-    sheet, out = tmp_path / "ratings.csv", tmp_path / "baseline.json.gz"
-    judge = ("--judge", f"sheet:{sheet}")
-    command = ("baseline", tiny_model, *CHECK_REPLIES, *judge, "--out", out)
-    empty = run_command(*command)
-    assert empty.returncode == 4 and "have no rating yet" in empty.stderr and not out.exists()
+    return tmp_path / "cache"
+
+
+def like_the_readers(cache: Path) -> Callable[[str, str], float]:
+    """Ratings that prefer what most readers prefer, and the reference's replies to every other one."""
     liked = {(pair.messages[-1]["content"], preferred_text(pair)) for pair in read_pairs()}
-    (kept,) = (tmp_path / "cache" / "replies").glob("*.jsonl")
+    (kept,) = (cache / "replies").glob("*.jsonl")
     for record in read_jsonl(kept):
         liked |= {(record["messages"][-1]["content"], reply["text"]) for reply in record["replies"]}
 
@@ -103,6 +132,22 @@ def test_people_judge_a_check(
         own = any(conversation.endswith(said) and reply == text for said, text in liked)
         return len(reply) % 10 + 80 * own
 
+    return rate
+
+
+def preferred_text(pair: ReadPair) -> str:
+    return pair.artifact if pair.preferred == "artifact" else pair.reference
+
+
+@pytest.mark.slow
+def test_people_judge_a_check(tiny_model: Path, damaged: Path, tmp_path: Path, cache: Path) -> None:
+    """From the empty sheet to a verdict: whoever agrees with the readers is certified and decides."""
+    sheet, out = tmp_path / "ratings.csv", tmp_path / "baseline.json.gz"
+    judge = ("--judge", f"sheet:{sheet}")
+    command = ("baseline", tiny_model, *CHECK_REPLIES, *judge, "--out", out)
+    empty = run_command(*command)
+    assert empty.returncode == 4 and "have no rating yet" in empty.stderr and not out.exists()
+    rate = like_the_readers(cache)
     assert fill(sheet, rate) > 896
     done = run_command(*command)
     assert done.returncode == 0, done.stderr
@@ -119,5 +164,29 @@ def test_people_judge_a_check(
     assert "decided by judge" in decided.stdout
 
 
-def preferred_text(pair: ReadPair) -> str:
-    return pair.artifact if pair.preferred == "artifact" else pair.reference
+@pytest.mark.slow
+def test_a_stage_that_waits_for_ratings_goes_on(
+    exported: Path, damaged: Path, tmp_path: Path, cache: Path
+) -> None:
+    sheet = tmp_path / "ratings.csv"
+    settings = CheckStageSettings(
+        judge=f"sheet:{sheet}", max_prompts=80, samples=3, max_new_tokens=12, temperature=0.5
+    )
+
+    def check() -> CheckReport:
+        return run_stage(
+            reference=exported / "gguf-f16",
+            artifacts=[damaged],
+            out=tmp_path / "check",
+            settings=settings,
+            as_gguf=lambda _: None,
+        )
+
+    with pytest.raises(RatingsMissing):
+        check()
+    rate = like_the_readers(cache)
+    fill(sheet, rate)
+    (waiting,) = check().artifacts
+    assert waiting.verdict == "UNDECIDED" and waiting.ratings_missing == fill(sheet, rate) > 100
+    (decided,) = check().artifacts
+    assert decided.verdict == "FAIL" and decided.ratings_missing == 0

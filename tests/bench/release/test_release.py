@@ -17,6 +17,7 @@ from empathy_edge.distill import from_ratings as distill
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging.certificate import Certification
+from empathy_edge.judging.file_judges import VerdictFileJudge
 from empathy_edge.judging.learned_judge import (
     LearnedJudge,
     TrainingPair,
@@ -27,6 +28,7 @@ from empathy_edge.judging.learned_judge import (
 from empathy_edge.judging.pairwise_judges import Judge
 from empathy_edge.judging.verdicts import Pair, Verdict
 from empathy_edge.runs.settings import DistillSettings, ReleaseSettings
+from tests.conftest import write_rows
 
 WARM = ["warm", "glad", "sorry", "understand", "feel", "sounds", "hard", "lovely", "proud", "with", "you"]
 COLD = ["whatever", "fine", "just", "calm", "down", "nothing", "stupid", "should", "have", "your", "fault"]
@@ -212,3 +214,10 @@ def test_release_by_another_judge(
         )
     assert not again.judge.certified and again.format == results.format and again.verdict != "PASS"
     assert {file: file.stat().st_mtime_ns for file in before} == before
+
+    shown = read_jsonl(out / "judged" / "verdicts.jsonl")[: 2 * settings.max_prompts]  # against the base
+    file = write_rows(tmp_path / "by-people.jsonl", *shown)
+    people = ChosenJudge(VerdictFileJudge(file), None)
+    by_people = release(inputs=inputs, out=tmp_path / "people", settings=settings, chosen=people)
+    assert set(by_people.format) == {"base", "fine-tuned"}, "the sheet showed nobody else"
+    assert by_people.comparison("fine-tuned", "base").win_rate == results.win_rates[0].win_rate
