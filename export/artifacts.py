@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,13 @@ class ExportResults:
 
 
 def run(
-    *, base: ModelRef, adapters: list[Path], out: Path, settings: ExportSettings, update: bool = False
+    *,
+    base: ModelRef,
+    adapters: list[Path],
+    out: Path,
+    settings: ExportSettings,
+    weights: Sequence[float] = (),
+    update: bool = False,
 ) -> ExportResults:
     """Write `out/merged`, one folder for each artifact, and `out/verify/verify.json`.
 
@@ -88,19 +95,25 @@ def run(
         adapters: PEFT folders, in the order of training.
         out: the folder of the export.
         settings: which artifacts, and how.
+        weights: by which each adapter's change is multiplied; none: 1 each.
         update: make again what was made with other settings or inputs.
 
     Raises:
         EmpathyEdgeError: an artifact cannot be made of this base.
         VerdictFailed: the merge or an artifact is too far from what it was made of.
     """
-    _require_all(settings, base, adapters)
+    _require_all(settings, base, adapters, weights)
     checkpoint = base.path
     merge: MergeResults | None = None
     if adapters:
         checkpoint = out / "merged"
         merge = merged.make(
-            base=base, adapters=adapters, out=checkpoint, tolerance=settings.merge_tolerance, update=update
+            base=base,
+            adapters=adapters,
+            out=checkpoint,
+            tolerance=settings.merge_tolerance,
+            weights=weights,
+            update=update,
         )
         difference = merge.merge_max_abs_logit_difference
         say(f"  merged: max logit difference {difference} to the adapter model")
@@ -115,7 +128,9 @@ def run(
     return ExportResults(merge, checked)
 
 
-def _require_all(settings: ExportSettings, base: ModelRef, adapters: list[Path]) -> None:
+def _require_all(
+    settings: ExportSettings, base: ModelRef, adapters: list[Path], weights: Sequence[float]
+) -> None:
     """Check before the merge what would make an artifact fail after it."""
     names = [parse_artifact(text) for text in settings.artifacts]
     for name in names:
@@ -128,6 +143,8 @@ def _require_all(settings: ExportSettings, base: ModelRef, adapters: list[Path])
                 raise EmpathyEdgeError(
                     f"{name.text} needs adapters to put beside the base; give them with --adapter."
                 )
+            if any(weight != 1 for weight in weights):
+                raise EmpathyEdgeError(f"{name.text}: adapters beside a base have no --weight; merge them.")
             if name.format == "onnx-genai":
                 require_q4_0(file)
 

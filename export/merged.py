@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from empathy_edge.console import quiet_libraries
-from empathy_edge.errors import VerdictFailed, require_extra
+from empathy_edge.console import quiet_libraries, say
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, require_extra
 from empathy_edge.formats.chat_format import (
     GOLDEN_CONVERSATION,
     eos_of,
     fit_to_template,
+    has_template,
     read_template,
     template_of,
     turn_end,
 )
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
+from empathy_edge.models.adapter_folder import CONFIG, tokenizer_folder, training_settings
 from empathy_edge.models.find import ModelRef
-from empathy_edge.models.lora import Factors, adapter_model, change_of_weights, require_same_base
+from empathy_edge.models.lora import Factors, change_of_weights, require_same_base
+from empathy_edge.models.merging import merge_by_peft, why_not_streamed, with_adapter
 from empathy_edge.runs.stage import Results, open_stage
-from empathy_edge.system.files import MANIFEST, read_json, write_json
+from empathy_edge.system.files import MANIFEST, read_json, read_json_object, write_atomically, write_json
 from empathy_edge.system.machine import require_space
 
 STAGE = "merged"
@@ -35,6 +38,10 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
 )
 CONFIG_FILES = ("generation_config.json", "model.safetensors.index.json")
 
@@ -44,7 +51,7 @@ class TrainedAdapter(BaseModel):
 
     Attributes:
         step: `sft` or `dpo`.
-        lora_rank: of its matrices.
+        lora_rank: of its matrices; None where the method has none.
         epochs: passes over the training rows.
         learning_rate: the highest of the schedule.
     """
@@ -52,7 +59,7 @@ class TrainedAdapter(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: str | None
-    lora_rank: int
+    lora_rank: int | None
     epochs: float | None
     learning_rate: float | None
 
@@ -76,7 +83,13 @@ class MergeResults(Results):
 
 
 def make(
-    *, base: ModelRef, adapters: list[Path], out: Path, tolerance: float, update: bool = False
+    *,
+    base: ModelRef,
+    adapters: list[Path],
+    out: Path,
+    tolerance: float,
+    weights: Sequence[float] = (),
+    update: bool = False,
 ) -> MergeResults:
     """Merge `adapters` into `base` and write a checkpoint folder.
 
@@ -85,52 +98,80 @@ def make(
         adapters: PEFT adapter folders, in the order in which they were trained.
         out: the checkpoint's folder.
         tolerance: the largest allowed difference of any logit between merged and adapter model.
+        weights: by which each adapter's change is multiplied; none: 1 each.
         update: make it again where inputs or settings changed.
 
     Raises:
+        EmpathyEdgeError: an adapter cannot be merged, or does not fit the base.
         VerdictFailed: the merged model does not compute what the adapter model computes.
     """
     require_extra("peft", "train", "Proving a merge")
     require_same_base(adapters, base)
+    shapes = {name: tensor.shape for name, tensor in stored_tensors(base.path).items()}
+    why_by_peft = why_not_streamed(adapters, shapes)
+    if why_by_peft and any(weight != 1 for weight in weights):
+        raise EmpathyEdgeError(
+            f"Adapters are merged with weights only where they are plain LoRA: one {why_by_peft}."
+        )
     stage = open_stage(
         out,
         STAGE,
-        settings={**base.record(), "tolerance": tolerance},
+        settings={**base.record(), "tolerance": tolerance, **({"weights": list(weights)} if weights else {})},
         inputs={f"adapter_{index}": path for index, path in enumerate(adapters)},
         files=("*.safetensors", "config.json", *TOKENIZER_FILES, *CONFIG_FILES),
         update=update,
     )
     if stage.done:
         return stage.results(MergeResults)
-    merge(base.path, adapters, out)
-    results = _compare_with_adapter_model(base.path, adapters, out, tolerance)
+    _copy_tokenizer(base.path, adapters, out)
+    if why_by_peft:
+        say(f"  An adapter {why_by_peft}: merged by PEFT, which holds the whole model in memory.")
+        expected, difference = _merge_whole(base.path, adapters, out)
+    else:
+        merge(base.path, adapters, out, weights)
+        expected, difference = _logits_of_adapter_model(base.path, adapters, out, weights), 0.0
+    results = _compare(expected, difference, out, adapters, tolerance)
     stage.finish(results)
     return results
 
 
-def merge(base: Path, adapters: list[Path], out: Path) -> None:
-    """Write base + adapters as float32, shard by shard and matrix by matrix, without torch.
+def merge(base: Path, adapters: list[Path], out: Path, weights: Sequence[float] = ()) -> None:
+    """Write base + plain LoRA adapters as float32, shard by shard and matrix by matrix, without torch.
 
     Raises:
         EmpathyEdgeError: an adapter does not fit the base, or the disk is too small.
     """
     tensors = stored_tensors(base)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    float32_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
-    require_space(out, 1.1 * float32_bytes / 1e6, "the merged checkpoint")
-    changes = change_of_weights(adapters, shapes)
+    _require_space(out, shapes)
+    changes = change_of_weights(adapters, shapes, weights)
     shards: dict[str, dict[str, StoredTensor]] = {}
     for name, tensor in tensors.items():
         shards.setdefault(tensor.file.name, {})[name] = tensor
     for shard, members in shards.items():
         values = (_merged(tensor, changes.get(name, [])) for name, tensor in members.items())
         write_safetensors(out / shard, {name: shapes[name] for name in members}, values)
-    for name in (*TOKENIZER_FILES, *CONFIG_FILES):
+    for name in CONFIG_FILES:
         if (base / name).is_file():
             shutil.copyfile(base / name, out / name)
     config = read_json(base / "config.json")
     config.pop("torch_dtype", None)
     write_json(out / "config.json", config | {"dtype": "float32"})
+
+
+def _require_space(out: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    float32_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
+    require_space(out, 1.1 * float32_bytes / 1e6, "the merged checkpoint")
+
+
+def _copy_tokenizer(base: Path, adapters: list[Path], out: Path) -> None:
+    """Copy the tokenizer and the chat template that the fine-tuned model was trained with."""
+    source = tokenizer_folder(base, adapters)
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
+    if source != base and not has_template(source):
+        write_atomically(out / "chat_template.jinja", read_template(base))
 
 
 def _merged(tensor: StoredTensor, factors: list[Factors]) -> Iterator[np.ndarray]:
@@ -144,27 +185,80 @@ def _merged(tensor: StoredTensor, factors: list[Factors]) -> Iterator[np.ndarray
         start = end
 
 
-def _compare_with_adapter_model(
-    base: Path, adapters: list[Path], merged: Path, tolerance: float
-) -> MergeResults:
-    """Compare the checkpoint on the disk with base + adapters (PEFT, unmerged); fails above `tolerance`."""
+def _merge_whole(base: Path, adapters: list[Path], out: Path) -> tuple[Any, float]:
+    """Merge by PEFT and write the checkpoint.
+
+    Returns:
+        The adapter model's logits, float32 [1, tokens, vocabulary], and the largest difference of a logit
+        by the merge of an adapter before the last.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    ids = _golden_ids(out)
+    unmerged: list[Any] = []
+    differences = [0.0]
+
+    def keep(adapter_model: Any, merged_model: Any) -> None:
+        with torch.inference_mode():
+            if adapter_model is not None:
+                unmerged.append(adapter_model(input_ids=ids).logits)
+            elif len(unmerged) < len(adapters):
+                found = merged_model(input_ids=ids).logits
+                differences.append(float((unmerged[-1] - found).abs().max()))
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    _require_space(out, {name: tuple(weight.shape) for name, weight in model.named_parameters()})
+    model = merge_by_peft(model, adapters, keep)
+    model.save_pretrained(out)
+    return unmerged[-1], max(differences)
+
+
+def _logits_of_adapter_model(base: Path, adapters: list[Path], merged: Path, weights: Sequence[float]) -> Any:
+    """Logits of the base with its plain LoRA adapters unmerged, by PEFT; float32 [1, tokens, vocabulary]."""
     quiet_libraries()
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(merged, local_files_only=True)
-    ids = tokenizer.apply_chat_template(
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    names = [f"step{index}" for index in range(len(adapters))]
+    for name, adapter in zip(names, adapters, strict=True):
+        model = with_adapter(model, adapter, name)
+    model.base_model.set_adapter(names)
+    for name, weight in zip(names, weights, strict=False):
+        for module in model.modules():
+            if hasattr(module, "set_scale"):
+                module.set_scale(name, weight)
+    with torch.inference_mode():
+        return model.eval()(input_ids=_golden_ids(merged)).logits
+
+
+def _golden_ids(folder: Path) -> Any:
+    """The token ids of a fixed conversation, [1, tokens]."""
+    quiet_libraries()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return tokenizer.apply_chat_template(
         fit_to_template(template_of(tokenizer), GOLDEN_CONVERSATION),
         add_generation_prompt=True,
         return_dict=False,
         return_tensors="pt",
     )
+
+
+def _compare(
+    expected: Any, difference: float, merged: Path, adapters: list[Path], tolerance: float
+) -> MergeResults:
+    """Compare the checkpoint on the disk with the adapter model's logits; fails above `tolerance`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    ids = _golden_ids(merged)
     with torch.inference_mode():
-        # The adapter model is freed before the merged one is loaded.
-        expected = adapter_model(base, adapters)(input_ids=ids).logits
         model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32, local_files_only=True)
         found = model(input_ids=ids).logits
-    difference = float((expected - found).abs().max())
+    difference = max(difference, float((expected - found).abs().max()))
     if not difference <= tolerance:
         raise VerdictFailed(
             f"{merged}: the merged checkpoint differs from the adapter model by {difference:.4f} in a logit "
@@ -173,38 +267,30 @@ def _compare_with_adapter_model(
     return MergeResults(
         merge_max_abs_logit_difference=round(difference, 6),
         merge_positions=int(ids.shape[1]),
-        tied_embeddings=_require_same_tying(model, base, merged),
-        turn_end=_require_same_template(base, merged),
+        tied_embeddings=_require_tying_as_said(model, merged),
+        turn_end=turn_end(read_template(merged), eos_of(merged)),
         trained=[_training_of(adapter) for adapter in adapters],
     )
 
 
-def _require_same_tying(model: Any, base: Path, merged: Path) -> bool:
-    """Whether the embeddings are tied, which the merge must not change."""
+def _require_tying_as_said(model: Any, merged: Path) -> bool:
+    """Whether the embeddings are tied, which must be as the configuration says."""
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     tied = bool(embedding.data_ptr() == head.data_ptr())
-    if tied != bool(read_json(base / "config.json").get("tie_word_embeddings")):
+    if tied != bool(model.config.tie_word_embeddings):
         raise VerdictFailed(
-            f"{merged}: input and output embeddings are {'tied' if tied else 'untied'} by the merge."
+            f"{merged}: input and output embeddings are {'tied' if tied else 'untied'}, "
+            "but config.json says otherwise."
         )
     return tied
 
 
-def _require_same_template(base: Path, merged: Path) -> str:
-    """The end of a turn in the chat template, which must be the base's."""
-    template = read_template(merged)
-    if template.encode() != read_template(base).encode():
-        raise VerdictFailed(f"{merged}: the chat template is not the base's.")
-    return turn_end(template, eos_of(merged))
-
-
 def _training_of(adapter: Path) -> TrainedAdapter:
     record = adapter.parent / MANIFEST
-    manifest = read_json(record) if record.is_file() else {}
-    settings = manifest.get("settings", {})
+    settings = training_settings(adapter)
     return TrainedAdapter(
-        step=manifest.get("stage"),
-        lora_rank=read_json(adapter / "adapter_config.json")["r"],
+        step=read_json_object(record).get("stage") if record.is_file() else None,
+        lora_rank=read_json(adapter / CONFIG).get("r"),
         epochs=settings.get("epochs"),
         learning_rate=settings.get("learning_rate"),
     )

@@ -112,7 +112,7 @@ def test_options_have_the_ranges_of_their_settings(tmp_path: Path) -> None:
         ((*rows, "--samples", "1"), ("'--samples'", "1 is not in the range 2<=x<=64")),
         (("bench", "model.gguf", "--prompt-tokens", "4"), ("'--prompt-tokens'", "8<=x<=32768")),
         (("check", tmp_path, "--min-win-rate", "2"), ("'--min-win-rate'", "0.2<x<0.5")),
-        (("export", "--base", "m", "--out", tmp_path / "e", "--tensor-type", "x"), ("'x' is not KEY=VALUE",)),
+        (("export", "m", "--out", tmp_path / "e", "--tensor-type", "x"), ("'x' is not KEY=VALUE",)),
     ):
         assert_one_clear_error(run_command(*arguments), 2, *words)
     assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,22 @@ if TYPE_CHECKING:
 
 
 class _ExportGroup(SettingsCommand, click.Group):
-    """`export` is a command with settings that has commands of its own, `bundle` and `check`."""
+    """`export MODEL` is a command with settings that has commands of its own, `bundle` and `check`."""
+
+    _first = ""
+    """The first word of the command line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        self._first = args[0] if args else ""
+        ctx.allow_interspersed_args = self._first not in self.commands
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """All options; MODEL where the first word is no command."""
+        found = super().get_params(ctx)
+        if self._first in self.commands:
+            found = [item for item in found if not isinstance(item, click.Argument)]
+        return found
 
 
 def _export_settings() -> type[ExportSettings]:
@@ -34,22 +49,28 @@ def _export_settings() -> type[ExportSettings]:
 @click.group(
     cls=_ExportGroup,
     invoke_without_command=True,
-    epilog=EXAMPLES + "  empathy-edge export --base smollm2-135m --adapter tuned/sft/adapter "
-    "--adapter tuned/dpo/adapter --out exported\n"
-    "  empathy-edge export --base smollm2-135m --adapter tuned/sft/adapter --to gguf-q4_0 --out exported\n"
-    "  empathy-edge export --base my-checkpoint --to gguf-q4_0 --out base\n"
-    "      (then: finetune --base base/gguf-q4_0)\n"
+    epilog=EXAMPLES + "  empathy-edge export smollm2-135m --to gguf-q4_0 --out exported\n"
+    "  empathy-edge export my-org/my-model --adapter my-adapter --to gguf-q8_0 --out exported\n"
+    "  empathy-edge export --adapter tuned/sft/adapter --adapter tuned/dpo/adapter --out exported\n"
+    "  empathy-edge export my-model --adapter a --adapter b --weight 0.7 --weight 0.3 --out exported\n"
     "  empathy-edge export bundle exported/gguf-q4_0 --out bundle --zip\n"
     "  empathy-edge export check bundle.zip",
 )
 @click.pass_context
-@click.option("--base", help="The model that the first adapter was trained on.")
+@click.argument("model", required=False)
 @click.option(
     "--adapter",
     "adapters",
     multiple=True,
     type=path_type(),
-    help="A PEFT adapter folder; more than one in the order of training. Without any, the base is exported.",
+    help="A PEFT adapter folder; more than one in the order of training. Without any, MODEL is exported.",
+)
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    type=float,
+    help="By what an adapter's change is multiplied, once for each --adapter (plain LoRA). [default: 1]",
 )
 @click.option(
     "--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind."
@@ -57,21 +78,31 @@ def _export_settings() -> type[ExportSettings]:
 @update_option()
 def export(
     context: click.Context,
-    base: str | None,
     adapters: tuple[Path, ...],
+    weights: tuple[float, ...],
     out: Path | None,
     update: bool,
     settings: ExportSettings,
+    model: str | None = None,
 ) -> None:
-    """Merge adapters into their base, write GGUF and ONNX artifacts, and compare each with the checkpoint."""
+    """Merge adapters into MODEL, write GGUF and ONNX artifacts, and compare each with the checkpoint.
+
+    MODEL is a shipped name, a hub id, a checkpoint's folder or a .gguf file: the one that the first adapter
+    was trained on. Without MODEL it is the one that the adapter names.
+    """
     if context.invoked_subcommand is not None:
         return
-    if base is None or out is None:
-        raise click.UsageError("--base and --out are needed; see: empathy-edge export --help")
+    if out is None:
+        raise click.UsageError("--out is needed; see: empathy-edge export --help")
+    if model is None and not adapters:
+        raise click.UsageError("give a MODEL or an --adapter; see: empathy-edge export --help")
+    if weights and len(weights) != len(adapters):
+        raise click.UsageError(f"{len(adapters)} --adapter but {len(weights)} --weight; give one for each.")
     from empathy_edge.export.artifacts import run
-    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.models.find import base_of_adapter, checkpoint_of
 
-    run(base=checkpoint_of(base), adapters=list(adapters), out=out, settings=settings, update=update)
+    base = checkpoint_of(model) if model else base_of_adapter(adapters[0])
+    run(base=base, adapters=list(adapters), weights=weights, out=out, settings=settings, update=update)
 
 
 takes_settings(

@@ -132,6 +132,8 @@ def train(
     Raises:
         EmpathyEdgeError: the loss became NaN.
     """
+    # PEFT would write the folder that the base was loaded from, which only this machine has.
+    trainer.model.peft_config["default"].base_model_name_or_path = stage.settings["base"]
     make_lean(trainer.model)
     with main_first():
         checkpoint = last_checkpoint(stage.folder / CHECKPOINTS)

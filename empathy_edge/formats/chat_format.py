@@ -151,6 +151,13 @@ def eos_of(folder: Path) -> str:
     return text if isinstance(text, str) else ""
 
 
+def has_template(folder: Path) -> bool:
+    """Whether a checkpoint's or adapter's folder brings a chat template."""
+    config = folder / "tokenizer_config.json"
+    written = read_json_object(config).get("chat_template") if config.is_file() else None
+    return bool(written) or (folder / "chat_template.jinja").is_file()
+
+
 def read_template(folder: Path) -> str:
     """The chat template of a checkpoint or artifact folder.
 

@@ -85,14 +85,18 @@ class StoredTensor:
         return whole.reshape(self.shape)
 
 
-def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+def stored_tensors(folder: Path, only: str | None = None) -> dict[str, StoredTensor]:
     """Every tensor of a checkpoint folder by name, over all its shards.
+
+    Args:
+        folder: holds the files.
+        only: the name of the one file to read; None reads the shards.
 
     Raises:
         EmpathyEdgeError: a header is damaged or wrong, a shard is missing, a tensor is stored twice.
     """
     found: dict[str, StoredTensor] = {}
-    for file in _shards_of(folder):
+    for file in [folder / only] if only else _shards_of(folder):
         for tensor in _read_header(file):
             if tensor.name in found:
                 raise EmpathyEdgeError(

@@ -12,6 +12,7 @@ from typing import Literal
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
 from empathy_edge.formats.gguf_header import check_gguf
+from empathy_edge.models.adapter_folder import base_of
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json, sha256_path
@@ -116,6 +117,29 @@ def checkpoint_of(name: str) -> ModelRef:
     return ModelRef(name, "checkpoint", folder)
 
 
+def base_of_adapter(adapter: Path) -> ModelRef:
+    """The checkpoint that an adapter was trained on, as its folder names it.
+
+    Raises:
+        EmpathyEdgeError: nothing names it, or what is named is not to be had; says to name it.
+    """
+    name = base_of(adapter)
+    if name is None:
+        raise EmpathyEdgeError(
+            f"{adapter}: does not say on which model it was trained; name it: empathy-edge export MODEL …"
+        )
+    try:
+        return checkpoint_of(name)
+    except PrerequisiteError as error:
+        remedy = f"{error.remedy}\n  Or name the model's folder: empathy-edge export MODEL …"
+        raise PrerequisiteError(f"{adapter}: was trained on {name}. {error.missing}", remedy) from None
+    except EmpathyEdgeError as error:
+        raise EmpathyEdgeError(
+            f"{adapter}: was trained on {name}, which cannot be read here:\n  {error}\n"
+            "  Name the model's folder: empathy-edge export MODEL …"
+        ) from None
+
+
 def gguf_of(ref: ModelRef) -> Path:
     """The GGUF file that a model is, or that its checkpoint was made from.
 
@@ -132,7 +156,7 @@ def gguf_of(ref: ModelRef) -> Path:
             return found.path / artifact["file"]
     raise EmpathyEdgeError(
         f"{ref.name}: is no GGUF. To train on, and ship, a base as it is deployed, quantize it first: "
-        f"empathy-edge export --base {ref.name} --to gguf-q4_0 --out base, and then take base/gguf-q4_0."
+        f"empathy-edge export {ref.name} --to gguf-q4_0 --out base, and then take base/gguf-q4_0."
     )
 
 

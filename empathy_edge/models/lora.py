@@ -7,18 +7,44 @@ several adapters on one base add up.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple
 
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.tensor_files import stored_tensors
+from empathy_edge.models.adapter_folder import (
+    CONFIG,
+    PREFIX,
+    AdapterFolder,
+    read_adapter,
+    training_settings,
+)
 from empathy_edge.models.find import ModelRef
-from empathy_edge.system.files import read_json, read_json_object
 
-_PREFIX = "base_model.model."
+_DOWN = ".lora_A.weight"
+
+_MORE_THAN_PLAIN = (
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "lora_bias",
+    "fan_in_fan_out",
+    "target_parameters",
+    "layer_replication",
+    "arrow_config",
+    "alora_invocation_tokens",
+    "kasa_config",
+    "velora_config",
+    "monteclora_config",
+    "megatron_config",
+)
+"""Options of PEFT's LoRA with which the change of a weight is not scale · B A."""
+
+_STARTS_THAT_KEEP_THE_BASE = ("gaussian", "orthogonal", "eva")
+"""Others, as PiSSA and OLoRA, take a part out of the base's weights before the training."""
 
 
 class Factors(NamedTuple):
@@ -48,68 +74,106 @@ class JointFactors(NamedTuple):
 
 
 def adapter_deltas(adapter: Path) -> dict[str, Factors]:
-    """What a PEFT adapter folder changes, by the name of the parameter.
+    """What a plain LoRA adapter changes, by the name of the parameter.
 
     Raises:
-        EmpathyEdgeError: not a plain LoRA adapter in safetensors.
+        EmpathyEdgeError: it is no adapter, or no plain LoRA; says why.
     """
-    scale = _scale_of(adapter)
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise EmpathyEdgeError(f"{adapter}: no adapter_model.safetensors in it.")
-    tensors = stored_tensors(adapter)
-    deltas = {}
-    used = set()
-    for name, down in tensors.items():
-        if not name.endswith(".lora_A.weight"):
-            continue
-        up = tensors.get(name.replace(".lora_A.", ".lora_B."))
-        if up is None or len(up.shape) != 2 or len(down.shape) != 2 or up.shape[1] != down.shape[0]:
-            raise EmpathyEdgeError(f"{adapter}: {name} has no B matrix that fits it.")
-        target = name.removeprefix(_PREFIX).replace(".lora_A.weight", ".weight")
-        deltas[target] = Factors(down.load(), up.load(), scale)
-        used |= {name, name.replace(".lora_A.", ".lora_B.")}
-    unused = sorted(set(tensors) - used)
-    if unused:
+    read = read_adapter(adapter)
+    reason = why_not_plain(read)
+    if reason:
         raise EmpathyEdgeError(
-            f"{adapter}: holds {len(unused)} tensors that are no LoRA of a matrix (the first: {unused[0]}).\n"
-            "  Merge it with PEFT (merge_and_unload) and give the merged checkpoint."
+            f"{adapter}: {reason}, so it is no plain LoRA and cannot stay beside its base.\n"
+            "  Merge it: empathy-edge export MODEL --adapter ADAPTER --to gguf-q8_0 --out DIR"
         )
+    deltas = {}
+    for name, down in read.tensors.items():
+        if name.endswith(_DOWN):
+            up = read.tensors[name.replace(".lora_A.", ".lora_B.")]
+            module = name.removeprefix(PREFIX).removesuffix(_DOWN)
+            scale = _scale_of(read, module, rank=down.shape[0])
+            deltas[f"{module}.weight"] = Factors(down.load(), up.load(), scale)
     return deltas
 
 
-def _scale_of(adapter: Path) -> float:
-    """The scale of B A, from the adapter's configuration.
+def why_not_plain(adapter: AdapterFolder) -> str | None:
+    """Why an adapter is more than the product of two matrices for each weight; None for a plain LoRA.
 
     Raises:
-        EmpathyEdgeError: an adapter of another kind, or with options that are not supported.
+        EmpathyEdgeError: a LoRA of which a matrix is missing or has no fitting shape.
     """
-    config = read_json_object(adapter / "adapter_config.json")
-    unsupported = [key for key in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]
-    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or unsupported:
+    if adapter.kind != "LORA":
+        return f"is of the kind {adapter.kind or 'unknown'}"
+    options = [name for name in _MORE_THAN_PLAIN if adapter.config.get(name)]
+    if options:
+        return f"uses {', '.join(options)}"
+    if adapter.config.get("bias", "none") != "none":
+        return "changes biases"
+    start = adapter.config.get("init_lora_weights", True)
+    if isinstance(start, str) and start not in _STARTS_THAT_KEEP_THE_BASE:
+        return f"starts by changing the base's weights (init_lora_weights '{start}')"
+    patterns = adapter.config.get("alpha_pattern") or {}
+    if not all(re.fullmatch(r"\^?[\w.]+", str(name)) for name in patterns):
+        return "names modules in alpha_pattern by regular expressions"
+    return _tensor_that_is_no_factor(adapter)
+
+
+def _tensor_that_is_no_factor(adapter: AdapterFolder) -> str | None:
+    """In words, the first tensor that is no A or B of a matrix."""
+    used = set()
+    for name, down in adapter.tensors.items():
+        if not name.endswith(_DOWN):
+            continue
+        up_name = name.replace(".lora_A.", ".lora_B.")
+        up = adapter.tensors.get(up_name)
+        if up is None or len(up.shape) != 2 or len(down.shape) != 2 or up.shape[1] != down.shape[0]:
+            raise EmpathyEdgeError(f"{adapter.path}: {name} has no B matrix that fits it.")
+        used |= {name, up_name}
+    unused = sorted(set(adapter.tensors) - used)
+    orphans = [name for name in unused if name.endswith(".lora_B.weight")]
+    if orphans:
+        raise EmpathyEdgeError(f"{adapter.path}: {orphans[0]} has no A matrix.")
+    if unused:
+        return f"holds {len(unused)} tensors that are no LoRA of a matrix (the first: {unused[0]})"
+    return None
+
+
+def _scale_of(adapter: AdapterFolder, module: str, rank: int) -> float:
+    """The scale of B A of one module.
+
+    Raises:
+        EmpathyEdgeError: the configuration has no alpha that is a number, or another rank.
+    """
+    config = adapter.config
+    if rank != config.get("r") and not config.get("rank_pattern"):
         raise EmpathyEdgeError(
-            f"{adapter}: is not a plain LoRA adapter ({', '.join(unsupported) or 'type'})."
+            f"{adapter.path}: {CONFIG} says the rank r is {config.get('r')!r}, "
+            f"but the matrices of {module} have rank {rank}."
         )
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not (_is_positive(rank) and isinstance(alpha, int | float) and math.isfinite(alpha)):
-        raise EmpathyEdgeError(
-            f"{adapter}: adapter_config.json needs a rank r above 0 and a number lora_alpha "
-            f"(found: {rank!r} and {alpha!r})."
-        )
+    alpha = config.get("lora_alpha")
+    for pattern, other in (config.get("alpha_pattern") or {}).items():
+        name = pattern.removeprefix("^")
+        if module == name or (name == pattern and module.endswith(f".{name}")):
+            alpha = other
+            break
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise EmpathyEdgeError(f"{adapter.path}: {CONFIG} needs a number lora_alpha (found: {alpha!r}).")
+    if rank == 0:
+        raise EmpathyEdgeError(f"{adapter.path}: {module} has rank 0.")
     return alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
 
 
-def _is_positive(rank: Any) -> TypeGuard[int]:
-    return isinstance(rank, int) and not isinstance(rank, bool) and 0 < rank < 2**31
-
-
 def change_of_weights(
-    adapters: list[Path], shapes: Mapping[str, tuple[int, ...]] | None = None
+    adapters: list[Path],
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    weights: Sequence[float] = (),
 ) -> dict[str, list[Factors]]:
     """What several adapters change together, by the name of the parameter.
 
     Args:
-        adapters: PEFT folders.
+        adapters: PEFT folders of plain LoRA.
         shapes: the base's parameters; None leaves the check out.
+        weights: by which each adapter's change is multiplied; none: 1 each.
 
     Returns:
         For each parameter the factors of each adapter that changes it, in the order of `adapters`.
@@ -118,14 +182,13 @@ def change_of_weights(
         EmpathyEdgeError: an adapter names a matrix that the base lacks, or has in another shape.
     """
     together: dict[str, list[Factors]] = {}
-    for adapter in adapters:
-        for name, factors in adapter_deltas(adapter).items():
-            down, up, _ = factors
+    for adapter, weight in zip(adapters, weights or [1.0] * len(adapters), strict=True):
+        for name, (down, up, scale) in adapter_deltas(adapter).items():
             if shapes is not None and shapes.get(name) != (up.shape[0], down.shape[1]):
                 raise EmpathyEdgeError(
                     f"{adapter}: changes {name}, which the base does not have in this shape."
                 )
-            together.setdefault(name, []).append(factors)
+            together.setdefault(name, []).append(Factors(down, up, scale * weight))
     return together
 
 
@@ -142,26 +205,6 @@ def join(adapters: list[Path]) -> dict[str, JointFactors]:
     return joined
 
 
-def add_adapters(model: Any, adapters: list[Path]) -> None:
-    """Add each adapter's change to the fp32 weights of `model` (a torch module), in place.
-
-    Raises:
-        EmpathyEdgeError: the model is not fp32, or an adapter names a matrix that the model lacks.
-    """
-    import torch
-
-    parameters = dict(model.named_parameters())
-    shapes = {name: tuple(weight.shape) for name, weight in parameters.items()}
-    changes = change_of_weights(adapters, shapes)
-    for name, factors in changes.items():
-        weight = parameters[name]
-        if weight.dtype != torch.float32:
-            raise EmpathyEdgeError("Adapters are merged into a full-precision base only (fp32).")
-        with torch.no_grad():
-            for down, up, scale in factors:
-                weight += scale * (torch.from_numpy(up) @ torch.from_numpy(down))
-
-
 def require_same_base(adapters: list[Path], base: ModelRef) -> None:
     """Refuse adapters that `finetune` made for another base; others have no record of it and pass.
 
@@ -169,25 +212,9 @@ def require_same_base(adapters: list[Path], base: ModelRef) -> None:
         EmpathyEdgeError: names the adapter and both bases.
     """
     for adapter in adapters:
-        record = adapter.parent / "manifest.json"
-        trained_on = read_json(record).get("settings", {}).get("base_sha256") if record.is_file() else None
+        trained_on = training_settings(adapter).get("base_sha256")
         if trained_on not in (None, base.sha256):
             raise EmpathyEdgeError(
                 f"{adapter}: was trained on another base than {base.name} "
                 f"({trained_on[:12]}, not {base.sha256[:12]}); give the one it was trained on."
             )
-
-
-def adapter_model(base: Path, adapters: list[Path]) -> Any:
-    """The base in fp32 with its adapters unmerged, by PEFT: what a merge is compared with."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
-    names = [f"step{index}" for index in range(len(adapters))]
-    wrapped = PeftModel.from_pretrained(model, adapters[0], adapter_name=names[0])
-    for name, adapter in zip(names[1:], adapters[1:], strict=True):
-        wrapped.load_adapter(adapter, adapter_name=name)
-    wrapped.base_model.set_adapter(names)
-    return wrapped.eval()

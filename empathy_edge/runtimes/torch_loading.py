@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
-from empathy_edge.models.lora import add_adapters
+from empathy_edge.models.merging import merge_into
 from empathy_edge.runs.settings import Weights
 from empathy_edge.runtimes.precision import Precision, choose_precision
 from empathy_edge.system.processes import from_main_process
@@ -53,7 +53,7 @@ def load_base(
         model = _load_nf4(folder, adapters, scratch, DTYPES[precision.compute])
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        add_adapters(model, adapters)
+        model = merge_into(model, adapters)
         if precision.weights != "fp32":
             # Not `model.to`, which would also round the frequencies of the rotary embedding, a buffer.
             for parameter in model.parameters():
@@ -72,7 +72,7 @@ def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.
 
     if adapters:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        add_adapters(model, adapters)
+        model = merge_into(model, adapters)
         model.save_pretrained(scratch)
         folder = scratch
     try:

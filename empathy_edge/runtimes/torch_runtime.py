@@ -12,7 +12,7 @@ import numpy as np
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
 from empathy_edge.formats.chat_format import Message, read_template
-from empathy_edge.models.lora import add_adapters
+from empathy_edge.models.merging import merge_into
 from empathy_edge.runtimes.base import Reply, Runtime, Sampling, common_prefix
 from empathy_edge.runtimes.drawn import Drawn
 from empathy_edge.runtimes.pieces import ids_of, piece_bytes
@@ -45,8 +45,7 @@ class TorchRuntime(Runtime):
         self._cache: Any = None
         if model is None:
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        self.model = model
-        add_adapters(self.model, list(adapters))
+        self.model = merge_into(model, adapters)
         self.model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if self.tokenizer.pad_token is None:

@@ -67,14 +67,14 @@ def test_wrong_merge_is_caught(
 def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from empathy_edge.models.lora import add_adapters
+    from empathy_edge.models.merging import merge_into
 
     config = LlamaConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=1, vocab_size=64, num_attention_heads=2
     )
     other = LlamaForCausalLM(config)
-    with pytest.raises(EmpathyEdgeError, match="does not have in this shape"):
-        add_adapters(other, [adapter])
+    with pytest.raises(EmpathyEdgeError, match="PEFT cannot load this adapter on this base"):
+        merge_into(other, [adapter])
 
 
 def test_artifacts_verify(tiny_model: Path, exported: Path, exported_onnx: Path, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_genai_precisions_and_options(
 
 
 def test_an_unknown_option_is_one_error(tiny_model: Path, tmp_path: Path) -> None:
-    arguments = ("export", "--base", tiny_model, "--out", tmp_path / "out")
+    arguments = ("export", tiny_model, "--out", tmp_path / "out")
     assert_one_clear_error(
         run_command(*arguments, "--genai-option", "hf_token=x"), 2, "no such option: hf_token"
     )

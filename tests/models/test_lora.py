@@ -49,5 +49,5 @@ def test_a_tensor_that_is_not_used_is_an_error(name: str, adapter: Path) -> None
         {**safetensors.load_file(_file(adapter)), name: np.ones((6, 2), np.float32)}, _file(adapter)
     )
     for read in (adapter_deltas, lambda folder: join([folder])):
-        with pytest.raises(EmpathyEdgeError, match=f"1 tensors that are no LoRA of a matrix .*{name}"):
+        with pytest.raises(EmpathyEdgeError, match=f"{name}"):
             read(adapter)

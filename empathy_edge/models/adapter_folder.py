@@ -1,0 +1,120 @@
+"""An adapter's folder as PEFT, and trainers built on it, write it: its configuration, tensors and base."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors
+from empathy_edge.system.files import MANIFEST, read_json_object
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""What PEFT puts before the name of a module of the base."""
+
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What torch.compile, FSDP and activation checkpointing put into the names of parameters."""
+
+_ADAPTER_NAME = re.compile(r"\.default(?=\.|$)")
+"""The name of the adapter inside a parameter's name, as in a state dict that was saved without PEFT."""
+
+_PICKLED = """{folder}: its weights are pickled ({file}); a pickle can run code when it is read. Convert it:
+  import torch; from safetensors.torch import save_file
+  save_file(torch.load("{file}", weights_only=True), "{wanted}")"""
+
+
+@dataclass(frozen=True)
+class AdapterFolder:
+    """An adapter as it was read.
+
+    Attributes:
+        path: the folder.
+        config: what adapter_config.json says.
+        tensors: by PEFT's own names, whatever the trainer's prefixes were.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    tensors: dict[str, StoredTensor]
+
+    @property
+    def kind(self) -> str:
+        """PEFT's name of the method, as `LORA` or `IA3`."""
+        return str(self.config.get("peft_type", "")).upper()
+
+
+def read_adapter(folder: Path) -> AdapterFolder:
+    """Read an adapter's configuration and the names of its tensors.
+
+    Raises:
+        EmpathyEdgeError: no adapter, pickled weights, or two tensors of one name.
+    """
+    if not (folder / CONFIG).is_file():
+        raise EmpathyEdgeError(
+            f"{folder}: no {CONFIG} in it; give the folder that PEFT's save_pretrained wrote."
+        )
+    config = read_json_object(folder / CONFIG)
+    if not (folder / WEIGHTS).is_file():
+        pickled = next((file.name for file in sorted(folder.glob("*.bin"))), None)
+        if pickled:
+            raise EmpathyEdgeError(_PICKLED.format(folder=folder, file=pickled, wanted=WEIGHTS))
+        raise EmpathyEdgeError(f"{folder}: no {WEIGHTS} in it.")
+    tensors: dict[str, StoredTensor] = {}
+    for name, tensor in stored_tensors(folder, only=WEIGHTS).items():
+        peft_name = name_in_peft(name)
+        twin = tensors.get(peft_name)
+        if twin and _is_copy(name) == _is_copy(twin.name):
+            raise EmpathyEdgeError(f"{folder}: {twin.name} and {name} are one tensor twice.")
+        if twin is None or not _is_copy(name):
+            tensors[peft_name] = tensor
+    return AdapterFolder(folder, config, tensors)
+
+
+def _is_copy(name: str) -> bool:
+    """Whether PEFT wrote the tensor once more, as it does for embeddings among `modules_to_save`."""
+    return ".modules_to_save." in name
+
+
+def name_in_peft(name: str) -> str:
+    """A tensor's name without what a trainer put into it.
+
+    >>> name_in_peft("module.base_model.model.model._orig_mod.layers.0.mlp.up_proj.lora_A.default.weight")
+    'base_model.model.model.layers.0.mlp.up_proj.lora_A.weight'
+    """
+    parts = [part for part in name.split(".") if part not in _WRAPPERS]
+    name = ".".join(parts).removeprefix("module.")
+    name = _ADAPTER_NAME.sub("", name).replace(".modules_to_save.", ".")
+    return name if name.startswith("base_model.") else PREFIX + name
+
+
+def training_settings(adapter: Path) -> dict[str, Any]:
+    """The settings with which `finetune` trained an adapter; none for one from elsewhere."""
+    record = adapter.parent / MANIFEST
+    settings = read_json_object(record).get("settings") if record.is_file() else None
+    return settings if isinstance(settings, dict) else {}
+
+
+def base_of(adapter: Path) -> str | None:
+    """The name of the model that an adapter was trained on; None where nothing says it.
+
+    `finetune` wrote it into its manifest; other trainers wrote it into the adapter's configuration.
+    """
+    trained_on = training_settings(adapter).get("base")
+    if trained_on:
+        return str(trained_on)
+    named = read_json_object(adapter / CONFIG).get("base_model_name_or_path")
+    return str(named) if named else None
+
+
+def tokenizer_folder(base: Path, adapters: list[Path]) -> Path:
+    """Where the tokenizer and the chat template of a fine-tuned model are.
+
+    Trainers save a tokenizer beside the adapter; with added tokens or a template of its own it is the only
+    right one. The last adapter that has one decides, else the base.
+    """
+    with_tokenizer = [folder for folder in adapters if (folder / "tokenizer.json").is_file()]
+    return with_tokenizer[-1] if with_tokenizer else base

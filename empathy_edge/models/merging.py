@@ -1,0 +1,219 @@
+"""Merge adapters of any kind that PEFT can merge into a model that torch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.console import quiet_libraries
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.models.adapter_folder import CONFIG, PREFIX, WEIGHTS, AdapterFolder, read_adapter
+from empathy_edge.models.lora import change_of_weights, why_not_plain
+
+_NO_WEIGHTS_TO_MERGE = {
+    "PROMPT_TUNING": "puts learned vectors before the prompt",
+    "MULTITASK_PROMPT_TUNING": "puts learned vectors before the prompt",
+    "P_TUNING": "puts learned vectors before the prompt",
+    "PREFIX_TUNING": "puts learned vectors before every layer's keys and values",
+    "CARTRIDGE": "puts learned vectors before every layer's keys and values",
+    "CPT": "puts learned vectors before the prompt",
+    "ADAPTION_PROMPT": "puts learned vectors before the prompt",
+    "XLORA": "mixes its adapters anew for every token",
+    "POLY": "mixes its adapters by task",
+}
+"""Kinds of adapters that no merged weights can stand for, and why."""
+
+
+def why_not_streamed(adapters: Sequence[Path], shapes: dict[str, tuple[int, ...]]) -> str | None:
+    """Why PEFT has to merge these adapters; None where they are plain LoRA of matrices in `shapes`.
+
+    Raises:
+        EmpathyEdgeError: a folder that is no adapter.
+    """
+    for folder in adapters:
+        adapter = read_adapter(folder)
+        reason = why_not_plain(adapter)
+        if reason:
+            return reason
+        for name in adapter.tensors:
+            target = name.removeprefix(PREFIX).replace(".lora_A.", ".").replace(".lora_B.", ".")
+            if target not in shapes:
+                return f"changes {target}, which the base's files name otherwise"
+    return None
+
+
+def merge_into(model: Any, adapters: Sequence[Path]) -> Any:
+    """The model with its adapters merged; a plain LoRA changes `model` in place.
+
+    Args:
+        model: transformers', with fp32 weights.
+        adapters: PEFT folders, in the order of training.
+
+    Raises:
+        EmpathyEdgeError: an adapter cannot be merged, or does not fit the model.
+    """
+    if not adapters:
+        return model
+    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    if why_not_streamed(adapters, shapes):
+        return merge_by_peft(model, adapters)
+    _require_fp32(model)
+    import torch
+
+    parameters = dict(model.named_parameters())
+    for name, factors in change_of_weights(list(adapters), shapes).items():
+        weight = parameters[name]
+        with torch.no_grad():
+            for down, up, scale in factors:
+                change = torch.from_numpy(up).to(weight.device) @ torch.from_numpy(down).to(weight.device)
+                weight += scale * change
+    return model
+
+
+def merge_by_peft(
+    model: Any, adapters: Sequence[Path], check: Callable[[Any, Any], None] | None = None
+) -> Any:
+    """Merge adapters one after the other by PEFT's `merge_and_unload`.
+
+    Args:
+        model: transformers', with fp32 weights; it is changed.
+        adapters: PEFT folders, in the order of training.
+        check: is called as check(adapter model, None) before a merge, and as check(None, merged model) after
+            it, since both share their weights.
+
+    Raises:
+        EmpathyEdgeError: an adapter cannot be merged, or does not fit the model.
+    """
+    require_extra("peft", "train", "Merging this adapter")
+    quiet_libraries()
+    _require_fp32(model)
+    for folder in adapters:
+        wrapped = with_adapter(model, folder, "merged").eval()
+        _unshare_weights(wrapped)
+        if check:
+            check(wrapped, None)
+        try:
+            model = wrapped.merge_and_unload(safe_merge=True)
+        except (ValueError, NotImplementedError, AttributeError, TypeError, RuntimeError) as error:
+            raise EmpathyEdgeError(f"{folder}: PEFT cannot merge this adapter ({error}).") from None
+        _tell_whether_tied(model)
+        if check:
+            check(None, model)
+    return model
+
+
+def with_adapter(model: Any, folder: Path, name: str) -> Any:
+    """The PEFT model of a model and an adapter, unmerged.
+
+    Args:
+        model: transformers', or a PEFT model that gets one more adapter.
+        folder: the adapter's.
+        name: the adapter's name in the PEFT model.
+
+    Raises:
+        EmpathyEdgeError: the adapter is of a kind that cannot be merged, or does not fit the model.
+    """
+    from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+    from safetensors.torch import load_file
+
+    adapter = read_adapter(folder)
+    _require_mergeable(adapter)
+    if not isinstance(model, PeftModel):
+        _fit_vocabulary(model, adapter)
+    values = load_file(folder / WEIGHTS)
+    state = {peft_name: values[tensor.name] for peft_name, tensor in adapter.tensors.items()}
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = True
+        if isinstance(model, PeftModel):
+            model.add_adapter(name, config)
+            wrapped = model
+        else:
+            wrapped = get_peft_model(model, config, adapter_name=name)
+        loaded = set_peft_model_state_dict(wrapped, state, adapter_name=name)
+    except (ValueError, TypeError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+        raise EmpathyEdgeError(f"{folder}: PEFT cannot load this adapter on this base: {error}") from None
+    own = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
+    missing = [key for key in loaded.missing_keys if own in key and f".{name}" in key]
+    if loaded.unexpected_keys or missing:
+        key = (loaded.unexpected_keys or missing)[0]
+        what = "holds" if loaded.unexpected_keys else "lacks"
+        raise EmpathyEdgeError(f"{folder}: does not fit this base: it {what} {key}.")
+    return wrapped
+
+
+def _require_mergeable(adapter: AdapterFolder) -> None:
+    from peft import PeftType
+
+    why = _NO_WEIGHTS_TO_MERGE.get(adapter.kind)
+    if adapter.config.get("alora_invocation_tokens"):
+        why = "changes the weights only after certain tokens (aLoRA)"
+    if why:
+        raise EmpathyEdgeError(
+            f"{adapter.path}: {adapter.kind} {why}; no merged weights can stand for it.\n"
+            "  Train a LoRA (or DoRA, IA3, OFT …) instead, or serve this one with PEFT itself."
+        )
+    if adapter.kind not in set(PeftType):
+        raise EmpathyEdgeError(
+            f"{adapter.path}: the PEFT installed here knows no '{adapter.kind}' ({CONFIG}, peft_type); "
+            "update peft, or check the file."
+        )
+    if adapter.config.get("megatron_config"):  # PEFT would import a module that the file names
+        raise EmpathyEdgeError(f"{adapter.path}: adapters of Megatron models (megatron_config) are not read.")
+
+
+def _fit_vocabulary(model: Any, adapter: AdapterFolder) -> None:
+    """Give the model as many rows of embeddings as the adapter was trained with.
+
+    Raises:
+        EmpathyEdgeError: the adapter has fewer rows, or new rows that its file does not hold.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    embedding = next(name for name, part in model.named_modules() if part is model.get_input_embeddings())
+    whole = adapter.tensors.get(f"{PREFIX}{embedding}.weight")
+    wanted = whole.shape[0] if whole else rows
+    if wanted < rows:
+        raise EmpathyEdgeError(
+            f"{adapter.path}: was trained with {wanted} rows of embeddings, but the base has {rows}; "
+            "give the base that it was trained on."
+        )
+    if wanted > rows:
+        model.resize_token_embeddings(wanted, mean_resizing=False)
+
+
+def _unshare_weights(model: Any) -> None:
+    """Give each module weights of its own: a merge changes them in place, and would change others with them.
+
+    Input and output embeddings share theirs in many models, and replicated layers do.
+    """
+    import torch
+
+    seen: set[int] = set()
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.data_ptr() in seen:
+                setattr(module, name, torch.nn.Parameter(weight.detach().clone(), requires_grad=False))
+            seen.add(weight.data_ptr())
+
+
+def _tell_whether_tied(model: Any) -> None:
+    """Let the configuration say whether input and output embeddings are one matrix after a merge."""
+    import torch
+
+    head = model.get_output_embeddings()
+    if head is None or not model.config.tie_word_embeddings:
+        return
+    embedding = model.get_input_embeddings().weight
+    if torch.equal(embedding, head.weight):
+        model.tie_weights()
+    else:
+        model.config.tie_word_embeddings = False
+
+
+def _require_fp32(model: Any) -> None:
+    import torch
+
+    if any(weight.dtype != torch.float32 for weight in model.parameters()):
+        raise EmpathyEdgeError("Adapters are merged into a full-precision base only (fp32).")

@@ -1,0 +1,273 @@
+"""Adapters as users bring them: what PEFT can merge is merged right, the rest is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+peft = pytest.importorskip("peft")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+
+from empathy_edge.errors import EmpathyEdgeError  # noqa: E402
+from empathy_edge.export import merged  # noqa: E402
+from empathy_edge.models.find import find_model  # noqa: E402
+from empathy_edge.models.merging import merge_into  # noqa: E402
+from tests.conftest import assert_one_clear_error, run_command  # noqa: E402
+
+ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+IDS = [[1, 4093, 198, 57, 5248, 3112, 30, 2, 198, 1, 520, 9531, 198]]
+
+
+def _lora(**options: Any) -> Any:
+    return peft.LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": ALL_LINEAR, **options})
+
+
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "LoRA": _lora,
+    "rsLoRA": lambda: _lora(use_rslora=True),
+    "layers_to_transform": lambda: _lora(layers_to_transform=[1]),
+    "rank_pattern": lambda: _lora(rank_pattern={"q_proj": 8, "layers.1.mlp.up_proj": 2}),
+    "alpha_pattern": lambda: _lora(alpha_pattern={"k_proj": 32, "layers.0.mlp.down_proj": 1}),
+    "alpha_pattern by expression": lambda: _lora(alpha_pattern={r".*\.1\.mlp\..*": 32}),
+    "DoRA": lambda: _lora(use_dora=True),
+    "bias": lambda: _lora(bias="lora_only"),
+    "modules_to_save": lambda: _lora(modules_to_save=["lm_head"]),
+    "embeddings saved": lambda: _lora(modules_to_save=["embed_tokens"]),
+    "embeddings by LoRA": lambda: _lora(target_modules=[*ALL_LINEAR, "embed_tokens"]),
+    "norms saved": lambda: _lora(modules_to_save=["input_layernorm", "norm"]),
+    "trainable tokens": lambda: _lora(trainable_token_indices={"embed_tokens": [1, 2, 520]}),
+    "PiSSA": lambda: _lora(init_lora_weights="pissa"),
+    "layer replication": lambda: _lora(layer_replication=[[0, 2], [1, 2]]),
+    "IA3": lambda: peft.IA3Config(
+        target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]
+    ),
+    "LoHa": lambda: peft.LoHaConfig(r=4, target_modules=ALL_LINEAR),
+    "LoKr": lambda: peft.LoKrConfig(r=4, target_modules=ALL_LINEAR),
+    "OFT": lambda: peft.OFTConfig(oft_block_size=8, r=0, target_modules=["q_proj", "v_proj"]),
+    "BOFT": lambda: peft.BOFTConfig(boft_block_size=8, target_modules=["q_proj"]),
+    "VeRA": lambda: peft.VeraConfig(r=4, target_modules=["q_proj", "o_proj"]),
+    "AdaLoRA": lambda: peft.AdaLoraConfig(target_modules=ALL_LINEAR, total_step=10),
+    "only norms": lambda: peft.LNTuningConfig(target_modules=["input_layernorm", "norm"]),
+}
+
+
+def _write_adapter(base: Path, config: Any, folder: Path, model: Any = None) -> None:
+    """An adapter whose weights all matter, as training would leave them."""
+    torch.manual_seed(1)
+    model = model or AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    wrapped = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for weight in wrapped.parameters():
+            if weight.requires_grad:
+                spread = 0.2 * float(weight.std()) if weight.numel() > 1 and weight.std() > 0 else 0.05
+                weight += spread * torch.randn_like(weight)
+    wrapped.save_pretrained(folder)
+
+
+def _logits(model: Any) -> Any:
+    with torch.inference_mode():
+        return model.eval()(input_ids=torch.tensor(IDS)).logits
+
+
+def _by_peft_alone(base: Path, adapter: Path) -> Any:
+    """What users of PEFT get, without our code."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return _logits(peft.PeftModel.from_pretrained(model, adapter))
+
+
+@pytest.fixture(scope="module")
+def biased_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with biases, for which adapters can hold others."""
+    folder = tmp_path_factory.mktemp("biased") / "model"
+    shutil.copytree(tiny_model, folder)
+    config = AutoConfig.from_pretrained(tiny_model)
+    config.attention_bias = config.mlp_bias = True
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(load_file(tiny_model / "model.safetensors"), strict=False)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(".bias"):
+                weight.normal_()
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_peft_merges_is_merged(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Most of these kinds were refused, or failed after the merge with a wrong reason."""
+    base: Path = request.getfixturevalue("biased_model" if name == "bias" else "tiny_model")
+    adapter, out = tmp_path / "adapter", tmp_path / "merged"
+    _write_adapter(base, CONFIGS[name](), adapter)
+    merged.make(base=find_model(str(base)), adapters=[adapter], out=out, tolerance=1e-2)
+    expected = _by_peft_alone(base, adapter)
+    found = _logits(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32))
+    before = _logits(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32))
+    assert (found - expected).abs().max() < 2e-3 < (found - before).abs().max()
+    in_memory = merge_into(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), [adapter])
+    assert (_logits(in_memory) - expected).abs().max() < 2e-3
+
+
+def test_new_tokens_come_with_the_adapters_own_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
+    """Trainers save the grown tokenizer beside the adapter, and the embeddings with all their rows."""
+    adapter, out = tmp_path / "adapter", tmp_path / "merged"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["<|mood|>", "grandparentship"])
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model.resize_token_embeddings(len(tokenizer))
+    _write_adapter(tiny_model, _lora(modules_to_save=["embed_tokens", "lm_head"]), adapter, model)
+    tokenizer.save_pretrained(adapter)
+    merged.make(base=find_model(str(tiny_model)), adapters=[adapter], out=out, tolerance=1e-2)
+    written = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    assert written.config.vocab_size == len(tokenizer) == len(AutoTokenizer.from_pretrained(out))
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    base.resize_token_embeddings(len(tokenizer))
+    assert (_logits(written) - _logits(peft.PeftModel.from_pretrained(base, adapter))).abs().max() < 2e-3
+
+
+def _renamed(adapter: Path, folder: Path, rename: Callable[[str], str]) -> Path:
+    shutil.copytree(adapter, folder)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    save_file({rename(name): value for name, value in tensors.items()}, folder / "adapter_model.safetensors")
+    return folder
+
+
+PREFIXES: dict[str, Callable[[str], str]] = {
+    "torch.compile": lambda name: name.replace(
+        "base_model.model.model.", "base_model.model.model._orig_mod."
+    ),
+    "FSDP": lambda name: "_fsdp_wrapped_module." + name.replace(".mlp.", "._fsdp_wrapped_module.mlp."),
+    "DDP": lambda name: f"module.{name}",
+    "checkpointing": lambda name: name.replace(".mlp.", "._checkpoint_wrapped_module.mlp."),
+    "state dict": lambda name: name.replace(".weight", ".default.weight"),
+    "without PEFT's prefix": lambda name: name.removeprefix("base_model.model."),
+}
+
+
+@pytest.mark.parametrize("method", ["LoRA", "DoRA"])
+def test_prefixes_of_other_trainers_are_known(method: str, tiny_model: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    _write_adapter(tiny_model, CONFIGS[method](), adapter)
+    expected = _by_peft_alone(tiny_model, adapter)
+    for number, rename in enumerate(PREFIXES.values()):
+        renamed = _renamed(adapter, tmp_path / f"renamed-{number}", rename)
+        model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+        assert (_logits(merge_into(model, [renamed])) - expected).abs().max() < 2e-3
+
+
+def test_several_adapters_are_merged_with_weights(tiny_model: Path, tmp_path: Path) -> None:
+    base = find_model(str(tiny_model))
+    for number, name in enumerate(("LoRA", "alpha_pattern")):
+        _write_adapter(tiny_model, CONFIGS[name](), tmp_path / f"adapter-{number}")
+    adapters = [tmp_path / "adapter-0", tmp_path / "adapter-1"]
+    merged.make(base=base, adapters=adapters, weights=[0.25, -0.5], out=tmp_path / "merged", tolerance=1e-2)
+    parts = [load_file(folder / "adapter_model.safetensors") for folder in adapters]
+    name = "model.layers.0.mlp.down_proj"
+    changes = [
+        part[f"base_model.model.{name}.lora_B.weight"] @ part[f"base_model.model.{name}.lora_A.weight"]
+        for part in parts
+    ]
+    weight = load_file(tiny_model / "model.safetensors")[f"{name}.weight"]
+    expected = weight + 0.25 * (8 / 4) * changes[0] - 0.5 * (1 / 4) * changes[1]
+    found = load_file(tmp_path / "merged" / "model.safetensors")[f"{name}.weight"]
+    assert (found - expected).abs().max() < 1e-6
+    _write_adapter(tiny_model, CONFIGS["DoRA"](), tmp_path / "dora")
+    with pytest.raises(EmpathyEdgeError, match="plain LoRA: one uses use_dora"):
+        merged.make(
+            base=base, adapters=[tmp_path / "dora"], weights=[2.0], out=tmp_path / "d", tolerance=1e-2
+        )
+
+
+def test_lora_and_dora_are_merged_in_their_order(tiny_model: Path, tmp_path: Path) -> None:
+    """The second was trained on the first one's result."""
+    first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "merged"
+    _write_adapter(tiny_model, _lora(), first)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    trained_on = peft.PeftModel.from_pretrained(model, first).merge_and_unload()
+    _write_adapter(tiny_model, _lora(use_dora=True), second, trained_on)
+    base = find_model(str(tiny_model))
+    merged.make(base=base, adapters=[first, second], out=out, tolerance=1e-2)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    once = peft.PeftModel.from_pretrained(model, first).merge_and_unload()
+    expected = _logits(peft.PeftModel.from_pretrained(once, second))
+    found = _logits(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32))
+    assert (found - expected).abs().max() < 2e-3
+
+
+def _change_config(adapter: Path, **changes: Any) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "X-LoRA": ({"peft_type": "XLORA"}, "XLORA mixes its adapters anew for every token"),
+    "prompt tuning": ({"peft_type": "PROMPT_TUNING"}, "puts learned vectors before the prompt"),
+    "prefix tuning": ({"peft_type": "PREFIX_TUNING"}, "before every layer's keys and values"),
+    "aLoRA": ({"alora_invocation_tokens": [1, 2]}, "only after certain tokens"),
+    "unknown": ({"peft_type": "NEW_THING"}, "knows no 'NEW_THING'"),
+    "Megatron": ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "Megatron"),
+    "another rank": ({"r": 3}, "says the rank r is 3"),
+    "no number as alpha": ({"lora_alpha": "16"}, "needs a number lora_alpha .found: '16'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_weights_can_stand_for_is_refused(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    changes, message = REFUSED[name]
+    _write_adapter(tiny_model, _lora(), tmp_path / "adapter")
+    _change_config(tmp_path / "adapter", **changes)
+    with pytest.raises(EmpathyEdgeError, match=message):
+        merged.make(
+            base=find_model(str(tiny_model)),
+            adapters=[tmp_path / "adapter"],
+            out=tmp_path / "merged",
+            tolerance=1e-2,
+        )
+
+
+def test_pickled_weights_are_refused_with_the_way_out(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    _write_adapter(tiny_model, _lora(), adapter)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    torch.save(tensors, adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    with pytest.raises(EmpathyEdgeError, match="weights_only=True") as refused:
+        merge_into(model, [adapter])
+    lines = str(refused.value).splitlines()[1:]
+    exec("\n".join(line.strip() for line in lines).replace('"adapter', f'"{adapter}/adapter'), {})
+    assert _logits(merge_into(model, [adapter])) is not None
+
+
+def test_export_finds_the_base_that_the_adapter_names(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    _write_adapter(tiny_model, _lora(), adapter)
+    made = run_command("export", "--adapter", adapter, "--to", "gguf-f16", "--out", tmp_path / "exported")
+    assert made.returncode == 0, made.stderr
+    assert "gguf-f16" in made.stdout and (tmp_path / "exported" / "merged" / "config.json").is_file()
+    for named, code, message in (
+        ("", 2, "does not say on which model it was trained"),
+        (str(tmp_path / "gone"), 2, "gone, which cannot be read here"),
+        ("nobody/nothing-at-all", 3, "was trained on nobody/nothing-at-all"),
+    ):
+        _change_config(adapter, base_model_name_or_path=named)
+        failed = run_command("export", "--adapter", adapter, "--out", tmp_path / "other")
+        assert_one_clear_error(failed, code, message)
+
+
+def test_export_bundle_is_no_model(tmp_path: Path) -> None:
+    """`export MODEL` and `export bundle ARTIFACT` are told apart by the first word."""
+    shown = run_command("export", "bundle", "--help")
+    assert shown.returncode == 0 and "ARTIFACT" in shown.stdout and "--license" in shown.stdout
+    assert_one_clear_error(
+        run_command("export", "--out", tmp_path / "out"), 2, "give a MODEL or an --adapter"
+    )
+    counted = run_command("export", "m", "--adapter", "a", "--weight", "1", "--weight", "2", "--out", "o")
+    assert_one_clear_error(counted, 2, "1 --adapter but 2 --weight")
