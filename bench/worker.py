@@ -32,7 +32,7 @@ from empathy_edge.bench.worker_records import (
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.models.find import find_model
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runtimes import Reply, Runtime, open_runtime
+from empathy_edge.runtimes import Reply, Runtime, open_runtime, require_no_crash
 from empathy_edge.system.memory import memory_mb, minor_major_faults, reset_peak
 
 FILLER = (
@@ -67,6 +67,7 @@ def measure(artifact: str, settings: Settings) -> WorkerRun:
     # The libraries are loaded before the clock starts: load time is the model's.
     import_runtimes()
     ref = find_model(artifact)
+    require_no_crash(ref)
     cold = settings.cold and drop_from_page_cache(ref.path)
     memory = {"baseline": memory_mb()}
     start = time.perf_counter()

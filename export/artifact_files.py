@@ -8,9 +8,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from empathy_edge.console import say
 from empathy_edge.export.calibration import Calibration, calibration_texts
 from empathy_edge.export.executorch import write_executorch
-from empathy_edge.export.gguf.converter import run_converter
+from empathy_edge.export.gguf.converter import fetch_converter, run_converter
+from empathy_edge.export.gguf.families import NotWritten
 from empathy_edge.export.gguf.gptq import round_layers
 from empathy_edge.export.gguf.importance import collect, read_imatrix, write_imatrix
 from empathy_edge.export.gguf.lora_file import write_lora
@@ -33,6 +35,7 @@ from empathy_edge.system.files import read_json, write_json
 from empathy_edge.system.hash_cache import sha256_file
 
 F16_GGUF = "gguf-f16"
+F32_GGUF = "gguf-f32"
 """The artifact that all quantized GGUFs are made from."""
 
 GPTQ_GGUF = "gguf-q4_0-gptq"
@@ -58,6 +61,7 @@ class ExportJob:
     base: ModelRef
     adapters: list[Path]
     update: bool
+    float_source: str = F16_GGUF
 
     def gguf(self, artifact: str) -> Path:
         """The model file of another artifact of this export."""
@@ -97,12 +101,17 @@ class CalibrationData:
         return importance
 
 
-def sources_of(name: ArtifactName) -> list[str]:
-    """The artifacts of the same export that this one is made from, in the order in which they are made."""
+def sources_of(name: ArtifactName, float_source: str = F16_GGUF) -> list[str]:
+    """The artifacts of the same export that this one is made from, in the order in which they are made.
+
+    Args:
+        name: the artifact.
+        float_source: what is quantized: `gguf-f16`, or `gguf-f32` where weights are beyond F16.
+    """
     if name.format == "onnx-genai" and name.method == "gptq":
-        return [F16_GGUF, GPTQ_GGUF]
+        return [float_source, GPTQ_GGUF]
     if name.format == "gguf" and name.method != "lora" and name.quantization not in FLOAT_TYPES:
-        return [F16_GGUF]
+        return [float_source]
     return []
 
 
@@ -142,10 +151,15 @@ def _write_gguf_with_lora(name: ArtifactName, folder: Path, job: ExportJob) -> D
 
 
 def _write_float_gguf(name: ArtifactName, file: Path, job: ExportJob) -> None:
-    if job.settings.converter:
+    """Write a GGUF by our own writer, or by llama.cpp's script where ours does not know the family."""
+    if job.settings.converter != "auto":
         run_converter(Path(job.settings.converter), job.checkpoint, file, name.quantization)
-    else:
+        return
+    try:
         write_float(job.checkpoint, file, name.quantization, _public_name(job))
+    except NotWritten as unknown:
+        say(f"  {unknown}\n  llama.cpp's own script converts it.")
+        run_converter(fetch_converter(), job.checkpoint, file, name.quantization)
 
 
 def _public_name(job: ExportJob) -> str:
@@ -161,7 +175,7 @@ def _write_quantized_gguf(
     name: ArtifactName, file: Path, job: ExportJob, calibration: CalibrationData
 ) -> Details:
     """Quantize the F16 GGUF by llama.cpp; GPTQ then replaces the bytes of the matrices by its own."""
-    source = job.gguf(F16_GGUF)
+    source = job.gguf(job.float_source)
     quantization = name.quantization
     types: dict[str, str] = dict(job.settings.tensor_types)
     if name.budget_mb:

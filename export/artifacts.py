@@ -13,6 +13,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.export import merged, verify
 from empathy_edge.export.artifact_files import (
     F16_GGUF,
+    F32_GGUF,
     GPTQ_GGUF,
     CalibrationData,
     ExportJob,
@@ -23,6 +24,7 @@ from empathy_edge.export.merged import MergeResults
 from empathy_edge.export.onnx.q4_0_grid import require_q4_0
 from empathy_edge.export.record import ArtifactRecord, Details
 from empathy_edge.export.verify import VerifyResults
+from empathy_edge.export.weight_range import largest_weight
 from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
 from empathy_edge.models.find import ModelRef, gguf_of
 from empathy_edge.runs.settings import ExportSettings
@@ -160,9 +162,13 @@ def make_artifacts(
 ) -> list[Path]:
     """Make each artifact of the settings from a checkpoint folder; returns their folders, in order."""
     names = [parse_artifact(text) for text in settings.artifacts]
-    in_order = _with_sources_first(names)
+    largest = largest_weight(checkpoint)
+    if F16_GGUF in settings.artifacts:
+        largest.require_f16(F16_GGUF)
+    float_source = F16_GGUF if largest.fits_f16 else F32_GGUF
+    in_order = _with_sources_first(names, float_source)
     _require_space(in_order, checkpoint, out)
-    job = ExportJob(checkpoint, out, settings, base, adapters, update)
+    job = ExportJob(checkpoint, out, settings, base, adapters, update, float_source)
     calibration = CalibrationData(job)
     for name in in_order:
         _make_artifact(name, job, calibration)
@@ -181,12 +187,12 @@ def reference_gguf(reference: ModelRef) -> Path | None:
     return folder
 
 
-def _with_sources_first(names: list[ArtifactName]) -> list[ArtifactName]:
+def _with_sources_first(names: list[ArtifactName], float_source: str) -> list[ArtifactName]:
     """The artifacts in the order in which they are made: those that others are made from come first."""
     wanted = {name.text for name in names}
     for name in names:
-        wanted.update(sources_of(name))
-    first = [parse_artifact(text) for text in (F16_GGUF, GPTQ_GGUF) if text in wanted]
+        wanted.update(sources_of(name, float_source))
+    first = [parse_artifact(text) for text in (float_source, GPTQ_GGUF) if text in wanted]
     return first + [name for name in names if name not in first]
 
 
@@ -234,7 +240,7 @@ def _stage_settings(name: ArtifactName, settings: ExportSettings) -> dict[str, A
         found["genai_options"] = settings.genai_options
     if name.format == "onnx-portable":
         found["exporter"] = settings.exporter
-    if name.format == "gguf" and settings.converter:
+    if name.format == "gguf" and settings.converter != "auto":
         found["converter"] = Path(settings.converter).name
     if _is_calibrated(name):
         found["calibration_dialogues"] = settings.calibration_dialogues

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,20 @@ from pathlib import Path
 from empathy_edge.errors import EmpathyEdgeError
 
 ERROR_LINES = 3
-"""How many of the last lines on stderr the error shows."""
+"""How many of the last lines on stderr the error shows; of a Python traceback only the last one."""
+
+
+_EXCEPTION = re.compile(r"^(?:\w+\.)*(\w+): (.*)$")
+"""The last line of a Python traceback."""
 
 
 def run_external_program(
-    command: Sequence[str], *, output: Path, failure: str, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    output: Path,
+    failure: str,
+    remedy: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run `command` and wait until it ends; what it prints is not shown.
 
@@ -22,6 +32,7 @@ def run_external_program(
         command: the program and its arguments.
         output: the file that it must have written.
         failure: how the error message begins, without a colon at the end.
+        remedy: what the user can do then, in one line.
         environment: its environment variables; None takes those of this process.
 
     Raises:
@@ -37,8 +48,11 @@ def run_external_program(
         stdin=subprocess.DEVNULL,
     )
     if ended.returncode != 0 or not output.is_file():
-        lines = [line for line in ended.stderr.splitlines() if line.strip()]
-        raise EmpathyEdgeError(f"{failure}:\n  " + "\n  ".join(lines[-ERROR_LINES:]))
+        said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+        last = [line[:300] for line in said[-ERROR_LINES:]] or [f"it ended with the code {ended.returncode}"]
+        if any(line.startswith("Traceback (") for line in said):
+            last = [_EXCEPTION.sub(r"\1 (\2)", last[-1])]
+        raise EmpathyEdgeError("\n  ".join([f"{failure}:", *last, *([remedy] if remedy else [])]))
 
 
 def offline_environment() -> dict[str, str]:

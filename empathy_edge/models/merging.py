@@ -8,7 +8,7 @@ from typing import Any
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.models.adapter_folder import CONFIG, PREFIX, WEIGHTS, AdapterFolder, read_adapter
+from empathy_edge.models.adapter_folder import CONFIG, PREFIX, AdapterFolder, read_adapter
 from empathy_edge.models.lora import change_of_weights, why_not_plain
 
 _NO_WEIGHTS_TO_MERGE = {
@@ -116,13 +116,13 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
     """
     from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
-    from safetensors.torch import load_file
+    from peft.utils import load_peft_weights
 
     adapter = read_adapter(folder)
     _require_mergeable(adapter)
     if not isinstance(model, PeftModel):
         _fit_vocabulary(model, adapter)
-    values = load_file(folder / WEIGHTS)
+    values = load_peft_weights(str(folder), device="cpu")
     state = {peft_name: values[tensor.name] for peft_name, tensor in adapter.tensors.items()}
     try:
         config = PeftConfig.from_pretrained(str(folder))

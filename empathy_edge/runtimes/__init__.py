@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models.find import checkpoint_of, find_model
+from empathy_edge.models.find import ModelRef, checkpoint_of, find_model
 from empathy_edge.runtimes.base import Reply, Runtime
 from empathy_edge.system.files import MANIFEST, read_json
 from empathy_edge.system.hash_cache import sha256_file
@@ -39,6 +39,7 @@ def open_runtime(
     """
     threads = threads or default_threads()
     ref = checkpoint_of(str(name)) if adapters else find_model(str(name))
+    require_no_crash(ref)
     if ref.kind == "gguf":
         from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 
@@ -48,6 +49,22 @@ def open_runtime(
 
         return TorchRuntime(ref.path, threads=threads, context=context, adapters=adapters)
     return _open_artifact(ref.path, threads=threads, context=context, all_logits=all_logits)
+
+
+def require_no_crash(ref: ModelRef) -> None:
+    """Refuse a GGUF that crashes llama.cpp; other formats pass.
+
+    Raises:
+        EmpathyEdgeError: it crashes; names the file and what llama.cpp said.
+    """
+    from empathy_edge.runtimes.first_open import require_opens
+
+    if ref.kind == "gguf":
+        require_opens(ref.path)
+    elif ref.kind == "artifact":
+        artifact = read_json(ref.path / MANIFEST)["artifact"]
+        if artifact["format"] == "gguf":
+            require_opens(ref.path / artifact["file"])
 
 
 def _open_artifact(folder: Path, *, threads: int, context: int, all_logits: bool) -> Runtime:

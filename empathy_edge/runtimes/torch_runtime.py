@@ -51,7 +51,7 @@ class TorchRuntime(Runtime):
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.template = read_template(folder)
-        self.context = min(context, self.model.config.max_position_embeddings)
+        self.context = min(context, self.model.config.get_text_config().max_position_embeddings)
         generation_ends = ids_of(self.model.generation_config.eos_token_id)
         self.declared_stop_ids = generation_ends | ids_of(self.tokenizer.eos_token_id)
         self.bos = self.tokenizer.bos_token or ""

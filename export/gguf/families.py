@@ -7,13 +7,15 @@ computes with them is in its `src/models/*.cpp`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.system.files import read_json_object
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Family:
         arch: llama.cpp's name of the architecture.
         permuted: query and key rows change from split-half rope to interleaved rope.
         norm_offset: is added to every norm's weight (Gemma computes with 1 + weight).
+        scales: factors of the configuration, and the method of GGUFWriter that writes each.
+        layers_without_rope: every how many layers llama.cpp leaves the rope out; 0: never.
         window: what a sliding window becomes. `layers`: llama.cpp knows which layers have one. `context`: it
             does not, so the context is limited to the window, within which both compute the same.
     """
@@ -31,33 +35,66 @@ class Family:
     arch: str
     permuted: bool = False
     norm_offset: float = 0.0
+    scales: Mapping[str, str] = field(default_factory=dict)
+    layers_without_rope: int = 0
     window: Literal["layers", "context"] = "context"
 
+
+_GEMMA3 = Family("gemma3", norm_offset=1.0, window="layers")
+
+_GRANITE_SCALES = {
+    "attention_multiplier": "add_attention_scale",
+    "embedding_multiplier": "add_embedding_scale",
+    "residual_multiplier": "add_residual_scale",
+    "logits_scaling": "add_logit_scale",
+}
 
 FAMILIES = {
     "LlamaForCausalLM": Family("llama", permuted=True),
     "MistralForCausalLM": Family("llama", permuted=True),
     "Qwen2ForCausalLM": Family("qwen2"),
     "Qwen3ForCausalLM": Family("qwen3"),
-    "Gemma3ForCausalLM": Family("gemma3", norm_offset=1.0, window="layers"),
+    "Gemma3ForCausalLM": _GEMMA3,
+    "Gemma3ForConditionalGeneration": _GEMMA3,
+    "SmolLM3ForCausalLM": Family("smollm3", permuted=True, layers_without_rope=4),
+    "GraniteForCausalLM": Family("granite", permuted=True, scales=_GRANITE_SCALES),
     "Phi3ForCausalLM": Family("phi3"),
 }
 """The checkpoint's architecture → its family."""
+
+
+class NotWritten(EmpathyEdgeError):
+    """Something of a checkpoint that our own writer does not know; llama.cpp's script may."""
+
+
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's configuration; of a model that also sees or hears, that of its language model."""
+    config = read_json_object(checkpoint / "config.json")
+    inner = config.get("text_config")
+    return (
+        {**config, **inner, "architectures": config.get("architectures")}
+        if isinstance(inner, dict)
+        else config
+    )
 
 
 def family_of(checkpoint: Path, config: dict[str, Any]) -> Family:
     """The family of a checkpoint.
 
     Raises:
-        EmpathyEdgeError: one that we cannot write; names those that we can, and the way out.
+        NotWritten: one that we cannot write.
     """
     architecture = (config.get("architectures") or ["unknown"])[0]
     if architecture not in FAMILIES:
-        raise EmpathyEdgeError(
-            f"{checkpoint}: cannot write {architecture} as GGUF; supported: {', '.join(FAMILIES)}.\n"
-            "  For any other, give llama.cpp's own script: --converter PATH/convert_hf_to_gguf.py"
-        )
-    return FAMILIES[architecture]
+        raise NotWritten(f"{checkpoint}: our own GGUF writer does not know {architecture}.")
+    family = FAMILIES[architecture]
+    every = family.layers_without_rope
+    if every:
+        layers = config.get("no_rope_layers") or []
+        as_llama_cpp = [int((layer + 1) % every != 0) for layer in range(config["num_hidden_layers"])]
+        if list(map(int, layers)) != as_llama_cpp:
+            raise NotWritten(f"{checkpoint}: leaves the rope out of other layers than every {every}th.")
+    return family
 
 
 def tensor_names(family: Family, config: dict[str, Any]) -> Any:
@@ -88,9 +125,9 @@ def rope_of(checkpoint: Path, config: dict[str, Any]) -> dict[str, dict[str, Any
         found = {"full_attention": found}
     for rope in found.values():
         if rope.get("rope_type", "default") not in ("default", "linear", "llama3", "longrope"):
-            raise EmpathyEdgeError(
-                f"{checkpoint}: rope scaling '{rope['rope_type']}' is not supported; "
-                "there are linear, llama3, longrope."
+            raise NotWritten(
+                f"{checkpoint}: our own writer does not know the rope scaling '{rope['rope_type']}' "
+                "(it knows linear, llama3, longrope)."
             )
     return dict(found)
 
@@ -117,6 +154,8 @@ def write_config(
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    for key, method in family.scales.items():
+        getattr(writer, method)(float(config[key]))
     if family.window == "layers" and _has_window(config):
         kinds = config.get("layer_types") or _every_sixth_is_full(config)
         writer.add_sliding_window(config["sliding_window"])

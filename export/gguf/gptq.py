@@ -18,11 +18,10 @@ import numpy as np
 
 from empathy_edge.console import progress
 from empathy_edge.export.calibration import Calibration
-from empathy_edge.export.gguf.families import Family, family_of, tensor_names
+from empathy_edge.export.gguf.families import Family, family_of, read_config, tensor_names
 from empathy_edge.export.gguf.grids import BLOCK, GRIDS, Grid
 from empathy_edge.export.gguf.quantize import PackedTensor
 from empathy_edge.export.gguf.writer import Transform, transform_of
-from empathy_edge.system.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +87,7 @@ def round_layers(
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = read_json(checkpoint / "config.json")
+    config = read_config(checkpoint)
     family = family_of(checkpoint, config)
     names = tensor_names(family, config)
     model = AutoModelForCausalLM.from_pretrained(

@@ -17,10 +17,9 @@ import numpy as np
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.calibration import Calibration
-from empathy_edge.export.gguf.families import family_of, tensor_names
+from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.export.gguf.writer import new_gguf
 from empathy_edge.formats.gguf_header import tensors_of
-from empathy_edge.system.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +69,7 @@ def inputs_of_matrices(checkpoint: Path, take: Callable[[str, torch.Tensor], Non
 
         return hook
 
-    config = read_json(checkpoint / "config.json")
+    config = read_config(checkpoint)
     names = tensor_names(family_of(checkpoint, config), config)
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32, local_files_only=True

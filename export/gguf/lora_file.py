@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.export.gguf.families import family_of, tensor_names
+from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.export.gguf.writer import new_gguf, transform_of
 from empathy_edge.models.lora import join
-from empathy_edge.system.files import read_json
 
 
 def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "f16") -> int:
@@ -29,7 +28,7 @@ def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "
     require_extra("gguf", "gguf", "Writing a GGUF adapter")
     import gguf
 
-    config = read_json(checkpoint / "config.json")
+    config = read_config(checkpoint)
     family = family_of(checkpoint, config)
     names = tensor_names(family, config)
     joined = join(adapters)

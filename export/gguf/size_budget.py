@@ -18,10 +18,9 @@ import numpy as np
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.calibration import Calibration
-from empathy_edge.export.gguf.families import family_of, tensor_names
+from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.runtimes.distributions import kl_divergence
-from empathy_edge.system.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +114,7 @@ def _sensitivities(checkpoint: Path, texts: Calibration, groups: Mapping[str, _G
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = read_json(checkpoint / "config.json")
+    config = read_config(checkpoint)
     names = tensor_names(family_of(checkpoint, config), config)
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32, local_files_only=True

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export.gguf.families import NotWritten
 from empathy_edge.formats.chat_format import eos_of, read_template, turn_end
 from empathy_edge.system.files import read_json
 
@@ -70,7 +71,7 @@ def name_for_llama_cpp(checkpoint: Path, name: str) -> str:
 def _read_tokenizer(checkpoint: Path) -> dict[str, Any]:
     file = checkpoint / "tokenizer.json"
     if not file.is_file():
-        raise EmpathyEdgeError(
+        raise NotWritten(
             f"{checkpoint}: no tokenizer.json; save the tokenizer with transformers 5 to get it."
         )
     if file.stat().st_size > MAX_TOKENIZER_BYTES:
@@ -78,8 +79,8 @@ def _read_tokenizer(checkpoint: Path) -> dict[str, Any]:
     tokenizer: dict[str, Any] = read_json(file)
     kind = (tokenizer.get("model") or {}).get("type")
     if kind != "BPE":
-        raise EmpathyEdgeError(
-            f"{checkpoint}: the tokenizer is {kind}; supported: BPE, byte-level or SentencePiece's."
+        raise NotWritten(
+            f"{checkpoint}: the tokenizer is {kind}; our own writer knows BPE, byte-level or SentencePiece's."
         )
     return tokenizer
 
@@ -161,9 +162,9 @@ def _pre_tokenizer(checkpoint: Path, tokenizer: dict[str, Any]) -> str:
     rule = _splitting_rule(steps, kinds)
     if rule not in PRE_TOKENIZERS:
         found = ", ".join(map(str, kinds)) or "no pre-tokenizer"
-        raise EmpathyEdgeError(
-            f"{checkpoint}: the tokenizer splits text in a way that is not supported ({found}); "
-            f"supported: {', '.join(PRE_TOKENIZERS.values())}."
+        raise NotWritten(
+            f"{checkpoint}: the tokenizer splits text in a way that our own writer does not know ({found}; "
+            f"it knows {', '.join(PRE_TOKENIZERS.values())})."
         )
     return PRE_TOKENIZERS[rule]
 

@@ -17,13 +17,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.export.gguf.families import Family, family_of, tensor_names, write_config
+from empathy_edge.export.gguf.families import (
+    Family,
+    NotWritten,
+    family_of,
+    read_config,
+    tensor_names,
+    write_config,
+)
 from empathy_edge.export.gguf.vocabulary import name_for_llama_cpp, write_vocabulary
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors
-from empathy_edge.system.files import read_json
 
 Transform = Callable[[np.ndarray], np.ndarray]
 """From a tensor's values in the checkpoint to those in the GGUF."""
+
+
+OTHER_PARTS = (
+    "vision_tower.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+)
+"""Of a model that also sees: what is left out of the GGUF of its language model."""
 
 
 class _GgufTensor(NamedTuple):
@@ -58,7 +73,7 @@ def write_float(checkpoint: Path, file: Path, kind: str = "f16", name: str = "")
     require_extra("gguf", "gguf", "Writing a GGUF file")
     import gguf
 
-    config = read_json(checkpoint / "config.json")
+    config = read_config(checkpoint)
     family = family_of(checkpoint, config)
     with new_gguf(file, family.arch) as writer:
         writer.add_type(gguf.GGUFType.MODEL)
@@ -122,15 +137,30 @@ def _tensors(checkpoint: Path, config: dict[str, Any], family: Family, kind: str
 
     names = tensor_names(family, config)
     matrix_kind = gguf.GGMLQuantizationType[kind.upper()]
-    for key, tensor in stored_tensors(checkpoint).items():
+    for stored_name, tensor in stored_tensors(checkpoint).items():
+        key = name_in_language_model(stored_name)
+        if key is None:
+            continue
         if key == "lm_head.weight" and config.get("tie_word_embeddings", family.arch == "gemma3"):
             continue
         name = names.get_name(key, try_suffixes=(".weight", ".bias"))
         if name is None:
-            raise EmpathyEdgeError(f"{tensor.file}: no GGUF name for the tensor {key} in {family.arch}.")
+            raise NotWritten(f"{tensor.file}: no GGUF name for the tensor {key} in {family.arch}.")
         tensor_kind = matrix_kind if len(tensor.shape) > 1 else gguf.GGMLQuantizationType.F32
         chunks = partial(_values, tensor, transform_of(key, config, family))
         yield _GgufTensor(name, tensor.shape, tensor_kind, chunks)
+
+
+def name_in_language_model(name: str) -> str | None:
+    """A tensor's name without the wrapper of a model that also sees; None for a tensor of its other parts.
+
+    >>> name_in_language_model("language_model.model.layers.0.mlp.up_proj.weight")
+    'model.layers.0.mlp.up_proj.weight'
+    """
+    if name.startswith(OTHER_PARTS):
+        return None
+    name = name.replace("model.language_model.", "model.", 1)
+    return name.removeprefix("language_model.")
 
 
 def _rope_tensors(factors: dict[str, np.ndarray]) -> Iterator[_GgufTensor]:
@@ -180,9 +210,7 @@ def _converted(values: np.ndarray, kind: Any) -> np.ndarray:
         with np.errstate(over="ignore"):
             halves = values.astype(np.float16)
         if not np.isfinite(halves).all():
-            raise EmpathyEdgeError(
-                "A weight is beyond what F16 holds (65504), or no number; export to bf16 or f32."
-            )
+            raise EmpathyEdgeError("A weight is beyond F16's range; export to gguf-bf16 or gguf-f32.")
         return halves
     quantized: np.ndarray = gguf.quants.quantize(values, kind)
     return quantized

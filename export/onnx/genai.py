@@ -12,6 +12,7 @@ from pathlib import Path
 
 from empathy_edge.errors import require_extra
 from empathy_edge.export.external_program import offline_environment, run_external_program
+from empathy_edge.system.files import read_json_object
 
 
 def write_genai(
@@ -41,7 +42,8 @@ def write_genai(
         run_external_program(
             command,
             output=built / "model.onnx",
-            failure=f"{checkpoint}: onnxruntime-genai's builder failed",
+            failure=f"{checkpoint}: ONNX Runtime GenAI's builder cannot make {architecture_of(checkpoint)}",
+            remedy="Other runtimes may: --to onnx-portable-int8 (any ONNX Runtime), --to gguf-q8_0 (llama.cpp).",
             environment=offline_environment(),
         )
         _repair_shared_output_matrix(built / "model.onnx")
@@ -49,6 +51,11 @@ def write_genai(
             os.replace(item, folder / item.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def architecture_of(checkpoint: Path) -> str:
+    """What config.json calls the model's class, as `LlamaForCausalLM`."""
+    return str((read_json_object(checkpoint / "config.json").get("architectures") or ["this model"])[0])
 
 
 def _repair_shared_output_matrix(file: Path) -> None:

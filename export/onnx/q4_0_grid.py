@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.export.gguf.families import family_of, tensor_names
+from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.export.gguf.tensor_types import type_name
 from empathy_edge.export.gguf.writer import Transform, transform_of
 from empathy_edge.formats.gguf_header import TensorPlace, tensors_of
@@ -51,7 +51,7 @@ def require_q4_0(gguf: Path) -> None:
 
 def write_rounded(checkpoint: Path, gguf: Path, out: Path) -> None:
     """Write a checkpoint folder like `checkpoint`, with its layers' matrices as `gguf` has rounded them."""
-    config = read_json(checkpoint / "config.json")
+    config = read_config(checkpoint)
     family = family_of(checkpoint, config)
     names, places = tensor_names(family, config), tensors_of(gguf)
 

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export import artifacts
+from empathy_edge.export.artifacts import make_artifacts
 from empathy_edge.export.gguf import writer
+from empathy_edge.models.find import find_model
+from empathy_edge.runs.settings import ExportSettings
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 64,
@@ -64,6 +68,17 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
     "phi 3": ("Phi3ForCausalLM", "Phi3Config", {"sliding_window": 200}),
+    "smollm 3": ("SmolLM3ForCausalLM", "SmolLM3Config", {"num_hidden_layers": 5}),
+    "granite": (
+        "GraniteForCausalLM",
+        "GraniteConfig",
+        {
+            "attention_multiplier": 0.3,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.5,
+            "logits_scaling": 2.0,
+        },
+    ),
     "phi 3, long": (
         "Phi3ForCausalLM",
         "Phi3Config",
@@ -158,13 +173,14 @@ def test_shards_and_half_precision_are_the_same_file(tiny_model: Path, tmp_path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"architectures": ["MambaForCausalLM"]},
-            "cannot write MambaForCausalLM as GGUF; supported: LlamaForCausalLM,",
-        ),
+        ({"architectures": ["MambaForCausalLM"]}, "our own GGUF writer does not know MambaForCausalLM"),
         (
             {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4}},
-            "rope scaling 'dynamic' is not supported",
+            "does not know the rope scaling 'dynamic'",
+        ),
+        (
+            {"architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 0]},
+            "leaves the rope out of other layers than every 4th",
         ),
         ({"query_pre_attn_scalar": 5}, "query_pre_attn_scalar 5 is not head_dim"),
     ],
@@ -189,6 +205,65 @@ def test_weights_beyond_f16_are_refused(tiny_model: Path, tmp_path: Path) -> Non
     tensors = load_file(source / "model.safetensors")
     tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = 1e5
     save_file(tensors, source / "model.safetensors", {"format": "pt"})
-    with pytest.raises(EmpathyEdgeError, match="beyond what F16 holds"):
+    with pytest.raises(EmpathyEdgeError, match="beyond F16's range"):
         writer.write_float(source, tmp_path / "model.gguf")
     writer.write_float(source, tmp_path / "model.gguf", "bf16")
+
+
+def test_the_language_model_inside_a_vision_model_is_written(tiny_model: Path, tmp_path: Path) -> None:
+    """Gemma 3 of 4B and more is published with a part that sees; phones get the text part."""
+    import torch
+    from transformers import (
+        Gemma3Config,
+        Gemma3ForConditionalGeneration,
+        Gemma3TextConfig,
+        SiglipVisionConfig,
+    )
+
+    vocabulary = json.loads((tiny_model / "config.json").read_text())["vocab_size"]
+    text = Gemma3TextConfig(**{**SHAPE, "vocab_size": vocabulary, **CASES["gemma 3"][2]})
+    vision = SiglipVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+    )
+    torch.manual_seed(0)
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    model = Gemma3ForConditionalGeneration(config).eval()
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(tiny_model / name, folder / name)
+    results = artifacts.run(
+        base=find_model(str(folder)),
+        adapters=[],
+        out=tmp_path / "exported",
+        settings=ExportSettings(artifacts=("gguf-f32",), verify_prompts=1),
+    )
+    row = results.verify.artifacts[0]
+    assert row.verdict == "PASS" and row.mean_kl < 1e-5 and row.greedy_same == 1
+
+
+def test_weights_beyond_f16_are_quantized_from_f32(tiny_model: Path, tmp_path: Path) -> None:
+    """Q8_0 needs no F16, and was refused with a message that named no tensor."""
+    from safetensors.torch import load_file, save_file
+
+    source = tmp_path / "model"
+    shutil.copytree(tiny_model, source)
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors = load_file(source / "model.safetensors")
+    tensors[name][0, 0] = -1e5
+    save_file(tensors, source / "model.safetensors", {"format": "pt"})
+    base, out = find_model(str(source)), tmp_path / "out"
+    with pytest.raises(EmpathyEdgeError, match=rf"gguf-f16: {name} holds the weight -100000, .*F16 ends at"):
+        make_artifacts(source, out, ExportSettings(artifacts=("gguf-f16",)), base=base, adapters=[])
+    make_artifacts(source, out, ExportSettings(artifacts=("gguf-q8_0",)), base=base, adapters=[])
+    assert sorted(folder.name for folder in out.iterdir()) == ["gguf-f32", "gguf-q8_0"]
+    for value, word in ((float("nan"), "NaN"), (float("-inf"), "infinite")):
+        tensors[name][3, 3] = value
+        save_file(tensors, source / "model.safetensors", {"format": "pt"})
+        with pytest.raises(EmpathyEdgeError, match=f"a weight of {name} is {word}"):
+            make_artifacts(source, out, ExportSettings(artifacts=("gguf-q8_0",)), base=base, adapters=[])

@@ -1,0 +1,67 @@
+"""Do the weights fit into F16? And are they numbers at all? Looked at before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.tensor_files import stored_tensors
+
+F16_MAX = 65504.0
+
+
+@dataclass(frozen=True)
+class LargestWeight:
+    """The weight of the largest size in a checkpoint.
+
+    Attributes:
+        tensor: its tensor's name.
+        value: its value.
+    """
+
+    tensor: str
+    value: float
+
+    @property
+    def fits_f16(self) -> bool:
+        """Whether F16 holds it."""
+        return abs(self.value) <= F16_MAX
+
+    def require_f16(self, artifact: str) -> None:
+        """Refuse an artifact in F16 of weights that are beyond it.
+
+        Raises:
+            EmpathyEdgeError: names the tensor, its value, and what to choose.
+        """
+        if not self.fits_f16:
+            raise EmpathyEdgeError(
+                f"{artifact}: {self.tensor} holds the weight {self.value:g}, and F16 ends at {F16_MAX:.0f}.\n"
+                "  Choose gguf-bf16, gguf-f32 or a quantized artifact (those are made from F32 then)."
+            )
+
+
+def largest_weight(checkpoint: Path) -> LargestWeight:
+    """The largest weight of a checkpoint; reads every tensor once, some megabytes at a time.
+
+    Raises:
+        EmpathyEdgeError: a weight is NaN or infinite; names the tensor.
+    """
+    largest = LargestWeight("", 0.0)
+    for name, tensor in stored_tensors(checkpoint).items():
+        for chunk in tensor.chunks():
+            if chunk.size == 0:
+                continue
+            low, high = float(chunk.min()), float(chunk.max())  # of a chunk with a NaN both are NaN
+            value = low if -low > high else high
+            if not np.isfinite(value):
+                found = "NaN (no number)" if np.isnan(value) else "infinite"
+                raise EmpathyEdgeError(
+                    f"{checkpoint}: a weight of {name} is {found}; nothing that is made of it can answer.\n"
+                    "  Train again with a lower learning rate, or take an earlier checkpoint."
+                )
+            if abs(value) > abs(largest.value):
+                largest = LargestWeight(name, value)
+    return largest
