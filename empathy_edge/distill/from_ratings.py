@@ -17,7 +17,6 @@ from empathy_edge.distill.distill_results import DISTILL_FILES, DistillResults
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.distill.fitting import fit_responses
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import messages_for
 from empathy_edge.formats.dialogue import Dialogue, PreferencePair, read_dialogues
 from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.prompts import load_prompts
@@ -74,7 +73,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     write_jsonl(out / "sft.jsonl", sft)
     write_jsonl(out / "preference.jsonl", [_trl_pair(pair) for pair in pairs])
     write_jsonl(out / "control.jsonl", [_trl_pair(pair) for pair in found.control])
-    write_jsonl(out / "test.jsonl", test)
+    write_jsonl(out / "test.jsonl", [item.row() for item in test])
     results = DistillResults(
         dialogues=len(dialogues),
         train_dialogues=len(dialogues) - len(test),
@@ -145,7 +144,7 @@ def _sft_row(dialogue: Dialogue, source: str, text: str) -> dict[str, Any]:
     return {
         "id": dialogue.id,
         "source": source,
-        "prompt": messages_for(dialogue.utterance),
+        "prompt": dialogue.prompt(),
         "completion": [{"role": "assistant", "content": text}],
     }
 
@@ -165,7 +164,7 @@ def _preference_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[Pre
     rejected too: style alone does not tell the two apart.
     """
     reference = dialogue.response(settings.reference)
-    prompt = messages_for(dialogue.utterance)
+    prompt = dialogue.prompt()
     good = _model_responses(dialogue, settings, ratings=(3,))
     pairs = []
     if reference is not None and reference.rating in (1, 2):
@@ -182,7 +181,7 @@ def _control_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[Prefer
     reference = dialogue.response(settings.reference)
     if reference is None or reference.rating != 3:
         return []
-    prompt = messages_for(dialogue.utterance)
+    prompt = dialogue.prompt()
     weak = _model_responses(dialogue, settings, ratings=(1, 2))
     return [PreferencePair(dialogue.id, prompt, reference.text, rejected) for rejected in weak]
 

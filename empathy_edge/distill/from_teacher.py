@@ -17,7 +17,6 @@ from empathy_edge.distill.from_ratings import draw, median_words
 from empathy_edge.distill.strategies import Ask, Step, answer_directly, improve, rate
 from empathy_edge.distill.teacher_settings import TeacherSettings
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import messages_for
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.llm.client import CallsFailed, ModelClient
@@ -89,7 +88,7 @@ def run(
     write_jsonl(out / "sft.jsonl", [_sft_row(item) for item in for_sft])
     write_jsonl(out / "preference.jsonl", [_pair_row(item) for item in for_pairs])
     write_jsonl(out / "control.jsonl", [])
-    write_jsonl(out / "test.jsonl", test)
+    write_jsonl(out / "test.jsonl", [item.row() for item in test])
     found = DistillResults(
         dialogues=len(chosen),
         sft_rows=len(for_sft),
@@ -267,7 +266,7 @@ def _record(item: Distilled) -> dict[str, Any]:
 def _sft_row(item: Distilled) -> dict[str, Any]:
     return {
         "id": item.dialogue.id,
-        "prompt": messages_for(item.dialogue.utterance),
+        "prompt": item.dialogue.prompt(),
         "completion": [{"role": "assistant", "content": item.text}],
     }
 
@@ -275,7 +274,7 @@ def _sft_row(item: Distilled) -> dict[str, Any]:
 def _pair_row(item: Distilled) -> dict[str, Any]:
     return {
         "id": item.dialogue.id,
-        "prompt": messages_for(item.dialogue.utterance),
+        "prompt": item.dialogue.prompt(),
         "chosen": [{"role": "assistant", "content": item.text}],
         "rejected": [{"role": "assistant", "content": item.reference}],
     }
