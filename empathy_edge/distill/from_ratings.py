@@ -46,7 +46,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     reference's fails on them.
 
     Args:
-        data: dialogues with rated responses (.jsonl, or the paper's .csv).
+        data: dialogues with rated responses.
         out: the stage's folder.
         settings: which sources count as reference and as model, and how many rows are kept.
         update: make the stage again where its settings or inputs changed.
@@ -93,6 +93,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
 
 
 def _check_sources(data: Path, dialogues: list[Dialogue], settings: DistillSettings) -> None:
+    _check_ratings(data, dialogues)
     present: set[str] = set()
     for dialogue in dialogues:
         present.update(response.source for response in dialogue.responses)
@@ -101,7 +102,22 @@ def _check_sources(data: Path, dialogues: list[Dialogue], settings: DistillSetti
         raise EmpathyEdgeError(
             f"{data}: no response comes from {', '.join(repr(name) for name in missing)} "
             "(distill.reference and distill.models). "
-            f"The file's sources are: {', '.join(sorted(present))}."
+            f"The file's sources are: {', '.join(sorted(present))}. Name them with --reference and --model."
+        )
+
+
+def _check_ratings(data: Path, dialogues: list[Dialogue]) -> None:
+    """Say at once which method takes data without responses or without ratings."""
+    lacking = next((item.id for item in dialogues if not item.responses), None)
+    if not any(item.responses for item in dialogues):
+        raise EmpathyEdgeError(
+            f"{data}: no dialogue has a response (first: {lacking}); rated responses are needed.\n"
+            "  `empathy-edge distill --method direct --teacher …` lets a large model answer."
+        )
+    if not any(response.rating for item in dialogues for response in item.responses):
+        raise EmpathyEdgeError(
+            f"{data}: no response has a rating (first: {dialogues[0].id}); ratings of 1 to 3 are needed.\n"
+            "  `empathy-edge distill --method improve-human --teacher …` lets a large model rate and improve."
         )
 
 

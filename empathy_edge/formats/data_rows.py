@@ -248,7 +248,7 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
         for number, row in enumerate(reader, 2):
             where = _where(path, number, line)
             line = reader.line_num + 1
-            more = row.pop(None, None)  # type: ignore[call-overload]
+            more = row.pop(None, None)
             if more:
                 raise EmpathyEdgeError(
                     f"{where}: {len(columns) + len(more)} fields, but {len(columns)} columns. A text with "
@@ -262,7 +262,7 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
 
 
 def _unquoted_rows(path: Path, text: str) -> Iterator[Row]:
-    """EmpatheticDialogues' own CSV: no field is quoted, and a quotation mark is one; see `published_forms`."""
+    """EmpatheticDialogues' own CSV: no field is quoted, and quotation marks are text."""
     header, *lines = lines_of(text)
     columns = header.strip().replace('"', "").split(",")
     for number, line in enumerate(lines, 2):

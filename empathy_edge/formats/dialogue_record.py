@@ -63,6 +63,12 @@ class Dialogue:
         turns = [item for item in self.history if item["role"] in names]
         return " ".join(f'{names[item["role"]]}: "{item["content"]}"' for item in turns)
 
+    @property
+    def said(self) -> str:
+        """What a judge is shown: the utterance, after what was said before it."""
+        earlier = self.earlier_turns
+        return f"{earlier} The person: {self.utterance}" if earlier else self.utterance
+
     def row(self) -> dict[str, Any]:
         """The dialogue in our own form; what one without history was written as before stays the same."""
         row = asdict(self)

@@ -1,7 +1,7 @@
 """Rows that hold messages or texts of a conversation, as other tools take them, turned into dialogues.
 
-ShareGPT (`conversations`), OpenAI (`messages`, fine-tuning and batch files), Alpaca (`instruction`), and TRL's
-prompts, completions and preferences (https://huggingface.co/docs/trl/dataset_formats).
+ShareGPT (`conversations`), OpenAI (`messages`, fine-tuning and batch files), Alpaca (`instruction`), and
+TRL's prompts, completions and preferences (https://huggingface.co/docs/trl/dataset_formats).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any
 
 from empathy_edge.formats.chat_format import Message
@@ -250,13 +249,23 @@ def _of_common_beginning(row: Row) -> Dialogue:
         if said.reply is None or other.reply is None:
             raise row.wrong("'chosen' and 'rejected' must end with a text after 'Assistant:'.")
         return dialogue_of(row, said, _pair_of(said.reply, other.reply))
-    beginning = commonprefix([chosen, rejected])
-    place = beginning.rfind(" ") + 1  # words are not cut
-    prompt = beginning[:place].strip()
+    place = _length_of_common_words(chosen, rejected)
+    prompt = chosen[:place].strip()
     if not prompt or not chosen[place:].strip() or not rejected[place:].strip():
         raise row.wrong("no 'prompt', and 'chosen' and 'rejected' do not begin with the same words.")
     said = Conversation((), prompt, None)
     return dialogue_of(row, said, _pair_of(chosen[place:].strip(), rejected[place:].strip()))
+
+
+def _length_of_common_words(one: str, other: str) -> int:
+    """How many characters two texts begin with in common; words are not cut."""
+    length = 0
+    for place, (first, second) in enumerate(zip(one, other, strict=False), 1):
+        if first != second:
+            break
+        if first.isspace():
+            length = place
+    return length
 
 
 def _pair_of(chosen: str, rejected: str) -> list[Response]:
