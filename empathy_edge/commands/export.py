@@ -70,7 +70,11 @@ def export(
         raise click.UsageError("--base and --out are needed; see: empathy-edge export --help")
     from empathy_edge.export.artifacts import run
     from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.given_data import data_file
 
+    if settings.calibration is not None:
+        file = data_file(Path(settings.calibration))
+        settings = settings.model_copy(update={"calibration": str(file)})
     run(base=checkpoint_of(base), adapters=list(adapters), out=out, settings=settings, update=update)
 
 

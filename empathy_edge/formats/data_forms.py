@@ -86,11 +86,12 @@ def _response(row: Row, number: int, item: Any) -> Response:
 
 def from_plain(row: Row) -> Dialogue:
     """A prompt alone: `text`, or TRL's `prompt`, which may be messages."""
-    field = next(name for name in PLAIN_FIELDS if name in row.values)
-    value = row.values[field]
+    field = next((name for name in PLAIN_FIELDS if name in row.values), "text")
+    value = row.values.get(field)
     if isinstance(value, list):
         return from_messages(Row(row.number, row.where, {**row.values, "messages": value}))
-    return from_rated_responses(Row(row.number, row.where, {**row.values, "utterance": value}))
+    said = row.text(field)
+    return from_rated_responses(Row(row.number, row.where, {**row.values, "utterance": said}))
 
 
 def _has(*fields: str) -> Callable[[Mapping[str, Any]], bool]:

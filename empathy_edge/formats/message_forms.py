@@ -126,7 +126,7 @@ def dialogue_of(row: Row, said: Conversation, responses: Sequence[Response]) -> 
 
 def from_sharegpt(row: Row) -> Dialogue:
     """`conversations`; with `chosen` and `rejected` beside it, the layout of LLaMA-Factory's preferences."""
-    messages = messages_of(row, "conversations", row.values["conversations"])
+    messages = messages_of(row, "conversations", row.values.get("conversations"))
     if (system := row.optional_text("system")) and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system})
     if not row.has("chosen", "rejected"):
@@ -137,17 +137,22 @@ def from_sharegpt(row: Row) -> Dialogue:
 
 def from_messages(row: Row) -> Dialogue:
     """OpenAI's `messages`."""
-    return _with_reply(row, messages_of(row, "messages", row.values["messages"]))
+    return _with_reply(row, messages_of(row, "messages", row.values.get("messages")))
 
 
 def from_batch_request(row: Row) -> Dialogue:
     """A request of OpenAI's Batch API: the messages are in `body`."""
-    return _with_reply(row, messages_of(row, "body.messages", row.values["body"].get("messages")))
+    return _with_reply(
+        row,
+        messages_of(row, "body.messages", row.of(row.values.get("body"), "'body'").values.get("messages")),
+    )
 
 
 def from_preferred_output(row: Row) -> Dialogue:
     """OpenAI's file for preference fine-tuning."""
-    messages = messages_of(row, "input.messages", row.values["input"].get("messages"))
+    messages = messages_of(
+        row, "input.messages", row.of(row.values.get("input"), "'input'").values.get("messages")
+    )
     responses = _compared(row, "preferred_output", "non_preferred_output")
     return dialogue_of(row, split_conversation(row, messages), responses)
 
@@ -195,7 +200,7 @@ def from_alpaca(row: Row) -> Dialogue:
 
 def from_completion(row: Row) -> Dialogue:
     """TRL's `prompt` and `completion`; `label` says of unpaired preferences whether it is a good one."""
-    said = _prompt(row, row.values["prompt"])
+    said = _prompt(row, row.values.get("prompt"))
     label = row.values.get("label")
     rating = (GOOD if label else BAD) if isinstance(label, bool) else row.rating("rating")
     source = row.optional_text("source") or "completion"
@@ -209,7 +214,7 @@ def from_preference(row: Row) -> Dialogue:
         messages = messages_of(row, "chosen", chosen)
         return dialogue_of(row, split_conversation(row, messages), _compared(row, "chosen", "rejected"))
     if row.has("prompt"):
-        said = _prompt(row, row.values["prompt"])
+        said = _prompt(row, row.values.get("prompt"))
         return dialogue_of(row, said, _without_prompt(row, _compared(row, "chosen", "rejected")))
     return _of_common_beginning(row)
 
@@ -226,7 +231,7 @@ def _prompt(row: Row, value: Any) -> Conversation:
 
 def _without_prompt(row: Row, responses: Sequence[Response]) -> list[Response]:
     """Texts that repeat the prompt, without it."""
-    prompt = row.values["prompt"]
+    prompt = row.values.get("prompt")
     if not isinstance(prompt, str):
         return list(responses)
     return [

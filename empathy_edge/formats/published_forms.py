@@ -41,7 +41,7 @@ def from_paper_csv(row: Row) -> Dialogue:
         for source in _sources_of(row)
     )
     return Dialogue(
-        id=row.text("dialog_id") if isinstance(row.values["dialog_id"], str) else row.id(),
+        id=row.text("dialog_id") if isinstance(row.values.get("dialog_id"), str) else row.id(),
         emotion=row.text("emotion"),
         situation=row.text("situation"),
         utterance=row.text("speaker_uttr"),
@@ -67,7 +67,7 @@ def _sources_of(row: Row) -> list[str]:
 
 def from_turns(row: Row) -> Dialogue:
     """EmpatheticDialogues as JSON: turns without ratings; the first one and the reply to it are taken."""
-    turns = row.values["turns"]
+    turns = row.values.get("turns")
     if not isinstance(turns, list) or len(turns) < 2:
         raise row.wrong("'turns' needs at least two, the speaker's and the listener's.")
     return Dialogue(
@@ -116,7 +116,7 @@ SPEAKERS = {"seeker": "user", "usr": "user", "supporter": "assistant", "sys": "a
 
 def from_esconv(row: Row, split: Split) -> Iterator[Dialogue]:
     """The supporter's turns of a conversation; what one says in several messages is joined."""
-    turns = row.values["dialog"]
+    turns = row.values.get("dialog")
     if not isinstance(turns, list) or not turns:
         raise row.wrong("'dialog' must be a list of at least one message.")
     found = [_esconv_turn(row, number, item) for number, item in enumerate(turns, 1)]

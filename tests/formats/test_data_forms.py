@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from empathy_edge.bench.chat_suite import read_conversations
 from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, Response, read_data, read_dialogues
@@ -77,6 +78,11 @@ def test_several_turns_are_kept(case: str, tmp_path: Path) -> None:
     assert found.responses == (Response(source, REPLY["content"]),)
     prompt = found.prompt()
     assert [item["role"] for item in prompt] == ["system", "user", "assistant", "user"]
+
+
+def test_the_chat_suite_replays_what_the_person_says(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "a.jsonl", {"messages": [SYSTEM, *SAID, REPLY]})
+    assert read_conversations(data) == [["I failed my exam.", "I slept too little."]]
 
 
 def test_a_system_prompt_of_the_data_is_kept(tmp_path: Path) -> None:
@@ -249,6 +255,11 @@ WRONG = {
     ),
     "a reply to nothing": (b'{"messages": [{"role": "system", "content": "a"}]}', ("row 1", "the user's")),
     "a number as a text": (b'{"utterance": 7}', ("row 1", "'utterance' is 7")),
+    "an empty text": (b'{"text": "a"}\n{"text": " "}', ("row 2", "'text' is missing or empty")),
+    "a row without the field of the others": (
+        b'[{"messages": [{"role": "user", "content": "a"}]}, {"mesages": []}]',
+        ("row 2", "'messages' must be a list"),
+    ),
     "fields of no form": (b'{"question": "a", "note": "b"}', ("row 1", "question, note", "--map utterance=")),
     "a speaker of its own": (
         b'[{"dialog": [{"speaker": "moderator", "content": "a"}]}]',
