@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -120,6 +121,7 @@ def _rows_of_dataset(name: str, split: str | None) -> Iterator[dict[str, Any]]:
     from empathy_edge.console import quiet_libraries
 
     quiet_libraries()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it would tell of every try
     from datasets import load_dataset
 
     try:

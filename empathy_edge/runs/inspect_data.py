@@ -19,7 +19,7 @@ SHOWN_CHARACTERS = 110
 
 @dataclass(frozen=True)
 class Needs:
-    """A command and what it can do with the data: how many dialogues suffice, and what it asks of each."""
+    """A command and what it needs of dialogues; `enough` have it, of `fewest` that are needed."""
 
     command: str
     needs: str
@@ -53,7 +53,7 @@ def show(name: str, data: DataFile, columns: Mapping[str, str]) -> None:
     tell(f"{name}: {forms} ({data.container})")
     stdout.print(table("What is in it", ["", "count"], _counts(data)))
     needs = commands_of(data.dialogues)
-    rows = [[item.command, item.needs, _state(item, len(data.dialogues))] for item in needs]
+    rows = [[item.command, item.needs, _state(item)] for item in needs]
     stdout.print(table("What can be done with it", ["command", "needs", "state"], rows))
     for dialogue in data.dialogues[:SHOWN]:
         _show_dialogue(dialogue)
@@ -109,23 +109,22 @@ def commands_of(dialogues: list[Dialogue]) -> list[Needs]:
     rated = sum(_is_rated(item) for item in train) if sources_of(train) else 0
     told_apart = sum({1, 3} <= {response.rating for response in item.responses} for item in dialogues)
     ask = "use --method direct"
+    only_test = "all are of the test split"
     every = max(1, len(train))
     return [
         Needs("distill --method rated", "responses of two sources, rated 1 to 3", rated, 1, ask),
-        Needs("distill --method direct", "prompts", len(train)),
+        Needs("distill --method direct", "prompts", len(train), 1, only_test),
         Needs("distill --method improve-human", "a response to each prompt", answered, every, ask),
-        Needs("distill --method improve-llm", "prompts", len(train)),
-        Needs("own-pairs", "prompts", len(train)),
+        Needs("distill --method improve-llm", "prompts", len(train), 1, only_test),
+        Needs("own-pairs", "prompts", len(train), 1, only_test),
         Needs("respond", "prompts", len(dialogues)),
         Needs("check --prompts", "at least 64 prompts", len(dialogues), 64, "use the shipped prompts"),
         Needs("judge certify", "40 dialogues with responses rated 3 and 1", told_apart, 40, "rate more"),
     ]
 
 
-def _state(item: Needs, dialogues: int) -> str:
-    if item.ready:
-        return "ready"
-    return f"{item.enough} of {dialogues}" + (f": {item.remedy}" if item.remedy else "")
+def _state(item: Needs) -> str:
+    return "ready" if item.ready else f"{item.enough} of {item.fewest} needed: {item.remedy}"
 
 
 def _show_dialogue(dialogue: Dialogue) -> None:
