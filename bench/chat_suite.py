@@ -19,6 +19,7 @@ from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
 from empathy_edge.data import conversations_file
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.formats.json_lines import lines_of
 from empathy_edge.models.find import find_model
 from empathy_edge.runtimes import default_threads
@@ -65,11 +66,13 @@ class ChatResult(BenchResult[ChatSuiteSettings]):
 
 
 def read_conversations(path: Path | None) -> list[list[str]]:
-    """What people say, turn by turn: JSONL with `turns`, texts or turns that name their speaker.
+    """What people say, turn by turn: JSONL with `turns` (texts, or turns with their speaker), or dialogues.
 
     Raises:
-        EmpathyEdgeError: a row that is neither; names it.
+        EmpathyEdgeError: a row that is none of these; names it.
     """
+    if path is not None and not _has_turns(path):
+        return [_said_by_the_person(dialogue) for dialogue in read_dialogues(path)]
     file = path or conversations_file()
     try:
         lines = lines_of(Path(file).read_text(encoding="utf-8"))
@@ -91,6 +94,21 @@ def read_conversations(path: Path | None) -> list[list[str]]:
     if not conversations:
         raise EmpathyEdgeError(f"{file}: holds no conversation.")
     return conversations
+
+
+def _has_turns(file: Path) -> bool:
+    """Whether the first line is an object with `turns`."""
+    try:
+        with open(file, encoding="utf-8") as handle:
+            row = json.loads(handle.readline())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and "turns" in row
+
+
+def _said_by_the_person(dialogue: Dialogue) -> list[str]:
+    earlier = [message["content"] for message in dialogue.history if message["role"] == "user"]
+    return [*earlier, dialogue.utterance]
 
 
 def _texts_of_the_person(turns: Iterable[Any]) -> list[str]:

@@ -191,7 +191,8 @@ def _distances(run: FinishedRun) -> list[str]:
 def _samples(samples: Sequence[Sample]) -> list[str]:
     lines = ["## Responses side by side", ""]
     for sample in samples:
-        lines += [f"### {sample.dialogue.id} ({sample.dialogue.emotion})", ""]
+        emotion = f" ({sample.dialogue.emotion})" if sample.dialogue.emotion else ""
+        lines += [f"### {sample.dialogue.id}{emotion}", ""]
         for arm, row in sample.responses.items():
             cut_off = "" if row["finish_reason"] == "stop" else " (did not stop)"
             lines.append(f"- **{arm}**{cut_off}: {' '.join(row['text'].split())}")

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 
 from empathy_edge.bench.release.responses import ResponseRow, respond
 from empathy_edge.bench.release.results import FormatFigures
 from empathy_edge.console import out as stdout
-from empathy_edge.console import table
+from empathy_edge.console import say, table
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.judging.format_checks import summarize
 from empathy_edge.text.tone import clashes
@@ -65,16 +66,18 @@ def run(
 ) -> ArmFigures:
     """Answer the test dialogues of a file with `model`, or a checkpoint and its adapters; prints the figures.
 
+    Of a file without a test split every dialogue is answered.
+
     Args:
         model: what `open_runtime` takes.
         adapters: added to `model`, a checkpoint.
-        dialogues: the file; only its test split is answered.
+        dialogues: the file.
         out: the JSONL of responses; one that was cut off is continued.
         max_prompts: only so many of the first dialogues.
         max_new_tokens: the maximum length of a response.
         similarity: also measure how near in meaning the responses come.
     """
-    test = [item for item in read_dialogues(dialogues) if item.split == "test"][:max_prompts]
+    test = _to_answer(dialogues)[:max_prompts]
     rows = respond(model, test, out, max_new_tokens=max_new_tokens, arm=out.stem, adapters=adapters)
     figures = ArmFigures(
         format=FormatFigures.model_validate(summarize(rows, {item.id: item.utterance for item in test})),
@@ -83,6 +86,15 @@ def run(
     )
     show(out.stem, figures)
     return figures
+
+
+def _to_answer(data: Path) -> list[Dialogue]:
+    """The test split, or all dialogues where there is none."""
+    dialogues = read_dialogues(data)
+    test = [item for item in dialogues if item.split == "test"]
+    if not test:
+        say(f"  {escape(str(data))}: no test split; all {len(dialogues)} dialogues are answered.")
+    return test or dialogues
 
 
 def show(arm: str, figures: ArmFigures) -> None:

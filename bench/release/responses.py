@@ -10,7 +10,7 @@ from typing import Protocol, TypedDict, cast, runtime_checkable
 from empathy_edge.bench.release.safety import safety_prompts
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import Message, messages_for
+from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.dialogue import Dialogue
 from empathy_edge.formats.json_lines import line_of, read_jsonl, read_unfinished_jsonl, write_jsonl
 from empathy_edge.judging.format_checks import well_formed
@@ -238,20 +238,20 @@ def _answers(
     if isinstance(runtime, BatchRuntime):
         for start in range(0, len(dialogues), BATCH):
             group = dialogues[start : start + BATCH]
-            conversations = [messages_for(dialogue.utterance) for dialogue in group]
+            conversations = [dialogue.prompt() for dialogue in group]
             replies = runtime.reply_batch(conversations, max_new_tokens=max_new_tokens)
             yield list(zip(group, replies, strict=True))
         return
     shared = _shared_beginning(runtime, dialogues)
     for dialogue in dialogues:
         runtime.forget(keep=shared)  # no response may depend on the ones before it
-        reply = runtime.reply(messages_for(dialogue.utterance), max_new_tokens=max_new_tokens)
+        reply = runtime.reply(dialogue.prompt(), max_new_tokens=max_new_tokens)
         yield [(dialogue, reply)]
 
 
 def _shared_beginning(runtime: Runtime, dialogues: list[Dialogue]) -> int:
     """How many tokens all prompts begin with: the system prompt, which need not be read again for each."""
-    first, *others = [runtime.encode(messages_for(dialogue.utterance)) for dialogue in dialogues]
+    first, *others = [runtime.encode(dialogue.prompt()) for dialogue in dialogues]
     return min((common_prefix(first, ids) for ids in others), default=0)
 
 

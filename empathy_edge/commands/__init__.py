@@ -5,7 +5,19 @@ from __future__ import annotations
 import click
 
 from empathy_edge import __version__
-from empathy_edge.commands import bench, chat, check, export, judge, prepare, release, report, score, train
+from empathy_edge.commands import (
+    bench,
+    chat,
+    check,
+    data,
+    export,
+    judge,
+    prepare,
+    release,
+    report,
+    score,
+    train,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -18,7 +30,7 @@ def cli() -> None:
     """
 
 
-GROUPS = (train, prepare, export, check, release, judge, score, bench, chat, report)
+GROUPS = (train, data, prepare, export, check, release, judge, score, bench, chat, report)
 for group in GROUPS:
     for command in group.COMMANDS:
         cli.add_command(command)

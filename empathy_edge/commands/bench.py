@@ -158,10 +158,12 @@ def run(
 def _measure_chat(artifacts: tuple[str, ...], settings: MeasureSettings, json_file: Path | None) -> None:
     from empathy_edge.bench import chat_suite
     from empathy_edge.bench.result_file import write_result
+    from empathy_edge.runs.given_data import data_file
 
+    file = data_file(settings.dialogues) if settings.dialogues else None
     result = chat_suite.bench_chat(
         list(artifacts),
-        conversations=chat_suite.read_conversations(settings.dialogues),
+        conversations=chat_suite.read_conversations(file),
         rounds=settings.repetitions or 1,
         threads=settings.threads,
         max_new_tokens=settings.max_new_tokens,

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from empathy_edge.commands.options import (
+    DATA_FORMS,
     EXAMPLES,
     FromSettings,
     SettingsCommand,
     api_settings,
+    map_option,
     path_type,
     takes_settings,
 )
@@ -40,8 +42,7 @@ _REPLIES = FromSettings(_reply_settings, ("temperature", "max_new_tokens", "samp
 _prompts_option = click.option(
     "--prompts",
     type=path_type(),
-    help="Your own prompts: .txt (one a line), .jsonl with OpenAI messages, or dialogues. "
-    "[default: 640 shipped ones]",
+    help=f"Your own prompts, from which responses are left out: {DATA_FORMS} [default: 640 shipped ones]",
 )
 _judge_option = click.option(
     "--judge",
@@ -64,6 +65,7 @@ _quantized_option = click.option(
 )
 @click.argument("model")
 @_prompts_option
+@map_option()
 @_judge_option
 @_quantized_option
 @click.option(
@@ -72,9 +74,10 @@ _quantized_option = click.option(
     type=path_type(),
     help="The file to write, as baseline.json.gz; an existing one is not replaced.",
 )
-def baseline(
+def baseline(  # noqa: PLR0913 - each is an option
     model: str,
     prompts: Path | None,
+    columns: dict[str, str],
     judge: str,
     allow_quantized_reference: bool,
     out: Path,
@@ -88,7 +91,7 @@ def baseline(
 
     if out.exists():
         raise EmpathyEdgeError(f"{out}: is there already. Choose another --out, or move it away.")
-    made = _made(model, prompts, judge, allow_quantized_reference, settings, api)
+    made = _made(model, prompts, columns, judge, allow_quantized_reference, settings, api)
     write_baseline(out, made)
     tell(
         f"{out}: {len(made.prompts)} prompts, {out.stat().st_size / 1e6:.1f} MB. "
@@ -111,6 +114,7 @@ def baseline(
 @click.option("--reference", help="The full-precision model: a folder, a GGUF in F16, BF16 or F32, a hub id.")
 @click.option("--baseline", "baseline_file", type=path_type(), help="Instead: what `baseline` wrote.")
 @_prompts_option
+@map_option()
 @_judge_option
 @_quantized_option
 @click.option("--json", "json_file", type=path_type(), help="Write the figures as JSON.")
@@ -121,6 +125,7 @@ def check(  # noqa: PLR0913 - each is an option
     reference: str | None,
     baseline_file: Path | None,
     prompts: Path | None,
+    columns: dict[str, str],
     judge: str,
     allow_quantized_reference: bool,
     json_file: Path | None,
@@ -149,7 +154,7 @@ def check(  # noqa: PLR0913 - each is an option
         known = read_baseline(baseline_file)
     else:
         assert reference is not None
-        known = _made(reference, prompts, judge, allow_quantized_reference, replies, api)
+        known = _made(reference, prompts, columns, judge, allow_quantized_reference, replies, api)
     named = judge if reference or _is_given("judge") else None
     checked = run(artifacts, known, settings, named, api)
     show(checked)
@@ -164,10 +169,10 @@ def check(  # noqa: PLR0913 - each is an option
 
 def _refuse_options_of_a_baseline() -> None:
     """With a baseline, prompts and decoding are given by it."""
-    names = ("prompts", *_REPLIES.fields)
+    names = ("prompts", "columns", *_REPLIES.fields)
     given = [name for name in names if _is_given(name)]
     if given:
-        option = "--" + given[0].replace("_", "-")
+        option = "--map" if given[0] == "columns" else "--" + given[0].replace("_", "-")
         raise click.UsageError(f"{option} is set by the baseline; leave it out, or make another baseline.")
 
 
@@ -179,17 +184,21 @@ def _is_given(name: str) -> bool:
 def _made(
     model: str,
     prompts: Path | None,
+    columns: dict[str, str],
     judge: str,
     allow_quantized: bool,
     settings: ReplySettings,
     api: ApiSettings,
 ) -> Baseline:
+    """The baseline of a full-precision model."""
     from empathy_edge.bench.check.make import make_baseline
     from empathy_edge.bench.check.prompts import read_prompts
     from empathy_edge.bench.check.raters import open_rater
     from empathy_edge.export.artifacts import reference_gguf
+    from empathy_edge.runs.given_data import data_file
 
-    read = read_prompts(prompts, settings.max_prompts, settings.seed)
+    file = None if prompts is None else data_file(prompts, columns)
+    read = read_prompts(file, settings.max_prompts, settings.seed)
     rater = open_rater(judge, api)
     try:
         return make_baseline(

@@ -100,7 +100,11 @@ def export(
         raise click.UsageError(f"{len(adapters)} --adapter but {len(weights)} --weight; give one for each.")
     from empathy_edge.export.artifacts import run
     from empathy_edge.models.find import base_of_adapter, checkpoint_of
+    from empathy_edge.runs.given_data import data_file
 
+    if settings.calibration is not None:
+        file = data_file(Path(settings.calibration))
+        settings = settings.model_copy(update={"calibration": str(file)})
     base = checkpoint_of(model) if model else base_of_adapter(adapters[0])
     run(base=base, adapters=list(adapters), weights=weights, out=out, settings=settings, update=update)
 

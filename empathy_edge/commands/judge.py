@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from empathy_edge.commands.options import (
+    DATA_FORMS,
     EXAMPLES,
     FromSettings,
     SettingsCommand,
     api_settings,
+    map_option,
     out_option,
     path_type,
     takes_settings,
@@ -39,7 +41,9 @@ def _sheet_settings() -> type[SheetSettings]:
     return SheetSettings
 
 
-_data_option = click.option("--data", type=path_type(), help="Dialogues with rated responses, CSV or JSONL.")
+_data_option = click.option(
+    "--data", type=path_type(), help=f"Dialogues with responses rated 3 and 1: {DATA_FORMS}"
+)
 _experts_option = click.option(
     "--experts",
     type=path_type(),
@@ -47,7 +51,7 @@ _experts_option = click.option(
     "arXiv 2506.10150).",
 )
 _dialogues_option = click.option(
-    "--dialogues", required=True, type=path_type(), help="What was responded to."
+    "--dialogues", required=True, type=path_type(), help="What was responded to: the file of `respond`."
 )
 
 
@@ -62,8 +66,12 @@ _dialogues_option = click.option(
     "--adapter", "adapters", multiple=True, type=path_type(), help="A PEFT folder to add to a checkpoint."
 )
 @click.option(
-    "--dialogues", required=True, type=path_type(), help="Dialogues; those of the test split are answered."
+    "--dialogues",
+    required=True,
+    type=path_type(),
+    help=f"Those of the test split are answered; where there is none, all: {DATA_FORMS}",
 )
+@map_option()
 @click.option("--max-prompts", type=click.IntRange(1), help="Answer only the first ones.")
 @click.option(
     "--max-new-tokens", default=160, show_default=True, type=click.IntRange(1, 2048), help="Of a response."
@@ -72,10 +80,11 @@ _dialogues_option = click.option(
 @click.option(
     "--out", required=True, type=path_type(), help="The JSONL to write; one that was cut off goes on."
 )
-def respond(
+def respond(  # noqa: PLR0913 - each is an option
     model: str,
     adapters: tuple[Path, ...],
     dialogues: Path,
+    columns: dict[str, str],
     max_prompts: int | None,
     max_new_tokens: int,
     similarity: bool,
@@ -83,8 +92,10 @@ def respond(
 ) -> None:
     """Let MODEL answer the test split, greedily, and check the format of its responses."""
     from empathy_edge.bench.release.arm import run
+    from empathy_edge.runs.given_data import data_file
 
-    run(model, list(adapters), dialogues, out, max_prompts, max_new_tokens, similarity)
+    file = data_file(dialogues, columns)
+    run(model, list(adapters), file, out, max_prompts, max_new_tokens, similarity)
 
 
 @click.group(
@@ -117,11 +128,13 @@ def judge() -> None:
 )
 @click.argument("spec", metavar="JUDGE")
 @_data_option
+@map_option()
 @_experts_option
 @out_option()
 def certify(
     spec: str,
     data: Path | None,
+    columns: dict[str, str],
     experts: Path | None,
     out: Path,
     settings: CertifySettings,
@@ -136,12 +149,13 @@ def certify(
     from empathy_edge.judging.certify import certify as certify_on_ratings
     from empathy_edge.judging.certify import certify_beside_experts
     from empathy_edge.judging.pairwise_judges import open_judge
+    from empathy_edge.runs.given_data import data_file
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
     with open_judge(spec, api) as opened:
         if data is not None:
-            certify_on_ratings(opened, data, settings, out)
+            certify_on_ratings(opened, data_file(data, columns), settings, out)
         elif experts is not None:
             if settings.questions == ("overall",):
                 settings = settings.model_copy(update={"questions": RATED_BY_EXPERTS})
@@ -162,6 +176,7 @@ def certify(
 @click.argument("first", type=path_type())
 @click.argument("second", type=path_type())
 @_dialogues_option
+@map_option()
 @click.option(
     "--judge",
     "judges",
@@ -190,6 +205,7 @@ def compare(  # noqa: PLR0913 - each is an option
     first: Path,
     second: Path,
     dialogues: Path,
+    columns: dict[str, str],
     judges: tuple[str, ...],
     question: tuple[str, ...],
     certificates: tuple[Path, ...],
@@ -203,13 +219,14 @@ def compare(  # noqa: PLR0913 - each is an option
     know yet.
     """
     from empathy_edge.judging.compare import run
+    from empathy_edge.runs.given_data import data_file
 
     if len(certificates) > len(judges):
         raise click.UsageError("More certificates than judges; give each judge its own.")
     run(
         first=first,
         second=second,
-        dialogues=dialogues,
+        dialogues=data_file(dialogues, columns),
         judges=_open_each(judges, certificates, question, api),
         questions=list(question),
         out=out,
@@ -269,12 +286,14 @@ _sheet_option = click.option("--out", required=True, type=path_type(), help="A n
 )
 @click.argument("responses", nargs=-1, required=True, type=path_type())
 @_dialogues_option
+@map_option()
 @_alone_option
 @_both_orders_option
 @_sheet_option
 def make_sheet(
     responses: tuple[Path, ...],
     dialogues: Path,
+    columns: dict[str, str],
     alone: bool,
     both_orders: bool,
     out: Path,
@@ -288,13 +307,14 @@ def make_sheet(
     from empathy_edge.formats.dialogue import read_dialogues
     from empathy_edge.judging.response_pairs import ResponsePairs, read_responses
     from empathy_edge.judging.sheet import make_alone, make_pairs
+    from empathy_edge.runs.given_data import data_file
 
     if not alone and len(responses) != 2:
         raise click.UsageError(
             f"{len(responses)} files of responses: pairs need two. With --alone any number is shown."
         )
     arms = [read_responses(file) for file in responses]
-    spoken = read_dialogues(dialogues)
+    spoken = read_dialogues(data_file(dialogues, columns))
     if alone:
         rows = make_alone(arms, spoken, settings, out)
     else:
@@ -317,12 +337,14 @@ def make_sheet(
     "      --out sheet",
 )
 @_data_option
+@map_option()
 @_experts_option
 @_alone_option
 @_both_orders_option
 @_sheet_option
-def certify_sheet(
+def certify_sheet(  # noqa: PLR0913 - each is an option
     data: Path | None,
+    columns: dict[str, str],
     experts: Path | None,
     alone: bool,
     both_orders: bool,
@@ -333,10 +355,12 @@ def certify_sheet(
     """Write the sheet by which people are certified: what `judge certify` asks, with the same options."""
     from empathy_edge.judging.certify import pairs_for_sheet
     from empathy_edge.judging.sheet import make_alone, make_pairs
+    from empathy_edge.runs.given_data import data_file
 
     if (data is None) == (experts is None):
         raise click.UsageError("Give --data or --experts.")
-    rated = pairs_for_sheet(data, experts, certify_settings(questions=(sheet_settings.question,)))
+    file = None if data is None else data_file(data, columns)
+    rated = pairs_for_sheet(file, experts, certify_settings(questions=(sheet_settings.question,)))
     if alone:
         rows = make_alone([rated.first, rated.second], rated.dialogues, sheet_settings, out)
     else:

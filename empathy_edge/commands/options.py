@@ -42,6 +42,25 @@ def update_option() -> Decorator:
     )
 
 
+DATA_FORMS = (
+    "JSON Lines, JSON, CSV, Parquet or text in any form that `data inspect` recognises, also gzipped; \
+`sample`, `-` (stdin), or OWNER/NAME[:SPLIT] of the hub."
+)
+"""What every option for dialogues takes."""
+
+
+def map_option() -> Decorator:
+    """--map: the columns of the user's data that have names of their own."""
+    return click.option(
+        "--map",
+        "columns",
+        type=_KeyValue("FIELD=COLUMN"),
+        multiple=True,
+        callback=_as_table,
+        help="Where the data call a field otherwise, as utterance=text. May be repeated.",
+    )
+
+
 def threads_option() -> Decorator:
     """--threads."""
     return click.option(
@@ -189,9 +208,10 @@ def _type_of(annotation: Any, metadata: Sequence[Any]) -> click.ParamType[Any]:
 
 
 class _KeyValue(click.ParamType[tuple[str, str]]):
-    """KEY=VALUE."""
+    """KEY=VALUE, or what its two parts are called."""
 
-    name = "KEY=VALUE"
+    def __init__(self, name: str = "KEY=VALUE") -> None:
+        self.name = name
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -200,7 +220,7 @@ class _KeyValue(click.ParamType[tuple[str, str]]):
             return value
         key, equals, text = str(value).partition("=")
         if not equals:
-            self.fail(f"{value!r} is not KEY=VALUE.", param, ctx)
+            self.fail(f"{value!r} is not {self.name}.", param, ctx)
         return key, text
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from empathy_edge.commands.options import (
+    DATA_FORMS,
     EXAMPLES,
     FromSettings,
     SettingsCommand,
+    map_option,
     out_option,
     path_type,
     takes_settings,
@@ -61,9 +63,12 @@ TEACHER_OPTIONS = (
     "      --teacher openai:gpt-4o --max-cost 2 --out improved\n"
     "  empathy-edge distill --data dialogues.jsonl --method direct --teacher local:model.gguf --out own\n"
     "  empathy-edge distill --data dialogues.jsonl --method improve-human \\\n"
-    "      --teacher file:answers.jsonl --out replayed",
+    "      --teacher file:answers.jsonl --out replayed\n"
+    "  empathy-edge distill --data posts.csv --map utterance=text --method direct \\\n"
+    "      --teacher openai:gpt-4o --out answered",
 )
-@click.option("--data", type=path_type(), required=True, help="Dialogues: .jsonl, or the paper's .csv.")
+@click.option("--data", type=path_type(), required=True, help=f"Dialogues: {DATA_FORMS}")
+@map_option()
 @click.option(
     "--method",
     type=click.Choice(("rated", "direct", "improve-human", "improve-llm")),
@@ -82,6 +87,7 @@ TEACHER_OPTIONS = (
 @update_option()
 def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each stage
     data: Path,
+    columns: dict[str, str],
     method: str,
     teacher: str | None,
     dry_run: bool,
@@ -95,13 +101,15 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
     Every answer of a teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
     """
     from empathy_edge.distill import run_distill
+    from empathy_edge.runs.given_data import data_file
 
     if method == "rated":
         if teacher:
             raise EmpathyEdgeError(
                 "--method rated asks no teacher; choose direct, improve-human or improve-llm."
             )
-        run_distill.distill_rated(data=data, out=out, settings=rated_settings, update=update)
+        file = data_file(data, columns)
+        run_distill.distill_rated(data=file, out=out, settings=rated_settings, update=update)
         return
     if not teacher:
         raise EmpathyEdgeError(
@@ -109,10 +117,11 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
             "openai:MODEL, batch:MODEL, local:MODEL or file:ANSWERS.jsonl."
         )
     settings = teacher_settings(method=method, teacher=teacher)
+    file = data_file(data, columns)
     if dry_run:
-        run_distill.estimate_with_teacher(data=data, settings=settings)
+        run_distill.estimate_with_teacher(data=file, settings=settings)
     else:
-        run_distill.distill_with_teacher(data=data, out=out, settings=settings, update=update)
+        run_distill.distill_with_teacher(data=file, out=out, settings=settings, update=update)
 
 
 @click.command(
@@ -203,26 +212,36 @@ def select(
     epilog=EXAMPLES
     + "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter --out own\n"
     "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter \\\n"
-    "      --ranker larger.gguf --out own",
+    "      --ranker larger.gguf --out own\n"
+    "  empathy-edge own-pairs prompts.txt --base smollm2-135m --out own",
 )
 @click.argument("rows", type=path_type())
+@map_option()
 @click.option("--base", required=True, help="The student.")
 @click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What it has learned already.")
 @out_option()
 @update_option()
 def own_pairs(
-    rows: Path, base: str, adapters: tuple[Path, ...], out: Path, update: bool, settings: OwnPairSettings
+    rows: Path,
+    columns: dict[str, str],
+    base: str,
+    adapters: tuple[Path, ...],
+    out: Path,
+    update: bool,
+    settings: OwnPairSettings,
 ) -> None:
     """Preference pairs from the student's own samples: its best answer against its worst of like length.
 
-    The prompts are those of the folder ROWS that `distill` made; best is what comes nearest in meaning to
-    its good responses (sentence embeddings), and with --ranker also what a larger model finds likely.
+    The prompts are those of ROWS, the folder that `distill` made, or data in any form that `data inspect`
+    recognises. Best is what comes nearest in meaning to the good responses (without any: to what the person
+    says), by sentence embeddings; with --ranker also what a larger model finds likely.
     """
     from empathy_edge.distill.own_pairs import run
     from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.given_data import data_file
 
     run(
-        rows=rows,
+        rows=rows if rows.is_dir() else data_file(rows, columns),
         base=checkpoint_of(base),
         adapters=list(adapters),
         out=out,

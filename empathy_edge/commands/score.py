@@ -13,6 +13,7 @@ from empathy_edge.commands.options import (
     FromSettings,
     SettingsCommand,
     api_settings,
+    map_option,
     out_option,
     path_type,
     takes_settings,
@@ -128,13 +129,17 @@ def tune(data: Path, base: str, out: Path, update: bool, settings: TunedScorerSe
 )
 @click.argument("responses", nargs=-1, required=True, type=path_type())
 @click.option("--dialogues", required=True, type=path_type(), help="What was responded to.")
+@map_option()
 @click.option("--scorer", required=True, type=path_type(), help="What `score train` or `score tune` wrote.")
 @click.option("--out", type=path_type(), help="Also write every score with its reasons to this new file.")
-def rate(responses: tuple[Path, ...], dialogues: Path, scorer: Path, out: Path | None) -> None:
+def rate(
+    responses: tuple[Path, ...], dialogues: Path, columns: dict[str, str], scorer: Path, out: Path | None
+) -> None:
     """Score RESPONSES (files that `respond` wrote), each with the features that moved its score most."""
     from empathy_edge.judging.score_file import rate as rate_all
+    from empathy_edge.runs.given_data import data_file
 
-    rate_all(responses, dialogues, scorer, out)
+    rate_all(responses, data_file(dialogues, columns), scorer, out)
 
 
 _teacher_option = click.option("--teacher", required=True, help="openai:MODEL or local:MODEL.")

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from empathy_edge.commands.options import EXAMPLES, out_option, path_type, update_option
+from empathy_edge.commands.options import (
+    DATA_FORMS,
+    EXAMPLES,
+    map_option,
+    out_option,
+    path_type,
+    update_option,
+)
 
 
 @click.command(
@@ -14,9 +21,8 @@ from empathy_edge.commands.options import EXAMPLES, out_option, path_type, updat
     "  empathy-edge run paper --data rated_responses_5way.csv --out runs/paper"
 )
 @click.argument("recipe")
-@click.option(
-    "--data", type=path_type(), help="Dialogues (.jsonl, or the paper's .csv) instead of the recipe's."
-)
+@click.option("--data", type=path_type(), help=f"Dialogues instead of the recipe's: {DATA_FORMS}")
+@map_option()
 @click.option("--out", type=path_type(), help="The run's folder. [default: runs/<the recipe's name>]")
 @click.option(
     "--until",
@@ -24,17 +30,21 @@ from empathy_edge.commands.options import EXAMPLES, out_option, path_type, updat
     help="Stop after this stage.",
 )
 @update_option()
-def run(recipe: str, data: Path | None, out: Path | None, until: str | None, update: bool) -> None:
+def run(
+    recipe: str, data: Path | None, columns: dict[str, str], out: Path | None, until: str | None, update: bool
+) -> None:
     """Run every stage of RECIPE (a shipped name or a YAML file), from dialogues to the report.
 
     Stages that are done are skipped; a run that was stopped goes on where it was. Exit code 1 when the
     model or an artifact FAILs.
     """
+    from empathy_edge.runs.given_data import data_file
     from empathy_edge.runs.pipeline import run_recipe
     from empathy_edge.runs.recipe import load_recipe
 
     settings = load_recipe(recipe)
-    run_recipe(settings, out or Path("runs") / settings.name, data=data, until=until, update=update)
+    file = data_file(data or Path(settings.data), columns)
+    run_recipe(settings, out or Path("runs") / settings.name, data=file, until=until, update=update)
 
 
 @click.command(

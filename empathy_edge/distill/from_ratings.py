@@ -17,7 +17,6 @@ from empathy_edge.distill.distill_results import DISTILL_FILES, DistillResults
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.distill.fitting import fit_responses
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import messages_for
 from empathy_edge.formats.dialogue import Dialogue, PreferencePair, read_dialogues
 from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.prompts import load_prompts
@@ -47,7 +46,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     reference's fails on them.
 
     Args:
-        data: dialogues with rated responses (.jsonl, or the paper's .csv).
+        data: dialogues with rated responses.
         out: the stage's folder.
         settings: which sources count as reference and as model, and how many rows are kept.
         update: make the stage again where its settings or inputs changed.
@@ -74,7 +73,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     write_jsonl(out / "sft.jsonl", sft)
     write_jsonl(out / "preference.jsonl", [_trl_pair(pair) for pair in pairs])
     write_jsonl(out / "control.jsonl", [_trl_pair(pair) for pair in found.control])
-    write_jsonl(out / "test.jsonl", test)
+    write_jsonl(out / "test.jsonl", [item.row() for item in test])
     results = DistillResults(
         dialogues=len(dialogues),
         train_dialogues=len(dialogues) - len(test),
@@ -94,6 +93,7 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
 
 
 def _check_sources(data: Path, dialogues: list[Dialogue], settings: DistillSettings) -> None:
+    _check_ratings(data, dialogues)
     present: set[str] = set()
     for dialogue in dialogues:
         present.update(response.source for response in dialogue.responses)
@@ -102,7 +102,22 @@ def _check_sources(data: Path, dialogues: list[Dialogue], settings: DistillSetti
         raise EmpathyEdgeError(
             f"{data}: no response comes from {', '.join(repr(name) for name in missing)} "
             "(distill.reference and distill.models). "
-            f"The file's sources are: {', '.join(sorted(present))}."
+            f"The file's sources are: {', '.join(sorted(present))}. Name them with --reference and --model."
+        )
+
+
+def _check_ratings(data: Path, dialogues: list[Dialogue]) -> None:
+    """Say at once which method takes data without responses or without ratings."""
+    lacking = next((item.id for item in dialogues if not item.responses), None)
+    if not any(item.responses for item in dialogues):
+        raise EmpathyEdgeError(
+            f"{data}: no dialogue has a response (first: {lacking}); rated responses are needed.\n"
+            "  `empathy-edge distill --method direct --teacher …` lets a large model answer."
+        )
+    if not any(response.rating for item in dialogues for response in item.responses):
+        raise EmpathyEdgeError(
+            f"{data}: no response has a rating (first: {dialogues[0].id}); ratings of 1 to 3 are needed.\n"
+            "  `empathy-edge distill --method improve-human --teacher …` lets a large model rate and improve."
         )
 
 
@@ -145,7 +160,7 @@ def _sft_row(dialogue: Dialogue, source: str, text: str) -> dict[str, Any]:
     return {
         "id": dialogue.id,
         "source": source,
-        "prompt": messages_for(dialogue.utterance),
+        "prompt": dialogue.prompt(),
         "completion": [{"role": "assistant", "content": text}],
     }
 
@@ -165,7 +180,7 @@ def _preference_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[Pre
     rejected too: style alone does not tell the two apart.
     """
     reference = dialogue.response(settings.reference)
-    prompt = messages_for(dialogue.utterance)
+    prompt = dialogue.prompt()
     good = _model_responses(dialogue, settings, ratings=(3,))
     pairs = []
     if reference is not None and reference.rating in (1, 2):
@@ -182,7 +197,7 @@ def _control_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[Prefer
     reference = dialogue.response(settings.reference)
     if reference is None or reference.rating != 3:
         return []
-    prompt = messages_for(dialogue.utterance)
+    prompt = dialogue.prompt()
     weak = _model_responses(dialogue, settings, ratings=(1, 2))
     return [PreferencePair(dialogue.id, prompt, reference.text, rejected) for rejected in weak]
 

@@ -17,8 +17,7 @@ from empathy_edge.distill.from_ratings import draw, median_words
 from empathy_edge.distill.strategies import Ask, Step, answer_directly, improve, rate
 from empathy_edge.distill.teacher_settings import TeacherSettings
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import messages_for
-from empathy_edge.formats.dialogue import Dialogue, read_dialogues
+from empathy_edge.formats.dialogue import Dialogue, Response, read_dialogues
 from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.llm.client import CallsFailed, ModelClient
 from empathy_edge.llm.records import CutOff, TeacherError
@@ -34,15 +33,16 @@ class Distilled:
 
     Attributes:
         dialogue: what was answered.
-        reference: the response to compare with: the human one, or the one that was improved.
-        rating: of the human response, 1 to 3.
+        reference: the response to compare with: the human one, or the one that was improved; empty where
+            there is none.
+        rating: of the human response, 1 to 3; None where there is none.
         text: the result.
         steps: every answer on the way.
     """
 
     dialogue: Dialogue
     reference: str
-    rating: int
+    rating: int | None
     text: str
     steps: tuple[Step, ...]
 
@@ -59,10 +59,11 @@ def run(
     """Write `responses.jsonl`, `sft.jsonl`, `preference.jsonl`, `control.jsonl` and `test.jsonl` into `out`.
 
     A human response rated 3 gives an SFT row. One rated 1 or 2 gives a preference pair, in which it is
-    rejected; with `improve-llm`, the teacher's first answer is. The teacher rates what has no rating.
+    rejected; with `improve-llm`, the teacher's first answer is. The teacher rates what has no rating. A
+    prompt without any response gives an SFT row; `improve-human` refuses it.
 
     Args:
-        data: dialogues (.jsonl or the paper's .csv); only the training split is sent to the teacher.
+        data: dialogues; only the training split is sent to the teacher.
         out: the stage's folder.
         settings: method, strategy, length and draw.
         client: the teacher with its ledger and budget.
@@ -83,13 +84,13 @@ def run(
     rejected = _as_rejected(failed)
     test = [item for item in dialogues if item.split == "test"]
     good = _filter(results, test, settings.most_words, rejected)
-    for_sft = [item for item in good if item.rating == 3]
+    for_sft = [item for item in good if item.rating in (3, None)]
     for_pairs = [item for item in good if item.rating in (1, 2)]
     write_jsonl(out / "responses.jsonl", [_record(item) for item in results])
     write_jsonl(out / "sft.jsonl", [_sft_row(item) for item in for_sft])
     write_jsonl(out / "preference.jsonl", [_pair_row(item) for item in for_pairs])
     write_jsonl(out / "control.jsonl", [])
-    write_jsonl(out / "test.jsonl", test)
+    write_jsonl(out / "test.jsonl", [item.row() for item in test])
     found = DistillResults(
         dialogues=len(chosen),
         sft_rows=len(for_sft),
@@ -131,7 +132,7 @@ def choose_dialogues(
     """The dialogues of the training split that go to the teacher.
 
     Raises:
-        EmpathyEdgeError: there is none.
+        EmpathyEdgeError: there is none, or one lacks the response that is to be improved.
     """
     training = [item for item in dialogues if item.split == "train"]
     if answered_ids is not None:
@@ -139,6 +140,13 @@ def choose_dialogues(
     chosen = draw(training, settings.max_dialogues, settings.seed)
     if not chosen:
         raise EmpathyEdgeError(f"{data}: no training dialogue that the teacher could answer.")
+    alone = [item.id for item in chosen if not item.responses]
+    if alone and settings.method == "improve-human":
+        raise EmpathyEdgeError(
+            f"{data}: {len(alone)} of {len(chosen)} dialogues have no response to improve "
+            f"(first: {alone[0]}).\n"
+            "  --method direct lets the teacher answer them; improve-llm also improves its answers."
+        )
     return chosen
 
 
@@ -198,22 +206,28 @@ async def distil(dialogue: Dialogue, settings: TeacherSettings, ask: Ask) -> Dis
         TeacherError: a call failed, or the dialogue has no response to improve or to compare with.
     """
     human = dialogue.response("human") or next(iter(dialogue.responses), None)
-    if human is None:
-        raise TeacherError("the dialogue has no human response")
-    rating = human.rating
-    steps: tuple[Step, ...] = ()
-    if rating is None:
-        rating = await rate(dialogue, human.text, ask, settings)
-        steps = (Step("rating", str(rating)),)
+    rating, steps = await _rating_of(dialogue, human, settings, ask)
     if settings.method == "improve-human":
+        if human is None:
+            raise TeacherError("the dialogue has no human response")
         rewrite = await improve(settings.strategy, dialogue, human.text, ask, settings)
         return Distilled(dialogue, human.text, rating, strip_echo(rewrite.text), steps + rewrite.steps)
     first = strip_echo(await answer_directly(dialogue, ask, settings))
     steps += (Step("initial", first),)
     if settings.method == "direct":
-        return Distilled(dialogue, human.text, rating, first, steps)
+        return Distilled(dialogue, human.text if human else "", rating, first, steps)
     rewrite = await improve(settings.strategy, dialogue, first, ask, settings, prefix="llm-")
     return Distilled(dialogue, first, rating, strip_echo(rewrite.text), steps + rewrite.steps)
+
+
+async def _rating_of(
+    dialogue: Dialogue, human: Response | None, settings: TeacherSettings, ask: Ask
+) -> tuple[int | None, tuple[Step, ...]]:
+    """The rating of the human response, by the teacher where no person gave one; None without a response."""
+    if human is None or human.rating is not None:
+        return human.rating if human else None, ()
+    rating = await rate(dialogue, human.text, ask, settings)
+    return rating, (Step("rating", str(rating)),)
 
 
 def _filter(
@@ -267,7 +281,7 @@ def _record(item: Distilled) -> dict[str, Any]:
 def _sft_row(item: Distilled) -> dict[str, Any]:
     return {
         "id": item.dialogue.id,
-        "prompt": messages_for(item.dialogue.utterance),
+        "prompt": item.dialogue.prompt(),
         "completion": [{"role": "assistant", "content": item.text}],
     }
 
@@ -275,7 +289,7 @@ def _sft_row(item: Distilled) -> dict[str, Any]:
 def _pair_row(item: Distilled) -> dict[str, Any]:
     return {
         "id": item.dialogue.id,
-        "prompt": messages_for(item.dialogue.utterance),
+        "prompt": item.dialogue.prompt(),
         "chosen": [{"role": "assistant", "content": item.text}],
         "rejected": [{"role": "assistant", "content": item.reference}],
     }

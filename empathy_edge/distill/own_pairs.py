@@ -68,7 +68,7 @@ def run(
     """Sample, score and pair: write `samples.jsonl` (with scores) and `preference.jsonl` into `out`.
 
     Args:
-        rows: the folder that `distill` made, with the prompts and the good responses.
+        rows: the folder that `distill` made, with the prompts and the good responses; or a file of dialogues.
         base: the student's checkpoint.
         adapters: what was trained so far, PEFT folders.
         out: the stage's folder.
@@ -122,6 +122,8 @@ def _open(
     if settings.ranker:
         recorded["ranker_identity"] = find_model(settings.ranker).identity
     inputs = {"rows": rows / "sft.jsonl", "pairs": rows / "preference.jsonl"}
+    if rows.is_file():
+        inputs = {"data": rows}
     inputs |= {f"adapter{number}": path for number, path in enumerate(adapters)}
     return open_stage(out, "own-pairs", settings=recorded, inputs=inputs, files=FILES, update=update)
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from empathy_edge.console import progress, quiet_libraries
 from empathy_edge.distill.from_ratings import SAFETY
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, fit_to_template, template_of, turn_end_id
+from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.formats.json_lines import read_unfinished_jsonl
 from empathy_edge.formats.training_rows import load_rows
 from empathy_edge.models.find import ModelRef
@@ -20,7 +22,7 @@ PROMPTS_PER_BATCH = 16
 
 @dataclass(frozen=True)
 class Prompt:
-    """A training prompt and the good responses to it; `safety` marks the shipped safety prompts."""
+    """A training prompt and the good responses to it, if any; `safety` marks the shipped safety prompts."""
 
     id: str
     messages: list[Message]
@@ -31,6 +33,16 @@ class Prompt:
     def utterance(self) -> str:
         """What the person says."""
         return self.messages[-1]["content"]
+
+    @property
+    def compared_with(self) -> list[str]:
+        """What answers are compared with in meaning: the good responses, or else what the person says."""
+        return self.references or [self.utterance]
+
+    @property
+    def characters(self) -> int:
+        """The length of all messages."""
+        return sum(len(message["content"]) for message in self.messages)
 
 
 @dataclass(frozen=True)
@@ -46,9 +58,18 @@ Samples = dict[str, list[Sample]]
 
 
 def read_prompts(rows: Path) -> list[Prompt]:
-    """Every prompt in the training files of the folder `rows`, with the good responses in them."""
+    """Every prompt in the training files of the folder `rows`, or in a file of dialogues.
+
+    Of a file of dialogues those of the training split are taken; a response that nobody rated counts as good.
+    """
+    if rows.is_file():
+        return _prompts_of_dialogues(rows)
+    files = {"sft.jsonl": "completion", "preference.jsonl": "chosen"}
+    empty = [name for name in files if (rows / name).is_file() and not (rows / name).stat().st_size]
     found: dict[str, Prompt] = {}
-    for file, field in (("sft.jsonl", "completion"), ("preference.jsonl", "chosen")):
+    for file, field in files.items():
+        if file in empty and len(empty) == 1:  # one step of training is possible without the other
+            continue
         for row in load_rows(rows / file, ("prompt", field), keep=("id", "source")):
             prompt = Prompt(row["id"], row["prompt"], references=[], safety=row["source"] == SAFETY)
             prompt = found.setdefault(prompt.id, prompt)
@@ -56,6 +77,17 @@ def read_prompts(rows: Path) -> list[Prompt]:
             if text not in prompt.references:
                 prompt.references.append(text)
     return list(found.values())
+
+
+def _prompts_of_dialogues(data: Path) -> list[Prompt]:
+    prompts = []
+    for item in read_dialogues(data):
+        if item.split == "train":
+            good = [response.text for response in item.responses if response.rating in (3, None)]
+            prompts.append(Prompt(item.id, item.prompt(), good))
+    if not prompts:
+        raise EmpathyEdgeError(f"{data}: no dialogue of the training split; there is nothing to answer.")
+    return prompts
 
 
 def draw_samples(
@@ -74,7 +106,7 @@ def draw_samples(
     missing = [prompt for prompt in prompts if prompt.id not in samples]
     if not missing:
         return samples
-    missing.sort(key=lambda prompt: len(prompt.utterance))  # a batch is padded to its longest prompt
+    missing.sort(key=lambda prompt: prompt.characters)  # a batch is padded to its longest prompt
     student = _Student(base, adapters, file.parent, settings)
     with progress() as bar, open(file, "w", encoding="utf-8") as handle:
         for prompt_id, known in samples.items():

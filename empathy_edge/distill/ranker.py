@@ -21,7 +21,7 @@ CONTEXT = 2048
 
 @dataclass(frozen=True)
 class _Answer:
-    """An answer and the utterance before it: what a value is kept under."""
+    """An answer and what was said before it: what a value is kept under."""
 
     text: str
     utterance: str
@@ -41,7 +41,7 @@ def log_probs_by_ranker(
     digest = find_model(model).identity
     kept = [row for row in read_unfinished_jsonl(file) if row["model"] == digest]
     known = {_Answer(row["answer"], row["said"]): float(row["nats"]) for row in kept}
-    answers = [_Answer(text, messages[-1]["content"]) for text, messages in zip(texts, prompts, strict=True)]
+    answers = [_Answer(text, _said(messages)) for text, messages in zip(texts, prompts, strict=True)]
     missing = [place for place, answer in enumerate(answers) if answer not in known]
     if missing:
         write_jsonl(file, kept)  # drops a line that was cut off; the next line would continue it
@@ -60,6 +60,11 @@ def log_probs_by_ranker(
                 bar.advance(task)
         runtime.close()
     return [known[answer] for answer in answers]
+
+
+def _said(messages: Sequence[Message]) -> str:
+    """The utterance, after what was said before it."""
+    return "\n\n".join(message["content"] for message in messages if message["role"] != "system")
 
 
 def _line(model: str, answer: _Answer, nats: float) -> str:

@@ -42,9 +42,9 @@ def score_samples(
 ) -> list[list[ScoredSample]]:
     """Score each prompt's samples, in the order of the prompts.
 
-    The score is the mean cosine similarity to the prompt's good responses, less `tone_penalty` where the tone
-    clashes with theirs. A ranker's log-probability per character, less the mean of the prompt's samples, is
-    added `likelihood_weight` times.
+    The score is the mean cosine similarity to the prompt's good responses (without any: to what the person
+    says), less `tone_penalty` where the tone clashes with theirs. A ranker's log-probability per character,
+    less the mean of the prompt's samples, is added `likelihood_weight` times.
 
     Args:
         prompts: what was answered.
@@ -75,7 +75,7 @@ def _similarities(prompts: list[Prompt], samples: Samples, count: int) -> list[n
     references: list[str] = []
     answers: list[str] = []
     for prompt in prompts:
-        references += prompt.references
+        references += prompt.compared_with
         answers += [sample.text or NO_TEXT for sample in samples[prompt.id]]
     of_references = embed(references)
     of_answers = embed(answers)
@@ -83,8 +83,8 @@ def _similarities(prompts: list[Prompt], samples: Samples, count: int) -> list[n
     first_reference = 0
     for number, prompt in enumerate(prompts):
         own_answers = of_answers[number * count : (number + 1) * count]
-        own_references = of_references[first_reference : first_reference + len(prompt.references)]
-        first_reference += len(prompt.references)
+        own_references = of_references[first_reference : first_reference + len(prompt.compared_with)]
+        first_reference += len(prompt.compared_with)
         similarities.append((own_answers @ own_references.T).mean(axis=1))
     return similarities
 

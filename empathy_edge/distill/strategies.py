@@ -155,8 +155,9 @@ def _request(
     prompts = load_prompts("distill")
     text = prompts.text(
         prompt,
-        situation=dialogue.situation,
         utterance=dialogue.utterance,
+        context=_situation(dialogue) + _conversation(dialogue),
+        earlier=_conversation(dialogue),
         response=response,
         dimensions=prompts.text("dimensions"),
         definition=definition,
@@ -170,3 +171,17 @@ def _request(
         max_tokens=ONE_WORD_TOKENS if one_word else settings.max_tokens,
         purpose=f"{dialogue.id} {step}",
     )
+
+
+def _situation(dialogue: Dialogue) -> str:
+    """What a teacher is told of the situation, after a space; empty where it is not known."""
+    if not dialogue.situation:
+        return ""
+    return " " + load_prompts("distill").text("the-situation", situation=dialogue.situation)
+
+
+def _conversation(dialogue: Dialogue) -> str:
+    """What a teacher is told of the conversation so far, after a space; empty where there is none."""
+    if not dialogue.earlier_turns:
+        return ""
+    return " " + load_prompts("distill").text("the-conversation", conversation=dialogue.earlier_turns)

@@ -7,6 +7,7 @@ the most common cause of nonsense output.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,16 @@ SPECIAL_TOKEN = re.compile(r"<[^<>\s]{1,40}>|\[\|[^\[\]\s]{1,40}\|\]")
 """How the special tokens of templates look: `<|im_end|>`, `<end_of_turn>`, `</s>`, `[|endofturn|]`."""
 
 
-def messages_for(utterance: str, system: str | None = None) -> list[Message]:
-    """A conversation's first messages: the system prompt (ours by default), then the person's utterance.
+def messages_for(utterance: str, system: str | None = None, history: Sequence[Message] = ()) -> list[Message]:
+    """What a model answers: the system prompt (ours by default), earlier messages, the person's utterance.
 
-    A template that takes no system turn is given none: see `fit_to_template`.
+    A history that begins with a system prompt keeps its own. A template that takes no system turn is given
+    none: see `fit_to_template`.
     """
-    return [
-        {"role": "system", "content": system or load_prompts("chat").text("system")},
-        {"role": "user", "content": utterance},
-    ]
+    said: Message = {"role": "user", "content": utterance}
+    if history and history[0]["role"] == "system":
+        return [*history, said]
+    return [{"role": "system", "content": system or load_prompts("chat").text("system")}, *history, said]
 
 
 def render(

@@ -222,7 +222,7 @@ def _stored_verdicts(file: Path, judge: Judge) -> dict[str, Verdict]:
 
 def _pair(item: Dialogue, pairs: ResponsePairs) -> Pair:
     first, second = pairs.first[item.id]["text"], pairs.second[item.id]["text"]
-    return Pair(item.id, item.situation, item.utterance, first, second)
+    return Pair(item.id, item.situation, item.said, first, second)
 
 
 def _row_to_store(judge: Judge, question: str, pair: Pair, verdict: Verdict) -> dict[str, Any]:

@@ -158,11 +158,15 @@ def _order_flips(rows: Iterable[PromptVerdicts]) -> float | None:
 
 
 def by_emotion(points: dict[str, float], pairs: ResponsePairs) -> dict[str, dict[str, float]]:
-    """Emotion → the win rate and the number of prompts, the most frequent emotion first."""
+    """Emotion → the win rate and the number of prompts, the most frequent emotion first.
+
+    Dialogues whose emotion is not known are left out.
+    """
     emotions = {item.id: item.emotion for item in pairs.dialogues}
     grouped: dict[str, list[float]] = defaultdict(list)
     for name, value in points.items():
-        grouped[emotions[name]].append(value)
+        if emotions[name]:
+            grouped[emotions[name]].append(value)
     by_size = sorted(grouped, key=lambda emotion: -len(grouped[emotion]))
     return {
         emotion: {"win_rate": round(float(np.mean(grouped[emotion])), 3), "n": len(grouped[emotion])}

@@ -90,7 +90,7 @@ def make_pairs(pairs: ResponsePairs, settings: SheetSettings, out: Path, *, both
     for item in _drawn(pairs.dialogues, [pairs.first, pairs.second], settings, generator):
         texts = [pairs.first[item.id]["text"], pairs.second[item.id]["text"]]
         generator.shuffle(texts)
-        shown.append(Pair(item.id, item.situation, item.utterance, *texts))
+        shown.append(Pair(item.id, item.situation, item.said, *texts))
     if both_orders:
         shown += [pair.swapped() for pair in generator.sample(shown, len(shown))]
     question = settings.question
@@ -115,8 +115,8 @@ def make_alone(
     keys: Keys = {}
     for item in _drawn(dialogues, arms, settings, generator):
         for text in dict.fromkeys(arm[item.id]["text"] for arm in arms):  # each text once, in order
-            key = rating_key(question, item.situation, item.utterance, text)
-            rows[key] = {"key": key, "situation": item.situation, "utterance": item.utterance, "reply": text}
+            key = rating_key(question, item.situation, item.said, text)
+            rows[key] = {"key": key, "situation": item.situation, "utterance": item.said, "reply": text}
             keys.setdefault(key, {"ids": []})["ids"].append(item.id)
     shown = [rows[key] for key in sorted(rows)]
     generator.shuffle(shown)

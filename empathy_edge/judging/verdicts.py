@@ -33,6 +33,10 @@ RATING_TIE_MARGIN = 0.1
 """Two ratings, by a scorer or by people: a tie where they differ by less than this."""
 
 
+UNKNOWN = "(not told)"
+"""What a judge is told of a situation that is not known."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two responses to one person, in the order in which the judge sees them."""
@@ -55,6 +59,7 @@ class Pair:
         """The chat messages that ask a model about this pair."""
         prompts = load_prompts("judge")
         slots = {name: value for name, value in asdict(self).items() if name != "id"}
+        slots["situation"] = self.situation or UNKNOWN
         return [
             {"role": "system", "content": prompts.text("system")},
             {"role": "user", "content": prompts.text("pair", **slots, question=prompts.text(question))},

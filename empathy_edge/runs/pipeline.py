@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from empathy_edge.console import duration, say, show_time_left_of_run
-from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.models.find import ModelRef, checkpoint_of
 from empathy_edge.runs.clock import RunClock, expected_seconds
+from empathy_edge.runs.given_data import data_file
 from empathy_edge.runs.recipe import Recipe
 from empathy_edge.runs.run_folder import RunFolder
 from empathy_edge.runs.settings import ExportSettings
@@ -40,7 +40,7 @@ def run_recipe(
         EmpathyEdgeError: `out` belongs to another recipe, or holds something else.
         VerdictFailed: an artifact, or the model itself, FAILs; everything is written nevertheless.
     """
-    data = data or (sample_dialogues() if recipe.data == "sample" else Path(recipe.data))
+    data = data_file(data or Path(recipe.data))
     if not data.is_file():
         raise EmpathyEdgeError(f"{data}: no such file. Give the recipe's dialogues with --data FILE.")
     folder = RunFolder(out)

@@ -43,7 +43,7 @@ def write_genai(
             command,
             output=built / "model.onnx",
             failure=f"{checkpoint}: ONNX Runtime GenAI's builder cannot make {architecture_of(checkpoint)}",
-            remedy="Other runtimes may: --to onnx-portable-int8 (any ONNX Runtime), --to gguf-q8_0 (llama.cpp).",
+            remedy="Others may: --to onnx-portable-int8 (any ONNX Runtime), --to gguf-q8_0 (llama.cpp).",
             environment=offline_environment(),
         )
         _repair_shared_output_matrix(built / "model.onnx")

@@ -13,7 +13,7 @@ from empathy_edge.distill import from_ratings as distill
 from empathy_edge.distill import own_pairs, selection
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.distill.fitting import fit_responses, shorten
-from empathy_edge.distill.own_samples import Prompt, Sample, Samples
+from empathy_edge.distill.own_samples import Prompt, Sample, Samples, read_prompts
 from empathy_edge.distill.sample_pairs import pair_samples, pair_with_safe_answer
 from empathy_edge.distill.sample_scores import ScoredSample, score_samples
 from empathy_edge.errors import EmpathyEdgeError
@@ -23,6 +23,7 @@ from empathy_edge.models.find import checkpoint_of, find_model
 from empathy_edge.runs.settings import DistillSettings, FitSettings, OwnPairSettings
 from empathy_edge.runtimes.likelihood import log_probs_per_character
 from empathy_edge.text.tone import clashes
+from tests.conftest import write_rows
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,31 @@ def test_own_samples_become_pairs_and_are_not_sampled_twice(folders: list[Path],
     assert results.samples == 30 and results.pairs >= 1
     assert results.mean_score["chosen"] > results.mean_score["rejected"]
     assert own_pairs.run(**arguments) == results  # type: ignore[arg-type]
+
+
+def test_own_pairs_take_prompts_without_responses(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello, you."}]
+    last = {"role": "user", "content": "My cat died last night."}
+    data = write_rows(tmp_path / "talks.jsonl", {"messages": [*said, last]})
+    (prompt,) = read_prompts(data)
+    assert prompt.messages[1:] == [*said, last] and prompt.references == []
+    samples: Samples = {
+        prompt.id: [Sample("I am sorry about your cat.", True), Sample("The bus is late.", True)]
+    }
+    ((near, far),) = score_samples([prompt], samples, OwnPairSettings(samples=2), tmp_path / "none")
+    assert near.score > far.score, "without good responses, nearness to what was said counts"
+
+
+def test_own_pairs_take_a_folder_with_one_kind_of_rows(tmp_path: Path) -> None:
+    prompt_of_row = [{"role": "user", "content": "Hi."}]
+    completion = [{"role": "assistant", "content": "Yo."}]
+    write_rows(tmp_path / "sft.jsonl", {"id": "a", "prompt": prompt_of_row, "completion": completion})
+    (tmp_path / "preference.jsonl").write_text("")
+    (prompt,) = read_prompts(tmp_path)
+    assert prompt.references == ["Yo."]
+    (tmp_path / "sft.jsonl").write_text("")
+    with pytest.raises(EmpathyEdgeError, match="the file is empty"):
+        read_prompts(tmp_path)
 
 
 def test_a_larger_models_likelihood_counts(exported: Path, tmp_path: Path) -> None:

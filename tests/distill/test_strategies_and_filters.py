@@ -1,6 +1,7 @@
 """Prompts of the strategies, the order in which a strategy asks, and the filters."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,9 @@ from empathy_edge.text.near_duplicates import NearDuplicates
 DIALOGUE = Dialogue("d1", "sad", "My {cat} died.", "She was 14.", (Response("human", "Oh no.", 2),), "train")
 
 
-def _improve(strategy: Strategy, answers: list[str]) -> tuple[list[Request], Rewrite]:
+def _improve(
+    strategy: Strategy, answers: list[str], dialogue: Dialogue = DIALOGUE
+) -> tuple[list[Request], Rewrite]:
     asked: list[Request] = []
 
     async def ask(request: Request) -> Answer:
@@ -23,7 +26,7 @@ def _improve(strategy: Strategy, answers: list[str]) -> tuple[list[Request], Rew
         return Answer(answers[len(asked) - 1], 1, 1)
 
     settings = ResponseSettings(words=31, most_words=90)
-    return asked, asyncio.run(improve(strategy, DIALOGUE, "Oh no.", ask, settings))
+    return asked, asyncio.run(improve(strategy, dialogue, "Oh no.", ask, settings))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -51,6 +54,18 @@ def test_targeted_prompts_define_their_dimensions() -> None:
         assert not any(other in asked[0].messages[-1]["content"] for other in others)
     asked, _ = _improve("naive", ["x"])
     assert "empath" not in asked[0].messages[-1]["content"].lower()
+
+
+def test_a_teacher_is_told_the_situation_and_the_turns_before_where_there_are_any() -> None:
+    turns = ({"role": "user", "content": "Hello."}, {"role": "assistant", "content": "How are you?"})
+    for strategy in ("naive", "all-dimensions", "cognitive"):
+        asked, _ = _improve(strategy, ["x"], replace(DIALOGUE, situation=""))
+        text = asked[0].messages[-1]["content"]
+        assert "situation:" not in text.lower() and "said before" not in text and "{" not in text
+        asked, _ = _improve(strategy, ["x"], replace(DIALOGUE, history=turns))
+        text = asked[0].messages[-1]["content"]
+        assert 'The person: "Hello." The reply: "How are you?"' in text
+        assert ("The situation: " in text) == (strategy != "naive")
 
 
 def test_lacking_dimension_improves_the_one_that_was_named() -> None:

@@ -76,7 +76,7 @@ def _csv(path: Path, **changes: str) -> Path:
 
 
 BAD_JSONL = {
-    "no response": (dialogue_row(responses=[]), ("row 1", "no response")),
+    "responses that are no list": (dialogue_row(responses="Oh."), ("row 1", "'responses' must be a list")),
     "a response without text": (
         dialogue_row(responses=[{"source": "editor", "text": " ", "rating": 3}]),
         ("row 1", "response 1", "'text'"),

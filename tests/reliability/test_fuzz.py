@@ -7,6 +7,7 @@ named after its reader, and is read again each time.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import random
@@ -221,13 +222,36 @@ TEMPLATES = (
     b"{% generation %}{{ eos_token }}{% endgeneration %}",
 )
 
+SAID = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+FORMS = (
+    _json([{"messages": SAID}, {"prompt": SAID[:1], "chosen": SAID[1:], "rejected": SAID[1:]}]),
+    _json({"data": [{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}]}),
+    _json(
+        [
+            {
+                "emotion_type": "e",
+                "situation": "s",
+                "dialog": [{"speaker": "seeker", "content": "a"}, {"speaker": "supporter", "content": "b"}],
+            }
+        ]
+    ),
+    _json({"instruction": "a", "input": "b", "output": "c", "history": [["d", "e"]]}) + b"\n",
+    _json({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}) + b"\n",
+)
+PUBLISHED = (
+    b"conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags\n"
+    b"c1,1,sad,p,1,a_comma_ b,5,\nc1,2,sad,p,0,b,5,\n"
+)
+
 READERS = {
     "gguf": Reader(_read_gguf, "model.gguf", (_gguf(),)),
     "safetensors": Reader(_read_safetensors, "model.safetensors", (_safetensors(),)),
     "safetensors-index": Reader(_read_index, "model.safetensors.index.json", (_json(INDEX),)),
     "json-lines": Reader(_read_json_lines, "rows.jsonl", (ROWS,)),
     "dialogues": Reader(_read_dialogues, "d.jsonl", (_json(DIALOGUE) + b"\n", _json(TURNS) + b"\n")),
-    "csv": Reader(_read_dialogues, "d.csv", (CSV.encode(),)),
+    "csv": Reader(_read_dialogues, "d.csv", (CSV.encode(), PUBLISHED)),
+    "forms": Reader(_read_dialogues, "d.json", FORMS),
+    "gzip": Reader(_read_dialogues, "d.jsonl.gz", (gzip.compress(FORMS[0]),)),
     "adapter-config": Reader(_read_adapter, "adapter_config.json", (_json(CONFIG),)),
     "template": Reader(_read_template, "chat_template.jinja", TEMPLATES),
     "tokenizer-config": Reader(

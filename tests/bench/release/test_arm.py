@@ -106,3 +106,17 @@ def test_the_most_common_beginning_is_a_share() -> None:
         {"id": str(n), "text": text, "finish_reason": "stop", "tokens": 4} for n, text in enumerate(texts)
     ]
     assert most_common_beginning(rows) == Beginning("I am so", 0.5)
+
+
+@pytest.mark.slow
+def test_prompts_alone_are_answered_after_what_was_said_before(tiny_model: Path, tmp_path: Path) -> None:
+    """Without a test split all are answered; the same words after another beginning are another prompt."""
+    last = {"role": "user", "content": "Yes, that is how it was."}
+    before = [{"role": "user", "content": "My cat died."}, {"role": "assistant", "content": "Today?"}]
+    data = write_rows(tmp_path / "talks.jsonl", {"messages": [last]}, {"messages": [*before, last]})
+    out = tmp_path / "answers.jsonl"
+    result = run_command("respond", tiny_model, "--dialogues", data, "--max-new-tokens", "8", "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "no test split; all 2" in result.stderr
+    rows = {row["id"]: row["text"] for row in read_jsonl(out)}
+    assert rows["row-1"] != rows["row-2"]

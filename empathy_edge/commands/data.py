@@ -1,0 +1,36 @@
+"""Commands about data: what a file is, and what can be done with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from empathy_edge.commands.options import DATA_FORMS, EXAMPLES, map_option, path_type
+
+
+@click.group(
+    epilog=EXAMPLES + "  empathy-edge data inspect sample\n"
+    "  empathy-edge data inspect posts.csv --map utterance=text"
+)
+def data() -> None:
+    """Look at data before anything is made of them."""
+
+
+@data.command(
+    epilog=EXAMPLES + "  empathy-edge data inspect dialogues.jsonl\n"
+    "  empathy-edge data inspect posts.csv.gz --map utterance=text --map emotion=label\n"
+    "  cat prompts.txt | empathy-edge data inspect -",
+    help="Say what FILE is, how many dialogues it has, which commands can use it, and show three of them.\n\n"
+    f"FILE is {DATA_FORMS}",
+)
+@click.argument("file", type=path_type())
+@map_option()
+def inspect(file: Path, columns: dict[str, str]) -> None:
+    from empathy_edge.runs.given_data import read_given
+    from empathy_edge.runs.inspect_data import show
+
+    show(file.as_posix(), read_given(file, columns), columns)
+
+
+COMMANDS = (data,)

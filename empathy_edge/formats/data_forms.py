@@ -1,0 +1,172 @@
+"""The forms of data that are recognised, and what a row of each becomes.
+
+A form is recognised by its fields. Which they are, with an example of each: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from empathy_edge.formats.dialogue_record import Dialogue, Response, Split
+from empathy_edge.formats.message_forms import (
+    Conversation,
+    dialogue_of,
+    from_alpaca,
+    from_batch_request,
+    from_completion,
+    from_messages,
+    from_preference,
+    from_preferred_output,
+    from_sharegpt,
+    messages_of,
+)
+from empathy_edge.formats.published_forms import (
+    from_empathetic_dialogues,
+    from_esconv,
+    from_paper_csv,
+    from_turns,
+)
+from empathy_edge.formats.row_fields import Row
+
+PLAIN_FIELDS = ("utterance", "text", "prompt")
+"""What a prompt without anything else may be called."""
+
+EMPATHETIC_DIALOGUES = "EmpatheticDialogues, as published"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of rows.
+
+    Attributes:
+        name: in words.
+        fits: whether a row has it, by its fields.
+        read: the dialogue of a row.
+        ids_repeat: whether one id may stand in several rows, as those of a prompt with several pairs.
+    """
+
+    name: str
+    fits: Callable[[Mapping[str, Any]], bool]
+    read: Callable[[Row], Dialogue]
+    ids_repeat: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """A dialogue, the row that it is from, and the name of the row's form."""
+
+    row: Row
+    form: str
+    dialogue: Dialogue
+
+
+def from_rated_responses(row: Row) -> Dialogue:
+    """Our own form: an utterance, and responses to it with their sources and ratings."""
+    items = row.values.get("responses")
+    if items is not None and not isinstance(items, list):
+        raise row.wrong("'responses' must be a list.")
+    history = row.values.get("history")
+    said = Conversation(
+        tuple(messages_of(row, "history", history)) if history else (), row.text("utterance"), None
+    )
+    responses = [_response(row, number, item) for number, item in enumerate(items or (), 1)]
+    if single := row.optional_text("response"):
+        source = row.optional_text("source") or "response"
+        responses.append(Response(source, single, row.rating("rating")))
+    return dialogue_of(row, said, responses)
+
+
+def _response(row: Row, number: int, item: Any) -> Response:
+    inner = row.of(item, f"response {number}")
+    return Response(inner.text("source"), inner.text("text"), inner.rating("rating"))
+
+
+def from_plain(row: Row) -> Dialogue:
+    """A prompt alone: `text`, or TRL's `prompt`, which may be messages."""
+    field = next((name for name in PLAIN_FIELDS if name in row.values), "text")
+    value = row.values.get(field)
+    if isinstance(value, list):
+        return from_messages(Row(row.number, row.where, {**row.values, "messages": value}))
+    said = row.text(field)
+    return from_rated_responses(Row(row.number, row.where, {**row.values, "utterance": said}))
+
+
+def _has(*fields: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda values: all(field in values for field in fields)
+
+
+def _is_paper_csv(values: Mapping[str, Any]) -> bool:
+    return "speaker_uttr" in values or any(str(name).startswith("response_") for name in values)
+
+
+def _has_messages_in(field: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda values: isinstance(values.get(field), dict) and "messages" in values[field]
+
+
+FORMS = (
+    Form("dialogues in our own form", _has("utterance"), from_rated_responses),
+    Form("the paper's CSV of rated responses", _is_paper_csv, from_paper_csv),
+    Form("EmpatheticDialogues as turns", _has("turns"), from_turns),
+    Form("ShareGPT", _has("conversations"), from_sharegpt),
+    Form("OpenAI preference file", _has_messages_in("input"), from_preferred_output, ids_repeat=True),
+    Form("OpenAI batch requests", _has_messages_in("body"), from_batch_request),
+    Form("preferences (TRL)", _has("chosen", "rejected"), from_preference, ids_repeat=True),
+    Form("OpenAI messages", _has("messages"), from_messages),
+    Form("Alpaca", _has("instruction"), from_alpaca),
+    Form("prompts and completions (TRL)", _has("prompt", "completion"), from_completion, ids_repeat=True),
+    Form("prompts", lambda values: any(field in values for field in PLAIN_FIELDS), from_plain),
+)
+"""In this order: the first that fits a row is taken."""
+
+
+def dialogues_of(rows: Iterable[Row], split: Split) -> Iterator[Found]:
+    """The dialogues of a file's rows.
+
+    Args:
+        rows: of one file.
+        split: of published files that do not say it themselves.
+
+    Raises:
+        EmpathyEdgeError: a row is wrong, or of no known form; names it, and what was found.
+    """
+    form: Form | None = None
+    for conversation, group in groupby(rows, key=_conversation_of):
+        if conversation is not None:
+            together = list(group)
+            for dialogue in from_empathetic_dialogues(together, split):
+                yield Found(together[0], EMPATHETIC_DIALOGUES, dialogue)
+            continue
+        for row in group:
+            if isinstance(row.values.get("dialog"), list):
+                for dialogue in from_esconv(row, split):
+                    yield Found(row, "ESConv, as published", dialogue)
+                continue
+            form = next((item for item in FORMS if item.fits(row.values)), form)
+            if form is None:
+                raise _unknown_form(row)
+            yield Found(row, form.name, form.read(row))
+
+
+def may_repeat_ids(form: str) -> bool:
+    """Whether rows of this form may share an id."""
+    return any(item.name == form and item.ids_repeat for item in FORMS)
+
+
+def _conversation_of(row: Row) -> str | None:
+    """What the rows of one conversation of EmpatheticDialogues share; None in other files."""
+    values = row.values
+    if "conv_id" in values and "utterance_idx" in values:
+        return str(values["conv_id"])
+    return None
+
+
+def _unknown_form(row: Row) -> Exception:
+    columns = ", ".join(str(name) for name in list(row.values)[:12]) or "nothing"
+    return row.wrong(
+        f"of no known form; its fields are: {columns}.\n"
+        "  Say which field holds what the person says, as in --map utterance=FIELD; the forms: "
+        "docs/formats.md."
+    )

@@ -1,0 +1,148 @@
+"""What a user gives as data, made a file that every stage can read and hash.
+
+A file stays where it is. The word `sample` is the shipped file. Stdin, a dataset of the hub, and a file whose
+columns have names of their own become a file in the cache, named after what was given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.data import sample_dialogues
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
+from empathy_edge.formats.data_rows import MAX_BYTES
+from empathy_edge.formats.dialogue import Columns, DataFile, read_data
+from empathy_edge.formats.json_lines import line_of
+from empathy_edge.system.cache import cache_folder
+from empathy_edge.system.files import write_atomically
+from empathy_edge.system.hash_cache import sha256_file
+
+SAMPLE, STDIN = "sample", "-"
+
+FIELDS = frozenset(
+    ("id", "emotion", "situation", "utterance", "split", "history", "response", "rating", "source",
+     "responses", "messages", "conversations", "system", "instruction", "input", "output", "prompt",
+     "completion", "label", "chosen", "rejected")
+)  # fmt: skip
+"""What `--map` can name."""
+
+HUB_ID = re.compile(r"(?P<owner>[\w-][\w.-]*)/(?P<name>[\w-][\w.-]*)(?::(?P<split>[\w.-]+))?")
+
+SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".gz")
+"""A name that ends like this is a file's, not a dataset's."""
+
+DIGITS = 16
+"""Of the hash that names a folder of the cache."""
+
+
+def data_file(given: Path, columns: Columns | None = None) -> Path:
+    """The file of data that a user means.
+
+    Args:
+        given: a file; `sample` (the shipped dialogues); `-` (stdin); or a dataset of the hub, `owner/name` or
+            `owner/name:split`.
+        columns: field → its column in the file; the file is then written in our own form.
+
+    Raises:
+        EmpathyEdgeError: there is no such file or dataset, or it cannot be read.
+    """
+    _check_fields(columns or {})
+    file = _file_of(given)
+    return _in_our_form(file, columns) if columns else file
+
+
+def read_given(given: Path, columns: Columns | None = None) -> DataFile:
+    """What is in it, as the user gave it; arguments and errors as for `data_file`."""
+    _check_fields(columns or {})
+    return read_data(_file_of(given), columns)
+
+
+def _check_fields(columns: Columns) -> None:
+    unknown = [field for field in columns if field not in FIELDS]
+    if unknown:
+        raise EmpathyEdgeError(
+            f"--map {unknown[0]}=…: no such field. Fields are: {', '.join(sorted(FIELDS))}."
+        )
+
+
+def _file_of(given: Path) -> Path:
+    name = given.as_posix()
+    if name == SAMPLE:
+        return sample_dialogues()
+    if name == STDIN:
+        return _from_stdin()
+    found = HUB_ID.fullmatch(name)
+    is_file = given.exists() or given.parent.is_dir() or name.lower().endswith(SUFFIXES)
+    return given if is_file or not found else _from_hub(found)
+
+
+def _from_stdin() -> Path:
+    if sys.stdin.isatty():
+        raise EmpathyEdgeError("'-' reads the data from stdin, as in: cat dialogues.jsonl | empathy-edge …")
+    content = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise EmpathyEdgeError(f"stdin: more than {MAX_BYTES >> 20} MB; give a file, and split it.")
+    return _kept(hashlib.sha256(content).hexdigest(), "stdin", content)
+
+
+def _kept(digest: str, name: str, content: bytes | str) -> Path:
+    file = cache_folder() / "data" / digest[:DIGITS] / name
+    if not file.is_file():
+        write_atomically(file, content)
+    return file
+
+
+def _in_our_form(file: Path, columns: Columns) -> Path:
+    """The dialogues of a file with columns of other names; the file's own name stays in sight."""
+    dialogues = read_data(file, columns).dialogues
+    content = "".join(line_of(item.row()) for item in dialogues)
+    digest = hashlib.sha256(json.dumps([sha256_file(file), sorted(columns.items())]).encode()).hexdigest()
+    folder = hashlib.sha256((digest + content).encode("utf-8", "surrogatepass")).hexdigest()
+    return _kept(folder, f"{file.name}.jsonl", content)
+
+
+def _from_hub(found: re.Match[str]) -> Path:
+    """A dataset's rows as a file of JSON lines. Only data are loaded, never a dataset's own code."""
+    require_extra("datasets", "train", "Reading datasets of the hub")
+    name, split = f"{found['owner']}/{found['name']}", found["split"]
+    content = "".join(line_of(row) for row in _rows_of_dataset(name, split))
+    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+    return _kept(digest, f"{found['owner']}-{found['name']}-{split or 'train'}.jsonl", content)
+
+
+def _rows_of_dataset(name: str, split: str | None) -> Iterator[dict[str, Any]]:
+    from empathy_edge.console import quiet_libraries
+
+    quiet_libraries()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it would tell of every try
+    from datasets import load_dataset
+
+    try:
+        loaded = load_dataset(name, split=split or "train")
+    except Exception as error:  # whatever the hub, the network or the dataset's files raise
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise PrerequisiteError(
+            f"{name}: no such file, and as a dataset of the hub it cannot be read ({reason}).",
+            "Check the name; OWNER/NAME:SPLIT takes another split than train. Offline, give a file.",
+        ) from None
+    for row in loaded:
+        yield _unpacked(row)
+
+
+def _unpacked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose only field is a line of JSON, as that line says (ESConv's copy on the hub is one)."""
+    text = row.get("text")
+    if len(row) == 1 and isinstance(text, str) and text.startswith("{"):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return row
+        return value if isinstance(value, dict) else row
+    return row
