@@ -76,6 +76,12 @@ def _unexpected(error: Exception) -> int:
             )
             return 3
         chain = chain.__cause__ or chain.__context__
+    if "trust_remote_code" in str(error):
+        _complain(
+            "The model brings Python code of its own (auto_map in its config.json), which is not run here.\n"
+            "  Take a checkpoint that transformers knows by itself."
+        )
+        return 2
     if isinstance(error, OSError) and error.filename:
         _complain(f"{error.filename}: {error.strerror}.")
         return 2

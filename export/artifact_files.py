@@ -26,11 +26,12 @@ from empathy_edge.export.onnx.portable import write_portable
 from empathy_edge.export.onnx.q4_0_grid import BUILDER_OPTIONS, write_joint_adapter, write_rounded
 from empathy_edge.export.record import Details
 from empathy_edge.formats.artifact_names import FLOAT_TYPES, ArtifactName
-from empathy_edge.formats.chat_format import read_template
+from empathy_edge.formats.chat_format import eos_of, read_template, turn_end
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.models.find import HUB_ID, SHIPPED, ModelRef, gguf_of
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import default_threads
+from empathy_edge.runtimes.pieces import ids_of
 from empathy_edge.system.files import read_json, write_json
 from empathy_edge.system.hash_cache import sha256_file
 
@@ -129,8 +130,26 @@ def write_files(name: ArtifactName, folder: Path, job: ExportJob, calibration: C
         _write_portable(name, folder, job)
     else:
         write_executorch(job.checkpoint, folder)
-        shutil.copyfile(job.checkpoint / "config.json", folder / "config.json")
+        _write_config(job.checkpoint, folder)
     return {}
+
+
+def _write_config(checkpoint: Path, folder: Path) -> None:
+    """Write config.json with every token that ends a response: a graph has no other place for them.
+
+    The checkpoint's own may name one that its chat template never writes.
+    """
+    from tokenizers import Tokenizer
+
+    config = read_json(checkpoint / "config.json")
+    generation = checkpoint / "generation_config.json"
+    named = read_json(generation) if generation.is_file() else config
+    stops = set(ids_of(named.get("eos_token_id")))
+    end = turn_end(read_template(checkpoint), eos_of(checkpoint))
+    token = Tokenizer.from_file(str(checkpoint / "tokenizer.json")).token_to_id(end)
+    if token is not None:
+        stops.add(token)
+    write_json(folder / "config.json", config | {"eos_token_id": sorted(stops)})
 
 
 def _write_gguf(name: ArtifactName, folder: Path, job: ExportJob, calibration: CalibrationData) -> Details:
@@ -223,7 +242,7 @@ def _write_genai(name: ArtifactName, folder: Path, job: ExportJob) -> None:
 def _write_portable(name: ArtifactName, folder: Path, job: ExportJob) -> None:
     write = write_optimum if job.settings.exporter == "optimum" else write_portable
     write(job.checkpoint, folder, name.quantization)
-    shutil.copyfile(job.checkpoint / "config.json", folder / "config.json")
+    _write_config(job.checkpoint, folder)
     # transformers.js reads the template there, and not from chat_template.jinja.
     config = read_json(job.checkpoint / "tokenizer_config.json")
     config["chat_template"] = read_template(job.checkpoint)

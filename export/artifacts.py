@@ -241,7 +241,7 @@ def _stage_settings(name: ArtifactName, settings: ExportSettings) -> dict[str, A
     if name.format == "onnx-portable":
         found["exporter"] = settings.exporter
     if name.format == "gguf" and settings.converter != "auto":
-        found["converter"] = Path(settings.converter).name
+        found["converter"] = sha256_file(Path(settings.converter))[:16]
     if _is_calibrated(name):
         found["calibration_dialogues"] = settings.calibration_dialogues
     return found

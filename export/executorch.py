@@ -33,7 +33,7 @@ def write_executorch(checkpoint: Path, folder: Path) -> None:
     from transformers.exporters.utils import decompose_for_generation
 
     model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, local_files_only=True
+        checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
     ).eval()
     traced = torch.arange(3, 3 + CONTEXT // 4)[None]
     parts = decompose_for_generation(

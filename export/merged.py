@@ -23,12 +23,12 @@ from empathy_edge.formats.chat_format import (
     turn_end,
 )
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
-from empathy_edge.models.adapter_folder import CONFIG, tokenizer_folder, training_settings
+from empathy_edge.models.adapter_folder import CONFIG, tokenizer_folder, training_settings, training_step
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.lora import Factors, change_of_weights, require_same_base
 from empathy_edge.models.merging import merge_by_peft, why_not_streamed, with_adapter
 from empathy_edge.runs.stage import Results, open_stage
-from empathy_edge.system.files import MANIFEST, read_json, read_json_object, write_atomically, write_json
+from empathy_edge.system.files import own_file, read_json, write_atomically, write_json
 from empathy_edge.system.machine import require_space
 
 STAGE = "merged"
@@ -169,7 +169,7 @@ def _copy_tokenizer(base: Path, adapters: list[Path], out: Path) -> None:
     source = tokenizer_folder(base, adapters)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
+            shutil.copyfile(own_file(source / name), out / name)
     if source != base and not has_template(source):
         write_atomically(out / "chat_template.jinja", read_template(base))
 
@@ -205,9 +205,12 @@ def _merge_whole(base: Path, adapters: list[Path], out: Path) -> tuple[Any, floa
                 unmerged.append(adapter_model(input_ids=ids).logits)
             elif len(unmerged) < len(adapters):
                 found = merged_model(input_ids=ids).logits
-                differences.append(float((unmerged[-1] - found).abs().max()))
+                difference = float((unmerged[-1] - found).abs().max())
+                differences.append(difference if difference == difference else float("inf"))
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
     _require_space(out, {name: tuple(weight.shape) for name, weight in model.named_parameters()})
     model = merge_by_peft(model, adapters, keep)
     model.save_pretrained(out)
@@ -220,7 +223,9 @@ def _logits_of_adapter_model(base: Path, adapters: list[Path], merged: Path, wei
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
     names = [f"step{index}" for index in range(len(adapters))]
     for name, adapter in zip(names, adapters, strict=True):
         model = with_adapter(model, adapter, name)
@@ -238,7 +243,7 @@ def _golden_ids(folder: Path) -> Any:
     quiet_libraries()
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return tokenizer.apply_chat_template(
         fit_to_template(template_of(tokenizer), GOLDEN_CONVERSATION),
         add_generation_prompt=True,
@@ -256,8 +261,16 @@ def _compare(
 
     ids = _golden_ids(merged)
     with torch.inference_mode():
-        model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            merged, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
+        _require_rows_for_all_tokens(model, merged)
         found = model(input_ids=ids).logits
+    if not (torch.isfinite(expected).all() and torch.isfinite(found).all()):
+        raise VerdictFailed(
+            f"{merged}: logits of the adapter model or of the merged checkpoint are NaN or infinite; look "
+            "for such a weight in the adapters, or for a --weight that is far too large."
+        )
     difference = max(difference, float((expected - found).abs().max()))
     if not difference <= tolerance:
         raise VerdictFailed(
@@ -273,6 +286,20 @@ def _compare(
     )
 
 
+def _require_rows_for_all_tokens(model: Any, merged: Path) -> None:
+    """Refuse tokens without a row of embeddings: the adapter's tokenizer grew, but its file has no rows."""
+    from tokenizers import Tokenizer
+
+    tokens = Tokenizer.from_file(str(merged / "tokenizer.json")).get_vocab()
+    rows = model.get_input_embeddings().weight.shape[0]
+    if max(tokens.values()) >= rows:
+        raise EmpathyEdgeError(
+            f"{merged}: the tokenizer has tokens up to {max(tokens.values())}, but there are {rows} rows of "
+            "embeddings.\n  Save the embeddings with the adapter (modules_to_save), or take the tokenizer's "
+            "files out of the adapter's folder."
+        )
+
+
 def _require_tying_as_said(model: Any, merged: Path) -> bool:
     """Whether the embeddings are tied, which must be as the configuration says."""
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
@@ -286,10 +313,9 @@ def _require_tying_as_said(model: Any, merged: Path) -> bool:
 
 
 def _training_of(adapter: Path) -> TrainedAdapter:
-    record = adapter.parent / MANIFEST
     settings = training_settings(adapter)
     return TrainedAdapter(
-        step=read_json_object(record).get("stage") if record.is_file() else None,
+        step=training_step(adapter),
         lora_rank=read_json(adapter / CONFIG).get("r"),
         epochs=settings.get("epochs"),
         learning_rate=settings.get("learning_rate"),

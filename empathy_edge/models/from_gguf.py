@@ -68,7 +68,7 @@ def _write_checkpoint(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
+        file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True, trust_remote_code=False
     )
     # transformers 5 refuses to save a model that is marked as quantized.
     model.hf_quantizer = None
@@ -90,7 +90,9 @@ def tokenizer_from_gguf(file: Path) -> PreTrainedTokenizerBase:
     fields = gguf.GGUFReader(file).fields
     if "tokenizer.ggml.pre" in fields and fields["tokenizer.ggml.pre"].contents() == "smollm":
         return _smollm_tokenizer({name: field.contents() for name, field in fields.items()})
-    return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
+    return AutoTokenizer.from_pretrained(
+        file.parent, gguf_file=file.name, local_files_only=True, trust_remote_code=False
+    )
 
 
 def _smollm_tokenizer(metadata: dict[str, Any]) -> PreTrainedTokenizerBase:

@@ -9,7 +9,13 @@ from empathy_edge.models.find import ModelRef
 from empathy_edge.system.files import sha256_json
 from empathy_edge.system.hash_cache import sha256_file
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 
 
 def model_identity(

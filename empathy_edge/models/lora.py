@@ -43,7 +43,7 @@ _MORE_THAN_PLAIN = (
 )
 """Options of PEFT's LoRA with which the change of a weight is not scale · B A."""
 
-_STARTS_THAT_KEEP_THE_BASE = ("gaussian", "orthogonal", "eva")
+STARTS_THAT_KEEP_THE_BASE = ("gaussian", "orthogonal", "eva")
 """Others, as PiSSA and OLoRA, take a part out of the base's weights before the training."""
 
 
@@ -110,7 +110,7 @@ def why_not_plain(adapter: AdapterFolder) -> str | None:
     if adapter.config.get("bias", "none") != "none":
         return "changes biases"
     start = adapter.config.get("init_lora_weights", True)
-    if isinstance(start, str) and start not in _STARTS_THAT_KEEP_THE_BASE:
+    if isinstance(start, str) and start not in STARTS_THAT_KEEP_THE_BASE:
         return f"starts by changing the base's weights (init_lora_weights '{start}')"
     patterns = adapter.config.get("alpha_pattern") or {}
     if not all(re.fullmatch(r"\^?[\w.]+", str(name)) for name in patterns):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.models.adapter_folder import CONFIG, PREFIX, AdapterFolder, read_adapter
-from empathy_edge.models.lora import change_of_weights, why_not_plain
+from empathy_edge.models.lora import STARTS_THAT_KEEP_THE_BASE, change_of_weights, why_not_plain
 
 _NO_WEIGHTS_TO_MERGE = {
     "PROMPT_TUNING": "puts learned vectors before the prompt",
@@ -146,6 +147,7 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
 
 def _require_mergeable(adapter: AdapterFolder) -> None:
     from peft import PeftType
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
     why = _NO_WEIGHTS_TO_MERGE.get(adapter.kind)
     if adapter.config.get("alora_invocation_tokens"):
@@ -155,10 +157,24 @@ def _require_mergeable(adapter: AdapterFolder) -> None:
             f"{adapter.path}: {adapter.kind} {why}; no merged weights can stand for it.\n"
             "  Train a LoRA (or DoRA, IA3, OFT …) instead, or serve this one with PEFT itself."
         )
+    start = adapter.config.get("init_lora_weights", True)
+    if isinstance(start, str) and start not in (*STARTS_THAT_KEEP_THE_BASE, "pissa", "olora"):
+        raise EmpathyEdgeError(
+            f"{adapter.path}: its start ('{start}') took a part out of the base that is lost.\n"
+            "  Save it once more as a plain LoRA, by PEFT's "
+            "save_pretrained(…, path_initial_model_for_weight_conversion=…)."
+        )
     if adapter.kind not in set(PeftType):
         raise EmpathyEdgeError(
             f"{adapter.path}: the PEFT installed here knows no '{adapter.kind}' ({CONFIG}, peft_type); "
             "update peft, or check the file."
+        )
+    known = {field.name for field in fields(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(adapter.kind)])}
+    unknown = [key for key, value in adapter.config.items() if value and key not in known]
+    if unknown:
+        raise EmpathyEdgeError(
+            f"{adapter.path}: {CONFIG} has the option '{unknown[0]}', which the PEFT installed here does not "
+            "know; update peft."
         )
     if adapter.config.get("megatron_config"):  # PEFT would import a module that the file names
         raise EmpathyEdgeError(f"{adapter.path}: adapters of Megatron models (megatron_config) are not read.")
@@ -168,19 +184,23 @@ def _fit_vocabulary(model: Any, adapter: AdapterFolder) -> None:
     """Give the model as many rows of embeddings as the adapter was trained with.
 
     Raises:
-        EmpathyEdgeError: the adapter has fewer rows, or new rows that its file does not hold.
+        EmpathyEdgeError: the adapter has other rows, of which its file does not hold all.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     embedding = next(name for name, part in model.named_modules() if part is model.get_input_embeddings())
     whole = adapter.tensors.get(f"{PREFIX}{embedding}.weight")
     wanted = whole.shape[0] if whole else rows
-    if wanted < rows:
+    if wanted == rows:
+        return
+    output = model.get_output_embeddings()
+    head = next((name for name, part in model.named_modules() if part is output), None)
+    is_tied = model.config.get_text_config().tie_word_embeddings
+    if head is not None and not is_tied and f"{PREFIX}{head}.weight" not in adapter.tensors:
         raise EmpathyEdgeError(
-            f"{adapter.path}: was trained with {wanted} rows of embeddings, but the base has {rows}; "
-            "give the base that it was trained on."
+            f"{adapter.path}: was trained with {wanted} rows of embeddings (the base has {rows}), but lacks "
+            f"those of {head}; save both with the adapter (modules_to_save)."
         )
-    if wanted > rows:
-        model.resize_token_embeddings(wanted, mean_resizing=False)
+    model.resize_token_embeddings(wanted, mean_resizing=False)
 
 
 def _unshare_weights(model: Any) -> None:

@@ -6,6 +6,7 @@ its hash and llama.cpp's version.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import write_atomically
@@ -38,7 +39,7 @@ def require_opens(file: Path) -> None:
         return
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
     ended = subprocess.run(
-        [sys.executable, "-c", _OPEN, str(file)],
+        [sys.executable, "-P", "-c", _OPEN, str(file.resolve())],
         env=environment,
         capture_output=True,
         text=True,
@@ -46,6 +47,16 @@ def require_opens(file: Path) -> None:
         errors="replace",
         stdin=subprocess.DEVNULL,
     )
+    if ended.returncode == -9:
+        raise PrerequisiteError(
+            f"{file}: the process that opened it was killed: there is too little memory.",
+            "Close other programs, or take a smaller file.",
+        )
+    if ended.returncode == -4:
+        raise PrerequisiteError(
+            "llama-cpp-python was built for another processor: it uses an instruction that this one lacks.",
+            "Build it here: pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python",
+        )
     if ended.returncode < 0 or ended.returncode >= _WINDOWS_CRASH:
         failed = re.search(r"GGML_ASSERT\(.{1,120}?\) failed", ended.stderr)
         said = f" ({failed[0]})" if failed else ""
@@ -54,7 +65,8 @@ def require_opens(file: Path) -> None:
             "  The file is damaged, or of a shape that llama.cpp does not compute; take another export of it."
         )
     if ended.returncode == 0:
-        write_atomically(mark, "")
+        with contextlib.suppress(OSError):  # a cache that cannot be written: it is tried again next time
+            write_atomically(mark, "")
 
 
 def open_once(file: str) -> None:

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
+from empathy_edge.formats.chat_format import has_template, read_template
+from empathy_edge.models.adapter_folder import tokenizer_folder
 from empathy_edge.models.merging import merge_into
 from empathy_edge.runs.settings import Weights
 from empathy_edge.runtimes.precision import Precision, choose_precision
@@ -52,7 +54,9 @@ def load_base(
     if precision.weights == "nf4":
         model = _load_nf4(folder, adapters, scratch, DTYPES[precision.compute])
     else:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
         model = merge_into(model, adapters)
         if precision.weights != "fp32":
             # Not `model.to`, which would also round the frequencies of the rotary embedding, a buffer.
@@ -60,7 +64,10 @@ def load_base(
                 parameter.data = parameter.data.to(DTYPES[precision.weights])
         if torch.cuda.is_available():
             model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    source = tokenizer_folder(folder, adapters)
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    if not has_template(source):
+        tokenizer.chat_template = read_template(folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LoadedBase(model, tokenizer, precision)
@@ -71,7 +78,9 @@ def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.
     from transformers import BitsAndBytesConfig
 
     if adapters:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
         model = merge_into(model, adapters)
         model.save_pretrained(scratch)
         folder = scratch
@@ -80,7 +89,7 @@ def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
         )
         return AutoModelForCausalLM.from_pretrained(
-            folder, quantization_config=config, dtype=compute, local_files_only=True
+            folder, quantization_config=config, dtype=compute, local_files_only=True, trust_remote_code=False
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

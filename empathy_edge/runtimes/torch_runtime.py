@@ -11,7 +11,8 @@ import numpy as np
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
-from empathy_edge.formats.chat_format import Message, read_template
+from empathy_edge.formats.chat_format import Message, has_template, read_template
+from empathy_edge.models.adapter_folder import tokenizer_folder
 from empathy_edge.models.merging import merge_into
 from empathy_edge.runtimes.base import Reply, Runtime, Sampling, common_prefix
 from empathy_edge.runtimes.drawn import Drawn
@@ -44,13 +45,16 @@ class TorchRuntime(Runtime):
         self._read: list[int] = []
         self._cache: Any = None
         if model is None:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            )
         self.model = merge_into(model, adapters)
         self.model.eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        source = tokenizer_folder(folder, list(adapters))
+        self.tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.template = read_template(folder)
+        self.template = read_template(source if has_template(source) else folder)
         self.context = min(context, self.model.config.get_text_config().max_position_embeddings)
         generation_ends = ids_of(self.model.generation_config.eos_token_id)
         self.declared_stop_ids = generation_ends | ids_of(self.tokenizer.eos_token_id)

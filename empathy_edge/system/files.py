@@ -34,6 +34,19 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def own_file(path: Path) -> Path:
+    """The file behind a path in a folder from elsewhere; a link may lead to the hub's cache, and not further.
+
+    Raises:
+        EmpathyEdgeError: it is a link to a file outside the folder.
+    """
+    found, folder = path.resolve(), path.parent.resolve()
+    hub_blobs = folder.parent.parent / "blobs"  # models--owner--name/snapshots/REVISION/file
+    if not (found.is_relative_to(folder) or found.is_relative_to(hub_blobs)):
+        raise EmpathyEdgeError(f"{path}: is a link to a file outside its folder; it is not followed.")
+    return found
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

@@ -6,6 +6,7 @@ checked against the hash below, and kept in the cache.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
 from empathy_edge.export.external_program import run_external_program
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import read_json_object, write_json
+from empathy_edge.system.files import own_file, read_json_object, write_json
 from empathy_edge.system.hash_cache import sha256_file
 
 VERSION = "0.3.36"
@@ -85,7 +86,7 @@ def _without_code(checkpoint: Path, scratch: Path) -> Path:
         if source.suffix == ".json" and source.name in ("config.json", "tokenizer_config.json"):
             write_json(target, {k: v for k, v in read_json_object(source).items() if k != "auto_map"})
         elif source.is_file() and source.suffix not in (".py", ".bin", ".pt", ".pth", ".pkl"):
-            _link_or_copy(source.resolve(), target)
+            _link_or_copy(own_file(source), target)
     return folder
 
 
@@ -112,7 +113,7 @@ def fetch_converter() -> Path:
         archive = _download(Path(scratch))
         unpacked = Path(scratch) / "unpacked"
         _unpack(archive, unpacked)
-        if not (folder / SCRIPT).is_file():  # another process may have been faster
+        with contextlib.suppress(OSError):  # another process may have been faster
             os.replace(unpacked, folder)
     return folder / SCRIPT
 
@@ -120,21 +121,24 @@ def fetch_converter() -> Path:
 def _download(folder: Path) -> Path:
     """The source archive, as pip finds it (its mirrors and settings count)."""
     name = f"llama-cpp-python=={VERSION}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python", name]
+    # pip checks the hash before it runs the archive's own code for the metadata.
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{name} --hash=sha256:{SHA256}\n", encoding="utf-8")
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder)]
+    command += ["--require-hashes", "-r", str(wanted)]
     ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
     archive = next(folder.glob("llama_cpp_python-*.tar.gz"), None)
+    if "DO NOT MATCH THE HASHES" in ended.stderr or (archive and sha256_file(archive) != SHA256):
+        raise EmpathyEdgeError(
+            f"{name}: pip's source archive is not the tested one (sha256 {SHA256[:16]}…); it is not run.\n"
+            "  Look at pip's index and mirrors (pip config list)."
+        )
     if archive is None:
         errors = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
         raise PrerequisiteError(
             f"llama.cpp's {SCRIPT} is not on this machine, and pip cannot get {name} ({errors[-1][:160]}).",
             f"Go online once (it is kept), or give a llama.cpp checkout's: --converter PATH/{SCRIPT}",
-        )
-    found = sha256_file(archive)
-    if found != SHA256:
-        raise EmpathyEdgeError(
-            f"{name}: pip's source archive has the sha256 {found[:16]}…, not {SHA256[:16]}…; it is not run.\n"
-            "  Look at pip's index and mirrors (pip config list)."
         )
     return archive
 

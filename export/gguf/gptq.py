@@ -91,7 +91,7 @@ def round_layers(
     family = family_of(checkpoint, config)
     names = tensor_names(family, config)
     model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, local_files_only=True
+        checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
     ).eval()
     packed: dict[str, PackedTensor] = {}
     with torch.inference_mode(), progress() as bar:

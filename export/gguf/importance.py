@@ -72,7 +72,7 @@ def inputs_of_matrices(checkpoint: Path, take: Callable[[str, torch.Tensor], Non
     config = read_config(checkpoint)
     names = tensor_names(family_of(checkpoint, config), config)
     model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, local_files_only=True
+        checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
     ).eval()
     hooks = []
     for path, module in model.named_modules():

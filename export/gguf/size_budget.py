@@ -117,7 +117,7 @@ def _sensitivities(checkpoint: Path, texts: Calibration, groups: Mapping[str, _G
     config = read_config(checkpoint)
     names = tensor_names(family_of(checkpoint, config), config)
     model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, local_files_only=True
+        checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
     ).eval()
     parameters = {}
     for key, parameter in model.named_parameters():

@@ -63,7 +63,7 @@ def _export(checkpoint: Path) -> Any:
     from transformers.exporters.utils import decompose_for_generation
 
     model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, local_files_only=True
+        checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
     ).eval()
     sample = torch.arange(3, 13)[None]
     parts = decompose_for_generation(
@@ -84,7 +84,9 @@ def _name_like_transformers_js(graph: Any, checkpoint: Path) -> None:
     unexpected = [name for name in names if not _KNOWN_NAMES.fullmatch(name)]
     if unexpected or "input_ids" not in {port.name for port in graph.inputs}:
         raise EmpathyEdgeError(
-            f"{checkpoint}: the exporter gave a graph with unexpected inputs: {', '.join(unexpected)}."
+            f"{checkpoint}: transformers' exporter gives this family a graph that no runtime here can feed "
+            f"({unexpected[0] if unexpected else 'no input_ids'}).\n"
+            "  Others may: --to onnx-int4 (ONNX Runtime GenAI), --to gguf-q8_0 (llama.cpp)."
         )
 
 

@@ -1,0 +1,65 @@
+"""Write the tables of docs/formats.md that say which adapters and families are tested, from the tests.
+
+A test compares the page with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
+BEGIN = "<!-- made by `make docs` from the lists in tests/; a test fails when it is stale -->\n"
+END = "<!-- end of what `make docs` makes -->\n"
+
+
+def support_markdown() -> str:
+    """The section: adapters, families."""
+    from tests.export.test_converter import ONLY_BY_SCRIPT
+    from tests.export.test_families import CASES
+    from tests.export.test_vocabulary import KINDS
+    from tests.models.test_adapters import CONFIGS, PREFIXES, REFUSED
+
+    families = [*CASES, "gemma 3 with vision (its text part)"]
+    lines = [
+        "## Adapters",
+        "",
+        "Each kind is made with PEFT on a tiny model, merged, and compared with PEFT's own adapter model"
+        " (`tests/models/test_adapters.py`).",
+        "",
+        "| | |",
+        "|---|---|",
+        _row("merged", CONFIGS),
+        _row("merged, too", ["new tokens with the tokenizer beside the adapter", "LoRA, then DoRA"]),
+        _row("prefixes of names that are known", PREFIXES),
+        _row("refused with the reason", [*REFUSED, "pickled weights"]),
+        "",
+        "## Families",
+        "",
+        "Each is a tiny model of random weights, whose logits llama.cpp and torch must agree on within 1e-3"
+        " (`tests/export`).",
+        "",
+        "| GGUF by | families |",
+        "|---|---|",
+        _row("our own writer", families),
+        _row("llama.cpp's script, fetched once (`--converter auto`)", ONLY_BY_SCRIPT),
+        _row("tokenizers of our own writer", KINDS),
+        "",
+        "Any other that the script knows is converted and compared with torch in the same way.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, items: Iterable[str]) -> str:
+    return f"| {name} | {', '.join(items)} |"
+
+
+def page_with_tables() -> str:
+    """docs/formats.md with the tables made anew."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    return before + BEGIN + support_markdown() + END + after
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_tables(), encoding="utf-8")
