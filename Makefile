@@ -76,8 +76,9 @@ format: $(READY) ## let ruff format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-docs: $(READY) ## write docs/commands.md anew from the command line's own help
+docs: $(READY) ## write docs/commands.md and the tables of docs/formats.md anew
 	$(VENV)/bin/python scripts/commands_page.py > docs/commands.md
+	$(VENV)/bin/python -m scripts.support_tables
 
 bench: $(READY) ## our own code's share: start-up, and chat and bench beside raw llama-cpp-python
 	$(VENV)/bin/python -m empathy_edge.bench.startup

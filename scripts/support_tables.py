@@ -24,8 +24,8 @@ def support_markdown() -> str:
     lines = [
         "## Adapters",
         "",
-        "Each kind is made with PEFT on a tiny model, merged, and compared with PEFT's own adapter model"
-        " (`tests/models/test_adapters.py`).",
+        "Each kind is made with PEFT on a tiny model, merged, and compared with PEFT's own adapter model",
+        "(`tests/models/test_adapters.py`).",
         "",
         "| | |",
         "|---|---|",
@@ -36,8 +36,8 @@ def support_markdown() -> str:
         "",
         "## Families",
         "",
-        "Each is a tiny model of random weights, whose logits llama.cpp and torch must agree on within 1e-3"
-        " (`tests/export`).",
+        "Each is a tiny model of random weights, whose logits llama.cpp and torch must agree on within 1e-3",
+        "(`tests/export`).",
         "",
         "| GGUF by | families |",
         "|---|---|",
@@ -51,7 +51,7 @@ def support_markdown() -> str:
 
 
 def _row(name: str, items: Iterable[str]) -> str:
-    return f"| {name} | {', '.join(items)} |"
+    return f"| {name} | {'; '.join(items)} |"
 
 
 def page_with_tables() -> str:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,13 @@ def test_commands_document_is_fresh() -> None:
     from scripts.commands_page import commands_markdown
 
     assert (ROOT / "docs" / "commands.md").read_text() == commands_markdown(), "run `make docs`"
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="the lists are in tests that need torch")
+def test_support_tables_are_fresh() -> None:
+    from scripts.support_tables import PAGE, page_with_tables
+
+    assert PAGE.read_text() == page_with_tables(), "run `make docs`"
 
 
 def test_version_and_unknown_command() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,12 @@ peft = pytest.importorskip("peft")
 from safetensors.torch import load_file, save_file  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-from empathy_edge.errors import EmpathyEdgeError  # noqa: E402
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed  # noqa: E402
 from empathy_edge.export import merged  # noqa: E402
+from empathy_edge.models.adapter_folder import base_of  # noqa: E402
 from empathy_edge.models.find import find_model  # noqa: E402
 from empathy_edge.models.merging import merge_into  # noqa: E402
-from tests.conftest import assert_one_clear_error, run_command  # noqa: E402
+from tests.conftest import ROOT, assert_one_clear_error, run_command  # noqa: E402
 
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IDS = [[1, 4093, 198, 57, 5248, 3112, 30, 2, 198, 1, 520, 9531, 198]]
@@ -109,10 +113,10 @@ def test_what_peft_merges_is_merged(name: str, request: pytest.FixtureRequest, t
     merged.make(base=find_model(str(base)), adapters=[adapter], out=out, tolerance=1e-2)
     expected = _by_peft_alone(base, adapter)
     found = _logits(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32))
-    before = _logits(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    before = _logits(model)
     assert (found - expected).abs().max() < 2e-3 < (found - before).abs().max()
-    in_memory = merge_into(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), [adapter])
-    assert (_logits(in_memory) - expected).abs().max() < 2e-3
+    assert (_logits(merge_into(model, [adapter])) - expected).abs().max() < 2e-3
 
 
 def test_new_tokens_come_with_the_adapters_own_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
@@ -202,7 +206,10 @@ def test_lora_and_dora_are_merged_in_their_order(tiny_model: Path, tmp_path: Pat
 
 
 def _change_config(adapter: Path, **changes: Any) -> None:
-    file = adapter / "adapter_config.json"
+    _change_json(adapter / "adapter_config.json", **changes)
+
+
+def _change_json(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
@@ -214,6 +221,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"peft_type": "NEW_THING"}, "knows no 'NEW_THING'"),
     "Megatron": ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "Megatron"),
     "another rank": ({"r": 3}, "says the rank r is 3"),
+    "randomized start": ({"init_lora_weights": "pissa_niter_4"}, "took a part out of the base that is lost"),
+    "an option of tomorrow": ({"use_newthing": True}, "does not know; update peft|the option 'use_newthing'"),
     "no number as alpha": ({"lora_alpha": "16"}, "needs a number lora_alpha .found: '16'"),
 }
 
@@ -271,3 +280,76 @@ def test_export_bundle_is_no_model(tmp_path: Path) -> None:
     )
     counted = run_command("export", "m", "--adapter", "a", "--weight", "1", "--weight", "2", "--out", "o")
     assert_one_clear_error(counted, 2, "1 --adapter but 2 --weight")
+
+
+def _change_tensor(adapter: Path, change: Callable[[Any], None]) -> None:
+    file = adapter / "adapter_model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+
+
+def test_a_merge_without_numbers_fails_its_proof(tiny_model: Path, tmp_path: Path) -> None:
+    """max(0.0, nan) is 0.0 in Python: such merges passed with a difference of 0."""
+    adapter = tmp_path / "adapter"
+    _write_adapter(tiny_model, _lora(), adapter)
+    name = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"
+    _change_tensor(adapter, lambda tensors: tensors[name].fill_(float("nan")))
+    with pytest.raises(VerdictFailed, match="NaN or infinite"):
+        merged.make(
+            base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "out", tolerance=1e-2
+        )
+
+
+def test_tokens_without_rows_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    _write_adapter(tiny_model, _lora(), adapter)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["<|mood|>"])
+    tokenizer.save_pretrained(adapter)
+    with pytest.raises(EmpathyEdgeError, match="rows of embeddings"):
+        merged.make(
+            base=find_model(str(tiny_model)), adapters=[adapter], out=tmp_path / "out", tolerance=1e-2
+        )
+
+
+def test_what_stands_beside_an_adapter_is_not_taken_for_ours(tiny_model: Path, tmp_path: Path) -> None:
+    """Somebody's manifest.json in the folder above; a link in the adapter's folder to a file elsewhere."""
+    adapter = tmp_path / "adapter"
+    _write_adapter(tiny_model, _lora(), adapter)
+    base = find_model(str(tiny_model))
+    for number, manifest in enumerate((["a"], {"stage": 3, "settings": {"base_sha256": "x", "base": "y"}})):
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        made = merged.make(base=base, adapters=[adapter], out=tmp_path / f"out-{number}", tolerance=1e-2)
+        assert made.trained[0].step is None
+        assert base_of(adapter) == str(tiny_model)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(adapter)
+    (tmp_path / "secret").write_text("key")
+    (adapter / "merges.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(EmpathyEdgeError, match="a link to a file outside its folder"):
+        merged.make(base=base, adapters=[adapter], out=tmp_path / "out", tolerance=1e-2)
+
+
+def test_a_quantized_base_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    _change_json(tmp_path / "model" / "config.json", quantization_config={"quant_method": "bitsandbytes"})
+    failed = run_command("export", tmp_path / "model", "--to", "gguf-f16", "--out", tmp_path / "out")
+    assert_one_clear_error(failed, 2, "its weights are quantized (bitsandbytes)", "export ORIGINAL")
+
+
+def test_a_models_own_code_is_not_run(tiny_model: Path, tmp_path: Path) -> None:
+    """transformers would ask on stdin, which is the conversation; a child would import from this folder."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    code = {"auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}, "model_type": "evil"}
+    _change_json(model / "config.json", **code)
+    failed = run_command("chat", model, input="y\nhello\n")
+    assert_one_clear_error(failed, 2, "brings Python code of its own")
+    (tmp_path / "llama_cpp.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    made = run_command("export", tiny_model, "--to", "gguf-f16", "--out", tmp_path / "out", cwd=ROOT)
+    assert made.returncode == 0, made.stderr
+    command = [sys.executable, "-P", "-m", "empathy_edge", "chat", str(tmp_path / "out" / "gguf-f16")]
+    environment = {**os.environ, "EMPATHY_EDGE_CACHE": str(tmp_path / "cache")}  # opened for the first time
+    subprocess.run(command, cwd=tmp_path, env=environment, input="hello\n", text=True, capture_output=True)
+    assert (tmp_path / "cache" / "opened").is_dir() and not (tmp_path / "ran").exists()
