@@ -98,8 +98,9 @@ def _has(*fields: str) -> Callable[[Mapping[str, Any]], bool]:
 
 
 def _is_our_own(values: Mapping[str, Any]) -> bool:
-    """An utterance, which beside `chosen` and `rejected` is the prompt of a preference."""
-    return "utterance" in values and not ("chosen" in values and "rejected" in values)
+    """An utterance, which beside `chosen` and `rejected` alone is the prompt of a preference."""
+    is_pair = "chosen" in values and "rejected" in values
+    return "utterance" in values and (bool(values.get("responses")) or not is_pair)
 
 
 def _is_paper_csv(values: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.csv_rows import csv_rows, delimiter_of
 from empathy_edge.formats.data_forms import has_a_form
 from empathy_edge.formats.json_lines import lines_of
-from empathy_edge.formats.row_fields import Row, where_of
+from empathy_edge.formats.row_fields import Row, printable, where_of
 
 MAX_BYTES = 2 << 30
 """Of a file, decompressed."""
@@ -228,7 +228,7 @@ def _object_rows(path: Path, text: str, known_columns: Sequence[str]) -> Rows:
         is_row = has_a_form(value) or any(column in value for column in known_columns)
         if len(lists) == 1 and lists[0] not in LISTS_OF_A_ROW and not is_row:
             rows = (_object(where_of(path, n), row, n) for n, row in enumerate(value[lists[0]], 1))
-            return Rows(f"JSON object, rows in '{lists[0]}'", rows)
+            return Rows(f"JSON object, rows in '{printable(lists[0])}'", rows)
         return Rows("JSON object, one row", iter([_object(where_of(path, 1), value, 1)]))
     return Rows("JSON Lines", _json_lines_rows(path, text))
 

@@ -52,6 +52,12 @@ def test_the_prompt_of_a_preference_under_other_names(case: str, tmp_path: Path)
     assert found.utterance == utterance and found.responses == RESPONSES
 
 
+def test_responses_beside_a_pair_are_kept(tmp_path: Path) -> None:
+    row = {"utterance": "My dog died.", "responses": [{"source": "me", "text": "Oh."}], **PAIR}
+    (found,) = _read(tmp_path, row)
+    assert found.responses == (Response("me", "Oh."),)
+
+
 def test_a_system_prompt_beside_a_preference(tmp_path: Path) -> None:
     (found,) = _read(tmp_path, {"system": "Be kind.", "question": "My dog died.", **PAIR})
     assert found.prompt() == [SYSTEM, ASKED] and found.responses == RESPONSES
@@ -326,6 +332,11 @@ def test_control_characters_in_columns(tmp_path: Path) -> None:
     with pytest.raises(EmpathyEdgeError) as caught:
         read_data(write_rows(tmp_path / "b.jsonl", {"\u001b[31m": "a"}), {"utterance": "body"})
     assert "no column 'body'" in str(caught.value) and "\u001b" not in str(caught.value)
+
+
+def test_control_characters_in_the_name_of_a_list(tmp_path: Path) -> None:
+    file = _file(tmp_path, "a.json", json.dumps({"\u001b[31mrows": [{"text": "One."}]}))
+    assert read_data(file).container == "JSON object, rows in '[31mrows'"
 
 
 def test_ids_made_of_row_numbers_stay_unique(tmp_path: Path) -> None:
