@@ -12,17 +12,17 @@ from typing import Any
 
 from empathy_edge.formats.dialogue_record import Dialogue, Response, Split
 from empathy_edge.formats.message_forms import (
-    Conversation,
     dialogue_of,
     from_alpaca,
     from_batch_request,
     from_completion,
     from_messages,
-    from_preference,
-    from_preferred_output,
     from_sharegpt,
-    messages_of,
+    is_spoken,
+    own_conversation,
+    prompt_of,
 )
+from empathy_edge.formats.preference_forms import from_preference, from_preferred_output
 from empathy_edge.formats.published_forms import (
     from_empathetic_dialogues,
     from_esconv,
@@ -68,10 +68,7 @@ def from_rated_responses(row: Row) -> Dialogue:
     items = row.values.get("responses")
     if items is not None and not isinstance(items, list):
         raise row.wrong("'responses' must be a list.")
-    history = row.values.get("history")
-    said = Conversation(
-        tuple(messages_of(row, "history", history)) if history else (), row.text("utterance"), None
-    )
+    said = own_conversation(row)
     responses = [_response(row, number, item) for number, item in enumerate(items or (), 1)]
     if single := row.optional_text("response"):
         source = row.optional_text("source") or "response"
@@ -85,11 +82,13 @@ def _response(row: Row, number: int, item: Any) -> Response:
 
 
 def from_plain(row: Row) -> Dialogue:
-    """A prompt alone: `text`, or TRL's `prompt`, which may be messages."""
+    """A prompt alone: `text`, or TRL's `prompt`, which may be messages or a conversation as one text."""
     field = next((name for name in PLAIN_FIELDS if name in row.values), "text")
     value = row.values.get(field)
     if isinstance(value, list):
         return from_messages(Row(row.number, row.where, {**row.values, "messages": value}))
+    if field == "prompt" and is_spoken(value):
+        return dialogue_of(row, prompt_of(row), [])
     said = row.text(field)
     return from_rated_responses(Row(row.number, row.where, {**row.values, "utterance": said}))
 
@@ -98,8 +97,15 @@ def _has(*fields: str) -> Callable[[Mapping[str, Any]], bool]:
     return lambda values: all(field in values for field in fields)
 
 
+def _is_our_own(values: Mapping[str, Any]) -> bool:
+    """An utterance, which beside `chosen` and `rejected` alone is the prompt of a preference."""
+    is_pair = "chosen" in values and "rejected" in values
+    return "utterance" in values and (bool(values.get("responses")) or not is_pair)
+
+
 def _is_paper_csv(values: Mapping[str, Any]) -> bool:
-    return "speaker_uttr" in values or any(str(name).startswith("response_") for name in values)
+    sources = [str(name).removeprefix("response_") for name in values if str(name).startswith("response_")]
+    return "speaker_uttr" in values or any(f"rating_{source}" in values for source in sources)
 
 
 def _has_messages_in(field: str) -> Callable[[Mapping[str, Any]], bool]:
@@ -107,7 +113,7 @@ def _has_messages_in(field: str) -> Callable[[Mapping[str, Any]], bool]:
 
 
 FORMS = (
-    Form("dialogues in our own form", _has("utterance"), from_rated_responses),
+    Form("dialogues in our own form", _is_our_own, from_rated_responses),
     Form("the paper's CSV of rated responses", _is_paper_csv, from_paper_csv),
     Form("EmpatheticDialogues as turns", _has("turns"), from_turns),
     Form("ShareGPT", _has("conversations"), from_sharegpt),
@@ -133,9 +139,16 @@ def dialogues_of(rows: Iterable[Row], split: Split) -> Iterator[Found]:
         EmpathyEdgeError: a row is wrong, or of no known form; names it, and what was found.
     """
     form: Form | None = None
+    ended: set[str] = set()
     for conversation, group in groupby(rows, key=_conversation_of):
         if conversation is not None:
             together = list(group)
+            if conversation in ended:
+                raise together[0].wrong(
+                    f"the conversation '{conversation}' goes on here, after another one. "
+                    "Sort the file by conv_id."
+                )
+            ended.add(conversation)
             for dialogue in from_empathetic_dialogues(together, split):
                 yield Found(together[0], EMPATHETIC_DIALOGUES, dialogue)
             continue
@@ -148,6 +161,11 @@ def dialogues_of(rows: Iterable[Row], split: Split) -> Iterator[Found]:
             if form is None:
                 raise _unknown_form(row)
             yield Found(row, form.name, form.read(row))
+
+
+def has_a_form(values: Mapping[str, Any]) -> bool:
+    """Whether an object is a row of a known form."""
+    return isinstance(values.get("dialog"), list) or any(form.fits(values) for form in FORMS)
 
 
 def may_repeat_ids(form: str) -> bool:

@@ -6,10 +6,10 @@ nothing in a file is run or unpickled.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,29 +17,27 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.formats.csv_rows import csv_rows, delimiter_of
+from empathy_edge.formats.data_forms import has_a_form
 from empathy_edge.formats.json_lines import lines_of
-from empathy_edge.formats.row_fields import Row
+from empathy_edge.formats.row_fields import Row, printable, where_of
 
 MAX_BYTES = 2 << 30
 """Of a file, decompressed."""
 
 MAX_RATIO = 200
-"""How many times as large a gzip file may become; text becomes 3 to 20 times as large."""
+"""How many times as large a gzip or Parquet file may become; text becomes 3 to 20 times as large."""
 
 ALWAYS_ALLOWED = 64 << 20
 """Bytes up to which the ratio does not matter."""
 
 CHUNK = 1 << 20
 
-MAX_FIELD = 1 << 20
-"""Characters of a CSV field."""
+PARQUET_BATCH = 64
+"""Rows that are unpacked at once: what a few KB of Parquet hold may be gigabytes."""
 
-DELIMITERS = ",;\t|"
-
-KNOWN_COLUMNS = frozenset(
-    ("utterance", "speaker_uttr", "text", "prompt", "instruction", "response", "completion", "situation")
-)
-"""A first line with one of these between delimiters is a header, whatever the file is called."""
+LINE_ENDS = re.compile("\r\n|\r|\n")
+"""Of a text file; old Macs ended lines with a carriage return alone."""
 
 LISTS_OF_A_ROW = ("messages", "conversations", "turns", "dialog", "responses", "history", "prompt", "chosen")
 """Lists of objects that belong to one row; a single list of another name holds the rows."""
@@ -63,6 +61,8 @@ def open_rows(path: Path, known_columns: Sequence[str] = ()) -> Rows:
     Raises:
         EmpathyEdgeError: the file is missing, empty, too large, not UTF-8, or a row cannot be read.
     """
+    if path.is_dir():
+        raise EmpathyEdgeError(f"{path}: is a folder; name a file in it.")
     if not path.is_file():
         raise EmpathyEdgeError(
             f"{path}: no such file. Give dialogues as JSON Lines, JSON, CSV, Parquet or text, or 'sample'."
@@ -94,7 +94,7 @@ def _plain_bytes(path: Path) -> bytes:
 def _unzipped(path: Path) -> bytes:
     """The content, decompressed; a file that would become too large is refused before it does."""
     size = path.stat().st_size
-    most = min(MAX_BYTES, max(ALWAYS_ALLOWED, MAX_RATIO * size))
+    most = _most_bytes(size)
     parts = io.BytesIO()
     try:
         with gzip.open(path) as unzipped:
@@ -110,7 +110,14 @@ def _unzipped(path: Path) -> bytes:
     return parts.getvalue()
 
 
+def _most_bytes(size: int) -> int:
+    """How large a file of `size` bytes may become."""
+    return min(MAX_BYTES, max(ALWAYS_ALLOWED, MAX_RATIO * size))
+
+
 def _decode(path: Path, content: bytes) -> str:
+    if b"\0" in content:
+        raise EmpathyEdgeError(f"{path}: is UTF-16 or binary; save it as UTF-8.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -126,11 +133,11 @@ def _text_rows(path: Path, name: str, text: str, known_columns: Sequence[str]) -
     if start == "[" and (not is_text_file or _is_json(text)):
         return Rows("JSON array", _array_rows(path, text, text.index("[") + 1))
     if start == "{" and (not is_text_file or _is_json(lines_of(text.lstrip())[0])):
-        return _object_rows(path, text)
-    delimiter = _delimiter_of(text, name, known_columns)
+        return _object_rows(path, text, known_columns)
+    delimiter = delimiter_of(text, name, known_columns)
     if delimiter is not None:
         shown = "tab" if delimiter == "\t" else f"'{delimiter}'"
-        return Rows(f"CSV, delimiter {shown}", _csv_rows(path, text, delimiter))
+        return Rows(f"CSV, delimiter {shown}", csv_rows(path, text, delimiter, known_columns))
     if name.endswith((".json", ".jsonl", ".ndjson")):
         return Rows("JSON Lines", _json_lines_rows(path, text))
     return Rows("text, one prompt a line", _plain_rows(path, text))
@@ -144,11 +151,6 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _where(path: Path, number: int, line: int | None = None) -> str:
-    """File and row, and the line where that is another number."""
-    return f"{path}: row {number}" if line in (None, number) else f"{path}: row {number} (line {line})"
-
-
 def _object(where: str, value: Any, number: int) -> Row:
     if not isinstance(value, dict):
         raise EmpathyEdgeError(f"{where} is not a JSON object.")
@@ -159,7 +161,7 @@ def _json_lines_rows(path: Path, text: str) -> Iterator[Row]:
     for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
-        where = _where(path, number)
+        where = where_of(path, number)
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -168,17 +170,14 @@ def _json_lines_rows(path: Path, text: str) -> Iterator[Row]:
 
 
 def _array_rows(path: Path, text: str, place: int) -> Iterator[Row]:
-    """The objects of the array whose first one stands at `place` or after it."""
+    """The objects of the array whose first one stands at `place` or after it, and of arrays after it."""
     decoder = json.JSONDecoder()
     number, line, counted = 0, 1, 0
-    while True:
-        place = _after_spaces(text, place)
-        if text[place : place + 1] == "]":
-            return
+    while (place := _next_item(path, text, place)) < len(text):
         number += 1
         line += text.count("\n", counted, place)
         counted = place
-        where = _where(path, number, line if "\n" in text[:place] else None)
+        where = where_of(path, number, line if line > 1 else None)
         try:
             value, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
@@ -191,13 +190,31 @@ def _array_rows(path: Path, text: str, place: int) -> Iterator[Row]:
             raise EmpathyEdgeError(f"{where}: after it a comma or ']' is missing: the array has no end.")
 
 
+def _next_item(path: Path, text: str, place: int) -> int:
+    """Where the next object begins, in this array or in one after it; the text's length after the last."""
+    place = _after_spaces(text, place)
+    while text[place : place + 1] == "]":
+        place = _after_spaces(text, place + 1)
+        if place == len(text):
+            return place
+        if text[place : place + 1] != "[":
+            line = text.count("\n", 0, place) + 1
+            raise EmpathyEdgeError(
+                f"{path}: line {line}: there is more after the array. Put all rows into one array."
+            )
+        place = _after_spaces(text, place + 1)
+    if place == len(text):
+        raise EmpathyEdgeError(f"{path}: the array has no end; a ']' is missing.")
+    return place
+
+
 def _after_spaces(text: str, place: int) -> int:
     while text[place : place + 1] in (" ", "\n", "\r", "\t"):
         place += 1
     return place
 
 
-def _object_rows(path: Path, text: str) -> Rows:
+def _object_rows(path: Path, text: str, known_columns: Sequence[str]) -> Rows:
     """JSON Lines; or one object, which is a row or holds the list of rows."""
     first_line = lines_of(text.lstrip())[0].strip()
     if not _is_json(first_line) or not text.lstrip()[len(first_line) :].strip():
@@ -208,10 +225,11 @@ def _object_rows(path: Path, text: str) -> Rows:
                 raise EmpathyEdgeError(f"{path}: not readable as JSON ({error}).") from None
             return Rows("JSON Lines", _json_lines_rows(path, text))
         lists = [key for key, item in value.items() if _holds_objects(item)]
-        if len(lists) == 1 and lists[0] not in LISTS_OF_A_ROW:
-            rows = (_object(_where(path, n), row, n) for n, row in enumerate(value[lists[0]], 1))
-            return Rows(f"JSON object, rows in '{lists[0]}'", rows)
-        return Rows("JSON object, one row", iter([_object(_where(path, 1), value, 1)]))
+        is_row = has_a_form(value) or any(column in value for column in known_columns)
+        if len(lists) == 1 and lists[0] not in LISTS_OF_A_ROW and not is_row:
+            rows = (_object(where_of(path, n), row, n) for n, row in enumerate(value[lists[0]], 1))
+            return Rows(f"JSON object, rows in '{printable(lists[0])}'", rows)
+        return Rows("JSON object, one row", iter([_object(where_of(path, 1), value, 1)]))
     return Rows("JSON Lines", _json_lines_rows(path, text))
 
 
@@ -219,92 +237,37 @@ def _holds_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
-def _delimiter_of(text: str, name: str, known_columns: Sequence[str]) -> str | None:
-    """The delimiter between the columns; None for a file that is no table."""
-    header = lines_of(text)[0].strip("\r")
-    counts = {delimiter: header.count(delimiter) for delimiter in DELIMITERS}
-    best = max(counts, key=lambda delimiter: counts[delimiter])
-    if name.endswith((".csv", ".tsv")):
-        return best if counts[best] else ("\t" if name.endswith(".tsv") else ",")
-    names = {column.strip().strip('"') for column in header.split(best)}
-    is_header = bool(names & {*KNOWN_COLUMNS, *known_columns})
-    return best if is_header and not name.endswith(".txt") else None
-
-
-def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
-    """Rows by column; the header is row 1."""
-    header = lines_of(text)[0]
-    if header.strip().replace('"', "").startswith("conv_id,utterance_idx,"):
-        yield from _unquoted_rows(path, text)
-        return
-    csv.field_size_limit(MAX_FIELD)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        columns = reader.fieldnames or ()
-        twice = sorted({name for name in columns if list(columns).count(name) > 1})
-        if twice:
-            raise EmpathyEdgeError(f"{path}: the column '{twice[0]}' is there twice. Rename one.")
-        line = reader.line_num + 1
-        for number, row in enumerate(reader, 2):
-            where = _where(path, number, line)
-            line = reader.line_num + 1
-            more = row.pop(None, None)
-            if more:
-                raise EmpathyEdgeError(
-                    f"{where}: {len(columns) + len(more)} fields, but {len(columns)} columns. A text with "
-                    f"'{delimiter}' in it must stand in quotes."
-                )
-            yield Row(number, where, row)
-    except csv.Error as error:
-        raise EmpathyEdgeError(
-            f"{path}: row {max(1, reader.line_num)}: not readable as CSV ({error})."
-        ) from None
-
-
-def _unquoted_rows(path: Path, text: str) -> Iterator[Row]:
-    """EmpatheticDialogues' own CSV: no field is quoted, and quotation marks are text."""
-    header, *lines = lines_of(text)
-    columns = header.strip().replace('"', "").split(",")
-    for number, line in enumerate(lines, 2):
-        if not line.strip():
-            continue
-        fields = line.strip("\r").split(",")
-        where = _where(path, number)
-        if len(fields) > len(columns):
-            fields = _quoted(where, line)
-        if not len(columns) - 2 <= len(fields) <= len(columns):
-            raise EmpathyEdgeError(f"{where}: {len(fields)} fields, but {len(columns)} columns.")
-        yield Row(number, where, dict(zip(columns, fields, strict=False)))
-
-
-def _quoted(where: str, line: str) -> list[str]:
-    try:
-        return next(csv.reader([line], strict=True), [])
-    except csv.Error as error:
-        raise EmpathyEdgeError(f"{where}: not readable as CSV ({error}).") from None
-
-
 def _plain_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(lines_of(text), 1):
+    for number, line in enumerate(LINE_ENDS.split(text), 1):
         if line.strip():
-            yield Row(number, _where(path, number), {"utterance": line.strip()})
+            yield Row(number, where_of(path, number), {"utterance": line.strip()})
 
 
 def _parquet_rows(path: Path, content: bytes) -> Iterator[Row]:
+    """Rows in small batches; a file that would become too large is refused before it does."""
     require_extra("pyarrow", "train", "Reading Parquet")
     import pyarrow
     from pyarrow import parquet
 
+    most = _most_bytes(len(content))
     try:
         file = parquet.ParquetFile(io.BytesIO(content))
-        metadata = file.metadata
-        groups = (metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-        if sum(groups) > MAX_BYTES:
-            raise EmpathyEdgeError(f"{path}: more than {MAX_BYTES >> 20} MB unpacked. Split it.")
-        number = 0
-        for batch in file.iter_batches(batch_size=1024):
+        number = unpacked = 0
+        for batch in file.iter_batches(batch_size=PARQUET_BATCH):
+            unpacked += sum(_unpacked_bytes(column) for column in batch.columns)
+            if unpacked > most:
+                raise EmpathyEdgeError(
+                    f"{path}: {len(content) >> 10} KB become more than {most >> 20} MB, "
+                    "the limit for Parquet. Split it, or save it as JSON Lines if you trust it."
+                )
             for values in batch.to_pylist():
                 number += 1
-                yield Row(number, _where(path, number), values)
+                yield Row(number, where_of(path, number), values)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise EmpathyEdgeError(f"{path}: not readable as Parquet ({str(error).splitlines()[0]}).") from None
+
+
+def _unpacked_bytes(column: Any) -> int:
+    """Of a pyarrow array; one that keeps equal values once is as large as if it held each."""
+    values = column.dictionary_decode() if hasattr(column, "dictionary_decode") else column
+    return int(values.nbytes)

@@ -18,7 +18,7 @@ from empathy_edge.formats.dialogue_record import (
     Split,
     paper_split,
 )
-from empathy_edge.formats.row_fields import Row
+from empathy_edge.formats.row_fields import Row, printable
 
 __all__ = (
     "Dialogue", "PreferencePair", "Response", "Split", "paper_split", "read_data", "read_dialogues",
@@ -89,10 +89,15 @@ def _with_own_id(path: Path, found: Found, used: Mapping[str, Row]) -> Dialogue:
     if dialogue.id not in used:
         return dialogue
     if may_repeat_ids(found.form):
-        return replace(dialogue, id=f"{dialogue.id}-{found.row.number}")
+        name = f"{dialogue.id}-{found.row.number}"
+        while name in used:
+            name += f"-{found.row.number}"
+        return replace(dialogue, id=name)
     raise EmpathyEdgeError(
-        f"{path}: row {found.row.number}: the dialogue id '{dialogue.id}' is already used "
-        f"in row {used[dialogue.id].number}. Give every dialogue its own id."
+        printable(
+            f"{path}: row {found.row.number}: the dialogue id '{dialogue.id}' is already used "
+            f"in row {used[dialogue.id].number}. Give every dialogue its own id."
+        )
     )
 
 

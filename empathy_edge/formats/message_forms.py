@@ -1,7 +1,7 @@
 """Rows that hold messages or texts of a conversation, as other tools take them, turned into dialogues.
 
-ShareGPT (`conversations`), OpenAI (`messages`, fine-tuning and batch files), Alpaca (`instruction`), and
-TRL's prompts, completions and preferences (https://huggingface.co/docs/trl/dataset_formats).
+ShareGPT (`conversations`), OpenAI (`messages`, fine-tuning and batch files), Alpaca and Dolly
+(`instruction`), and TRL's prompts and completions (https://huggingface.co/docs/trl/dataset_formats).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.dialogue_record import Dialogue, Response
-from empathy_edge.formats.row_fields import Row, shown
+from empathy_edge.formats.row_fields import ID_FIELDS, Row, shown
 
 GOOD, BAD = 3, 1
 """The ratings that a chosen and a rejected response get."""
@@ -111,8 +111,48 @@ def without_greeting(messages: Sequence[Message]) -> list[Message]:
     return kept
 
 
+SPEAKERS = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
+"""How a conversation is written as one text, as in hh-rlhf: `\\n\\nHuman: …\\n\\nAssistant: …`."""
+
+ROLES_OF_SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+
+
+def is_spoken(value: Any) -> bool:
+    """Whether a value is a conversation as one text."""
+    return isinstance(value, str) and value.lstrip().startswith("Human:")
+
+
+def spoken(row: Row, field: str) -> list[Message]:
+    """The messages of a conversation as one text."""
+    _, *parts = SPEAKERS.split(row.text(field))
+    messages = []
+    for speaker, said in zip(parts[::2], parts[1::2], strict=True):
+        if said.strip():
+            messages.append({"role": ROLES_OF_SPEAKERS[speaker], "content": said.strip()})
+    if not messages:
+        raise row.wrong(f"'{field}' has no text after 'Human:'.")
+    return messages
+
+
+def with_system(row: Row, messages: Sequence[Message]) -> list[Message]:
+    """The messages with the row's `system` in front, where they have none."""
+    system = row.optional_text("system")
+    has_own = bool(messages) and messages[0]["role"] == "system"
+    if not system or has_own:
+        return list(messages)
+    return [{"role": "system", "content": system}, *messages]
+
+
 def dialogue_of(row: Row, said: Conversation, responses: Sequence[Response]) -> Dialogue:
-    """The dialogue of a row, with what else the row says of it."""
+    """The dialogue of a row, with what else the row says of it.
+
+    Raises:
+        EmpathyEdgeError: two responses have the same source.
+    """
+    sources = [item.source for item in responses]
+    for source in sources:
+        if sources.count(source) > 1:
+            raise row.wrong(f"two responses have the source '{source}'. Give each a source of its own.")
     return Dialogue(
         id=row.id(),
         emotion=row.optional_text("emotion"),
@@ -120,24 +160,27 @@ def dialogue_of(row: Row, said: Conversation, responses: Sequence[Response]) -> 
         utterance=said.utterance,
         responses=tuple(responses),
         split=row.split(),
-        history=said.history,
+        history=tuple(with_system(row, said.history)),
     )
 
 
 def from_sharegpt(row: Row) -> Dialogue:
     """`conversations`; with `chosen` and `rejected` beside it, the layout of LLaMA-Factory's preferences."""
     messages = messages_of(row, "conversations", row.values.get("conversations"))
-    if (system := row.optional_text("system")) and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": system})
     if not row.has("chosen", "rejected"):
         return _with_reply(row, messages)
     said = split_conversation(row, messages)
-    return dialogue_of(row, said, _compared(row, "chosen", "rejected"))
+    return dialogue_of(row, said, compared(row, "chosen", "rejected"))
 
 
 def from_messages(row: Row) -> Dialogue:
-    """OpenAI's `messages`."""
-    return _with_reply(row, messages_of(row, "messages", row.values.get("messages")))
+    """OpenAI's `messages`; a last message of weight 0, from which nobody is to learn, is no response."""
+    items = row.values.get("messages")
+    messages = messages_of(row, "messages", items)
+    has_weight_0 = isinstance(items, list) and items[-1].get("weight") == 0
+    if has_weight_0 and messages[-1]["role"] == "assistant":
+        messages.pop()
+    return _with_reply(row, messages)
 
 
 def from_batch_request(row: Row) -> Dialogue:
@@ -148,29 +191,21 @@ def from_batch_request(row: Row) -> Dialogue:
     )
 
 
-def from_preferred_output(row: Row) -> Dialogue:
-    """OpenAI's file for preference fine-tuning."""
-    messages = messages_of(
-        row, "input.messages", row.of(row.values.get("input"), "'input'").values.get("messages")
-    )
-    responses = _compared(row, "preferred_output", "non_preferred_output")
-    return dialogue_of(row, split_conversation(row, messages), responses)
-
-
 def _with_reply(row: Row, messages: Sequence[Message]) -> Dialogue:
     said = split_conversation(row, messages)
     responses = [] if said.reply is None else [Response("assistant", said.reply, row.rating("rating"))]
     return dialogue_of(row, said, responses)
 
 
-def _compared(row: Row, better: str, worse: str) -> list[Response]:
+def compared(row: Row, better: str, worse: str) -> list[Response]:
+    """The two responses of a preference, rated 3 and 1."""
     return [
-        Response("chosen", _last_text(row, better), GOOD),
-        Response("rejected", _last_text(row, worse), BAD),
+        Response("chosen", last_text(row, better), GOOD),
+        Response("rejected", last_text(row, worse), BAD),
     ]
 
 
-def _last_text(row: Row, field: str) -> str:
+def last_text(row: Row, field: str) -> str:
     """A response: a text, a message, or messages of which the last is the assistant's."""
     value = row.values.get(field)
     if isinstance(value, dict):
@@ -183,106 +218,90 @@ def _last_text(row: Row, field: str) -> str:
     return last["content"]
 
 
+ALPACA_INPUTS = ("input", "context")
+ALPACA_OUTPUTS = ("output", "response", "completion")
+"""What Alpaca, Dolly and others call the response to an instruction."""
+
+ALPACA_OTHERS = frozenset(
+    ("instruction", "system", "history", "source", "rating", "emotion", "situation", "split")
+)
+"""Fields that are not taken for a response under another name."""
+
+
 def from_alpaca(row: Row) -> Dialogue:
-    """`instruction`, `input`, `output`; also `system` and `history`, as LLaMA-Factory takes them."""
-    said = "\n\n".join(filter(None, (row.text("instruction"), row.optional_text("input"))))
+    """Alpaca's `instruction`, `input`, `output`; Dolly's `context` and `response` in their place."""
+    said = alpaca_conversation(row)
+    field = next((name for name in ALPACA_OUTPUTS if row.has(name)), "")
+    if not field:
+        _refuse_other_texts(row)
+        return dialogue_of(row, said, [])
+    source = row.optional_text("source") or field
+    return dialogue_of(row, said, [Response(source, row.text(field), row.rating("rating"))])
+
+
+def alpaca_conversation(row: Row) -> Conversation:
+    """Instruction and input as the utterance; `history` as LLaMA-Factory has it, pairs of texts."""
+    field = next((name for name in ALPACA_INPUTS if row.has(name)), "input")
+    utterance = "\n\n".join(filter(None, (row.text("instruction"), row.optional_text(field))))
     history: list[Message] = []
-    if system := row.optional_text("system"):
-        history.append({"role": "system", "content": system})
-    for pair in row.values.get("history") or ():
+    for pair in row.value("history") or ():
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise row.wrong(f"'history' has {shown(pair)}; each entry needs two texts.")
-        history += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-    output = row.optional_text("output")
-    responses = [Response("output", output, row.rating("rating"))] if output else []
-    return dialogue_of(row, Conversation(tuple(history), said, None), responses)
+        for role, text in zip(("user", "assistant"), pair, strict=True):
+            if text.strip():
+                history.append({"role": role, "content": text.strip()})
+    return Conversation(tuple(without_greeting(history)), utterance, None)
+
+
+def _refuse_other_texts(row: Row) -> None:
+    """Without a field for the response, another text may be the response under an unknown name."""
+    if any(name in row.values for name in ALPACA_OUTPUTS):
+        return
+    known = {*ALPACA_OTHERS, *ALPACA_INPUTS, *ID_FIELDS}
+    for name, value in row.values.items():
+        if name not in known and isinstance(value, str) and value.strip():
+            raise row.wrong(
+                f"an 'instruction' without {', '.join(ALPACA_OUTPUTS)}, and a text in '{name}' that would be "
+                f"lost.\n  If that is the response: --map response={name}; if there is none: "
+                "--map utterance=instruction."
+            )
+
+
+LABELS = {"true": GOOD, "1": GOOD, "1.0": GOOD, "false": BAD, "0": BAD, "0.0": BAD}
+"""TRL's `label`, which CSV files hold as a text and tables with gaps as a fraction."""
 
 
 def from_completion(row: Row) -> Dialogue:
     """TRL's `prompt` and `completion`; `label` says of unpaired preferences whether it is a good one."""
-    said = _prompt(row, row.values.get("prompt"))
-    label = row.values.get("label")
-    rating = (GOOD if label else BAD) if isinstance(label, bool) else row.rating("rating")
+    said = prompt_of(row)
+    rating = _label(row) or row.rating("rating")
     source = row.optional_text("source") or "completion"
-    return dialogue_of(row, said, [Response(source, _last_text(row, "completion"), rating)])
+    return dialogue_of(row, said, [Response(source, last_text(row, "completion"), rating)])
 
 
-def from_preference(row: Row) -> Dialogue:
-    """TRL's `chosen` and `rejected`; the prompt may be a field, or what both begin with."""
-    chosen = row.values.get("chosen")
-    if isinstance(chosen, list) and len(chosen) > 1:  # it repeats the prompt
-        messages = messages_of(row, "chosen", chosen)
-        return dialogue_of(row, split_conversation(row, messages), _compared(row, "chosen", "rejected"))
-    if row.has("prompt"):
-        said = _prompt(row, row.values.get("prompt"))
-        return dialogue_of(row, said, _without_prompt(row, _compared(row, "chosen", "rejected")))
-    return _of_common_beginning(row)
+def _label(row: Row) -> int | None:
+    value = row.value("label")
+    if value is None or value == "":
+        return None
+    rating = LABELS.get(str(value).strip().lower())
+    if rating is None:
+        raise row.wrong(f"'label' is {shown(value)}; it must be true or false, or 1 or 0.")
+    return rating
 
 
-def _prompt(row: Row, value: Any) -> Conversation:
-    """A prompt: a text, or messages that end with the user's."""
-    if isinstance(value, str):
-        return Conversation((), row.text("prompt"), None)
-    messages = messages_of(row, "prompt", value)
+def prompt_of(row: Row, field: str = "prompt") -> Conversation:
+    """A prompt: a text, a conversation as one text, or messages; the last message must be the user's."""
+    value = row.value(field)
+    if value is None or (isinstance(value, str) and not is_spoken(value)):
+        return Conversation((), row.text(field), None)
+    messages = spoken(row, field) if isinstance(value, str) else messages_of(row, field, value)
     if messages[-1]["role"] != "user":
-        raise row.wrong(f"'prompt' ends with a message by '{messages[-1]['role']}'; it must be the user's.")
+        raise row.wrong(f"'{field}' ends with a message by '{messages[-1]['role']}'; it must be the user's.")
     return split_conversation(row, messages)
 
 
-def _without_prompt(row: Row, responses: Sequence[Response]) -> list[Response]:
-    """Texts that repeat the prompt, without it."""
-    prompt = row.values.get("prompt")
-    if not isinstance(prompt, str):
-        return list(responses)
-    return [
-        Response(item.source, item.text.removeprefix(prompt.strip()).strip() or item.text, item.rating)
-        for item in responses
-    ]
-
-
-SPEAKERS = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
-"""How a conversation is written as one text, as in hh-rlhf: `\\n\\nHuman: …\\n\\nAssistant: …`."""
-
-ROLES_OF_SPEAKERS = {"Human": "user", "Assistant": "assistant"}
-
-
-def _of_common_beginning(row: Row) -> Dialogue:
-    chosen, rejected = row.text("chosen"), row.text("rejected")
-    if chosen.startswith("Human:"):
-        said = split_conversation(row, _spoken(row, "chosen", chosen))
-        other = split_conversation(row, _spoken(row, "rejected", rejected))
-        if said.reply is None or other.reply is None:
-            raise row.wrong("'chosen' and 'rejected' must end with a text after 'Assistant:'.")
-        return dialogue_of(row, said, _pair_of(said.reply, other.reply))
-    place = _length_of_common_words(chosen, rejected)
-    prompt = chosen[:place].strip()
-    if not prompt or not chosen[place:].strip() or not rejected[place:].strip():
-        raise row.wrong("no 'prompt', and 'chosen' and 'rejected' do not begin with the same words.")
-    said = Conversation((), prompt, None)
-    return dialogue_of(row, said, _pair_of(chosen[place:].strip(), rejected[place:].strip()))
-
-
-def _length_of_common_words(one: str, other: str) -> int:
-    """How many characters two texts begin with in common; words are not cut."""
-    length = 0
-    for place, (first, second) in enumerate(zip(one, other, strict=False), 1):
-        if first != second:
-            break
-        if first.isspace():
-            length = place
-    return length
-
-
-def _pair_of(chosen: str, rejected: str) -> list[Response]:
-    return [Response("chosen", chosen, GOOD), Response("rejected", rejected, BAD)]
-
-
-def _spoken(row: Row, field: str, text: str) -> list[Message]:
-    _, *parts = SPEAKERS.split(text)
-    messages = []
-    for speaker, said in zip(parts[::2], parts[1::2], strict=True):
-        if said.strip():
-            messages.append({"role": ROLES_OF_SPEAKERS[speaker], "content": said.strip()})
-    if not messages:
-        raise row.wrong(f"'{field}' has no text after 'Human:'.")
-    return messages
+def own_conversation(row: Row) -> Conversation:
+    """The utterance of our own form, and its `history` without a greeting."""
+    history = row.value("history")
+    earlier = without_greeting(messages_of(row, "history", history)) if history else []
+    return Conversation(tuple(earlier), row.text("utterance"), None)

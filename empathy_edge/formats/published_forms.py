@@ -81,7 +81,12 @@ def from_turns(row: Row) -> Dialogue:
 
 
 def from_empathetic_dialogues(rows: Sequence[Row], split: Split) -> Iterator[Dialogue]:
-    """The listener's turns of one conversation: the rows with one `conv_id`."""
+    """The listener's turns of one conversation: the rows with one `conv_id`, in the order of their numbers.
+
+    Raises:
+        EmpathyEdgeError: a turn is missing or there twice: who speaks would not be known.
+    """
+    rows = _in_order(rows)
     first = rows[0]
     speaker = first.values.get("speaker_idx")
     turns = []
@@ -96,6 +101,18 @@ def from_empathetic_dialogues(rows: Sequence[Row], split: Split) -> Iterator[Dia
         situation=_with_commas(first.optional_text("prompt")),
         split=split,
     )
+
+
+def _in_order(rows: Sequence[Row]) -> list[Row]:
+    ordered = sorted(rows, key=_turn_number)
+    numbers = [_turn_number(row) for row in ordered]
+    if numbers != list(range(1, len(numbers) + 1)):
+        listed = ", ".join(str(number) for number in numbers[:12])
+        raise rows[0].wrong(
+            f"the turns of the conversation '{rows[0].values.get('conv_id')}' have the numbers {listed}; "
+            "'utterance_idx' must count 1, 2, 3 without gaps. Add the turns, or leave the conversation out."
+        )
+    return ordered
 
 
 def _turn_number(row: Row) -> int:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue_record import RATINGS, Split
 
 ID_FIELDS = ("id", "dialog_id", "custom_id")
+
+FIELDS = frozenset(
+    ("id", "emotion", "situation", "utterance", "split", "history", "response", "rating", "source",
+     "responses", "messages", "conversations", "system", "instruction", "input", "output", "prompt",
+     "completion", "label", "chosen", "rejected")
+)  # fmt: skip
+"""The fields of dialogues, which `--map` can name."""
 
 MAX_SHOWN = 60
 """Characters of a wrong value in an error."""
@@ -30,7 +39,7 @@ class Row:
 
     def wrong(self, what: str) -> EmpathyEdgeError:
         """An error about this row."""
-        return EmpathyEdgeError(f"{self.where}: {what}")
+        return EmpathyEdgeError(printable(f"{self.where}: {what}"))
 
     def at(self, place: str) -> Row:
         """The same row, with a part of it named in errors."""
@@ -42,13 +51,18 @@ class Row:
             raise self.wrong(f"{place} is not a JSON object.")
         return Row(self.number, f"{self.where}: {place}", values)
 
+    def value(self, field: str) -> Any:
+        """What a field holds; None where it is not there, or NaN, as tables have it for nothing."""
+        value = self.values.get(field)
+        return None if isinstance(value, float) and math.isnan(value) else value
+
     def has(self, *fields: str) -> bool:
         """Whether all these fields are there and not empty."""
-        return all(self.values.get(field) not in (None, "", []) for field in fields)
+        return all(self.value(field) not in (None, "", []) for field in fields)
 
     def text(self, field: str) -> str:
         """A text that must be there."""
-        value = self.values.get(field)
+        value = self.value(field)
         if value is None or (isinstance(value, str) and not value.strip()):
             raise self.wrong(f"'{field}' is missing or empty.")
         if not isinstance(value, str):
@@ -57,9 +71,11 @@ class Row:
 
     def optional_text(self, field: str) -> str:
         """A text that may be missing; a number, as of a class, is taken as a text."""
-        value = self.values.get(field)
+        value = self.value(field)
         if value is None:
             return ""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str):
@@ -75,7 +91,7 @@ class Row:
 
     def split(self) -> Split:
         """`train` unless the row says `test`."""
-        value = self.values.get("split")
+        value = self.value("split")
         if value in (None, "", "train"):
             return "train"
         if value != "test":
@@ -84,16 +100,26 @@ class Row:
 
     def rating(self, field: str) -> int | None:
         """A rating, if there is one."""
-        value = self.values.get(field)
+        value = self.value(field)
         if value is None or value == "":
             return None
         try:
-            number = float(value)
+            number = -1.0 if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = -1.0
         if number not in RATINGS:
             raise self.wrong(f"'{field}' is {shown(value)}; a rating is 1, 2 or 3.")
         return int(number)
+
+
+def where_of(path: Path, number: int, line: int | None = None) -> str:
+    """File and row, and the line where that is another number."""
+    return f"{path}: row {number}" if line in (None, number) else f"{path}: row {number} (line {line})"
+
+
+def printable(text: str) -> str:
+    """A text without control characters, which could change what a terminal shows; line ends stay."""
+    return "".join(character for character in text if character.isprintable() or character == "\n")
 
 
 def shown(value: object) -> str:

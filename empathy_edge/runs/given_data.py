@@ -7,11 +7,14 @@ columns have names of their own become a file in the cache, named after what was
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import re
 import sys
 from collections.abc import Iterator
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +23,12 @@ from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_ext
 from empathy_edge.formats.data_rows import MAX_BYTES
 from empathy_edge.formats.dialogue import Columns, DataFile, read_data
 from empathy_edge.formats.json_lines import line_of
+from empathy_edge.formats.row_fields import FIELDS
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import write_atomically
 from empathy_edge.system.hash_cache import sha256_file
 
 SAMPLE, STDIN = "sample", "-"
-
-FIELDS = frozenset(
-    ("id", "emotion", "situation", "utterance", "split", "history", "response", "rating", "source",
-     "responses", "messages", "conversations", "system", "instruction", "input", "output", "prompt",
-     "completion", "label", "chosen", "rejected")
-)  # fmt: skip
-"""What `--map` can name."""
 
 HUB_ID = re.compile(r"(?P<owner>[\w-][\w.-]*)/(?P<name>[\w-][\w.-]*)(?::(?P<split>[\w.-]+))?")
 
@@ -112,9 +109,36 @@ def _from_hub(found: re.Match[str]) -> Path:
     """A dataset's rows as a file of JSON lines. Only data are loaded, never a dataset's own code."""
     require_extra("datasets", "train", "Reading datasets of the hub")
     name, split = f"{found['owner']}/{found['name']}", found["split"]
-    content = "".join(line_of(row) for row in _rows_of_dataset(name, split))
+    content = _lines_of_dataset(name, split)
     digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
     return _kept(digest, f"{found['owner']}-{found['name']}-{split or 'train'}.jsonl", content)
+
+
+def _lines_of_dataset(name: str, split: str | None) -> str:
+    """JSON lines.
+
+    Raises:
+        EmpathyEdgeError: they would be larger than what is read of a file.
+    """
+    content = io.StringIO()
+    for row in _rows_of_dataset(name, split):
+        content.write(line_of({field: _as_json(value) for field, value in row.items()}))
+        if content.tell() > MAX_BYTES:
+            raise EmpathyEdgeError(
+                f"{name}: more than {MAX_BYTES >> 20} MB; save a part of it as a file, and give that."
+            )
+    return content.getvalue()
+
+
+def _as_json(value: Any) -> Any:
+    """A value as JSON can hold it: a time as a text, and nothing for bytes, pictures and sounds."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(name): _as_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    return str(value) if isinstance(value, date | time | timedelta | Decimal) else None
 
 
 def _rows_of_dataset(name: str, split: str | None) -> Iterator[dict[str, Any]]:

@@ -107,5 +107,6 @@ def file_record(path: Path) -> dict[str, str | int]:
 
 
 def sha256_json(value: Any) -> str:
-    """The sha256 of a value's canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    """The sha256 of a value's canonical JSON; half a character (a lone surrogate) counts, too."""
+    content = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
