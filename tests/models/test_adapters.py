@@ -24,7 +24,7 @@ from empathy_edge.export import merged  # noqa: E402
 from empathy_edge.models.adapter_folder import base_of  # noqa: E402
 from empathy_edge.models.find import find_model  # noqa: E402
 from empathy_edge.models.merging import merge_into  # noqa: E402
-from tests.conftest import ROOT, assert_one_clear_error, run_command  # noqa: E402
+from tests.conftest import assert_one_clear_error, run_command  # noqa: E402
 
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IDS = [[1, 4093, 198, 57, 5248, 3112, 30, 2, 198, 1, 520, 9531, 198]]
@@ -337,7 +337,7 @@ def test_a_quantized_base_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     assert_one_clear_error(failed, 2, "its weights are quantized (bitsandbytes)", "export ORIGINAL")
 
 
-def test_a_models_own_code_is_not_run(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_models_own_code_is_not_run(tiny_model: Path, exported: Path, tmp_path: Path) -> None:
     """transformers would ask on stdin, which is the conversation; a child would import from this folder."""
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
@@ -347,9 +347,7 @@ def test_a_models_own_code_is_not_run(tiny_model: Path, tmp_path: Path) -> None:
     failed = run_command("chat", model, input="y\nhello\n")
     assert_one_clear_error(failed, 2, "brings Python code of its own")
     (tmp_path / "llama_cpp.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    made = run_command("export", tiny_model, "--to", "gguf-f16", "--out", tmp_path / "out", cwd=ROOT)
-    assert made.returncode == 0, made.stderr
-    command = [sys.executable, "-P", "-m", "empathy_edge", "chat", str(tmp_path / "out" / "gguf-f16")]
+    command = [sys.executable, "-P", "-m", "empathy_edge", "chat", str(exported / "gguf-f16")]
     environment = {**os.environ, "EMPATHY_EDGE_CACHE": str(tmp_path / "cache")}  # opened for the first time
     subprocess.run(command, cwd=tmp_path, env=environment, input="hello\n", text=True, capture_output=True)
     assert (tmp_path / "cache" / "opened").is_dir() and not (tmp_path / "ran").exists()
