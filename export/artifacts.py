@@ -20,6 +20,7 @@ from empathy_edge.export.artifact_files import (
     sources_of,
     write_files,
 )
+from empathy_edge.export.gguf.converter import require_script
 from empathy_edge.export.merged import MergeResults
 from empathy_edge.export.onnx.q4_0_grid import require_q4_0
 from empathy_edge.export.record import ArtifactRecord, Details
@@ -135,6 +136,8 @@ def _require_all(
 ) -> None:
     """Check before the merge what would make an artifact fail after it."""
     names = [parse_artifact(text) for text in settings.artifacts]
+    if settings.converter != "auto":
+        require_script(Path(settings.converter))
     for name in names:
         module, extra = _NEEDS[name.format]
         require_extra(module, extra, f"Making {name.text}")

@@ -50,24 +50,21 @@ def run_converter(script: Path, checkpoint: Path, file: Path, kind: str) -> None
         EmpathyEdgeError: no such script, or it failed; with its last lines.
         PrerequisiteError: a package that the script imports is not installed.
     """
-    if not script.is_file():
-        raise EmpathyEdgeError(
-            f"{script}: no such script; give {SCRIPT} of a llama.cpp checkout, or leave --converter out."
-        )
+    require_script(script)
     require_extra("torch", "train", "llama.cpp's script")
     require_extra("sentencepiece", "convert", "llama.cpp's script")
     temporary = file.with_suffix(".converting")
-    command = [sys.executable, str(script), "--outtype", kind, "--outfile", str(temporary)]
+    options = ["--outtype", kind, "--outfile", str(temporary)]
     architecture = (read_json_object(checkpoint / "config.json").get("architectures") or [""])[0]
     if str(architecture).startswith(_WITH_SPECULATIVE_HEAD):
-        command.append("--no-nextn")
+        options.append("--no-nextn")
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory(prefix=".source-", dir=file.parent) as scratch:
         copy = _without_code(checkpoint, Path(scratch))
         try:
             run_external_program(
-                [*command, str(copy)],
+                [sys.executable, str(script), str(copy), *options],
                 output=temporary,
                 failure=f"{checkpoint}: llama.cpp's {script.name} cannot convert {architecture or 'it'}",
                 environment=environment,
@@ -75,6 +72,18 @@ def run_converter(script: Path, checkpoint: Path, file: Path, kind: str) -> None
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def require_script(script: Path) -> None:
+    """Refuse a path that is no file.
+
+    Raises:
+        EmpathyEdgeError: there is no such script.
+    """
+    if not script.is_file():
+        raise EmpathyEdgeError(
+            f"{script}: no such script; give {SCRIPT} of a llama.cpp checkout, or leave --converter out."
+        )
 
 
 def _without_code(checkpoint: Path, scratch: Path) -> Path:

@@ -179,6 +179,6 @@ def test_the_name_in_a_gguf_tells_nothing_of_folders(tiny_model: Path, tmp_path:
 
 def test_a_tokenizer_that_llama_cpp_lacks_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     folder = save(byte_level(r"\w+|\W+"), tiny_model, tmp_path / "model")
-    with pytest.raises(EmpathyEdgeError, match="splits text in a way that is not supported"):
+    with pytest.raises(EmpathyEdgeError, match="splits text in a way that our own writer does not know"):
         writer.write_float(folder, tmp_path / "model.gguf")
     assert not list(tmp_path.glob("*.gguf")) and not list(tmp_path.glob("*.tmp"))
