@@ -34,7 +34,7 @@ def run_worker(
     """
     arguments = [artifact, json.dumps(asdict(settings))]
     done = subprocess.run(
-        [*prefix, sys.executable, "-m", "empathy_edge.bench.worker", *arguments],
+        [*prefix, sys.executable, "-P", "-m", "empathy_edge.bench.worker", *arguments],
         capture_output=True,
         text=True,
         encoding="utf-8",

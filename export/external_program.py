@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.system.processes import run_captured
 
 ERROR_LINES = 3
 """How many of the last lines on stderr the error shows; of a Python traceback only the last one."""
@@ -38,15 +38,7 @@ def run_external_program(
     Raises:
         EmpathyEdgeError: it failed, or did not write `output`; with its last lines.
     """
-    ended = subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-    )
+    ended = run_captured(command, environment)
     if ended.returncode != 0 or not output.is_file():
         said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
         last = [line[:300] for line in said[-ERROR_LINES:]] or [f"it ended with the code {ended.returncode}"]

@@ -139,7 +139,7 @@ def _show_dialogue(dialogue: Dialogue) -> None:
 
 
 def plain(text: str) -> str:
-    """A stranger's text on one line, shortened, without what would command a terminal."""
+    """A text of somebody's data on one line, shortened, without control characters."""
     words = " ".join(text.split())
     kept = "".join(character for character in words if character.isprintable())
     return kept if len(kept) <= SHOWN_CHARACTERS else kept[: SHOWN_CHARACTERS - 1] + "…"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import write_atomically
 from empathy_edge.system.hash_cache import sha256_file
+from empathy_edge.system.processes import run_captured
 
 _WINDOWS_CRASH = 0xC0000000
 """Exit codes from here on are crashes on Windows."""
@@ -38,15 +38,7 @@ def require_opens(file: Path) -> None:
     if mark.is_file():
         return
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", _OPEN, str(file.resolve())],
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-    )
+    ended = run_captured([sys.executable, "-P", "-c", _OPEN, str(file.resolve())], environment)
     if ended.returncode == -9:
         raise PrerequisiteError(
             f"{file}: the process that opened it was killed: there is too little memory.",

@@ -1,13 +1,34 @@
-"""Training in several processes (`accelerate launch`, `torchrun`): which one writes, and which ones wait."""
+"""Other programs, run to their end; and training in several processes: which one writes, and which wait."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+
+
+def run_captured(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; what it prints is kept as text, and it reads nothing.
+
+    Args:
+        command: the program and its arguments.
+        environment: its environment variables; None takes those of this process.
+    """
+    return subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def process_count() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -21,6 +20,7 @@ from empathy_edge.export.external_program import run_external_program
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import own_file, read_json_object, write_json
 from empathy_edge.system.hash_cache import sha256_file
+from empathy_edge.system.processes import run_captured
 
 VERSION = "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
@@ -136,7 +136,7 @@ def _download(folder: Path) -> Path:
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder)]
     command += ["--require-hashes", "-r", str(wanted)]
-    ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    ended = run_captured(command)
     archive = next(folder.glob("llama_cpp_python-*.tar.gz"), None)
     if "DO NOT MATCH THE HASHES" in ended.stderr or (archive and sha256_file(archive) != SHA256):
         raise EmpathyEdgeError(

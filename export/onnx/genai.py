@@ -33,7 +33,7 @@ def write_genai(
         require_extra(module, "onnx", "Exporting to ONNX")
     scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=folder))
     built = scratch / "out"
-    command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
+    command = [sys.executable, "-P", "-m", "onnxruntime_genai.models.builder"]
     command += ["-i", str(checkpoint), "-o", str(built), "-p", precision, "-e", "cpu"]
     command += ["-c", str(scratch / "cache")]
     if options:

@@ -97,14 +97,12 @@ def _content(file: Path, place: Any) -> bytes:
         return handle.read(place.nbytes)
 
 
-def test_export_takes_the_script_by_itself(script: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_export_takes_the_script_by_itself(
+    script: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From a folder with code of its own, which must not run, to a verified Q8_0."""
-    make_it = ONLY_BY_SCRIPT["OLMo 2"]
-    CASES["OLMo 2"] = make_it
-    try:
-        make("OLMo 2", tiny_model, tmp_path / "model")
-    finally:
-        del CASES["OLMo 2"]
+    monkeypatch.setitem(CASES, "OLMo 2", ONLY_BY_SCRIPT["OLMo 2"])
+    make("OLMo 2", tiny_model, tmp_path / "model")
     (tmp_path / "model" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass T: pass\n")
     for name in ("config.json", "tokenizer_config.json"):
         file = tmp_path / "model" / name
