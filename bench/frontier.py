@@ -92,7 +92,7 @@ def _texts_and_log_probs(checkpoint: str, data: Path) -> tuple[list[Text], LogPr
 
 
 def _log_probs_of(model: str, texts: list[Text]) -> LogProbs:
-    runtime = open_runtime(model, context=1024, all_logits=True)
+    runtime = open_runtime(model, context=1024, exact_logits=True)
     found = [_log_probs(runtime, text) for text in texts]
     runtime.close()
     gc.collect()

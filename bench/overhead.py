@@ -46,7 +46,7 @@ class Overhead:
 
 def compare(model: str, rounds: int = ROUNDS) -> Overhead:
     """Both loops in alternating rounds, after one that is not counted."""
-    runtime = open_runtime(model, context=PROMPT_TOKENS + DECODE_TOKENS + 64)
+    runtime = open_runtime(model, context=PROMPT_TOKENS + DECODE_TOKENS + 64, device="cpu")
     library, raw_loop = _library_of(type(runtime).__name__)
     ids = runtime.tokenize(FILLER * 20)[:PROMPT_TOKENS]
     ours, raw = [], []

@@ -71,7 +71,7 @@ def measure(artifact: str, settings: Settings) -> WorkerRun:
     cold = settings.cold and drop_from_page_cache(ref.path)
     memory = {"baseline": memory_mb()}
     start = time.perf_counter()
-    runtime = open_runtime(artifact, threads=settings.threads, context=settings.context)
+    runtime = open_runtime(artifact, threads=settings.threads, context=settings.context, device="cpu")
     load_s = time.perf_counter() - start
     memory["loaded"] = memory_mb()
     # Each suite adds the phases of its own to `memory_mb`.

@@ -72,11 +72,11 @@ class ExportResults:
 
     Attributes:
         merge: how the merged checkpoint compares with the adapter model; None for a base without adapters.
-        verify: how the artifacts compare with the checkpoint.
+        verify: how the artifacts compare with the checkpoint; None where that was not wanted.
     """
 
     merge: MergeResults | None
-    verify: VerifyResults
+    verify: VerifyResults | None
 
 
 def run(
@@ -121,11 +121,14 @@ def run(
         difference = merge.merge_max_abs_logit_difference
         say(f"  merged: max logit difference {difference} to the adapter model")
     folders = make_artifacts(checkpoint, out, settings, base=base, adapters=adapters, update=update)
+    if settings.verify == "none":
+        say("  Not compared with the checkpoint (--verify none): whether they are right is not known.")
+        return ExportResults(merge, None)
     checked = verify.run(
         checkpoint=checkpoint,
         artifacts=folders,
         out=out / "verify",
-        prompts=settings.verify_prompts,
+        mode=settings.verify,
         update=update,
     )
     return ExportResults(merge, checked)

@@ -13,6 +13,7 @@ from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.torch_batch import generate
 from empathy_edge.runtimes.torch_runtime import TorchRuntime
+from empathy_edge.system.device import chosen_device
 
 MAX_TOKENS = 512
 """Longer texts are cut off, prompt and response together."""
@@ -58,7 +59,7 @@ def calibration_texts(checkpoint: Path, dialogues: Path | None, count: int) -> C
     distinct = list(dict.fromkeys(utterances))[:count]
     if not distinct:
         raise EmpathyEdgeError(f"{source}: no dialogue of the training split; nothing to calibrate on.")
-    runtime = TorchRuntime(checkpoint, threads=default_threads())
+    runtime = TorchRuntime(checkpoint, threads=default_threads(), device=chosen_device())
     prompts = sorted((runtime.encode(messages_for(text)) for text in distinct), key=len)
     ids: list[list[int]] = []
     with progress() as bar:

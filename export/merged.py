@@ -29,7 +29,7 @@ from empathy_edge.models.lora import Factors, change_of_weights, require_same_ba
 from empathy_edge.models.merging import merge_by_peft, why_not_streamed, with_adapter
 from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.system.files import own_file, read_json, write_atomically, write_json
-from empathy_edge.system.machine import require_space
+from empathy_edge.system.machine import require_memory, require_space
 
 STAGE = "merged"
 
@@ -195,6 +195,7 @@ def _merge_whole(base: Path, adapters: list[Path], out: Path) -> tuple[Any, floa
     import torch
     from transformers import AutoModelForCausalLM
 
+    _require_memory_for_peft(base)
     ids = _golden_ids(out)
     unmerged: list[Any] = []
     differences = [0.0]
@@ -217,14 +218,28 @@ def _merge_whole(base: Path, adapters: list[Path], out: Path) -> tuple[Any, floa
     return unmerged[-1], max(differences)
 
 
+def _require_memory_for_peft(base: Path) -> None:
+    """Refuse a merge by PEFT whose weights in fp32 do not fit into memory."""
+    from empathy_edge.runtimes.held_weights import LIBRARIES_MB, fp32_size_mb
+
+    needed_mb = fp32_size_mb(base) + LIBRARIES_MB
+    require_memory(needed_mb, needed_mb, "a merge by PEFT", "merge on a machine with more")
+
+
 def _logits_of_adapter_model(base: Path, adapters: list[Path], merged: Path, weights: Sequence[float]) -> Any:
     """Logits of the base with its plain LoRA adapters unmerged, by PEFT; float32 [1, tokens, vocabulary]."""
     quiet_libraries()
     import torch
     from transformers import AutoModelForCausalLM
 
+    from empathy_edge.runtimes.held_weights import compute_in_fp32, converts_by_layer
+
+    is_converted = converts_by_layer(base)
     model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        base,
+        dtype="auto" if is_converted else torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     names = [f"step{index}" for index in range(len(adapters))]
     for name, adapter in zip(names, adapters, strict=True):
@@ -234,6 +249,8 @@ def _logits_of_adapter_model(base: Path, adapters: list[Path], merged: Path, wei
         for module in model.modules():
             if hasattr(module, "set_scale"):
                 module.set_scale(name, weight)
+    if is_converted:
+        compute_in_fp32(model)
     with torch.inference_mode():
         return model.eval()(input_ids=_golden_ids(merged)).logits
 

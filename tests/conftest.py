@@ -189,7 +189,7 @@ def tiny_recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "distill": {"reference": "first-draft", "models": ["editor"], "max_sft": 12, "max_pairs": 12},
         "sft": {"epochs": 2, "batch_size": 4, "micro_batch_size": 2, "save_every_steps": 2},
         "dpo": {"epochs": 2, "batch_size": 4, "micro_batch_size": 2, "save_every_steps": 2},
-        "export": {"artifacts": ["gguf-f16", "gguf-q8_0", "onnx-int4"], "verify_prompts": 1},
+        "export": {"artifacts": ["gguf-f16", "gguf-q8_0", "onnx-int4"]},
         "bench": {"prompt_tokens": 16, "decode_tokens": 8, "threads": 1},
         "release": {"max_prompts": 4, "max_new_tokens": 12},
         "check": {"max_prompts": 96, "samples": 2, "max_new_tokens": 8, "health_prompts": 32},

@@ -13,6 +13,7 @@ from empathy_edge.commands.options import (
     FromSettings,
     SettingsCommand,
     api_settings,
+    device_option,
     map_option,
     path_type,
     takes_settings,
@@ -68,6 +69,7 @@ _quantized_option = click.option(
 @map_option()
 @_judge_option
 @_quantized_option
+@device_option()
 @click.option(
     "--out",
     required=True,
@@ -120,6 +122,7 @@ def baseline(  # noqa: PLR0913 - each is an option
 @click.option("--json", "json_file", type=path_type(), help="Write the figures as JSON.")
 @click.option("--junit", "junit_file", type=path_type(), help="Write JUnit XML.")
 @click.option("--markdown", "markdown_file", type=path_type(), help="Write a Markdown summary.")
+@device_option()
 def check(  # noqa: PLR0913 - each is an option
     artifacts: tuple[str, ...],
     reference: str | None,

@@ -12,6 +12,7 @@ from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
     SettingsCommand,
+    device_option,
     out_option,
     path_type,
     takes_settings,
@@ -76,6 +77,7 @@ def _export_settings() -> type[ExportSettings]:
 @click.option(
     "--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind."
 )
+@device_option()
 @update_option()
 def export(
     context: click.Context,
@@ -115,7 +117,16 @@ def export(
 takes_settings(
     settings=FromSettings(
         _export_settings,
-        ("artifacts", "imatrix", "calibration", "tensor_types", "genai_options", "converter", "exporter"),
+        (
+            "artifacts",
+            "verify",
+            "imatrix",
+            "calibration",
+            "tensor_types",
+            "genai_options",
+            "converter",
+            "exporter",
+        ),
         {"artifacts": "--to", "tensor_types": "--tensor-type", "genai_options": "--genai-option"},
     )
 )(export)

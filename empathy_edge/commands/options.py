@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,6 +59,23 @@ def map_option() -> Decorator:
         multiple=True,
         callback=_as_table,
         help="Where the data call a field otherwise, as utterance=text. May be repeated.",
+    )
+
+
+def device_option() -> Decorator:
+    """--device: where torch computes, as `system.device` reads it."""
+    from empathy_edge.system.device import CHOSEN, DEVICES
+
+    def choose(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            os.environ[CHOSEN] = value
+
+    return click.option(
+        "--device",
+        type=click.Choice(DEVICES),
+        expose_value=False,
+        callback=choose,
+        help="Where torch computes; auto takes a GPU where torch finds one. [default: auto]",
     )
 
 

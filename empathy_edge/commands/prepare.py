@@ -13,6 +13,7 @@ from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
     SettingsCommand,
+    device_option,
     map_option,
     out_option,
     path_type,
@@ -220,6 +221,7 @@ def select(
 @click.option("--base", required=True, help="The student.")
 @click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What it has learned already.")
 @out_option()
+@device_option()
 @update_option()
 def own_pairs(
     rows: Path,

@@ -13,6 +13,7 @@ from empathy_edge.commands.options import (
     FromSettings,
     SettingsCommand,
     api_settings,
+    device_option,
     out_option,
     path_type,
     takes_settings,
@@ -70,6 +71,7 @@ def _release_settings() -> type[ReleaseSettings]:
 )
 @click.option("--certificate", type=path_type(), help="What `judge certify` wrote for this judge.")
 @out_option()
+@device_option()
 @update_option()
 def release(  # noqa: PLR0913 - each is an option
     model: Path,

@@ -9,6 +9,7 @@ import click
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
+    device_option,
     map_option,
     out_option,
     path_type,
@@ -29,6 +30,7 @@ from empathy_edge.commands.options import (
     type=click.Choice(("distill", "sft", "dpo", "export", "bench", "release", "check", "report")),
     help="Stop after this stage.",
 )
+@device_option()
 @update_option()
 def run(
     recipe: str, data: Path | None, columns: dict[str, str], out: Path | None, until: str | None, update: bool
@@ -68,6 +70,7 @@ def run(
 )
 @click.option("--only", type=click.Choice(("sft", "dpo")), help="One step alone, as an ablation.")
 @out_option()
+@device_option()
 @update_option()
 def finetune(  # noqa: PLR0913 - each is an option
     rows: Path,

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from peft import LoraConfig, load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback, TrainerCallback
 
@@ -28,6 +27,7 @@ from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.runs.stage import Stage
 from empathy_edge.runtimes.packed import can_pack, pack_batches
 from empathy_edge.runtimes.precision import Precision
+from empathy_edge.system.device import chosen_device
 from empathy_edge.system.memory import keep_freed_memory
 from empathy_edge.system.processes import is_main, main_first, process_count, wait_for_everyone
 
@@ -74,7 +74,7 @@ def trainer_arguments(folder: Path, settings: TrainSettings, precision: Precisio
         "report_to": [],
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": chosen_device() == "cpu",
     }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import PrerequisiteError, require_extra
 from empathy_edge.system.files import write_json
-from empathy_edge.system.machine import require_space
+from empathy_edge.system.machine import require_memory, require_space
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +38,7 @@ def convert_gguf(file: Path, folder: Path, *, name: str, sha256: str) -> None:
     require_extra("transformers", "train", f"Converting {file.name} to a checkpoint")
     needed_mb = CHECKPOINT_MB_PER_GGUF_MB * file.stat().st_size / 1e6 + 100
     require_space(folder, needed_mb, f"the checkpoint of {name}")
+    _require_memory(file, name)
     temporary = _temporary_folder(folder.parent)
     try:
         say(f"Converting {file.name} to a checkpoint (once; kept in the model cache) …")
@@ -49,6 +50,15 @@ def convert_gguf(file: Path, folder: Path, *, name: str, sha256: str) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _require_memory(file: Path, name: str) -> None:
+    """Refuse a GGUF whose weights do not fit into memory: transformers holds them in fp32, about twice."""
+    import gguf
+
+    weights = sum(int(tensor.n_elements) for tensor in gguf.GGUFReader(file).tensors)
+    needed_mb = 8 * weights / 1e6 + 500
+    require_memory(needed_mb, needed_mb, f"converting {name}", "give the model as safetensors")
 
 
 def _temporary_folder(parent: Path) -> Path:

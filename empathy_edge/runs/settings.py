@@ -224,7 +224,11 @@ class ExportSettings(Settings):
     merge_tolerance: float = Field(
         default=1e-2, gt=0, description="Largest difference of a logit between merged and adapter model."
     )
-    verify_prompts: int = Field(default=8, ge=1, description="Test prompts that artifacts are verified on.")
+    verify: Literal["quick", "full", "none"] = Field(
+        default="quick",
+        description="How artifacts are compared with the checkpoint: quick (4 prompts, 24 tokens each), full "
+        "(8 prompts, 48 tokens), or none.",
+    )
     imatrix: str | None = Field(
         default=None,
         description="An importance matrix of llama.cpp's (.gguf or .dat), instead of one made here.",

@@ -25,8 +25,9 @@ def open_runtime(
     *,
     threads: int | None = None,
     context: int = 2048,
-    all_logits: bool = False,
+    exact_logits: bool = False,
     adapters: Sequence[Path] = (),
+    device: str | None = None,
 ) -> Runtime:
     """Load a model on the runtime of its format.
 
@@ -34,8 +35,9 @@ def open_runtime(
         name: an artifact folder, a .gguf file, a checkpoint folder, a hub id or a shipped model's name.
         threads: CPU threads; by default all cores that this process may use.
         context: the context window in tokens, prompt and response together.
-        all_logits: keep the logits of every position, for `Runtime.logits`; llama.cpp must know in advance.
+        exact_logits: for logits that are compared with another runtime's; llama.cpp is slower with them.
         adapters: PEFT folders to add to the weights in memory; a GGUF is converted to a checkpoint first.
+        device: where torch computes; by default as --device says.
     """
     threads = threads or default_threads()
     ref = checkpoint_of(str(name)) if adapters else find_model(str(name))
@@ -43,12 +45,14 @@ def open_runtime(
     if ref.kind == "gguf":
         from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 
-        return LlamaCppRuntime(ref.path, threads=threads, context=context, all_logits=all_logits)
+        return LlamaCppRuntime(ref.path, threads=threads, context=context, exact_logits=exact_logits)
     if ref.kind == "checkpoint":
         from empathy_edge.runtimes.torch_runtime import TorchRuntime
+        from empathy_edge.system.device import chosen_device
 
-        return TorchRuntime(ref.path, threads=threads, context=context, adapters=adapters)
-    return _open_artifact(ref.path, threads=threads, context=context, all_logits=all_logits)
+        device = device or chosen_device()
+        return TorchRuntime(ref.path, threads=threads, context=context, adapters=adapters, device=device)
+    return _open_artifact(ref.path, threads=threads, context=context, exact_logits=exact_logits)
 
 
 def require_no_crash(ref: ModelRef) -> None:
@@ -67,10 +71,10 @@ def require_no_crash(ref: ModelRef) -> None:
             require_opens(ref.path / artifact["file"])
 
 
-def _open_artifact(folder: Path, *, threads: int, context: int, all_logits: bool) -> Runtime:
+def _open_artifact(folder: Path, *, threads: int, context: int, exact_logits: bool) -> Runtime:
     artifact = read_json(folder / MANIFEST)["artifact"]
     if artifact["format"] == "gguf":
-        return _open_gguf_artifact(folder, threads=threads, context=context, all_logits=all_logits)
+        return _open_gguf_artifact(folder, threads=threads, context=context, exact_logits=exact_logits)
     if artifact["format"] == "onnx-genai":
         from empathy_edge.runtimes.genai_runtime import GenAIRuntime
 
@@ -86,7 +90,7 @@ def _open_artifact(folder: Path, *, threads: int, context: int, all_logits: bool
     raise EmpathyEdgeError(f"{folder}: no runtime for the format '{artifact['format']}'.")
 
 
-def _open_gguf_artifact(folder: Path, *, threads: int, context: int, all_logits: bool) -> Runtime:
+def _open_gguf_artifact(folder: Path, *, threads: int, context: int, exact_logits: bool) -> Runtime:
     """A GGUF of ours, with the LoRA adapter beside it if there is one."""
     from empathy_edge.formats.gguf_header import check_gguf
     from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
@@ -97,6 +101,6 @@ def _open_gguf_artifact(folder: Path, *, threads: int, context: int, all_logits:
     lora = folder / artifact["adapter"] if "adapter" in artifact else None
     if lora and sha256_file(file) != artifact["sha256"]:
         raise EmpathyEdgeError(f"{file}: is not the base that {lora.name} was trained on; export it again.")
-    runtime = LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits, lora=lora)
+    runtime = LlamaCppRuntime(file, threads=threads, context=context, exact_logits=exact_logits, lora=lora)
     runtime.name = folder.name
     return runtime

@@ -129,6 +129,10 @@ class Runtime(ABC):
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """The logits after each of `ids`, float32 [len(ids), vocabulary]."""
 
+    def reply_logits(self, prompt: Sequence[int], reply: Sequence[int]) -> np.ndarray:
+        """The logits from which each token of a reply is chosen, float32 [len(reply), vocabulary]."""
+        return self.logits([*prompt, *reply[:-1]])[len(prompt) - 1 :]
+
     def next_logits(self, ids: Sequence[int]) -> np.ndarray:
         """The logits after the last of `ids`, float32 [vocabulary]."""
         last: np.ndarray = self.logits(ids)[-1]

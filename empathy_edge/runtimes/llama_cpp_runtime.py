@@ -24,14 +24,14 @@ class LlamaCppRuntime(Runtime):
     """
 
     def __init__(
-        self, file: Path, *, threads: int, context: int, all_logits: bool = False, lora: Path | None = None
+        self, file: Path, *, threads: int, context: int, exact_logits: bool = False, lora: Path | None = None
     ) -> None:
         require_extra("llama_cpp", "gguf", f"Running {file.name}")
         import llama_cpp
 
         self._llama_cpp = llama_cpp
         self._file = file
-        self._all_logits = all_logits
+        self._exact_logits = exact_logits
         self._batch = min(512, context)
         self._read: list[int] = []
         self._pieces: dict[int, bytes] = {}
@@ -71,10 +71,9 @@ class LlamaCppRuntime(Runtime):
                     n_batch=self._batch,
                     n_threads=self.threads,
                     n_threads_batch=self.threads,
-                    logits_all=self._all_logits,
                     # Flash attention is 10 to 20 % faster on a CPU (docs/results/bench.md), but it rounds
                     # queries to F16: logits that are compared with another runtime's are made without it.
-                    flash_attn=not self._all_logits,
+                    flash_attn=not self._exact_logits,
                     verbose=False,
                 )
             except (ValueError, RuntimeError, AssertionError):
@@ -199,26 +198,34 @@ class LlamaCppRuntime(Runtime):
         return cast("ctypes.c_void_p", chain)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
-        if not self._all_logits:
-            raise RuntimeError("open the runtime with all_logits=True")
-        self._llama.reset()
-        self._read = []
-        self._llama.eval(list(ids))
-        return np.array(self._llama.scores[: len(ids)], dtype=np.float32)
+        self.forget()
+        return np.concatenate([rows.copy() for rows in self._logits_from([*ids, 0], 1)])
+
+    def reply_logits(self, prompt: Sequence[int], reply: Sequence[int]) -> np.ndarray:
+        return np.concatenate([rows.copy() for rows in self._logits_from([*prompt, *reply], len(prompt))])
 
     def next_logits(self, ids: Sequence[int]) -> np.ndarray:
         self._read_prompt(ids)
         return self._last_logits().copy()
 
     def log_probs(self, ids: Sequence[int], start: int, temperature: float = 1.0) -> np.ndarray:
+        parts = []
+        for rows in self._logits_from(ids, start):
+            parts.append(log_softmax_at(rows, ids[start : start + len(rows)], temperature))
+            start += len(rows)
+        return np.concatenate(parts)
+
+    def _logits_from(self, ids: Sequence[int], start: int) -> Iterator[np.ndarray]:
+        """The logits from which each of `ids[start:]` is chosen, some rows at a time.
+
+        The first row is llama.cpp's own memory: it is valid until the next one is asked for.
+        """
         self._read_prompt(ids[:start])
-        parts = [log_softmax_at(self._last_logits()[None], ids[start : start + 1], temperature)]
+        yield self._last_logits()[None]
         for first in range(start, len(ids) - 1, self._batch):
             end = min(first + self._batch, len(ids) - 1)
             self._decode_with_all_logits(ids[first:end])
-            rows = np.stack([self._logits_at(place) for place in range(end - first)])
-            parts.append(log_softmax_at(rows, ids[first + 1 : end + 1], temperature))
-        return np.concatenate(parts)
+            yield np.stack([self._logits_at(place) for place in range(end - first)])
 
     def reply_log_probs(
         self, prompt: Sequence[int], replies: Sequence[Sequence[int]], temperature: float = 1.0

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from empathy_edge.console import say
 from empathy_edge.runs.settings import Weights
 from empathy_edge.system.cache import cache_folder
+from empathy_edge.system.device import chosen_device
 from empathy_edge.system.files import sha256_json, write_json
 from empathy_edge.system.machine import machine
 
@@ -103,7 +104,10 @@ def choose_precision(requested: Weights, checkpoint: Path, *, tokens: int = 1024
 
     if requested == "fp32":
         return Precision("fp32", "fp32", "asked for")
-    if torch.cuda.is_available():
+    device = chosen_device()
+    if device == "mps" and requested == "auto":
+        return Precision("fp32", "fp32", "auto: fp32 on Apple's GPU")
+    if device == "cuda":
         return gpu_precision(requested, torch.cuda.is_bf16_supported(including_emulation=False))
     measured = measure(checkpoint, min(tokens, MAX_TOKENS))
     faster: Literal["fp32", "bf16"] = "bf16" if measured.bf16_speed >= MIN_GAIN else "fp32"

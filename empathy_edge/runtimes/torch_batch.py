@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+import numpy as np
+
 TOP_K = 50
 """Sampling chooses among this many tokens; top-p would sort the whole vocabulary, which takes very long."""
 
@@ -14,6 +16,20 @@ class Generated(NamedTuple):
 
     token_ids: list[int]
     stopped: bool
+
+
+class GreedyReply(NamedTuple):
+    """A reply with the logits of each of its tokens.
+
+    Attributes:
+        token_ids: the stop token included, where it came.
+        stopped: whether it came.
+        logits: float32 [tokens, vocabulary].
+    """
+
+    token_ids: list[int]
+    stopped: bool
+    logits: np.ndarray
 
 
 def generate(
@@ -41,11 +57,6 @@ def generate(
     Returns:
         The replies, those of one prompt beside each other.
     """
-    import torch
-
-    longest = max(map(len, prompts))
-    padded = [[pad_id] * (longest - len(ids)) + ids for ids in prompts]
-    masks = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         sampling = {
@@ -54,18 +65,54 @@ def generate(
             "top_k": TOP_K,
             "num_return_sequences": samples,
         }
+    longest = max(map(len, prompts))
+    sequences = _generate(model, prompts, stop_ids, pad_id, max_new_tokens=max_new_tokens, **sampling)
+    return [_until_stop(new_ids, stop_ids) for new_ids in sequences[:, longest:].tolist()]
+
+
+def generate_with_logits(
+    model: Any, prompts: list[list[int]], *, stop_ids: Collection[int], pad_id: int, max_new_tokens: int
+) -> list[GreedyReply]:
+    """Greedy replies with their logits; the arguments are those of `generate`."""
+    longest = max(map(len, prompts))
+    found = _generate(
+        model,
+        prompts,
+        stop_ids,
+        pad_id,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    replies = []
+    for row, new_ids in enumerate(found.sequences[:, longest:].tolist()):
+        ids, stopped = _until_stop(new_ids, stop_ids)
+        count = len(ids) + stopped
+        logits = np.stack([step[row].float().cpu().numpy() for step in found.logits[:count]])
+        replies.append(GreedyReply(new_ids[:count], stopped, logits))
+    return replies
+
+
+def _generate(
+    model: Any, prompts: list[list[int]], stop_ids: Collection[int], pad_id: int, **options: Any
+) -> Any:
+    """What transformers generates for prompts that are left-padded to one length."""
+    import torch
+
+    longest = max(map(len, prompts))
+    padded = [[pad_id] * (longest - len(ids)) + ids for ids in prompts]
+    masks = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
     with torch.inference_mode():
-        sequences = model.generate(
+        return model.generate(
             input_ids=torch.tensor(padded, device=model.device),
             attention_mask=torch.tensor(masks, device=model.device),
-            max_new_tokens=max_new_tokens,
             eos_token_id=sorted(stop_ids),
             pad_token_id=pad_id,
             repetition_penalty=1.0,  # a checkpoint's generation_config may set other values
             no_repeat_ngram_size=0,
-            **sampling,
+            **options,
         )
-    return [_until_stop(new_ids, stop_ids) for new_ids in sequences[:, longest:].tolist()]
 
 
 def _until_stop(new_ids: list[int], stop_ids: Collection[int]) -> Generated:

@@ -17,6 +17,7 @@ from empathy_edge.models.adapter_folder import tokenizer_folder
 from empathy_edge.models.merging import merge_into
 from empathy_edge.runs.settings import Weights
 from empathy_edge.runtimes.precision import Precision, choose_precision
+from empathy_edge.system.device import chosen_device
 from empathy_edge.system.processes import from_main_process
 
 SCRATCH = "scratch"
@@ -38,7 +39,7 @@ def load_base(
 ) -> LoadedBase:
     """A checkpoint with adapters merged in full precision, then converted to `weights`.
 
-    It is on the GPU if there is one.
+    It is on the GPU if there is one, or where --device says.
 
     Args:
         folder: a checkpoint.
@@ -62,8 +63,11 @@ def load_base(
             # Not `model.to`, which would also round the frequencies of the rotary embedding, a buffer.
             for parameter in model.parameters():
                 parameter.data = parameter.data.to(DTYPES[precision.weights])
-        if torch.cuda.is_available():
+        device = chosen_device()
+        if device == "cuda":
             model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+        elif device == "mps":
+            model.to(device)
     source = tokenizer_folder(folder, adapters)
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
     if not has_template(source):

@@ -1,4 +1,4 @@
-"""Checkpoints on torch, in fp32: the reference that every artifact is compared with."""
+"""Checkpoints on torch, computed in fp32: the reference that every artifact is compared with."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
 from empathy_edge.formats.chat_format import Message, has_template, read_template
 from empathy_edge.models.adapter_folder import tokenizer_folder
-from empathy_edge.models.merging import merge_into
 from empathy_edge.runtimes.base import Reply, Runtime, Sampling, common_prefix
 from empathy_edge.runtimes.drawn import Drawn
 from empathy_edge.runtimes.pieces import ids_of, piece_bytes
-from empathy_edge.runtimes.torch_batch import generate
+from empathy_edge.runtimes.torch_batch import GreedyReply, generate, generate_with_logits
 
 
 class TorchRuntime(Runtime):
-    """A checkpoint folder in fp32, or a model that is already in memory."""
+    """A checkpoint folder, with PEFT adapters or without."""
 
     def __init__(
         self,
@@ -29,13 +28,15 @@ class TorchRuntime(Runtime):
         *,
         threads: int,
         context: int = 2048,
-        model: Any = None,
         adapters: Sequence[Path] = (),
+        device: str = "cpu",
     ) -> None:
         require_extra("transformers", "train", f"Running the checkpoint {folder.name}")
         quiet_libraries()
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
+
+        from empathy_edge.runtimes.held_weights import load_in_fp32
 
         self._torch = torch
         torch.set_num_threads(threads)
@@ -44,12 +45,7 @@ class TorchRuntime(Runtime):
         self._forward_s = 0.0
         self._read: list[int] = []
         self._cache: Any = None
-        if model is None:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-            )
-        self.model = merge_into(model, adapters)
-        self.model.eval()
+        self.model = load_in_fp32(folder, device, adapters)
         source = tokenizer_folder(folder, list(adapters))
         self.tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
         if self.tokenizer.pad_token is None:
@@ -100,7 +96,7 @@ class TorchRuntime(Runtime):
         self._forward_s += time.perf_counter() - start
         self._read += ids
         self._cache = output.past_key_values
-        return output.logits[0, -1].float()
+        return output.logits[0, -1].float().cpu()
 
     def _rewind(self, ids: Sequence[int]) -> int:
         """Truncate the prompt cache to what it has in common with `ids`; returns how many tokens that is."""
@@ -140,8 +136,18 @@ class TorchRuntime(Runtime):
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         with self._torch.inference_mode():
             output = self.model(input_ids=self._torch.tensor([list(ids)], device=self.model.device))
-            logits: np.ndarray = output.logits[0].float().numpy()
+            logits: np.ndarray = output.logits[0].float().cpu().numpy()
         return logits
+
+    def greedy_replies(self, prompts: list[list[int]], *, max_new_tokens: int) -> list[GreedyReply]:
+        """Greedy replies to several prompts of token ids at once, with the logits of their tokens."""
+        return generate_with_logits(
+            self.model,
+            prompts,
+            stop_ids=self.stop_ids,
+            pad_id=self.tokenizer.pad_token_id,
+            max_new_tokens=max_new_tokens,
+        )
 
     def reply_batch(self, conversations: list[list[Message]], *, max_new_tokens: int) -> list[Reply]:
         """Greedy replies to several conversations at once; their times are 0, for none are measured."""

@@ -16,6 +16,7 @@ import psutil
 
 from empathy_edge import __version__
 from empathy_edge.errors import PrerequisiteError
+from empathy_edge.system.free_memory import free_memory_mb
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -84,7 +85,7 @@ def require_memory(min_mb: float, needed_mb: float, what: str, advice: str) -> f
     Raises:
         PrerequisiteError: less than `min_mb` is free.
     """
-    free: float = psutil.virtual_memory().available / 1e6
+    free = free_memory_mb()
     if free < min_mb:
         raise PrerequisiteError(
             f"Not enough memory for {what}: needs about {needed_mb / 1e3:.1f} GB, "

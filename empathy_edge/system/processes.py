@@ -69,7 +69,8 @@ def from_main_process(decide: Callable[[], T]) -> T:
 
 
 def _state() -> Any:
-    import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available())
+    from empathy_edge.system.device import chosen_device
+
+    return PartialState(cpu=chosen_device() == "cpu")

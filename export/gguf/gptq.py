@@ -22,6 +22,9 @@ from empathy_edge.export.gguf.families import Family, family_of, read_config, te
 from empathy_edge.export.gguf.grids import BLOCK, GRIDS, Grid
 from empathy_edge.export.gguf.quantize import PackedTensor
 from empathy_edge.export.gguf.writer import Transform, transform_of
+from empathy_edge.runtimes.held_weights import LIBRARIES_MB, fp32_size_mb
+from empathy_edge.system.device import chosen_device
+from empathy_edge.system.machine import require_memory
 
 if TYPE_CHECKING:
     import torch
@@ -90,9 +93,12 @@ def round_layers(
     config = read_config(checkpoint)
     family = family_of(checkpoint, config)
     names = tensor_names(family, config)
+    needed_mb = fp32_size_mb(checkpoint) + LIBRARIES_MB
+    require_memory(needed_mb, needed_mb, "rounding with compensation", "take a type without -gptq")
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    ).eval()
+    )
+    model = model.eval().to(chosen_device())
     packed: dict[str, PackedTensor] = {}
     with torch.inference_mode(), progress() as bar:
         task = bar.add_task("rounding with compensation", total=len(model.model.layers))
@@ -132,7 +138,7 @@ def _inputs_of_first_layer(model: Any, texts: Calibration) -> tuple[list[torch.T
     for layer, into in zip(model.model.layers, arguments, strict=True):
         hooks.append(layer.register_forward_pre_hook(taker_of_arguments(into), with_kwargs=True))
     for ids in texts.ids:
-        model.model(input_ids=torch.tensor([ids]), use_cache=False)
+        model.model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
     for hook in hooks:
         hook.remove()
     return inputs, arguments
@@ -259,14 +265,14 @@ def round_matrix(weight: torch.Tensor, hessian: Hessian, grid: Grid) -> Rounded:
         remaining += weight @ hessian.correction
     rows, columns = remaining.shape
     codes = torch.empty_like(remaining)
-    scales = torch.empty(rows, columns // BLOCK)
-    offsets = torch.empty(rows, columns // BLOCK)
+    scales = remaining.new_empty(rows, columns // BLOCK)
+    offsets = remaining.new_empty(rows, columns // BLOCK)
     for number, start in enumerate(range(0, columns, BLOCK)):
         end = start + BLOCK
         block = remaining[:, start:end].clone()
         block_factor = factor[start:end, start:end]
         scale, offset = grid.fit(block, block_factor.diagonal().square().reciprocal())
-        errors = torch.empty(rows, BLOCK)
+        errors = remaining.new_empty(rows, BLOCK)
         for column in range(BLOCK):
             weights = block[:, column : column + 1]
             code = grid.encode(weights, scale, offset)
@@ -289,8 +295,8 @@ def weights_of(rounded: Rounded, grid: Grid) -> torch.Tensor:
 
 def _pack(rounded: Rounded, grid: Grid, transform: Transform | None) -> np.ndarray:
     """The matrix's bytes, uint8 [rows, bytes], its rows in the order of the GGUF."""
-    codes = rounded.codes.view(len(rounded.codes), -1, BLOCK).numpy().astype(np.uint8)
-    scales = rounded.scales.numpy().astype(np.float16)
-    offsets = rounded.offsets.numpy().astype(np.float16)
+    codes = rounded.codes.view(len(rounded.codes), -1, BLOCK).cpu().numpy().astype(np.uint8)
+    scales = rounded.scales.cpu().numpy().astype(np.float16)
+    offsets = rounded.offsets.cpu().numpy().astype(np.float16)
     data = grid.pack(codes, scales, offsets)
     return data if transform is None else transform(data)

@@ -114,7 +114,7 @@ class Grid:
 
         inverse = torch.where(scale == 0, torch.zeros_like(scale), 1 / scale)
         if self.levels:
-            levels = torch.tensor(self.levels, dtype=torch.float32)
+            levels = torch.tensor(self.levels, dtype=torch.float32, device=scale.device)
             middles = (levels[1:] + levels[:-1]) / 2
             return torch.bucketize(weights * inverse, middles).float()
         codes = (weights - offset) * inverse
@@ -125,7 +125,8 @@ class Grid:
         import torch
 
         if self.levels:
-            return torch.tensor(self.levels, dtype=torch.float32)[codes.long()] * scale
+            levels = torch.tensor(self.levels, dtype=torch.float32, device=scale.device)
+            return levels[codes.long()] * scale
         return (codes - (self.zero or 0)) * scale + offset
 
     def pack(self, codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray) -> np.ndarray:

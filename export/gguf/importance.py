@@ -20,6 +20,8 @@ from empathy_edge.export.calibration import Calibration
 from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.export.gguf.writer import new_gguf
 from empathy_edge.formats.gguf_header import tensors_of
+from empathy_edge.runtimes.held_weights import load_in_fp32
+from empathy_edge.system.device import chosen_device
 
 if TYPE_CHECKING:
     import torch
@@ -41,13 +43,13 @@ def collect(checkpoint: Path, texts: Calibration) -> dict[str, np.ndarray]:
     sums: dict[str, torch.Tensor] = {}
 
     def add(name: str, inputs: torch.Tensor) -> None:
-        squares = inputs.double().square().sum(0)
+        squares = inputs.cpu().double().square().sum(0)  # Apple's GPUs have no doubles
         sums[name] = sums[name] + squares if name in sums else squares
 
     with inputs_of_matrices(checkpoint, add) as model, torch.inference_mode(), progress() as bar:
         task = bar.add_task("importance matrix", total=len(texts.ids))
         for ids in texts.ids:
-            model.model(input_ids=torch.tensor([ids]), use_cache=False)
+            model.model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
             bar.advance(task)
     return {name: (total / texts.tokens).float().numpy() for name, total in sums.items()}
 
@@ -61,7 +63,6 @@ def inputs_of_matrices(checkpoint: Path, take: Callable[[str, torch.Tensor], Non
         take: is called for every matrix with its GGUF name and its inputs, [tokens, columns].
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     def hook_of(name: str) -> Callable[[Any, tuple[torch.Tensor, ...]], None]:
         def hook(_: Any, positional: tuple[torch.Tensor, ...]) -> None:
@@ -71,9 +72,7 @@ def inputs_of_matrices(checkpoint: Path, take: Callable[[str, torch.Tensor], Non
 
     config = read_config(checkpoint)
     names = tensor_names(family_of(checkpoint, config), config)
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    ).eval()
+    model = load_in_fp32(checkpoint, chosen_device())
     hooks = []
     for path, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and ".layers." in path:

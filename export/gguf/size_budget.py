@@ -21,6 +21,9 @@ from empathy_edge.export.calibration import Calibration
 from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.runtimes.distributions import kl_divergence
+from empathy_edge.runtimes.held_weights import LIBRARIES_MB, fp32_size_mb
+from empathy_edge.system.device import chosen_device
+from empathy_edge.system.machine import require_memory
 
 if TYPE_CHECKING:
     import torch
@@ -116,9 +119,12 @@ def _sensitivities(checkpoint: Path, texts: Calibration, groups: Mapping[str, _G
 
     config = read_config(checkpoint)
     names = tensor_names(family_of(checkpoint, config), config)
+    needed_mb = fp32_size_mb(checkpoint) + LIBRARIES_MB
+    require_memory(needed_mb, needed_mb, "measuring each matrix's share", "take one type, as gguf-q4_0")
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    ).eval()
+    )
+    model = model.eval().to(chosen_device())
     parameters = {}
     for key, parameter in model.named_parameters():
         parameters[names.get_name(key, try_suffixes=(".weight",))] = parameter
@@ -155,16 +161,19 @@ def _in_four_bits(weight: torch.Tensor) -> torch.Tensor:
     import torch
 
     q4_0 = gguf.GGMLQuantizationType.Q4_0
-    return torch.from_numpy(gguf.quants.dequantize(gguf.quants.quantize(weight.numpy(), q4_0), q4_0))
+    rounded = torch.from_numpy(gguf.quants.dequantize(gguf.quants.quantize(weight.cpu().numpy(), q4_0), q4_0))
+    return rounded.to(weight.device)
 
 
 def _response_log_probs(model: Any, ids: list[int]) -> np.ndarray:
     """Log-probabilities over a text's second half, where the response is: float32 [tokens, vocabulary]."""
     import torch
 
-    hidden = model.model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state
+    hidden = model.model(
+        input_ids=torch.tensor([ids], device=model.device), use_cache=False
+    ).last_hidden_state
     logits = model.lm_head(hidden[0, len(ids) // 2 :])
-    log_probs: np.ndarray = logits.log_softmax(-1).numpy()
+    log_probs: np.ndarray = logits.log_softmax(-1).cpu().numpy()
     return log_probs
 
 

@@ -54,7 +54,7 @@ def adapters(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> list[P
 def beside(deployed: Path, adapters: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The export of base + adapter."""
     out = tmp_path_factory.mktemp("beside")
-    settings = ExportSettings(artifacts=("gguf-lora-f16", "gguf-q4_0"), verify_prompts=1)
+    settings = ExportSettings(artifacts=("gguf-lora-f16", "gguf-q4_0"))
     artifacts.run(base=checkpoint_of(str(deployed)), adapters=adapters, out=out, settings=settings)
     return out
 
@@ -121,7 +121,7 @@ def test_another_base_under_an_adapter_is_refused(
 def test_adapters_beside_a_four_bit_base_in_onnx(
     f16: Path, deployed: Path, adapters: list[Path], tmp_path: Path
 ) -> None:
-    settings = ExportSettings(artifacts=("onnx-lora-int4",), verify_prompts=2)
+    settings = ExportSettings(artifacts=("onnx-lora-int4",))
     base = checkpoint_of(str(deployed))
     results = artifacts.run(base=base, adapters=adapters, out=tmp_path / "out", settings=settings)
     (row,) = results.verify.artifacts

@@ -9,6 +9,7 @@ import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export import artifacts, calibration, verify
+from empathy_edge.export.fidelity import Fidelity
 from empathy_edge.export.fidelity_bounds import bounds_of
 from empathy_edge.export.gguf import importance, quantize
 from empathy_edge.export.record import ArtifactRecord
@@ -143,10 +144,10 @@ def test_four_bits_of_onnx_are_those_of_gguf(tiny_model: Path, tmp_path: Path) -
     )
     base = find_model(str(tiny_model))
     folders = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
-    verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=2)
+    verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify")
     logits = {}
     for folder in folders:
-        runtime = open_runtime(folder, threads=1, all_logits=True)
+        runtime = open_runtime(folder, threads=1, exact_logits=True)
         logits[folder.name] = runtime.logits(list(range(300, 340)))
         runtime.close()
     gguf = logits["gguf-q4_0-gptq"]
@@ -182,7 +183,7 @@ def test_verify_compares_an_importance_weighed_artifact(
     (folder,) = artifacts.make_artifacts(
         tiny_model, tmp_path / "out", settings, base=find_model(str(tiny_model)), adapters=[]
     )
-    results = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify", prompts=1)
+    results = verify.run(checkpoint=tiny_model, artifacts=[folder], out=tmp_path / "verify")
     assert results.artifacts[0].golden_ids_equal
     assert "256 does not divide" in json.loads((folder / "manifest.json").read_text())["artifact"]["note"]
 
@@ -206,5 +207,7 @@ def test_an_artifact_must_keep_what_its_type_promises(name: str, mean_kl: float)
     )
     bounds = bounds_of(record)
     assert bounds.mean_kl == mean_kl
-    ruined = verify._Fidelity(mean_kl=1.4, p99_kl=5.0, top1_agreement=0.41, positions=200, greedy_same=0)
-    assert bool(verify._broken_bounds(ruined, bounds)) is (mean_kl < 1.4)
+    ruined = Fidelity(
+        mean_kl=1.4, p99_kl=5.0, top1_agreement=0.41, positions=200, greedy_same=0, own_reply=""
+    )
+    assert bool(ruined.broken(bounds)) is (mean_kl < 1.4)

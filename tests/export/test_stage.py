@@ -80,7 +80,7 @@ def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> N
 def test_artifacts_verify(tiny_model: Path, exported: Path, exported_onnx: Path, tmp_path: Path) -> None:
     folders = [exported / name for name in GGUF_ARTIFACTS]
     folders += [exported_onnx / name for name in ONNX_ARTIFACTS]
-    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
+    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify")
     mean_kl = {row.artifact: row.mean_kl for row in results.artifacts}
     assert mean_kl["gguf-f16"] < mean_kl["gguf-q8_0"] < mean_kl["onnx-int4"]
     assert mean_kl["onnx-portable-fp32"] < 1e-5 < mean_kl["onnx-portable-int8"] < 0.05
@@ -139,7 +139,7 @@ def test_known_bad_exports_are_caught(
         monkeypatch.setattr("gguf.GGUFWriter.add_chat_template", lambda self, template: None)
     artifact = _f16_again(source, exported, tmp_path / "gguf-f16")
     with pytest.raises(VerdictFailed, match=rf"gguf-f16 \(([^)]*; )?{FAULTS[fault]}"):
-        verify.run(checkpoint=tiny_model, artifacts=[artifact], out=tmp_path / "verify", prompts=1)
+        verify.run(checkpoint=tiny_model, artifacts=[artifact], out=tmp_path / "verify")
     (row,) = json.loads((tmp_path / "verify" / "verify.json").read_text())
     if "KL" not in FAULTS[fault]:
         assert len(row["failed"]) == 1  # by the right check, and by that alone
@@ -169,7 +169,7 @@ def test_genai_precisions_and_options(
     folders = artifacts.make_artifacts(
         tiny_model, tmp_path, settings, base=find_model(str(tiny_model)), adapters=[]
     )
-    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
+    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify")
     assert results.artifacts[0].mean_kl < {"int8": 0.01, "fp32": 1e-4, "int4": 0.3}[name]
 
 
@@ -218,7 +218,7 @@ def test_optimum_in_an_environment_of_its_own(
         pytest.skip("make setup-optimum was not run")
     monkeypatch.setenv("EMPATHY_EDGE_OPTIMUM", str(environment))
     folders = artifacts.make_artifacts(tiny_model, tmp_path / "out", settings, base=base, adapters=[])
-    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify", prompts=1)
+    results = verify.run(checkpoint=tiny_model, artifacts=folders, out=tmp_path / "verify")
     fp32, int8 = results.artifacts
     assert fp32.mean_kl < 1e-5 < int8.mean_kl < 0.05
 

@@ -96,7 +96,7 @@ def test_changed_recipe_needs_update_and_then_redoes_what_changed(
 @pytest.mark.parametrize("step", ["sft", "dpo"])
 def test_one_step_alone(step: str, tiny_recipe: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(tiny_recipe.read_text())
-    content |= {"steps": [step], "export": {"artifacts": ["gguf-q8_0"], "verify_prompts": 1}}
+    content |= {"steps": [step], "export": {"artifacts": ["gguf-q8_0"]}}
     recipe = tmp_path / "alone.yaml"
     recipe.write_text(yaml.safe_dump(content))
     until = ("--until", "export") if step == "sft" else ()
@@ -157,7 +157,7 @@ def test_the_real_model_takes_every_stage(tmp_path: Path) -> None:
         "distill: {reference: first-draft, models: [editor], max_sft: 16, max_pairs: 10}\n"
         "sft: {epochs: 1, learning_rate: 5.0e-4}\n"
         "dpo: {epochs: 1, length_probes: 2}\n"
-        "export: {artifacts: [gguf-f16, gguf-q4_0], verify_prompts: 2}\n"
+        "export: {artifacts: [gguf-f16, gguf-q4_0]}\n"
         "bench: {prompt_tokens: 32, decode_tokens: 16, threads: 1}\n"
         "release: {max_prompts: 3, max_new_tokens: 24}\n"
         "check: {max_prompts: 64, samples: 2, max_new_tokens: 16}\n"
