@@ -11,8 +11,8 @@ from pathlib import Path
 from empathy_edge.console import say
 from empathy_edge.export.calibration import Calibration, calibration_texts
 from empathy_edge.export.executorch import write_executorch
-from empathy_edge.export.gguf.converter import fetch_converter, run_converter
-from empathy_edge.export.gguf.families import NotWritten
+from empathy_edge.export.gguf.converter import fetch_converter, require_packages, run_converter
+from empathy_edge.export.gguf.families import NotWritten, family_of, read_config
 from empathy_edge.export.gguf.gptq import round_layers
 from empathy_edge.export.gguf.importance import collect, read_imatrix, write_imatrix
 from empathy_edge.export.gguf.lora_file import write_lora
@@ -167,6 +167,19 @@ def _write_gguf_with_lora(name: ArtifactName, folder: Path, job: ExportJob) -> D
     shutil.copyfile(gguf_of(job.base), folder / "model.gguf")
     rank = write_lora(job.base.path, job.adapters, adapter, name.quantization)
     return {"adapter": adapter.name, "adapter_sha256": sha256_file(adapter), "rank": rank}
+
+
+def require_writer(checkpoint: Path) -> None:
+    """Fetch llama.cpp's script where our own writer does not know a checkpoint's family.
+
+    Raises:
+        PrerequisiteError: the script, or a package that it imports, is not to be had.
+    """
+    try:
+        family_of(checkpoint, read_config(checkpoint))
+    except NotWritten:
+        require_packages()
+        fetch_converter()
 
 
 def _write_float_gguf(name: ArtifactName, file: Path, job: ExportJob) -> None:

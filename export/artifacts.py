@@ -17,6 +17,7 @@ from empathy_edge.export.artifact_files import (
     GPTQ_GGUF,
     CalibrationData,
     ExportJob,
+    require_writer,
     sources_of,
     write_files,
 )
@@ -144,6 +145,8 @@ def _require_all(
     for name in names:
         module, extra = _NEEDS[name.format]
         require_extra(module, extra, f"Making {name.text}")
+    if settings.converter == "auto" and any(_has_weights_as_gguf(name) for name in names):
+        require_writer(base.path)
     for name in names:
         if name.method == "lora":
             file = gguf_of(base)
@@ -155,6 +158,10 @@ def _require_all(
                 raise EmpathyEdgeError(f"{name.text}: adapters beside a base have no --weight; merge them.")
             if name.format == "onnx-genai":
                 require_q4_0(file)
+
+
+def _has_weights_as_gguf(name: ArtifactName) -> bool:
+    return name.format == "gguf" and name.method != "lora"
 
 
 def make_artifacts(

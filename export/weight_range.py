@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.tensor_files import stored_tensors
+from empathy_edge.system.cache import cache_folder
+from empathy_edge.system.files import sha256_json, write_json
+from empathy_edge.system.hash_cache import sha256_file
 
 F16_MAX = 65504.0
 
@@ -44,11 +49,24 @@ class LargestWeight:
 
 
 def largest_weight(checkpoint: Path) -> LargestWeight:
-    """The largest weight of a checkpoint's matrices; reads every tensor once, some megabytes at a time.
+    """The largest weight of a checkpoint's matrices; kept in the cache by the hashes of its files.
 
     Raises:
         EmpathyEdgeError: a weight is NaN or infinite; names the tensor.
     """
+    hashes = {file.name: sha256_file(file) for file in sorted(checkpoint.glob("*.safetensors"))}
+    kept = cache_folder() / "largest-weights" / f"{sha256_json(hashes)[:32]}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        return LargestWeight(str(found["tensor"]), float(found["value"]))
+    largest = _read_all(checkpoint)
+    with contextlib.suppress(OSError):  # a cache that cannot be written: the weights are read again
+        write_json(kept, asdict(largest))
+    return largest
+
+
+def _read_all(checkpoint: Path) -> LargestWeight:
+    """Read every tensor once, some megabytes at a time; errors as for `largest_weight`."""
     largest = LargestWeight("", 0.0)
     for name, tensor in stored_tensors(checkpoint).items():
         if not tensor.is_float:

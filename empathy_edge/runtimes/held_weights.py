@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from empathy_edge.system.machine import require_memory
 
 LIBRARIES_MB = 700
 """torch, transformers, a tokenizer, and what is computed."""
+
+Buffers = dict[tuple[str, tuple[int, ...]], Any]
+"""Memory in fp32 by a parameter's own name, as `weight`, and its shape."""
+
+MAX_BUFFER_BYTES = 256 * 2**20
+"""Larger copies, of embeddings as the output, are freed after each use."""
 
 SHARE_FOR_WEIGHTS = 0.7
 """Of the free memory, at most this share is taken by weights in fp32: other parts need memory, too."""
@@ -76,8 +83,9 @@ def converts_by_layer(folder: Path, device: str = "cpu") -> bool:
         needed_mb = LIBRARIES_MB + 2 * largest_mb
         require_memory(needed_mb, needed_mb, f"running {folder.name}", "take a smaller model")
     say(
-        f"  {folder.name}: its weights need {fp32_mb / 1e3:.1f} GB in fp32, and {free_mb / 1e3:.1f} GB are "
-        f"free; they stay as they are stored ({stored_mb / 1e3:.1f} GB), which takes longer."
+        f"  The checkpoint {folder.name}: its weights need {fp32_mb / 1e3:.1f} GB in fp32, and "
+        f"{free_mb / 1e3:.1f} GB are free; they stay as they are stored ({stored_mb / 1e3:.1f} GB), "
+        "which takes longer."
     )
     return True
 
@@ -86,6 +94,7 @@ def compute_in_fp32(model: Any) -> None:
     """Convert each module's half-precision weights to fp32 while it runs, and no longer."""
     import torch
 
+    buffers: Buffers = {}
     for module in model.modules():
         halves = [item for item in module.parameters(recurse=False) if _is_half(item)]
         if not halves:
@@ -93,7 +102,9 @@ def compute_in_fp32(model: Any) -> None:
         if type(module) is torch.nn.Embedding:  # its rows are exact in either format
             module.register_forward_hook(lambda _module, _inputs, output: output.float())
         else:
-            module.register_forward_pre_hook(_widen)
+            # A module inside another one would overwrite the other's weights of the same shape.
+            is_leaf = not any(module.children())
+            module.register_forward_pre_hook(partial(_widen, buffers if is_leaf else None))
             module.register_forward_hook(_narrow, always_call=True)
 
 
@@ -103,12 +114,24 @@ def _is_half(parameter: Any) -> bool:
     return parameter.dtype in (torch.bfloat16, torch.float16)
 
 
-def _widen(module: Any, _inputs: Any) -> None:
+def _widen(buffers: Buffers | None, module: Any, _inputs: Any) -> None:
     module.stored_weights = {}
     for name, parameter in module.named_parameters(recurse=False):
         if _is_half(parameter):
             module.stored_weights[name] = parameter.data
-            parameter.data = parameter.data.float()
+            parameter.data = _in_fp32(name, parameter.data, buffers)
+
+
+def _in_fp32(name: str, weight: Any, buffers: Buffers | None) -> Any:
+    """A copy in fp32; in memory that is used again, since new memory costs more than the conversion."""
+    import torch
+
+    if buffers is None or 4 * weight.numel() > MAX_BUFFER_BYTES:
+        return weight.float()
+    key = (name, tuple(weight.shape))
+    if key not in buffers:
+        buffers[key] = torch.empty_like(weight, dtype=torch.float32)
+    return buffers[key].copy_(weight)
 
 
 def _narrow(module: Any, _inputs: Any, _output: Any) -> None:

@@ -51,8 +51,7 @@ def run_converter(script: Path, checkpoint: Path, file: Path, kind: str) -> None
         PrerequisiteError: a package that the script imports is not installed.
     """
     require_script(script)
-    require_extra("torch", "train", "llama.cpp's script")
-    require_extra("sentencepiece", "convert", "llama.cpp's script")
+    require_packages()
     temporary = file.with_suffix(".converting")
     options = ["--outtype", kind, "--outfile", str(temporary)]
     architecture = (read_json_object(checkpoint / "config.json").get("architectures") or [""])[0]
@@ -72,6 +71,16 @@ def run_converter(script: Path, checkpoint: Path, file: Path, kind: str) -> None
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def require_packages() -> None:
+    """Refuse to begin without the packages that the script imports.
+
+    Raises:
+        PrerequisiteError: one is missing; says how to install it.
+    """
+    require_extra("torch", "train", "llama.cpp's script")
+    require_extra("sentencepiece", "convert", "llama.cpp's script")
 
 
 def require_script(script: Path) -> None:

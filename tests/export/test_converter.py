@@ -137,6 +137,20 @@ def test_offline_the_script_is_named_as_missing(tmp_path: Path, monkeypatch: pyt
     assert list((tmp_path / "converters").iterdir()) == []
 
 
+def test_the_script_is_looked_for_before_a_merge(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": ["NewForCausalLM"]}))
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "0"}
+    environment = {**os.environ, **nowhere, "PIP_CONFIG_FILE": os.devnull}
+    environment["EMPATHY_EDGE_CACHE"] = str(tmp_path / "cache")
+    adapter = ("--adapter", tmp_path / "no-adapter")  # looked at by the merge
+    command = ("export", tmp_path / "model", *adapter, "--to", "gguf-q8_0", "--out", tmp_path / "out")
+    failed = run_command(*command, env=environment)
+    assert_one_clear_error(failed, 3, "is not on this machine, and pip cannot get")
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_archive_is_not_run(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path))
     monkeypatch.setattr(converter, "SHA256", "0" * 64)

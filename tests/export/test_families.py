@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.export import artifacts
+from empathy_edge.export import artifacts, weight_range
 from empathy_edge.export.artifacts import make_artifacts
 from empathy_edge.export.gguf import writer
+from empathy_edge.formats.tensor_files import stored_tensors
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import ExportSettings
 
@@ -267,3 +269,19 @@ def test_weights_beyond_f16_are_quantized_from_f32(tiny_model: Path, tmp_path: P
         save_file(tensors, source / "model.safetensors", {"format": "pt"})
         with pytest.raises(EmpathyEdgeError, match=f"a weight of {name} is {word}"):
             make_artifacts(source, out, ExportSettings(artifacts=("gguf-q8_0",)), base=base, adapters=[])
+
+
+def test_the_largest_weight_is_read_once(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
+    found = weight_range.largest_weight(tiny_model)
+    with monkeypatch.context() as patch:
+        patch.setattr(weight_range, "stored_tensors", None)
+        assert weight_range.largest_weight(tiny_model) == found
+    shutil.copytree(tiny_model, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    with open(file, "r+b") as handle:
+        handle.seek(stored_tensors(tmp_path / "model")["model.embed_tokens.weight"].begin)
+        handle.write(struct.pack("<f", 5000.0))
+    assert weight_range.largest_weight(tmp_path / "model").value == 5000.0
