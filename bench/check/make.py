@@ -61,7 +61,7 @@ def make_baseline(
     reference = find_model(model)
     _refuse_quantized(reference, allow_quantized)
     gguf = as_gguf(reference) if reference.kind == "checkpoint" else None
-    runtime = open_runtime(gguf or reference.name, context=CONTEXT)
+    runtime = open_runtime(gguf or reference.path, context=CONTEXT)
     try:
         stop_ids, golden_ids = runtime.stop_ids, runtime.encode(GOLDEN_CONVERSATION)
         records = with_misplaced(

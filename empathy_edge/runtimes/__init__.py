@@ -87,7 +87,8 @@ def _open_artifact(folder: Path, *, threads: int, context: int, all_logits: bool
 
 
 def _open_gguf_artifact(folder: Path, *, threads: int, context: int, all_logits: bool) -> Runtime:
-    """A GGUF of ours, with the LoRA adapter beside it if there is one."""
+    """A GGUF of ours, with the LoRA adapter or the chosen template beside it if there is one."""
+    from empathy_edge.formats.chat_format import template_text
     from empathy_edge.formats.gguf_header import check_gguf
     from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 
@@ -97,6 +98,9 @@ def _open_gguf_artifact(folder: Path, *, threads: int, context: int, all_logits:
     lora = folder / artifact["adapter"] if "adapter" in artifact else None
     if lora and sha256_file(file) != artifact["sha256"]:
         raise EmpathyEdgeError(f"{file}: is not the base that {lora.name} was trained on; export it again.")
-    runtime = LlamaCppRuntime(file, threads=threads, context=context, all_logits=all_logits, lora=lora)
+    template = template_text(folder / artifact["template"]) if "template" in artifact else None
+    runtime = LlamaCppRuntime(
+        file, threads=threads, context=context, all_logits=all_logits, lora=lora, template=template
+    )
     runtime.name = folder.name
     return runtime

@@ -306,7 +306,11 @@ def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Pat
     rated = []
     for number in range(60):
         responses = [
-            {"source": f"x{rating}", "text": f"reply {number} {'good' if rating == 3 else 'poor'}", "rating": rating}
+            {
+                "source": f"x{rating}",
+                "text": f"reply {number} {'good' if rating == 3 else 'poor'}",
+                "rating": rating,
+            }
             for rating in (3, 1)
         ]
         rated.append(dialogue_row(id=f"r{number}", utterance=f"Other {number}.", responses=responses))
