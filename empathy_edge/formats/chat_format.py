@@ -192,11 +192,11 @@ def no_template(model: Path, vocabulary: Vocabulary | None) -> EmpathyEdgeError:
     """The error of a model without a chat template, with what would fit it."""
     fitting = proposed(vocabulary) if vocabulary else []
     because = f"is of the type {vocabulary.model_type} and " if vocabulary and vocabulary.model_type else ""
-    hint = f"  It {because}has the tokens of: {', '.join(fitting)}.\n" if fitting else ""
+    hint = f"\n  It {because}has the tokens of: {', '.join(fitting)}." if fitting else ""
     return EmpathyEdgeError(
-        f"{model}: no chat template. Name the one that it was trained with:\n"
-        f"  --template NAME, one of {', '.join(BUILT_IN)};\n{hint}"
-        "  or --template FILE.jinja, or put chat_template.jinja there."
+        f"{model}: no chat template. Name the one that it was trained with: --template NAME or FILE.jinja, "
+        "of this command or of export."
+        f"\n  Built in: {', '.join(BUILT_IN)}.{hint}"
     )
 
 

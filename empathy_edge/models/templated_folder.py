@@ -82,8 +82,10 @@ def templated_folder(
     try:
         _fill(scratch / folder.name, files, kind, template)
         write_json(scratch / RECORD, {"model": name, "template": label})
-        if not parent.exists():  # another process may have been faster
-            os.rename(scratch, parent)
+        os.rename(scratch, parent)
+    except OSError:
+        if not (parent / RECORD).is_file():  # another process may have been faster
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder

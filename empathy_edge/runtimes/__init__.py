@@ -8,6 +8,7 @@ from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.models.find import ModelRef, checkpoint_of, find_model
+from empathy_edge.models.templated_folder import template_for
 from empathy_edge.runtimes.base import Reply, Runtime
 from empathy_edge.system.files import MANIFEST, read_json
 from empathy_edge.system.hash_cache import sha256_file
@@ -45,6 +46,7 @@ def open_runtime(
 
         return LlamaCppRuntime(ref.path, threads=threads, context=context, all_logits=all_logits)
     if ref.kind == "checkpoint":
+        template_for(ref.path, list(adapters))  # a missing one is said before torch is imported
         from empathy_edge.runtimes.torch_runtime import TorchRuntime
 
         return TorchRuntime(ref.path, threads=threads, context=context, adapters=adapters)
