@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.gguf_header import metadata_of
 from empathy_edge.system.files import read_json_object
 
@@ -43,6 +44,10 @@ def vocabulary_of_folder(tokenizer: Path, model: Path | None = None) -> Vocabula
     Raises:
         EmpathyEdgeError: there is no tokenizer.json, or it is damaged.
     """
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise EmpathyEdgeError(
+            f"{tokenizer}: no tokenizer.json; save the tokenizer with transformers 5 to get it."
+        )
     stored = read_json_object(tokenizer / "tokenizer.json")
     file = tokenizer / "tokenizer_config.json"
     settings = read_json_object(file) if file.is_file() else {}

@@ -14,7 +14,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.built_in_templates import built_in_template
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, named_templates, read_template, render
 from empathy_edge.formats.template_sandbox import with_fixed_date
-from empathy_edge.models.find import find_model
+from empathy_edge.models.find import ModelRef, find_model
 from empathy_edge.models.templated_folder import template_for
 from empathy_edge.models.templates import (
     checkpoint_with_template,
@@ -22,8 +22,9 @@ from empathy_edge.models.templates import (
     names_with_template,
     tuned_with_template,
 )
+from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import open_runtime
-from tests.conftest import assert_one_clear_error, run_command
+from tests.conftest import CHECK_REPLIES, assert_one_clear_error, run_command
 
 ASKING = (
     "{% for m in messages %}<|im_start|>{{ m.role }} asks\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -195,6 +196,56 @@ def _one_turn(folder: Path) -> Path:
     file = folder / "turns.jsonl"
     file.write_text(json.dumps({"turns": ["Hi.", "Bye."]}) + "\n")
     return file
+
+
+@pytest.mark.slow
+def test_an_onnx_artifact_answers_with_another(exported_onnx: Path) -> None:
+    for artifact in ("onnx-int4", "onnx-portable-int8"):
+        talked = run_command(
+            "chat",
+            exported_onnx / artifact,
+            "--once",
+            "--template",
+            "zephyr",
+            "--max-new-tokens",
+            "4",
+            input="Hi",
+        )
+        assert talked.returncode == 0, talked.stderr
+        opened = open_runtime(name_with_template(str(exported_onnx / artifact), "zephyr"))
+        assert opened.encode(HI) == opened.tokenize("<|user|>\nHi.<|im_end|>\n<|assistant|>\n")
+        opened.close()
+
+
+def test_a_base_that_ships_as_it_is_keeps_its_template(
+    tiny_model: Path, exported: Path, tmp_path: Path
+) -> None:
+    """`gguf-lora-…` copies the base's GGUF; its template is not the one that adapters were trained with."""
+    from empathy_edge.export.artifacts import run
+
+    converted = ModelRef(str(exported / "gguf-f16" / "model.gguf"), "checkpoint", tiny_model)
+    base = checkpoint_with_template(converted, "zephyr")
+    settings = ExportSettings(artifacts=("gguf-lora-f16",))
+    with pytest.raises(EmpathyEdgeError, match=r"gguf-lora-f16: model\.gguf stays as it is.*Merge them"):
+        run(base=base, adapters=[tmp_path], out=tmp_path / "out", settings=settings)
+
+
+@pytest.mark.slow
+def test_a_baseline_of_a_model_without_template(bare: Path, exported: Path, tmp_path: Path) -> None:
+    """Its replies are drawn on a GGUF made of it, and compared with torch: both have the template."""
+    from empathy_edge.bench.check.baseline import read_baseline
+
+    options = ["--judge", f"likelihood:{exported / 'gguf-f16'}", *CHECK_REPLIES]
+    refused = run_command("baseline", bare, *options, "--out", tmp_path / "none.json.gz")
+    assert_one_clear_error(refused, 2, "no chat template", "--template", "smollm2")
+    made = run_command(
+        "baseline", bare, "--template", "smollm2", *options, "--out", tmp_path / "made.json.gz"
+    )
+    assert made.returncode == 0, made.stderr
+    record = read_baseline(tmp_path / "made.json.gz").reference
+    runtime = open_runtime(exported / "gguf-f16")  # its own template is SmolLM2's
+    assert record.name == str(bare) and list(record.golden_ids) == runtime.encode(GOLDEN_CONVERSATION)
+    runtime.close()
 
 
 def test_the_model_itself_where_it_has_the_template(
