@@ -28,7 +28,10 @@ from empathy_edge.export.record import ArtifactRecord, Details
 from empathy_edge.export.verify import VerifyResults
 from empathy_edge.export.weight_range import largest_weight
 from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
+from empathy_edge.formats.chat_format import DEFAULT
 from empathy_edge.models.find import ModelRef, gguf_of
+from empathy_edge.models.templated_folder import template_for
+from empathy_edge.models.templates import own_templates
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.cache import cache_folder
@@ -158,6 +161,18 @@ def _require_all(
                 raise EmpathyEdgeError(f"{name.text}: adapters beside a base have no --weight; merge them.")
             if name.format == "onnx-genai":
                 require_q4_0(file)
+            else:
+                _require_template_of(file, name, base, adapters)
+
+
+def _require_template_of(file: Path, name: ArtifactName, base: ModelRef, adapters: list[Path]) -> None:
+    """Refuse to ship a base's GGUF, which stays as it is, with adapters that had another template."""
+    own = own_templates(ModelRef(base.name, "gguf", file)).get(DEFAULT)
+    if template_for(base.path, adapters) != own:
+        raise EmpathyEdgeError(
+            f"{name.text}: {file.name} stays as it is, and its chat template is another one than the "
+            "adapters'. Merge them instead, as gguf-q4_0."
+        )
 
 
 def _has_weights_as_gguf(name: ArtifactName) -> bool:

@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, require_extra
 from empathy_edge.formats.chat_format import (
+    DEFAULT,
     GOLDEN_CONVERSATION,
     eos_of,
     fit_to_template,
-    has_template,
+    named_templates,
     read_template,
+    set_template,
     template_of,
     turn_end,
 )
@@ -27,8 +29,9 @@ from empathy_edge.models.adapter_folder import CONFIG, tokenizer_folder, trainin
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.lora import Factors, change_of_weights, require_same_base
 from empathy_edge.models.merging import merge_by_peft, why_not_streamed, with_adapter
+from empathy_edge.models.templated_folder import template_for
 from empathy_edge.runs.stage import Results, open_stage
-from empathy_edge.system.files import own_file, read_json, write_atomically, write_json
+from empathy_edge.system.files import own_file, read_json, read_json_object, write_atomically, write_json
 from empathy_edge.system.machine import require_memory, require_space
 
 STAGE = "merged"
@@ -170,8 +173,17 @@ def _copy_tokenizer(base: Path, adapters: list[Path], out: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(own_file(source / name), out / name)
-    if source != base and not has_template(source):
-        write_atomically(out / "chat_template.jinja", read_template(base))
+    template = template_for(base, adapters)
+    if named_templates(out) != {DEFAULT: template}:
+        write_atomically(out / "chat_template.jinja", template)
+        _drop_other_templates(out / "tokenizer_config.json")
+
+
+def _drop_other_templates(config: Path) -> None:
+    """Take the templates out of tokenizer_config.json: some programs would read them there."""
+    settings = read_json_object(config) if config.is_file() else {}
+    if settings.pop("chat_template", None) is not None:
+        write_json(config, settings)
 
 
 def _merged(tensor: StoredTensor, factors: list[Factors]) -> Iterator[np.ndarray]:
@@ -261,6 +273,7 @@ def _golden_ids(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    set_template(tokenizer, read_template(folder))
     return tokenizer.apply_chat_template(
         fit_to_template(template_of(tokenizer), GOLDEN_CONVERSATION),
         add_generation_prompt=True,

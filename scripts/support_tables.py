@@ -1,4 +1,4 @@
-"""Write the tables of docs/formats.md that say which adapters and families are tested, from the tests.
+"""Write the tables of docs/formats.md from the tests: which adapters, families and templates are tested.
 
 A test compares the page with them.
 """
@@ -10,11 +10,14 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 BEGIN = "<!-- made by `make docs` from the lists in tests/; a test fails when it is stale -->\n"
+PIPE = "\\|"
+"""A bar that ends no cell of a table."""
 END = "<!-- end of what `make docs` makes -->\n"
 
 
 def support_markdown() -> str:
-    """The section: adapters, families."""
+    """The section: adapters, families, templates."""
+    from empathy_edge.formats.built_in_templates import BUILT_IN
     from tests.export.test_converter import ONLY_BY_SCRIPT
     from tests.export.test_families import CASES
     from tests.export.test_vocabulary import KINDS
@@ -46,7 +49,18 @@ def support_markdown() -> str:
         _row("tokenizers of our own writer", KINDS),
         "",
         "Any other that the script knows is converted and compared with torch in the same way.",
+        "",
+        "## Built-in templates",
+        "",
+        "Each is compared with what the family documents, and with llama.cpp where it knows the format",
+        "(`tests/formats/test_built_in_templates.py`). How they are chosen: [Templates](#templates).",
+        "",
+        "| `--template` | models | special tokens that the tokenizer must have |",
+        "|---|---|---|",
     ]
+    for name, template in BUILT_IN.items():
+        tokens = " ".join(f"`{token}`" for token in template.tokens)
+        lines.append(f"| `{name}` | {template.models} | {tokens.replace('|', PIPE)} |")
     return "\n".join(lines) + "\n"
 
 

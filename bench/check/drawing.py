@@ -180,7 +180,7 @@ def require_same_model(reference: ModelRef, records: Sequence[PromptRecord], tem
     Raises:
         EmpathyEdgeError: it does not.
     """
-    runtime = open_runtime(reference.name, context=CONTEXT)
+    runtime = open_runtime(reference.path, context=CONTEXT)
     differences = []
     for record in records[:PROOF_PROMPTS]:
         if runtime.encode(list(record.messages)) != list(record.token_ids):

@@ -24,7 +24,7 @@ from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
 from empathy_edge.bench.check.raters import Rater, ToRate
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
+from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, read_template
 from empathy_edge.formats.gguf_header import is_quantized
 from empathy_edge.models.find import ModelRef, find_model
 from empathy_edge.runs.settings import ReplySettings
@@ -60,8 +60,10 @@ def make_baseline(
     """
     reference = find_model(model)
     _refuse_quantized(reference, allow_quantized)
+    if reference.kind == "checkpoint":
+        read_template(reference.path)  # without one nothing below works
     gguf = as_gguf(reference) if reference.kind == "checkpoint" else None
-    runtime = open_runtime(gguf or reference.name, context=CONTEXT)
+    runtime = open_runtime(gguf or reference.path, context=CONTEXT)
     try:
         stop_ids, golden_ids = runtime.stop_ids, runtime.encode(GOLDEN_CONVERSATION)
         records = with_misplaced(

@@ -14,6 +14,7 @@ from empathy_edge.commands.options import (
     SettingsCommand,
     path_type,
     takes_settings,
+    template_option,
     threads_option,
 )
 
@@ -91,6 +92,7 @@ def _json_option() -> Any:
     "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   (exit code 1 if slower)",
 )
 @click.argument("artifacts", nargs=-1, required=True)
+@template_option()
 @_json_option()
 @click.option(
     "--llama-bench", "jsonl_file", type=path_type(), help="Also write llama-bench's JSONL to this new file."
@@ -107,6 +109,7 @@ def run(
     jsonl_file: Path | None,
     markdown_file: Path | None,
     baseline: Path | None,
+    template: str | None,
     settings: MeasureSettings,
 ) -> int:
     """Measure load time, first token, prefill and decode speed, and memory of ARTIFACTS on this machine.
@@ -114,11 +117,14 @@ def run(
     Exit code 1 if --baseline is given and something is slower or larger than --tolerance allows, 4 if the
     samples are too few or too noisy to tell.
     """
+    from empathy_edge.models.templates import names_with_template
+
     _none_exists(json_file, jsonl_file, markdown_file)
+    opened = names_with_template(artifacts, template)
     if settings.suite == "chat":
         if jsonl_file or markdown_file or baseline:
             raise click.UsageError("--llama-bench, --markdown and --baseline belong to --suite standard.")
-        _measure_chat(artifacts, settings, json_file)
+        _measure_chat(opened, settings, json_file)
         return 0
     from empathy_edge.bench import latency
     from empathy_edge.bench.latency_summary import show, summaries
@@ -135,7 +141,7 @@ def run(
         )
     old = read_result(baseline) if baseline else None
     result = latency.bench(
-        list(artifacts),
+        opened,
         BenchSettings(
             repetitions=settings.repetitions or MIN_REPETITIONS,
             decode_tokens=settings.decode_tokens,
@@ -155,14 +161,14 @@ def run(
     return _against(result, old, settings.tolerance) if old else 0
 
 
-def _measure_chat(artifacts: tuple[str, ...], settings: MeasureSettings, json_file: Path | None) -> None:
+def _measure_chat(artifacts: list[str], settings: MeasureSettings, json_file: Path | None) -> None:
     from empathy_edge.bench import chat_suite
     from empathy_edge.bench.result_file import write_result
     from empathy_edge.runs.given_data import data_file
 
     file = data_file(settings.dialogues) if settings.dialogues else None
     result = chat_suite.bench_chat(
-        list(artifacts),
+        artifacts,
         conversations=chat_suite.read_conversations(file),
         rounds=settings.repetitions or 1,
         threads=settings.threads,
@@ -214,16 +220,20 @@ def compare(new: Path, old: Path) -> None:
 
 @bench.command(epilog=EXAMPLES + "  empathy-edge bench sustained exported/gguf-q4_0 --minutes 10")
 @click.argument("artifact")
+@template_option()
 @click.option("--minutes", default=5.0, show_default=True, type=click.FloatRange(0.1, 240))
 @threads_option()
 @_json_option()
-def sustained(artifact: str, minutes: float, threads: int | None, json_file: Path | None) -> None:
+def sustained(
+    artifact: str, template: str | None, minutes: float, threads: int | None, json_file: Path | None
+) -> None:
     """Decode without a pause: the first minute beside the last. (Says nothing of a phone's heat.)"""
     from empathy_edge.bench.result_file import write_result
     from empathy_edge.bench.sustained import bench_sustained, show_sustained
+    from empathy_edge.models.templates import name_with_template
 
     _none_exists(json_file)
-    result = bench_sustained(artifact, minutes=minutes, threads=threads)
+    result = bench_sustained(name_with_template(artifact, template), minutes=minutes, threads=threads)
     if json_file:
         write_result(json_file, result)
     show_sustained(result)
@@ -231,20 +241,30 @@ def sustained(artifact: str, minutes: float, threads: int | None, json_file: Pat
 
 @bench.command(epilog=EXAMPLES + "  sudo empathy-edge bench memory exported/gguf-q4_0 --json curve.json")
 @click.argument("artifact")
+@template_option()
 @click.option("--prompt-tokens", default=128, show_default=True, type=click.IntRange(8, 4096))
 @click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 1024))
 @threads_option()
 @_json_option()
 def memory(
-    artifact: str, prompt_tokens: int, decode_tokens: int, threads: int | None, json_file: Path | None
+    artifact: str,
+    template: str | None,
+    prompt_tokens: int,
+    decode_tokens: int,
+    threads: int | None,
+    json_file: Path | None,
 ) -> None:
     """Speed against a memory limit, down to where ARTIFACT thrashes. Needs control groups (Linux, root)."""
     from empathy_edge.bench import memory_curve
     from empathy_edge.bench.result_file import write_result
+    from empathy_edge.models.templates import name_with_template
 
     _none_exists(json_file)
     result = memory_curve.memory_curve(
-        artifact, threads=threads, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens
+        name_with_template(artifact, template),
+        threads=threads,
+        prompt_tokens=prompt_tokens,
+        decode_tokens=decode_tokens,
     )
     if json_file:
         write_result(json_file, result)

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from empathy_edge.commands.options import EXAMPLES, FromSettings, SettingsCommand, takes_settings
+from empathy_edge.commands.options import (
+    EXAMPLES,
+    FromSettings,
+    SettingsCommand,
+    takes_settings,
+    template_option,
+)
 
 if TYPE_CHECKING:
     from empathy_edge.chat.chat_settings import ChatSettings
@@ -41,7 +47,8 @@ def _chat_settings() -> type[ChatSettings]:
 @click.argument("artifact", default="smollm2-135m")
 @click.option("--once", is_flag=True, help="Answer the standard input as one message, and end.")
 @click.option("--system", help="What the model is told before the conversation. [default: prompts/chat.yaml]")
-def chat(artifact: str, once: bool, system: str | None, settings: ChatSettings) -> None:
+@template_option()
+def chat(artifact: str, once: bool, system: str | None, template: str | None, settings: ChatSettings) -> None:
     """Talk to ARTIFACT in the terminal.
 
     ARTIFACT is an artifact folder, a .gguf file, a checkpoint, or a shipped model's name.
@@ -49,8 +56,9 @@ def chat(artifact: str, once: bool, system: str | None, settings: ChatSettings) 
     /help lists the commands: /stats, /system, /reset, /save, /load, /compare, /quit.
     """
     from empathy_edge.chat.session import chat as talk
+    from empathy_edge.models.templates import name_with_template
 
-    talk(artifact, settings, once=once, system=system)
+    talk(name_with_template(artifact, template), settings, once=once, system=system)
 
 
 COMMANDS = (chat,)

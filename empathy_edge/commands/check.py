@@ -17,6 +17,7 @@ from empathy_edge.commands.options import (
     map_option,
     path_type,
     takes_settings,
+    template_option,
 )
 from empathy_edge.data import DEFAULT_JUDGE
 
@@ -70,6 +71,7 @@ _quantized_option = click.option(
 @_judge_option
 @_quantized_option
 @device_option()
+@template_option()
 @click.option(
     "--out",
     required=True,
@@ -82,6 +84,7 @@ def baseline(  # noqa: PLR0913 - each is an option
     columns: dict[str, str],
     judge: str,
     allow_quantized_reference: bool,
+    template: str | None,
     out: Path,
     settings: ReplySettings,
     api: ApiSettings,
@@ -90,10 +93,12 @@ def baseline(  # noqa: PLR0913 - each is an option
     from empathy_edge.bench.check.baseline import write_baseline
     from empathy_edge.console import tell
     from empathy_edge.errors import EmpathyEdgeError
+    from empathy_edge.models.templates import name_with_template
 
     if out.exists():
         raise EmpathyEdgeError(f"{out}: is there already. Choose another --out, or move it away.")
-    made = _made(model, prompts, columns, judge, allow_quantized_reference, settings, api)
+    opened = name_with_template(model, template)
+    made = _made(opened, prompts, columns, judge, allow_quantized_reference, settings, api)
     write_baseline(out, made)
     tell(
         f"{out}: {len(made.prompts)} prompts, {out.stat().st_size / 1e6:.1f} MB. "
@@ -119,6 +124,7 @@ def baseline(  # noqa: PLR0913 - each is an option
 @map_option()
 @_judge_option
 @_quantized_option
+@template_option("The chat template of reference and artifacts")
 @click.option("--json", "json_file", type=path_type(), help="Write the figures as JSON.")
 @click.option("--junit", "junit_file", type=path_type(), help="Write JUnit XML.")
 @click.option("--markdown", "markdown_file", type=path_type(), help="Write a Markdown summary.")
@@ -131,6 +137,7 @@ def check(  # noqa: PLR0913 - each is an option
     columns: dict[str, str],
     judge: str,
     allow_quantized_reference: bool,
+    template: str | None,
     json_file: Path | None,
     junit_file: Path | None,
     markdown_file: Path | None,
@@ -147,6 +154,7 @@ def check(  # noqa: PLR0913 - each is an option
     from empathy_edge.bench.check.output import junit, markdown, show
     from empathy_edge.bench.check.run import check as run
     from empathy_edge.bench.check.run import require_ready
+    from empathy_edge.models.templates import names_with_template
     from empathy_edge.system.files import write_atomically, write_json
 
     if (reference is None) == (baseline_file is None):
@@ -154,12 +162,14 @@ def check(  # noqa: PLR0913 - each is an option
     require_ready(artifacts)
     if baseline_file is not None:
         _refuse_options_of_a_baseline()
+        opened = names_with_template(artifacts, template)
         known = read_baseline(baseline_file)
     else:
         assert reference is not None
-        known = _made(reference, prompts, columns, judge, allow_quantized_reference, replies, api)
+        full, *opened = names_with_template([reference, *artifacts], template)
+        known = _made(full, prompts, columns, judge, allow_quantized_reference, replies, api)
     named = judge if reference or _is_given("judge") else None
-    checked = run(artifacts, known, settings, named, api)
+    checked = run(opened, known, settings, named, api)
     show(checked)
     if json_file:
         write_json(json_file, checked.model_dump(mode="json"))

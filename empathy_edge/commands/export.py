@@ -16,6 +16,7 @@ from empathy_edge.commands.options import (
     out_option,
     path_type,
     takes_settings,
+    template_option,
     update_option,
 )
 
@@ -74,15 +75,17 @@ def _export_settings() -> type[ExportSettings]:
     type=float,
     help="By what an adapter's change is multiplied, once for each --adapter (plain LoRA). [default: 1]",
 )
+@template_option()
 @click.option(
     "--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind."
 )
 @device_option()
 @update_option()
-def export(
+def export(  # noqa: PLR0913 - each is an option
     context: click.Context,
     adapters: tuple[Path, ...],
     weights: tuple[float, ...],
+    template: str | None,
     out: Path | None,
     update: bool,
     settings: ExportSettings,
@@ -104,13 +107,14 @@ def export(
     if not all(math.isfinite(weight) for weight in weights):
         raise click.UsageError("a --weight must be a finite number.")
     from empathy_edge.export.artifacts import run
-    from empathy_edge.models.find import base_of_adapter, checkpoint_of
+    from empathy_edge.models.find import base_of_adapter
+    from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.given_data import data_file
 
     if settings.calibration is not None:
         file = data_file(Path(settings.calibration))
         settings = settings.model_copy(update={"calibration": str(file)})
-    base = checkpoint_of(model) if model else base_of_adapter(adapters[0])
+    base = checkpoint_with_template(model or base_of_adapter(adapters[0]), template, adapters)
     run(base=base, adapters=list(adapters), weights=weights, out=out, settings=settings, update=update)
 
 

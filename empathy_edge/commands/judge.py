@@ -18,6 +18,7 @@ from empathy_edge.commands.options import (
     out_option,
     path_type,
     takes_settings,
+    template_option,
 )
 from empathy_edge.judging.questions import QUESTIONS, RATED_BY_EXPERTS
 
@@ -65,6 +66,7 @@ _dialogues_option = click.option(
 @click.option(
     "--adapter", "adapters", multiple=True, type=path_type(), help="A PEFT folder to add to a checkpoint."
 )
+@template_option()
 @click.option(
     "--dialogues",
     required=True,
@@ -83,6 +85,7 @@ _dialogues_option = click.option(
 def respond(  # noqa: PLR0913 - each is an option
     model: str,
     adapters: tuple[Path, ...],
+    template: str | None,
     dialogues: Path,
     columns: dict[str, str],
     max_prompts: int | None,
@@ -92,10 +95,15 @@ def respond(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Let MODEL answer the test split, greedily, and check the format of its responses."""
     from empathy_edge.bench.release.arm import run
+    from empathy_edge.models.templates import checkpoint_with_template, name_with_template
     from empathy_edge.runs.given_data import data_file
 
     file = data_file(dialogues, columns)
-    run(model, list(adapters), file, out, max_prompts, max_new_tokens, similarity)
+    if adapters:
+        opened = str(checkpoint_with_template(model, template, adapters).path)
+    else:
+        opened = name_with_template(model, template)
+    run(opened, list(adapters), file, out, max_prompts, max_new_tokens, similarity)
 
 
 @click.group(

@@ -79,6 +79,16 @@ def device_option() -> Decorator:
     )
 
 
+def template_option(of: str = "The chat template") -> Decorator:
+    """--template: another chat template than the model's own."""
+    return click.option(
+        "--template",
+        metavar="NAME|FILE",
+        help=f"{of}: one of the model's own by name, a built-in one (docs/formats.md), or a Jinja file. "
+        "[default: the model's own]",
+    )
+
+
 def threads_option() -> Decorator:
     """--threads."""
     return click.option(

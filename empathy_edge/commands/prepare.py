@@ -18,6 +18,7 @@ from empathy_edge.commands.options import (
     out_option,
     path_type,
     takes_settings,
+    template_option,
     update_option,
 )
 from empathy_edge.errors import EmpathyEdgeError
@@ -158,6 +159,7 @@ def ledger(export_file: Path | None) -> None:
 )
 @click.argument("folders", nargs=-1, required=True, type=path_type())
 @click.option("--base", required=True, help="The student.")
+@template_option()
 @click.option(
     "--adapter", "adapters", multiple=True, type=path_type(), help="What the student has learned already."
 )
@@ -172,9 +174,10 @@ def ledger(export_file: Path | None) -> None:
 @click.option("--seed", default=0, show_default=True, help="For --by random.")
 @out_option()
 @update_option()
-def select(
+def select(  # noqa: PLR0913 - each is an option
     folders: tuple[Path, ...],
     base: str,
+    template: str | None,
     adapters: tuple[Path, ...],
     by: Literal["likelihood", "nearness", "random"],
     seed: int,
@@ -184,11 +187,11 @@ def select(
     """Fit the teacher to the student: take one response per dialogue of several FOLDERS of `distill`."""
     from empathy_edge.console import say
     from empathy_edge.distill.selection import run
-    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.models.templates import checkpoint_with_template
 
     results = run(
         folders=list(folders),
-        base=checkpoint_of(base),
+        base=checkpoint_with_template(base, template, adapters),
         adapters=list(adapters),
         by=by,
         out=out,
@@ -219,14 +222,16 @@ def select(
 @click.argument("rows", type=path_type())
 @map_option()
 @click.option("--base", required=True, help="The student.")
+@template_option()
 @click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What it has learned already.")
 @out_option()
 @device_option()
 @update_option()
-def own_pairs(
+def own_pairs(  # noqa: PLR0913 - each is an option
     rows: Path,
     columns: dict[str, str],
     base: str,
+    template: str | None,
     adapters: tuple[Path, ...],
     out: Path,
     update: bool,
@@ -239,12 +244,12 @@ def own_pairs(
     says), by sentence embeddings; with --ranker also what a larger model finds likely.
     """
     from empathy_edge.distill.own_pairs import run
-    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.given_data import data_file
 
     run(
         rows=rows if rows.is_dir() else data_file(rows, columns),
-        base=checkpoint_of(base),
+        base=checkpoint_with_template(base, template, adapters),
         adapters=list(adapters),
         out=out,
         settings=settings,

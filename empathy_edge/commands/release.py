@@ -17,6 +17,7 @@ from empathy_edge.commands.options import (
     out_option,
     path_type,
     takes_settings,
+    template_option,
     update_option,
 )
 from empathy_edge.judging.questions import QUESTIONS
@@ -45,6 +46,7 @@ def _release_settings() -> type[ReleaseSettings]:
 )
 @click.argument("model", type=path_type())
 @click.option("--base", required=True, help="The model before fine-tuning.")
+@template_option("The base's chat template, and MODEL's where it has none")
 @click.option(
     "--rows",
     required=True,
@@ -76,6 +78,7 @@ def _release_settings() -> type[ReleaseSettings]:
 def release(  # noqa: PLR0913 - each is an option
     model: Path,
     base: str,
+    template: str | None,
     rows: Path,
     known: str,
     judge: str | None,
@@ -95,12 +98,13 @@ def release(  # noqa: PLR0913 - each is an option
     from empathy_edge.bench.release.stage import ReleaseInputs, run
     from empathy_edge.judging.certificate import certifications
     from empathy_edge.judging.pairwise_judges import open_judge
-    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.models.templates import tuned_with_template
 
     if judge is None and question != "overall":
         raise click.UsageError(
             "--question is asked of a --judge; the judge that learns from the run's pairs is asked nothing."
         )
+    tuned, checkpoint = tuned_with_template(str(model), base, template)
     with open_judge(judge, api) if judge else nullcontext() as opened:
         chosen = None
         if opened is not None:
@@ -108,8 +112,8 @@ def release(  # noqa: PLR0913 - each is an option
             chosen = ChosenJudge(opened, certification, question)
         results = run(
             inputs=ReleaseInputs(
-                base=checkpoint_of(base).path,
-                tuned=model,
+                base=checkpoint.path,
+                tuned=Path(tuned),
                 test=rows / "test.jsonl",
                 pairs=rows / "preference.jsonl",
                 control=rows / "control.jsonl",

@@ -13,6 +13,7 @@ from empathy_edge.commands.options import (
     map_option,
     out_option,
     path_type,
+    template_option,
     update_option,
 )
 
@@ -55,6 +56,7 @@ def run(
 )
 @click.argument("rows", type=path_type())
 @click.option("--base", help="The model to train; a GGUF is trained on as it ships. [default: the recipe's]")
+@template_option()
 @click.option(
     "--recipe", default="quickstart", show_default=True, help="Where the sft and dpo settings come from."
 )
@@ -75,6 +77,7 @@ def run(
 def finetune(  # noqa: PLR0913 - each is an option
     rows: Path,
     base: str | None,
+    template: str | None,
     recipe: str,
     more_pairs: tuple[Path, ...],
     sft_folder: Path | None,
@@ -85,7 +88,7 @@ def finetune(  # noqa: PLR0913 - each is an option
     """SFT, then DPO, with LoRA, on the folder ROWS that `distill` made."""
     from empathy_edge.console import say
     from empathy_edge.finetune import dpo, sft
-    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.recipe import load_recipe
 
     if sft_folder and only != "dpo":
@@ -93,7 +96,8 @@ def finetune(  # noqa: PLR0913 - each is an option
             "--sft belongs to --only dpo; without it, DPO starts from the SFT step made here."
         )
     settings = load_recipe(recipe)
-    model = checkpoint_of(base or settings.base)
+    sft_adapters = [sft_folder / "adapter"] if sft_folder else []
+    model = checkpoint_with_template(base or settings.base, template or settings.template, sft_adapters)
     if only != "dpo":
         sft.run(rows=rows / "sft.jsonl", base=model, out=out / "sft", settings=settings.sft, update=update)
         say(f"Adapter of SFT: {out / 'sft' / 'adapter'}")

@@ -15,6 +15,7 @@ from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.formats.training_rows import TrainingRow, check_lengths, fit_rows, load_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.lora import require_same_base
+from empathy_edge.models.templated_folder import keep_template
 from empathy_edge.runs.settings import DpoSettings
 from empathy_edge.runs.stage import Stage, open_stage
 from empathy_edge.system.machine import require_space
@@ -64,7 +65,7 @@ def run(
     require_space(out, 200, "the DPO adapter and its checkpoints")
     quiet_libraries()
     from empathy_edge.finetune.length_drift import LengthProbe
-    from empathy_edge.finetune.training import split_held_out, train
+    from empathy_edge.finetune.training import ADAPTER, split_held_out, train
     from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
 
     merged = [sft / "adapter"] if sft else []
@@ -83,6 +84,7 @@ def run(
         loaded.precision,
         lambda curves: LengthProbe(probed, loaded.tokenizer, curves),
     )
+    keep_template(base.path, merged, out / ADAPTER)
     pair_count = len(split.trained) + len(split.held_out)
     results = _results(trained, trainer.state.log_history, out, pairs=pair_count, probes=len(probed))
     for warning in results.warnings:

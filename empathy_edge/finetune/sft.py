@@ -12,6 +12,7 @@ from empathy_edge.finetune.training_results import FILES, SftResults, finish_sta
 from empathy_edge.formats.chat_format import template_of, turn_end
 from empathy_edge.formats.training_rows import TrainingRow, check_lengths, fit_rows, load_rows
 from empathy_edge.models.find import ModelRef
+from empathy_edge.models.templated_folder import keep_template
 from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.machine import require_space
@@ -56,7 +57,7 @@ def run(
     examples = load_rows(rows, ("prompt", "completion"))
     require_space(out, 200, "the SFT adapter and its checkpoints")
     quiet_libraries()
-    from empathy_edge.finetune.training import split_held_out, train
+    from empathy_edge.finetune.training import ADAPTER, split_held_out, train
     from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
 
     loaded = load_base(base.path, settings.weights, [], out / SCRATCH, tokens=settings.tokens_at_once)
@@ -66,6 +67,7 @@ def run(
     trainer = _trainer(loaded, split, out, settings)
     _check_loss_mask(trainer, loaded.tokenizer, split.trained)
     trained = train(trainer, stage, "SFT", settings, loaded.precision)
+    keep_template(base.path, [], out / ADAPTER)
     return finish_stage(stage, SftResults(rows=len(examples), **trained.model_dump(exclude_unset=True)))
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.template_sandbox import render_bounded
+from empathy_edge.formats.built_in_templates import BUILT_IN, proposed
+from empathy_edge.formats.template_sandbox import render_bounded, with_fixed_date
+from empathy_edge.formats.vocabulary import Vocabulary, vocabulary_of_folder
 from empathy_edge.prompts import load_prompts
 from empathy_edge.system.files import read_json_object
 
@@ -32,6 +34,11 @@ GOLDEN_CONVERSATION: list[Message] = [
 
 Its token ids must be the same in a checkpoint and in every artifact made from it.
 """
+
+DEFAULT = "default"
+"""The name of a model's only template, and of the one that is taken where nobody chooses."""
+
+MAX_TEMPLATE_BYTES = 2_000_000
 
 SPECIAL_TOKEN = re.compile(r"<[^<>\s]{1,40}>|\[\|[^\[\]\s]{1,40}\|\]")
 """How the special tokens of templates look: `<|im_end|>`, `<end_of_turn>`, `</s>`, `[|endofturn|]`."""
@@ -126,7 +133,7 @@ def template_of(tokenizer: Any) -> str:
     """
     template = tokenizer.chat_template
     if isinstance(template, dict):
-        template = template.get("default")
+        template = template.get(DEFAULT)
     if not isinstance(template, str):
         raise EmpathyEdgeError("The tokenizer has no chat template; take an instruction-tuned checkpoint.")
     return template
@@ -153,39 +160,84 @@ def eos_of(folder: Path) -> str:
     return text if isinstance(text, str) else ""
 
 
+def set_template(tokenizer: Any, template: str) -> None:
+    """Let a tokenizer of transformers render a template as the runtimes here do: the same text every day."""
+    tokenizer.chat_template = with_fixed_date(template)
+
+
 def has_template(folder: Path) -> bool:
     """Whether a checkpoint's or adapter's folder brings a chat template."""
-    config = folder / "tokenizer_config.json"
-    written = read_json_object(config).get("chat_template") if config.is_file() else None
-    return bool(written) or (folder / "chat_template.jinja").is_file()
+    return bool(named_templates(folder))
 
 
 def read_template(folder: Path) -> str:
-    """The chat template of a checkpoint or artifact folder.
+    """The chat template of a checkpoint or artifact folder: of several, the one named `default`.
 
     Raises:
-        EmpathyEdgeError: there is none; such a model cannot chat.
+        EmpathyEdgeError: there is none; such a model cannot chat. It says which built-in one fits.
     """
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise EmpathyEdgeError(f"{path}: not UTF-8 (byte {error.start}).") from None
-    config = folder / "tokenizer_config.json"
-    if config.is_file():
-        template = read_json_object(config).get("chat_template")
-        if isinstance(template, list):  # several, by name
-            names = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
-            template = names.get("default")
-            if template is None:
-                raise EmpathyEdgeError(
-                    f"{config}: has the chat templates {', '.join(map(str, names))}, but none named "
-                    "'default'. Put the one to use into chat_template.jinja beside it."
-                )
-        if isinstance(template, str):
-            return template
-    raise EmpathyEdgeError(
-        f"{folder}: no chat template (chat_template.jinja, or chat_template in tokenizer_config.json).\n"
-        "  Take an instruction-tuned checkpoint, or put its template there."
+    found = named_templates(folder)
+    if DEFAULT in found:
+        return found[DEFAULT]
+    if found:
+        raise EmpathyEdgeError(
+            f"{folder}: has the chat templates {', '.join(found)}, but none named '{DEFAULT}'. "
+            f"Choose one: --template {next(iter(found))}"
+        )
+    has_tokenizer = (folder / "tokenizer.json").is_file()
+    raise no_template(folder, vocabulary_of_folder(folder) if has_tokenizer else None)
+
+
+def no_template(model: Path, vocabulary: Vocabulary | None) -> EmpathyEdgeError:
+    """The error of a model without a chat template, with what would fit it."""
+    fitting = proposed(vocabulary) if vocabulary else []
+    because = f"is of the type {vocabulary.model_type} and " if vocabulary and vocabulary.model_type else ""
+    hint = f"\n  It {because}has the tokens of: {', '.join(fitting)}." if fitting else ""
+    return EmpathyEdgeError(
+        f"{model}: no chat template. Name the one that it was trained with: --template NAME or FILE.jinja, "
+        "of this command or of export."
+        f"\n  Built in: {', '.join(BUILT_IN)}.{hint}"
     )
+
+
+def named_templates(folder: Path) -> dict[str, str]:
+    """The chat templates of a checkpoint, adapter or artifact folder by name; a single one is `default`.
+
+    They are where transformers 5 looks for them: chat_template.jinja, additional_chat_templates/NAME.jinja,
+    tokenizer_config.json, and chat_template.json of models that also see.
+
+    Raises:
+        EmpathyEdgeError: a file of them is no text or no JSON.
+    """
+    found: dict[str, str] = {}
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            found |= _templates_in(read_json_object(folder / name).get("chat_template"))
+    for file in sorted((folder / "additional_chat_templates").glob("*.jinja")):
+        found[file.stem] = template_text(file)
+    if (folder / "chat_template.jinja").is_file():
+        found[DEFAULT] = template_text(folder / "chat_template.jinja")
+    return found
+
+
+def _templates_in(value: Any) -> dict[str, str]:
+    """The templates of a JSON file's `chat_template`: a text, a list of named ones, or an object of them."""
+    if isinstance(value, list):
+        value = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
+    if isinstance(value, dict):
+        return {str(name): text for name, text in value.items() if isinstance(text, str)}
+    return {DEFAULT: value} if isinstance(value, str) and value else {}
+
+
+def template_text(file: Path) -> str:
+    """The text of a template's file.
+
+    Raises:
+        EmpathyEdgeError: it is too large for a template, or not UTF-8.
+    """
+    if file.stat().st_size > MAX_TEMPLATE_BYTES:
+        raise EmpathyEdgeError(f"{file}: {file.stat().st_size / 1e6:.1f} MB is no chat template's size.")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise EmpathyEdgeError(f"{file}: not UTF-8 (byte {error.start}).") from None

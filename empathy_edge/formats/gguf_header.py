@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,6 +21,7 @@ MAX_ALIGNMENT = 2**20
 
 # Types of metadata values: bytes of the scalar ones, by number.
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_SCALAR_LAYOUTS = dict(zip(_SCALAR_BYTES, "BbHhIif?Qqd", strict=True))
 _UINT32, _STRING, _ARRAY = 4, 8, 9
 
 _BLOCK = {
@@ -94,6 +96,48 @@ def tensors_of(path: Path) -> dict[str, TensorPlace]:
 def is_quantized(path: Path) -> bool:
     """Whether any tensor of a GGUF file has a quantized type."""
     return any(place.kind not in _WHOLE_TYPES for place in tensors_of(path).values())
+
+
+def metadata_of(path: Path, wanted: Collection[str]) -> dict[str, object]:
+    """The values of some metadata keys: numbers, truth values, texts, and lists of these.
+
+    Raises:
+        EmpathyEdgeError: the file is no GGUF, or its metadata are damaged.
+    """
+    size = path.stat().st_size
+    found: dict[str, object] = {}
+    with open(path, "rb") as handle:
+        if handle.read(4) != b"GGUF":
+            raise EmpathyEdgeError(f"{path}: is not a GGUF model file.")
+        try:
+            _, _, count = _unpack(handle, "<IQQ")
+            for _ in range(min(count, MAX_KEYS)):
+                key = _string(handle, size).decode("utf-8", "replace")
+                (kind,) = _unpack(handle, "<I")
+                if key in wanted:
+                    found[key] = _value(handle, kind, size)
+                else:
+                    _skip(handle, kind, size)
+        except (struct.error, EOFError, ValueError, OverflowError) as error:
+            raise EmpathyEdgeError(
+                f"{path}: the GGUF header is damaged or truncated ({error}); "
+                "download or export the file again."
+            ) from None
+    return found
+
+
+def _value(handle: BinaryIO, kind: int, size: int, depth: int = 0) -> object:
+    """Read a metadata value of a type."""
+    if kind in _SCALAR_BYTES:
+        return _unpack(handle, "<" + _SCALAR_LAYOUTS[kind])[0]
+    if kind == _STRING:
+        return _string(handle, size).decode("utf-8", "replace")
+    if kind == _ARRAY and depth < 2:
+        item, count = _unpack(handle, "<IQ")
+        if count > MAX_ARRAY_ITEMS:
+            raise ValueError(f"an array of {count} items")
+        return [_value(handle, item, size, depth + 1) for _ in range(count)]
+    raise ValueError(f"an unknown value type {kind}")
 
 
 def _read_header(handle: BinaryIO, size: int) -> _Header:

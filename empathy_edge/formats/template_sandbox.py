@@ -18,6 +18,13 @@ MAX_CHARACTERS = 2_000_000
 """Of a rendered conversation, and of a text or list on the way."""
 
 MAX_INDENT = 100
+TODAY = datetime(2024, 7, 26)
+"""What `strftime_now` gives, so that a prompt is the same every day.
+
+It is the day that Llama's own templates write where there is no clock.
+"""
+
+_DATE_CALL = re.compile(r"""strftime_now\(\s*(["'])([^"'\\]{0,100})\1\s*\)""")
 COUNT_LOOP = "count_loop_of_sandbox"
 WIDE = re.compile(r"%[^a-zA-Z%]*(?:\d{5,}|\*)")
 
@@ -45,6 +52,15 @@ def render_bounded(template: str, values: Mapping[str, object]) -> str:
     except (AttributeError, AssertionError, RecursionError, MemoryError, NotImplementedError) as error:
         why = f" ({type(error).__name__})."
     raise EmpathyEdgeError(f"The model's chat template cannot be rendered{why}")
+
+
+def with_fixed_date(template: str) -> str:
+    """The template with the day of the sandbox in place of today's, for transformers, which has a clock.
+
+    >>> with_fixed_date("{{ strftime_now('%d %b %Y') }}")
+    "{{ '26 Jul 2024' }}"
+    """
+    return _DATE_CALL.sub(lambda call: repr(TODAY.strftime(call[2])), template)
 
 
 def _joined(parts: Iterable[str]) -> str:
@@ -79,7 +95,7 @@ def _compiled(template: str) -> Any:
     for name in ("center", "indent", "wordwrap"):
         environment.filters[name] = _bounded(environment.filters[name])
     environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda layout: datetime.now().strftime(_bounded_text(layout))
+    environment.globals["strftime_now"] = lambda layout: TODAY.strftime(_bounded_text(layout))
     return environment.from_string(template)
 
 

@@ -14,6 +14,7 @@ from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_ext
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.models.adapter_folder import base_of
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
+from empathy_edge.models.templated_folder import name_of_templated
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, read_json_object, sha256_json, sha256_path
 from empathy_edge.system.hash_cache import sha256_file
@@ -68,7 +69,8 @@ class ModelRef:
         if self.path.is_file():
             return sha256_file(self.path)
         if self.kind == "artifact":
-            return str(read_json(self.path / "manifest.json")["artifact"]["sha256"])
+            artifact = read_json(self.path / MANIFEST)["artifact"]
+            return str(artifact.get("sha256") or sha256_file(self.path / artifact["file"]))
         if (self.path / SOURCE).is_file():
             return str(read_json(self.path / SOURCE)["sha256"])
         hashes = [sha256_file(file) for file in sorted(self.path.glob("*.safetensors"))]
@@ -87,6 +89,7 @@ def find_model(name: str) -> ModelRef:
         check_gguf(path)
         return ModelRef(name, "gguf", path)
     if path.is_dir():
+        name = name_of_templated(path) or name
         if (path / "manifest.json").is_file() and "artifact" in read_json(path / "manifest.json"):
             return ModelRef(name, "artifact", path)
         return _checkpoint(name, path)
@@ -162,7 +165,7 @@ def gguf_of(ref: ModelRef) -> Path:
         return found.path
     if found.kind == "artifact":
         artifact = read_json(found.path / "manifest.json")["artifact"]
-        if artifact["format"] == "gguf" and "adapter" not in artifact:
+        if artifact["format"] == "gguf" and not {"adapter", "template"} & artifact.keys():
             check_gguf(found.path / artifact["file"])
             return found.path / artifact["file"]
     raise EmpathyEdgeError(

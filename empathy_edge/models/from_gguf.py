@@ -138,6 +138,6 @@ def _smollm_tokenizer(metadata: dict[str, Any]) -> PreTrainedTokenizerBase:
         unk_token=special("unknown"),
         pad_token=special("padding"),
         clean_up_tokenization_spaces=False,
-        chat_template=metadata["tokenizer.chat_template"],
+        chat_template=metadata.get("tokenizer.chat_template"),
         model_max_length=metadata["llama.context_length"],
     )

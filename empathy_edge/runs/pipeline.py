@@ -10,6 +10,7 @@ from pathlib import Path
 from empathy_edge.console import duration, say, show_time_left_of_run
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.models.find import ModelRef, checkpoint_of
+from empathy_edge.models.templates import checkpoint_with_template
 from empathy_edge.runs.clock import RunClock, expected_seconds
 from empathy_edge.runs.given_data import data_file
 from empathy_edge.runs.recipe import Recipe
@@ -166,7 +167,7 @@ class _Job:
     @cached_property
     def base(self) -> ModelRef:
         """What is trained on: the recipe's base, or what is left of it after quantization."""
-        base = checkpoint_of(self.recipe.base)
+        base = checkpoint_with_template(self.recipe.base, self.recipe.template)
         if self.recipe.as_deployed is None:
             return base
         from empathy_edge.export.artifacts import run

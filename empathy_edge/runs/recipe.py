@@ -29,11 +29,12 @@ class Recipe(Settings):
 
     `base` may be a checkpoint or a GGUF. `as_deployed` names a GGUF artifact: the base is quantized to it
     first, and trained on as it will ship. (A base that is a GGUF is always trained on as it is, dequantized
-    exactly.)
+    exactly.) `template` is the base's chat template, as `--template` takes it; none: the base's own.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     base: str = "smollm2-135m"
+    template: str | None = None
     as_deployed: str | None = None
     data: str = "sample"
     steps: tuple[Literal["sft", "dpo"], ...] = Field(default=("sft", "dpo"), min_length=1)

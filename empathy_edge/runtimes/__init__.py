@@ -8,6 +8,7 @@ from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.models.find import ModelRef, checkpoint_of, find_model
+from empathy_edge.models.templated_folder import template_for
 from empathy_edge.runtimes.base import Reply, Runtime
 from empathy_edge.system.files import MANIFEST, read_json
 from empathy_edge.system.hash_cache import sha256_file
@@ -47,6 +48,7 @@ def open_runtime(
 
         return LlamaCppRuntime(ref.path, threads=threads, context=context, exact_logits=exact_logits)
     if ref.kind == "checkpoint":
+        template_for(ref.path, list(adapters))  # a missing one is said before torch is imported
         from empathy_edge.runtimes.torch_runtime import TorchRuntime
         from empathy_edge.system.device import chosen_device
 
@@ -91,7 +93,8 @@ def _open_artifact(folder: Path, *, threads: int, context: int, exact_logits: bo
 
 
 def _open_gguf_artifact(folder: Path, *, threads: int, context: int, exact_logits: bool) -> Runtime:
-    """A GGUF of ours, with the LoRA adapter beside it if there is one."""
+    """A GGUF of ours, with the LoRA adapter or the chosen template beside it if there is one."""
+    from empathy_edge.formats.chat_format import template_text
     from empathy_edge.formats.gguf_header import check_gguf
     from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 
@@ -101,6 +104,9 @@ def _open_gguf_artifact(folder: Path, *, threads: int, context: int, exact_logit
     lora = folder / artifact["adapter"] if "adapter" in artifact else None
     if lora and sha256_file(file) != artifact["sha256"]:
         raise EmpathyEdgeError(f"{file}: is not the base that {lora.name} was trained on; export it again.")
-    runtime = LlamaCppRuntime(file, threads=threads, context=context, exact_logits=exact_logits, lora=lora)
+    template = template_text(folder / artifact["template"]) if "template" in artifact else None
+    runtime = LlamaCppRuntime(
+        file, threads=threads, context=context, exact_logits=exact_logits, lora=lora, template=template
+    )
     runtime.name = folder.name
     return runtime

@@ -10,7 +10,9 @@ from typing import Any, cast
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.formats.chat_format import no_template
 from empathy_edge.formats.gguf_header import check_gguf
+from empathy_edge.formats.vocabulary import vocabulary_of_gguf
 from empathy_edge.runtimes.base import Runtime, Sampling, common_prefix, log_softmax_at
 from empathy_edge.runtimes.drawn import Drawn
 from empathy_edge.runtimes.llama_cpp_batch import BatchContext, LoadedModel
@@ -18,13 +20,20 @@ from empathy_edge.system.quiet import quiet_stderr
 
 
 class LlamaCppRuntime(Runtime):
-    """A GGUF file, with or without a LoRA adapter.
+    """A GGUF file, with or without a LoRA adapter; with its own chat template, or the one that is given.
 
     The prompt cache is kept between replies, so that a conversation is read only once.
     """
 
     def __init__(
-        self, file: Path, *, threads: int, context: int, exact_logits: bool = False, lora: Path | None = None
+        self,
+        file: Path,
+        *,
+        threads: int,
+        context: int,
+        exact_logits: bool = False,
+        lora: Path | None = None,
+        template: str | None = None,
     ) -> None:
         require_extra("llama_cpp", "gguf", f"Running {file.name}")
         import llama_cpp
@@ -47,9 +56,9 @@ class LlamaCppRuntime(Runtime):
         architecture = metadata.get("general.architecture", "llama")
         trained_context = int(metadata.get(f"{architecture}.context_length", self._llama.n_ctx()))
         self.context = min(self._llama.n_ctx(), trained_context)
-        template = metadata.get("tokenizer.chat_template")
+        template = template or metadata.get("tokenizer.chat_template")
         if not template:
-            raise EmpathyEdgeError(f"{file}: the GGUF has no chat template; export it again with one.")
+            raise no_template(file, vocabulary_of_gguf(file))
         self.template = template
         vocabulary = llama_cpp.llama_model_get_vocab(self._llama.model)
         self.bos = _text_of(vocabulary, llama_cpp.llama_vocab_bos(vocabulary))

@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
-from empathy_edge.formats.chat_format import has_template, read_template
+from empathy_edge.formats.chat_format import set_template
 from empathy_edge.models.adapter_folder import tokenizer_folder
 from empathy_edge.models.merging import merge_into
+from empathy_edge.models.templated_folder import template_for
 from empathy_edge.runs.settings import Weights
 from empathy_edge.runtimes.precision import Precision, choose_precision
 from empathy_edge.system.device import chosen_device
@@ -70,8 +71,7 @@ def load_base(
             model.to(device)
     source = tokenizer_folder(folder, adapters)
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-    if not has_template(source):
-        tokenizer.chat_template = read_template(folder)
+    set_template(tokenizer, template_for(folder, adapters))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LoadedBase(model, tokenizer, precision)

@@ -11,8 +11,9 @@ import numpy as np
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
-from empathy_edge.formats.chat_format import Message, has_template, read_template
+from empathy_edge.formats.chat_format import Message
 from empathy_edge.models.adapter_folder import tokenizer_folder
+from empathy_edge.models.templated_folder import template_for
 from empathy_edge.runtimes.base import Reply, Runtime, Sampling, common_prefix
 from empathy_edge.runtimes.drawn import Drawn
 from empathy_edge.runtimes.pieces import ids_of, piece_bytes
@@ -50,7 +51,7 @@ class TorchRuntime(Runtime):
         self.tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.template = read_template(source if has_template(source) else folder)
+        self.template = template_for(folder, list(adapters))
         self.context = min(context, self.model.config.get_text_config().max_position_embeddings)
         generation_ends = ids_of(self.model.generation_config.eos_token_id)
         self.declared_stop_ids = generation_ends | ids_of(self.tokenizer.eos_token_id)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.hash_cache import sha256_file
 
 MANIFEST = "manifest.json"
@@ -42,7 +43,8 @@ def own_file(path: Path) -> Path:
     """
     found, folder = path.resolve(), path.parent.resolve()
     hub_blobs = folder.parent.parent / "blobs"  # models--owner--name/snapshots/REVISION/file
-    if not (found.is_relative_to(folder) or found.is_relative_to(hub_blobs)):
+    ours = cache_folder().resolve() / "templates"  # folders of links that we made
+    if not any(map(found.is_relative_to, (folder, hub_blobs))) and not folder.is_relative_to(ours):
         raise EmpathyEdgeError(f"{path}: is a link to a file outside its folder; it is not followed.")
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.gguf.families import NotWritten
 from empathy_edge.formats.chat_format import eos_of, read_template, turn_end
+from empathy_edge.formats.vocabulary import first_special_token
 from empathy_edge.system.files import read_json
 
 MAX_TOKENIZER_BYTES = 64 * 2**20
@@ -204,16 +205,5 @@ def _write_special_tokens(
     end = special("eos")
     writer.add_eos_token_id(end_of_turn if end is None else end)
     writer.add_eot_token_id(end_of_turn)
-    first = _first_special_token(tokenizer.get("post_processor") or {})
+    first = first_special_token(tokenizer.get("post_processor") or {})
     writer.add_add_bos_token(first is not None and id_of.get(first) == special("bos"))
-
-
-def _first_special_token(post_processor: dict[str, Any]) -> str | None:
-    """The first special token that a post-processor puts before a text; None where it puts none."""
-    for part in post_processor.get("processors", [post_processor]):
-        for step in part.get("single", []):
-            if "Sequence" in step:
-                return None
-            if "SpecialToken" in step:
-                return str(step["SpecialToken"]["id"])
-    return None

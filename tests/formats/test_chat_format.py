@@ -15,6 +15,7 @@ from empathy_edge.formats.chat_format import (
     takes_system,
     turn_end,
 )
+from empathy_edge.formats.template_sandbox import with_fixed_date
 
 
 def test_rendering_equals_transformers(tiny_model: Path) -> None:
@@ -57,7 +58,10 @@ def test_every_feature_renders_as_in_transformers(name: str, tiny_model: Path) -
     for messages in (GOLDEN_CONVERSATION, messages_for("Hi")):
         for generate in (True, False):
             wanted = tokenizer.apply_chat_template(
-                messages, chat_template=template, tokenize=False, add_generation_prompt=generate
+                messages,
+                chat_template=with_fixed_date(template),
+                tokenize=False,
+                add_generation_prompt=generate,
             )
             assert render(template, messages, generate=generate, bos=bos, eos=eos) == wanted
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.gguf_header import _BLOCK, check_gguf, tensors_of
+from empathy_edge.formats.gguf_header import _BLOCK, check_gguf, metadata_of, tensors_of
 from tests.conftest import assert_one_clear_error, run_command
 
 
@@ -68,6 +68,24 @@ def test_block_sizes_are_ggufs_own() -> None:
     assert all(known[kind] == sizes for kind, sizes in _BLOCK.items())
 
 
+def test_metadata_are_as_gguf_wrote_them(whole: Path, tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "values.gguf", "llama")
+    writer.add_bool("a", True)
+    writer.add_int64("b", -3)
+    writer.add_float64("c", 0.5)
+    writer.add_string("d", "é")
+    writer.add_array("e", [1, 2])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    found = metadata_of(tmp_path / "values.gguf", "abcde")
+    assert found == {"a": True, "b": -3, "c": 0.5, "d": "é", "e": [1, 2]}
+    assert metadata_of(whole, ["tokenizer.ggml.tokens"]) == {"tokenizer.ggml.tokens": ["a", "b", "c"]}
+    whole.write_bytes(whole.read_bytes()[:60])
+    with pytest.raises(EmpathyEdgeError, match="damaged or truncated"):
+        metadata_of(whole, ["tokenizer.ggml.tokens"])
+
+
 def test_truncated_gguf_on_the_command_line(tmp_path: Path) -> None:
     from empathy_edge.models.find import packaged_gguf
 
@@ -92,6 +110,7 @@ def test_any_bytes_are_read_or_refused(whole: Path, changes: list[tuple[int, int
     file = whole.with_name("changed.gguf")
     file.write_bytes(content[: len(content) - cut])
     try:
+        metadata_of(file, ["tokenizer.ggml.tokens", "general.architecture"])
         places = tensors_of(file)
     except EmpathyEdgeError:
         return
