@@ -20,6 +20,7 @@ from empathy_edge.export.artifact_files import (
     sources_of,
     write_files,
 )
+from empathy_edge.export.base_difference import tell_other_base
 from empathy_edge.export.gguf.converter import require_script
 from empathy_edge.export.merged import MergeResults
 from empathy_edge.export.onnx.q4_0_grid import require_q4_0
@@ -120,6 +121,7 @@ def run(
         )
         difference = merge.merge_max_abs_logit_difference
         say(f"  merged: max logit difference {difference} to the adapter model")
+        tell_other_base(base, adapters)
     folders = make_artifacts(checkpoint, out, settings, base=base, adapters=adapters, update=update)
     checked = verify.run(
         checkpoint=checkpoint,
