@@ -28,7 +28,7 @@ from empathy_edge.export.record import ArtifactRecord, Details
 from empathy_edge.export.verify import VerifyResults
 from empathy_edge.export.weight_range import largest_weight
 from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
-from empathy_edge.models.find import ModelRef, gguf_of
+from empathy_edge.models.find import ModelRef, dequantized, gguf_of
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.cache import cache_folder
@@ -185,7 +185,8 @@ def reference_gguf(reference: ModelRef) -> Path | None:
     out = cache_folder() / "references" / reference.identity[:32]
     try:
         settings = ExportSettings(artifacts=(F16_GGUF,))
-        (folder,) = make_artifacts(reference.path, out, settings, base=reference, adapters=[])
+        source = dequantized(reference)
+        (folder,) = make_artifacts(source.path, out, settings, base=source, adapters=[])
     except EmpathyEdgeError as error:
         say(f"  Replies are drawn on torch, which is slower: {error}")
         return None

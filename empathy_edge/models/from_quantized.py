@@ -71,11 +71,11 @@ class Quantization:
 def quantization_of(folder: Path) -> Quantization | None:
     """How a checkpoint's configuration says that its weights are quantized; None where they are not."""
     config = read_json_object(folder / _CONFIG)
-    settings = config.get("quantization_config") or config.get("compression_config")
-    if not isinstance(settings, dict):
-        mlx = config.get("quantization")
-        return Quantization("MLX", mlx) if isinstance(mlx, dict) and "group_size" in mlx else None
-    method = str(settings.get("quant_method", "an unknown method"))
+    keys = ("quantization_config", "compression_config", "quantization")
+    settings = next((config[key] for key in keys if isinstance(config.get(key), dict)), None)
+    if settings is None:
+        return None
+    method = str(settings.get("quant_method", "MLX" if "group_size" in settings else "an unknown method"))
     if method == "bitsandbytes":
         kind = settings.get("bnb_4bit_quant_type", "fp4") if settings.get("load_in_4bit") else "int8"
         return Quantization(f"bitsandbytes {kind}", settings)

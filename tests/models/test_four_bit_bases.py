@@ -236,6 +236,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "AQLM": ({"quant_method": "aqlm"}, "(aqlm)"),
     "EETQ": ({"quant_method": "eetq"}, "(eetq)"),
     "MXFP4": ({"quant_method": "mxfp4"}, "(mxfp4)"),
+    "MLX": ({"group_size": 64, "bits": 4}, "(MLX)"),
     "FP8": ({"quant_method": "fp8"}, "(fp8)"),
     "GPTQ as Marlin packs it": (_gptq_settings(4, checkpoint_format="marlin"), "packing is 'marlin'"),
     "AWQ for GEMV": ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "packing is 'gemv'"),
