@@ -1,4 +1,4 @@
-"""Write the tables of docs/formats.md that say which adapters, quantized bases and families are tested, from the tests.
+"""Write the tables of docs/formats.md from the lists in tests: adapters, quantized bases, families.
 
 A test compares the page with them.
 """
