@@ -15,7 +15,12 @@ from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_ext
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.models.adapter_folder import base_of
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
-from empathy_edge.models.from_quantized import dequantize_checkpoint, quantization_of, require_known
+from empathy_edge.models.from_quantized import (
+    dequantize_checkpoint,
+    original_name,
+    quantization_of,
+    require_known,
+)
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json, sha256_path
 from empathy_edge.system.hash_cache import sha256_file
@@ -157,6 +162,11 @@ def base_of_adapter(adapter: Path) -> ModelRef:
         return checkpoint_of(name)
     except PrerequisiteError as error:
         remedy = f"{error.remedy}\n  Or name the model's folder: empathy-edge export MODEL …"
+        original = original_name(name)
+        if original:
+            remedy += (
+                f"\n  Its full-precision original, by the name {original}, has other weights, but near ones."
+            )
         raise PrerequisiteError(f"{adapter}: was trained on {name}. {error.missing}", remedy) from None
     except EmpathyEdgeError as error:
         raise EmpathyEdgeError(

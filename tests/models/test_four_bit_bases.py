@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError  # noqa: E402
 from empathy_edge.export.base_difference import tell_other_base  # noqa: E402
 from empathy_edge.models import from_quantized  # noqa: E402
-from empathy_edge.models.find import checkpoint_of, find_model  # noqa: E402
+from empathy_edge.models.find import base_of_adapter, checkpoint_of, find_model  # noqa: E402
 from empathy_edge.models.from_quantized import original_name  # noqa: E402
 from tests.conftest import assert_one_clear_error, run_command  # noqa: E402
 
@@ -371,3 +371,17 @@ def test_an_adapter_of_an_nf4_base_is_merged_into_the_weights_of_its_training(
     assert "a mean KL of 0." in said and "of the one" not in said
     tell_other_base(checkpoint_of(str(base)), [adapter])
     assert "has other weights" not in capsys.readouterr().err
+
+
+def test_a_quantized_base_that_is_not_here_names_its_original(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = peft.get_peft_model(_load(tiny_model), peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    model.peft_config["default"].base_model_name_or_path = "nobody/tiny-bnb-4bit"
+    model.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(PrerequisiteError, match="original, by the name nobody/tiny, has other weights"):
+        base_of_adapter(tmp_path / "adapter")
+    tell_other_base(find_model(str(tiny_model)), [tmp_path / "adapter"])
+    assert "By its name, the full-precision original is nobody/tiny." in " ".join(
+        capsys.readouterr().err.split()
+    )
