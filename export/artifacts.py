@@ -21,6 +21,7 @@ from empathy_edge.export.artifact_files import (
     sources_of,
     write_files,
 )
+from empathy_edge.export.base_difference import tell_other_base
 from empathy_edge.export.gguf.converter import require_script
 from empathy_edge.export.merged import MergeResults
 from empathy_edge.export.onnx.q4_0_grid import require_q4_0
@@ -29,7 +30,7 @@ from empathy_edge.export.verify import VerifyResults
 from empathy_edge.export.weight_range import largest_weight
 from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
 from empathy_edge.formats.chat_format import DEFAULT
-from empathy_edge.models.find import ModelRef, gguf_of
+from empathy_edge.models.find import ModelRef, dequantized, gguf_of
 from empathy_edge.models.templated_folder import template_for
 from empathy_edge.models.templates import own_templates
 from empathy_edge.runs.settings import ExportSettings
@@ -124,6 +125,7 @@ def run(
         )
         difference = merge.merge_max_abs_logit_difference
         say(f"  merged: max logit difference {difference} to the adapter model")
+        tell_other_base(base, adapters)
     folders = make_artifacts(checkpoint, out, settings, base=base, adapters=adapters, update=update)
     if settings.verify == "none":
         say("  Not compared with the checkpoint (--verify none): whether they are right is not known.")
@@ -208,7 +210,8 @@ def reference_gguf(reference: ModelRef) -> Path | None:
     out = cache_folder() / "references" / reference.identity[:32]
     try:
         settings = ExportSettings(artifacts=(F16_GGUF,))
-        (folder,) = make_artifacts(reference.path, out, settings, base=reference, adapters=[])
+        source = dequantized(reference)
+        (folder,) = make_artifacts(source.path, out, settings, base=source, adapters=[])
     except EmpathyEdgeError as error:
         say(f"  Replies are drawn on torch, which is slower: {error}")
         return None

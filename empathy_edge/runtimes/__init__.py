@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models.find import ModelRef, checkpoint_of, find_model
+from empathy_edge.models.find import ModelRef, checkpoint_of, dequantized, find_model
 from empathy_edge.models.templated_folder import template_for
 from empathy_edge.runtimes.base import Reply, Runtime
 from empathy_edge.system.files import MANIFEST, read_json
@@ -42,6 +42,8 @@ def open_runtime(
     """
     threads = threads or default_threads()
     ref = checkpoint_of(str(name)) if adapters else find_model(str(name))
+    if ref.kind == "checkpoint":
+        ref = dequantized(ref)
     require_no_crash(ref)
     if ref.kind == "gguf":
         from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime

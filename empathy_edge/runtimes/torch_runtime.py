@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.console import quiet_libraries
-from empathy_edge.errors import require_extra
+from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.models.adapter_folder import tokenizer_folder
 from empathy_edge.models.templated_folder import template_for
@@ -62,6 +62,14 @@ class TorchRuntime(Runtime):
 
     def tokenize(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        unknown = next((token for token in ids if token >= rows), None)
+        if unknown is not None:
+            raise EmpathyEdgeError(
+                f"{self.name}: the text has the token {self.tokenizer.convert_ids_to_tokens(unknown)!r} "
+                f"(number {unknown}), but there are {rows} rows of embeddings.\n"
+                "  The tokenizer has grown without the model; take the one that it was trained with."
+            )
         return ids
 
     def token_bytes(self, token: int) -> bytes:

@@ -330,13 +330,6 @@ def test_what_stands_beside_an_adapter_is_not_taken_for_ours(tiny_model: Path, t
         merged.make(base=base, adapters=[adapter], out=tmp_path / "out", tolerance=1e-2)
 
 
-def test_a_quantized_base_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_model, tmp_path / "model")
-    _change_json(tmp_path / "model" / "config.json", quantization_config={"quant_method": "bitsandbytes"})
-    failed = run_command("export", tmp_path / "model", "--to", "gguf-f16", "--out", tmp_path / "out")
-    assert_one_clear_error(failed, 2, "its weights are quantized (bitsandbytes)", "export ORIGINAL")
-
-
 def test_a_models_own_code_is_not_run(tiny_model: Path, exported: Path, tmp_path: Path) -> None:
     """transformers would ask on stdin, which is the conversation; a child would import from this folder."""
     model = tmp_path / "model"

@@ -1,5 +1,6 @@
 """Every runtime speaks through the same loop and leaves the same record."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,20 @@ def test_llama_cpp_holds_even_an_untaught_model_to_a_schema(exported: Path, temp
     held = opened.reply(messages_for("Rate this"), schema=schema_of(factors), **said)
     assert read_subfactors(held.text, factors) is not None, held.text
     opened.close()
+
+
+def test_a_token_without_a_row_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    """It was an IndexError of torch."""
+    pytest.importorskip("torch")
+    from transformers import AutoTokenizer
+
+    shutil.copytree(tiny_model, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["<|mood|>"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    runtime = open_runtime(tmp_path / "model", threads=1)
+    assert runtime.tokenize("say mood")
+    with pytest.raises(
+        EmpathyEdgeError, match=r"the token '<\|mood\|>' \(number 49152\), but there are 49152"
+    ):
+        runtime.reply([{"role": "user", "content": "say <|mood|>"}], max_new_tokens=1)
