@@ -24,6 +24,7 @@ from empathy_edge.models.templates import (
 )
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import open_runtime
+from empathy_edge.system.files import own_file
 from tests.conftest import CHECK_REPLIES, assert_one_clear_error, run_command
 
 ASKING = (
@@ -273,6 +274,17 @@ def test_identity_and_weights(tiny_model: Path) -> None:
     config.write_text(config.read_text() + "\n")
     assert checkpoint_with_template(str(later), "zephyr").path != first.path  # a changed model is read again
     shutil.rmtree(later)
+
+
+def test_links_that_we_made_are_followed_and_no_others(tiny_model: Path, tmp_path: Path) -> None:
+    chosen = checkpoint_with_template(str(tiny_model), "zephyr")
+    assert own_file(chosen.path / "model.safetensors") == (tiny_model / "model.safetensors").resolve()
+    (tmp_path / "secret.json").write_text("{}")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "tokenizer_config.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(EmpathyEdgeError, match="outside its folder"):
+        own_file(foreign / "tokenizer_config.json")
 
 
 def test_the_users_template_wins_over_an_adapters(
