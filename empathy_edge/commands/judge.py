@@ -99,7 +99,7 @@ def respond(  # noqa: PLR0913 - each is an option
     from empathy_edge.runs.given_data import data_file
 
     file = data_file(dialogues, columns)
-    if adapters:
+    if adapters and template:
         opened = str(checkpoint_with_template(model, template, adapters).path)
     else:
         opened = name_with_template(model, template)

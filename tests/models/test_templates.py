@@ -22,9 +22,10 @@ from empathy_edge.models.templates import (
     names_with_template,
     tuned_with_template,
 )
-from empathy_edge.runs.settings import ExportSettings
+from empathy_edge.runs.settings import ExportSettings, ReplySettings
 from empathy_edge.runtimes import open_runtime
-from tests.conftest import CHECK_REPLIES, assert_one_clear_error, run_command
+from empathy_edge.system.files import own_file
+from tests.conftest import assert_one_clear_error, run_command
 
 ASKING = (
     "{% for m in messages %}<|im_start|>{{ m.role }} asks\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -231,21 +232,24 @@ def test_a_base_that_ships_as_it_is_keeps_its_template(
 
 
 @pytest.mark.slow
-def test_a_baseline_of_a_model_without_template(bare: Path, exported: Path, tmp_path: Path) -> None:
-    """Its replies are drawn on a GGUF made of it, and compared with torch: both have the template."""
-    from empathy_edge.bench.check.baseline import read_baseline
+def test_a_reference_without_template_is_given_one(bare: Path, exported: Path, tmp_path: Path) -> None:
+    """The replies of a baseline are drawn on a GGUF made of it, and compared with torch."""
+    from empathy_edge.bench.check.drawing import draw_records, require_same_model, with_misplaced
+    from empathy_edge.bench.check.prompts import read_prompts
+    from empathy_edge.export.artifacts import reference_gguf
 
-    options = ["--judge", f"likelihood:{exported / 'gguf-f16'}", *CHECK_REPLIES]
-    refused = run_command("baseline", bare, *options, "--out", tmp_path / "none.json.gz")
+    refused = run_command("baseline", bare, "--out", tmp_path / "none.json.gz")
     assert_one_clear_error(refused, 2, "no chat template", "--template", "smollm2")
-    made = run_command(
-        "baseline", bare, "--template", "smollm2", *options, "--out", tmp_path / "made.json.gz"
-    )
-    assert made.returncode == 0, made.stderr
-    record = read_baseline(tmp_path / "made.json.gz").reference
-    runtime = open_runtime(exported / "gguf-f16")  # its own template is SmolLM2's
-    assert record.name == str(bare) and list(record.golden_ids) == runtime.encode(GOLDEN_CONVERSATION)
+    reference = find_model(name_with_template(str(bare), "smollm2"))
+    folder = reference_gguf(reference)
+    assert folder is not None and reference.name == str(bare)
+    runtime, own = open_runtime(folder), open_runtime(exported / "gguf-f16")  # whose template is SmolLM2's
+    assert runtime.encode(GOLDEN_CONVERSATION) == own.encode(GOLDEN_CONVERSATION)
+    settings = ReplySettings(max_new_tokens=8, samples=2, temperature=0.5)
+    drawn = draw_records(runtime, read_prompts(None, 3, 0), settings, tmp_path / "drawn.jsonl")
     runtime.close()
+    own.close()
+    require_same_model(reference, with_misplaced(drawn), settings.temperature)
 
 
 def test_the_model_itself_where_it_has_the_template(
@@ -273,6 +277,17 @@ def test_identity_and_weights(tiny_model: Path) -> None:
     config.write_text(config.read_text() + "\n")
     assert checkpoint_with_template(str(later), "zephyr").path != first.path  # a changed model is read again
     shutil.rmtree(later)
+
+
+def test_links_that_we_made_are_followed_and_no_others(tiny_model: Path, tmp_path: Path) -> None:
+    chosen = checkpoint_with_template(str(tiny_model), "zephyr")
+    assert own_file(chosen.path / "model.safetensors") == (tiny_model / "model.safetensors").resolve()
+    (tmp_path / "secret.json").write_text("{}")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "tokenizer_config.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(EmpathyEdgeError, match="outside its folder"):
+        own_file(foreign / "tokenizer_config.json")
 
 
 def test_the_users_template_wins_over_an_adapters(
