@@ -26,6 +26,7 @@ from empathy_edge.export.base_difference import tell_other_base  # noqa: E402
 from empathy_edge.models import from_quantized  # noqa: E402
 from empathy_edge.models.find import base_of_adapter, checkpoint_of, find_model  # noqa: E402
 from empathy_edge.models.from_quantized import original_name  # noqa: E402
+from empathy_edge.runtimes import open_runtime  # noqa: E402
 from tests.conftest import assert_one_clear_error, run_command  # noqa: E402
 
 IDS = torch.tensor([[1, 4093, 198, 57, 5248, 3112, 30, 2, 198, 1, 520, 9531, 198]])
@@ -307,6 +308,14 @@ def test_a_conversion_that_was_cut_off_goes_on(
     assert sorted(written) == files and len(files) > 3
     assert all(torch.equal(_load(base.path).state_dict()[name], tensor) for name, tensor in expected.items())
     assert checkpoint_of(str(tmp_path / "quantized")) == base and sorted(written) == files
+
+
+def test_a_quantized_checkpoint_runs_on_its_dequantized_weights(tiny_model: Path, tmp_path: Path) -> None:
+    """transformers would need the library that packed it, and often a GPU."""
+    _write_packed(tiny_model, tmp_path / "quantized", "GPTQ, 4 bits")
+    runtime = open_runtime(tmp_path / "quantized", threads=1)
+    expected = _logits(_load(checkpoint_of(str(tmp_path / "quantized")).path))[0].numpy()
+    assert abs(runtime.logits(IDS[0].tolist()) - expected).max() < 1e-4
 
 
 def test_a_small_disk_is_said_before_anything_is_written(
