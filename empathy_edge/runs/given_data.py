@@ -20,10 +20,10 @@ from typing import Any
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
-from empathy_edge.formats.data_rows import MAX_BYTES
 from empathy_edge.formats.dialogue import Columns, DataFile, read_data
 from empathy_edge.formats.json_lines import line_of
 from empathy_edge.formats.row_fields import FIELDS
+from empathy_edge.formats.text_file import MAX_BYTES
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import write_atomically
 from empathy_edge.system.hash_cache import sha256_file
