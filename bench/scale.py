@@ -134,6 +134,30 @@ def _memory(process: psutil.Process) -> tuple[int, int]:
     return resident, anonymous
 
 
+def tokenize(rows: Path, base: str, out: Path) -> Measured:
+    """Do what `finetune --only sft` does before the first step: check, write and tokenize `sft.jsonl`."""
+    from empathy_edge.console import quiet_libraries
+
+    quiet_libraries()
+    from empathy_edge.finetune import rows_on_disk, sft
+    from empathy_edge.models.find import checkpoint_of
+    from empathy_edge.runs.settings import TrainSettings
+    from empathy_edge.runtimes.torch_loading import load_base
+    from empathy_edge.system.memory import memory_mb
+    from empathy_edge.text.near_duplicates import refuse_leaks
+
+    settings = TrainSettings(weights="fp32", max_length=2048)
+    loaded = load_base(checkpoint_of(base).path, settings.weights, [], out / "base")
+    start = time.monotonic()
+    refuse_leaks(rows / "sft.jsonl")
+    split = rows_on_disk.write_rows(
+        [rows / "sft.jsonl"], sft.FIELDS, loaded.tokenizer, settings, out / "rows"
+    )
+    sft.trainer_of(loaded, split, out, settings)
+    found = memory_mb()
+    return Measured(0, time.monotonic() - start, found["peak_rss"], found["anonymous"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -141,11 +165,17 @@ def main() -> None:
         maker = commands.add_parser(name)
         maker.add_argument("count", type=int)
         maker.add_argument("file", type=Path)
+    tokenized = commands.add_parser("tokenize")
+    for name, kind in (("rows", Path), ("base", str), ("out", Path)):
+        tokenized.add_argument(name, type=kind)
     measured = commands.add_parser("measure")
     measured.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args()
-    if options.command == "measure":
-        found = measure(options.arguments)
+    if options.command in ("measure", "tokenize"):
+        is_command = options.command == "measure"
+        found = (
+            measure(options.arguments) if is_command else tokenize(options.rows, options.base, options.out)
+        )
         print(
             f"exit code {found.code}, {found.seconds:.1f} s, at most {found.peak_mb:.0f} MB "
             f"({found.peak_anonymous_mb:.0f} MB without pages of files)"

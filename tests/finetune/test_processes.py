@@ -16,7 +16,6 @@ from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.settings import DistillSettings
 from tests.conftest import run_command
 
-
 LAUNCHERS = (
     ("torch.distributed.run", "--nproc-per-node", "2", "--standalone"),
     ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
