@@ -43,12 +43,14 @@ class Measured(NamedTuple):
     Attributes:
         code: the command's exit code.
         seconds: from its start to its end.
+        cpu_s: processor time of its main process, which other programs on the machine change little.
         peak_mb: the highest resident memory that was seen, pages of files included.
         peak_anonymous_mb: the same without pages of files; Linux only, elsewhere as `peak_mb`.
     """
 
     code: int
     seconds: float
+    cpu_s: float
     peak_mb: float
     peak_anonymous_mb: float
 
@@ -111,14 +113,16 @@ def measure(arguments: list[str]) -> Measured:
     """Run `empathy-edge` with these arguments in a process of its own."""
     start = time.monotonic()
     peak = peak_anonymous = 0
+    cpu_s = 0.0
     with subprocess.Popen([sys.executable, "-m", "empathy_edge", *arguments]) as running:
         process = psutil.Process(running.pid)
         while running.poll() is None:
             resident, anonymous = _memory(process)
             peak, peak_anonymous = max(peak, resident), max(peak_anonymous, anonymous)
+            cpu_s = _cpu_s(process) or cpu_s
             time.sleep(EVERY_S)
     seconds = time.monotonic() - start
-    return Measured(running.returncode, seconds, peak / 1e6, peak_anonymous / 1e6)
+    return Measured(running.returncode, seconds, cpu_s, peak / 1e6, peak_anonymous / 1e6)
 
 
 def _memory(process: psutil.Process) -> tuple[int, int]:
@@ -132,6 +136,14 @@ def _memory(process: psutil.Process) -> tuple[int, int]:
     except psutil.Error:  # it has just ended
         pass
     return resident, anonymous
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def tokenize(rows: Path, base: str, out: Path) -> Measured:
@@ -148,14 +160,16 @@ def tokenize(rows: Path, base: str, out: Path) -> Measured:
 
     settings = TrainSettings(weights="fp32", max_length=2048)
     loaded = load_base(checkpoint_of(base).path, settings.weights, [], out / "base")
-    start = time.monotonic()
+    start, start_cpu = time.monotonic(), time.process_time()
     refuse_leaks(rows / "sft.jsonl")
     split = rows_on_disk.write_rows(
         [rows / "sft.jsonl"], sft.FIELDS, loaded.tokenizer, settings, out / "rows"
     )
     sft.trainer_of(loaded, split, out, settings)
     found = memory_mb()
-    return Measured(0, time.monotonic() - start, found["peak_rss"], found["anonymous"])
+    return Measured(
+        0, time.monotonic() - start, time.process_time() - start_cpu, found["peak_rss"], found["anonymous"]
+    )
 
 
 def main() -> None:
@@ -177,8 +191,8 @@ def main() -> None:
             measure(options.arguments) if is_command else tokenize(options.rows, options.base, options.out)
         )
         print(
-            f"exit code {found.code}, {found.seconds:.1f} s, at most {found.peak_mb:.0f} MB "
-            f"({found.peak_anonymous_mb:.0f} MB without pages of files)"
+            f"exit code {found.code}, {found.seconds:.1f} s ({found.cpu_s:.1f} s of processor time), "
+            f"at most {found.peak_mb:.0f} MB ({found.peak_anonymous_mb:.0f} MB without pages of files)"
         )
         sys.exit(found.code)
     {"make": make, "make-responses": make_responses}[options.command](options.count, options.file)
