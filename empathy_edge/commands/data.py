@@ -27,10 +27,10 @@ def data() -> None:
 @click.argument("file", type=path_type())
 @map_option()
 def inspect(file: Path, columns: dict[str, str]) -> None:
-    from empathy_edge.runs.given_data import read_given
+    from empathy_edge.runs.given_data import open_given
     from empathy_edge.runs.inspect_data import show
 
-    show(file.as_posix(), read_given(file, columns), columns)
+    show(file.as_posix(), open_given(file, columns), columns)
 
 
 COMMANDS = (data,)

@@ -55,7 +55,9 @@ TEACHER_OPTIONS = (
 @takes_settings(
     teacher_settings=FromSettings(_teacher_settings, TEACHER_OPTIONS, partial=True),
     rated_settings=FromSettings(
-        _distill_settings, ("reference", "models", "max_sft", "max_pairs", "seed"), {"models": "--model"}
+        _distill_settings,
+        ("reference", "models", "max_sft", "max_pairs", "pairs_per_dialogue", "seed"),
+        {"models": "--model"},
     ),
 )
 @click.command(

@@ -1,13 +1,17 @@
-"""The direct method: rated responses become SFT rows and preference pairs (arXiv 2507.08151, section 3)."""
+"""The direct method: rated responses become SFT rows and preference pairs (arXiv 2507.08151, section 3).
+
+The file of dialogues is read three times, row by row, so that it may be larger than the memory.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.markup import escape
 
@@ -16,34 +20,71 @@ from empathy_edge.data import safety_file
 from empathy_edge.distill.distill_results import DISTILL_FILES, DistillResults
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.distill.fitting import fit_responses
+from empathy_edge.distill.rated_rows import control_pairs, preference_pairs, safety_rows, sft_rows, trl_pair
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, PreferencePair, read_dialogues
-from empathy_edge.formats.json_lines import write_jsonl
+from empathy_edge.formats.dialogue import Dialogue, DialogueStream
+from empathy_edge.formats.json_lines import writing_jsonl
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.settings import DistillSettings
 from empathy_edge.runs.stage import Stage, open_stage
-from empathy_edge.text.near_duplicates import leaked_ids
+from empathy_edge.text.near_duplicates import KeptForTests
 
-SAFETY = "safety"
-"""The source of the rows that `safety_rows` adds."""
-
-Row = TypeVar("Row")
+Write = Callable[[Any], None]
+Training = Callable[[], Iterable[Dialogue]]
+"""Gives the dialogues of the training split, each time from the first one on."""
 
 
 @dataclass
-class _TrainingRows:
-    """SFT rows, preference pairs, and control pairs, in which the reference is the better response."""
+class _Counts:
+    """Rows that dialogues give."""
 
-    sft: list[dict[str, Any]] = field(default_factory=list)
-    pairs: list[PreferencePair] = field(default_factory=list)
-    control: list[PreferencePair] = field(default_factory=list)
+    sft: int = 0
+    pairs: int = 0
+    control: int = 0
+
+    def add(self, dialogue: Dialogue, settings: DistillSettings) -> None:
+        self.sft += len(sft_rows(dialogue, settings))
+        self.pairs += len(preference_pairs(dialogue, settings))
+
+
+@dataclass
+class _Overview:
+    """What is in a file of dialogues.
+
+    Attributes:
+        dialogues: how many there are.
+        first_id: of the first one.
+        test: id and utterance of those of the test split.
+        sources: of the responses.
+        has_rating: whether a response has one.
+        found: what those of the training split give.
+    """
+
+    dialogues: int = 0
+    first_id: str = ""
+    test: list[tuple[str, str]] = field(default_factory=list)
+    sources: set[str] = field(default_factory=set)
+    has_rating: bool = False
+    found: _Counts = field(default_factory=_Counts)
+
+    def add(self, dialogue: Dialogue, settings: DistillSettings) -> None:
+        self.dialogues += 1
+        self.first_id = self.first_id or dialogue.id
+        if dialogue.split == "test":
+            self.test.append((dialogue.id, dialogue.utterance))
+        else:
+            self.found.add(dialogue, settings)
+        for response in dialogue.responses:
+            self.sources.add(response.source)
+            self.has_rating = self.has_rating or response.rating is not None
 
 
 def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = False) -> DistillResults:
     """Write `sft.jsonl`, `preference.jsonl` (TRL's conversational format), `control.jsonl` and `test.jsonl`.
 
     Nothing is trained on the control pairs. A judge that has only learned to tell the model's style from the
-    reference's fails on them.
+    reference's fails on them. `settings.fit` compares all responses with each other, and holds the training
+    split in memory; nothing else does.
 
     Args:
         data: dialogues with rated responses.
@@ -51,79 +92,76 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
         settings: which sources count as reference and as model, and how many rows are kept.
         update: make the stage again where its settings or inputs changed.
     """
-    dialogues = read_dialogues(data)
-    _check_sources(data, dialogues, settings)
+    overview = _look_over(data, settings)
     stage = _open(data, out, settings, update)
     if stage.done:
         return stage.results(DistillResults)
-    test = [dialogue for dialogue in dialogues if dialogue.split == "test"]
-    train = [dialogue for dialogue in dialogues if dialogue.split == "train"]
     rejected = RejectedResponses()
-    if settings.fit:
-        train = fit_responses(train, settings.models, settings.fit, rejected)
-    found = _rows_of(train, settings)
-    safety = _safety_rows() * settings.safety_rows
-    sft = draw(found.sft, settings.max_sft, settings.seed)
-    pairs = draw(found.pairs, settings.max_pairs, settings.seed)
-    leaked = _leaked(sft + safety, pairs, test)
-    sft = [row for row in sft if row["id"] not in leaked]
-    pairs = [pair for pair in pairs if pair.id not in leaked]
-    _check_rows(data, sft, pairs, settings)
-    sft += [row for row in safety if row["id"] not in leaked]
-    write_jsonl(out / "sft.jsonl", sft)
-    write_jsonl(out / "preference.jsonl", [_trl_pair(pair) for pair in pairs])
-    write_jsonl(out / "control.jsonl", [_trl_pair(pair) for pair in found.control])
-    write_jsonl(out / "test.jsonl", [item.row() for item in test])
+    training, found = _training(data, settings, overview.found, rejected)
+    rows = _Rows(found, settings, KeptForTests([*overview.test, *load_prompts("safety").texts.items()]))
+    with contextlib.ExitStack() as files:
+        write = {kind: files.enter_context(writing_jsonl(out / f"{kind}.jsonl")) for kind in rows.KINDS}
+        rows.write(training(), write)
+        _check_rows(data, rows.written, settings)
+        safety = safety_rows() * settings.safety_rows
+        rows.write_safety(safety, write["sft"])
+    with writing_jsonl(out / "test.jsonl") as write_test:
+        for dialogue in DialogueStream(data):
+            if dialogue.split == "test":
+                write_test(dialogue.row())
     results = DistillResults(
-        dialogues=len(dialogues),
-        train_dialogues=len(dialogues) - len(test),
-        test_dialogues=len(test),
-        sft_found=len(found.sft),
-        pairs_found=len(found.pairs),
-        sft_rows=len(sft),
+        dialogues=overview.dialogues,
+        train_dialogues=overview.dialogues - len(overview.test),
+        test_dialogues=len(overview.test),
+        sft_found=found.sft,
+        pairs_found=found.pairs,
+        sft_rows=rows.written.sft,
         safety_rows=len(safety),
-        preference_pairs=len(pairs),
-        control_pairs=len(found.control),
-        left_out_as_nearly_in_the_test_split=sorted(leaked),
+        preference_pairs=rows.written.pairs,
+        control_pairs=rows.written.control,
+        left_out_as_nearly_in_the_test_split=sorted(rows.leaked),
         caught=rejected.report(),
-        median_words=_median_words(sft, pairs),
+        median_words={name: median(lengths) for name, lengths in rows.words.items()},
     )
     stage.finish(results)
     return results
 
 
-def _check_sources(data: Path, dialogues: list[Dialogue], settings: DistillSettings) -> None:
-    _check_ratings(data, dialogues)
-    present: set[str] = set()
-    for dialogue in dialogues:
-        present.update(response.source for response in dialogue.responses)
-    missing = [source for source in (settings.reference, *settings.models) if source not in present]
+def _look_over(data: Path, settings: DistillSettings) -> _Overview:
+    """Read every dialogue.
+
+    Raises:
+        EmpathyEdgeError: no responses or ratings, or none of a source; says which method needs none.
+    """
+    overview = _Overview()
+    for dialogue in DialogueStream(data):
+        overview.add(dialogue, settings)
+    if not overview.sources:
+        raise EmpathyEdgeError(
+            f"{data}: no dialogue has a response (first: {overview.first_id}); rated responses are needed.\n"
+            "  `empathy-edge distill --method direct --teacher …` lets a large model answer."
+        )
+    if not overview.has_rating:
+        raise EmpathyEdgeError(
+            f"{data}: no response has a rating (first: {overview.first_id}); ratings of 1 to 3 are needed.\n"
+            "  `empathy-edge distill --method improve-human --teacher …` lets a large model rate and improve."
+        )
+    missing = [source for source in (settings.reference, *settings.models) if source not in overview.sources]
     if missing:
         raise EmpathyEdgeError(
             f"{data}: no response comes from {', '.join(repr(name) for name in missing)} "
             "(distill.reference and distill.models). "
-            f"The file's sources are: {', '.join(sorted(present))}. Name them with --reference and --model."
+            f"The file's sources are: {', '.join(sorted(overview.sources))}. "
+            "Name them with --reference and --model."
         )
-
-
-def _check_ratings(data: Path, dialogues: list[Dialogue]) -> None:
-    """Say at once which method takes data without responses or without ratings."""
-    lacking = next((item.id for item in dialogues if not item.responses), None)
-    if not any(item.responses for item in dialogues):
-        raise EmpathyEdgeError(
-            f"{data}: no dialogue has a response (first: {lacking}); rated responses are needed.\n"
-            "  `empathy-edge distill --method direct --teacher …` lets a large model answer."
-        )
-    if not any(response.rating for item in dialogues for response in item.responses):
-        raise EmpathyEdgeError(
-            f"{data}: no response has a rating (first: {dialogues[0].id}); ratings of 1 to 3 are needed.\n"
-            "  `empathy-edge distill --method improve-human --teacher …` lets a large model rate and improve."
-        )
+    return overview
 
 
 def _open(data: Path, out: Path, settings: DistillSettings, update: bool) -> Stage:
-    """Open the stage. `safety_rows` is recorded where it is used, so that older folders stay valid."""
-    recorded = settings.model_dump(mode="json", exclude=None if settings.safety_rows else {"safety_rows"})
+    """Open the stage. Settings that came later are recorded where they are used: older folders stay valid."""
+    defaults = DistillSettings()
+    later = {name for name in LATER_SETTINGS if getattr(settings, name) == getattr(defaults, name)}
+    recorded = settings.model_dump(mode="json", exclude=later)
     recorded["prompt_sha256"] = load_prompts("chat").sha256
     inputs = {"data": data}
     if settings.safety_rows:
@@ -131,137 +169,111 @@ def _open(data: Path, out: Path, settings: DistillSettings, update: bool) -> Sta
     return open_stage(out, "distill", settings=recorded, inputs=inputs, files=DISTILL_FILES, update=update)
 
 
-def _rows_of(train: list[Dialogue], settings: DistillSettings) -> _TrainingRows:
-    rows = _TrainingRows()
-    for dialogue in train:
-        rows.sft += _sft_rows(dialogue, settings)
-        rows.pairs += _preference_pairs(dialogue, settings)
-        rows.control += _control_pairs(dialogue, settings)
-    return rows
+LATER_SETTINGS = ("safety_rows", "pairs_per_dialogue")
 
 
-def _sft_rows(dialogue: Dialogue, settings: DistillSettings) -> list[dict[str, Any]]:
-    """A row for each model response rated 3.
+def _training(
+    data: Path, settings: DistillSettings, found: _Counts, rejected: RejectedResponses
+) -> tuple[Training, _Counts]:
+    """The dialogues of the training split, made fit if the settings say so, and how many rows they give."""
 
-    The reference must be rated 3 too, or be absent, unless `sft_on_chosen` is set.
+    def of_file() -> Iterator[Dialogue]:
+        return (dialogue for dialogue in DialogueStream(data) if dialogue.split == "train")
+
+    if settings.fit is None:
+        return of_file, found
+    fitted = fit_responses(list(of_file()), settings.models, settings.fit, rejected)
+    found = _Counts()
+    for dialogue in fitted:
+        found.add(dialogue, settings)
+    return lambda: fitted, found
+
+
+class _Rows:
+    """Draws rows and pairs, and writes those whose dialogues are not kept for tests.
+
+    Attributes:
+        written: how many.
+        words: how many are in each text that was written.
+        leaked: the ids of the dialogues that were left out.
     """
-    reference = dialogue.response(settings.reference)
-    if reference is not None and reference.rating != 3 and not settings.sft_on_chosen:
-        return []
-    rows = []
-    for source in settings.models:
-        response = dialogue.response(source)
-        if response is not None and response.rating == 3:
-            rows.append(_sft_row(dialogue, source, response.text))
-    return rows
+
+    KINDS = ("sft", "preference", "control")
+
+    def __init__(self, found: _Counts, settings: DistillSettings, kept_for_tests: KeptForTests) -> None:
+        self._settings = settings
+        self._kept_for_tests = kept_for_tests
+        self._drawn_rows = _drawn(found.sft, settings.max_sft, settings.seed)
+        self._drawn_pairs = _drawn(found.pairs, settings.max_pairs, settings.seed)
+        self.written = _Counts()
+        self.words: dict[str, list[int]] = {"completion": [], "chosen": [], "rejected": []}
+        self.leaked: set[str] = set()
+
+    def write(self, training: Iterable[Dialogue], write: dict[str, Write]) -> None:
+        """Write what is drawn of the training split; `write` has a function for each kind of row."""
+        seen = _Counts()
+        for dialogue in training:
+            rows = sft_rows(dialogue, self._settings)
+            pairs = preference_pairs(dialogue, self._settings)
+            kept_rows = [row for place, row in enumerate(rows, seen.sft) if place in self._drawn_rows]
+            kept_pairs = [pair for place, pair in enumerate(pairs, seen.pairs) if place in self._drawn_pairs]
+            seen.sft += len(rows)
+            seen.pairs += len(pairs)
+            for pair in control_pairs(dialogue, self._settings):
+                write["control"](trl_pair(pair))
+                self.written.control += 1
+            if not (kept_rows or kept_pairs) or self._is_leaked(dialogue.id, dialogue.utterance):
+                continue
+            for row in kept_rows:
+                self._write_row(row, write["sft"])
+            for pair in kept_pairs:
+                write["preference"](trl_pair(pair))
+                self.written.pairs += 1
+                self.words["chosen"].append(len(pair.chosen.split()))
+                self.words["rejected"].append(len(pair.rejected.split()))
+
+    def write_safety(self, rows: Iterable[dict[str, Any]], write: Write) -> None:
+        """Write the rows with shipped answers, which are not drawn."""
+        for row in rows:
+            if not self._is_leaked(row["id"], row["prompt"][-1]["content"]):
+                self._write_row(row, write)
+
+    def _write_row(self, row: dict[str, Any], write: Write) -> None:
+        write(row)
+        self.written.sft += 1
+        self.words["completion"].append(len(row["completion"][0]["content"].split()))
+
+    def _is_leaked(self, identifier: str, utterance: str) -> bool:
+        if self._kept_for_tests.has(identifier, utterance):
+            self.leaked.add(identifier)
+        return identifier in self.leaked
 
 
-def _sft_row(dialogue: Dialogue, source: str, text: str) -> dict[str, Any]:
-    return {
-        "id": dialogue.id,
-        "source": source,
-        "prompt": dialogue.prompt(),
-        "completion": [{"role": "assistant", "content": text}],
-    }
+def _drawn(count: int, at_most: int | None, seed: int) -> Container[int]:
+    """The places of those that are drawn of `count` rows."""
+    if at_most is None or count <= at_most:
+        return range(count)
+    return set(random.Random(seed).sample(range(count), at_most))
 
 
-def _safety_rows() -> list[dict[str, Any]]:
-    """The shipped answers to people in danger, as SFT rows."""
-    rows = []
-    for dialogue in read_dialogues(safety_file()):
-        rows += [_sft_row(dialogue, SAFETY, response.text) for response in dialogue.responses]
-    return rows
-
-
-def _preference_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[PreferencePair]:
-    """Pairs in which a model response rated 3 is chosen.
-
-    Rejected is the reference, if it is rated 1 or 2. With `hard_pairs`, each model response rated 1 or 2 is
-    rejected too: style alone does not tell the two apart.
-    """
-    reference = dialogue.response(settings.reference)
-    prompt = dialogue.prompt()
-    good = _model_responses(dialogue, settings, ratings=(3,))
-    pairs = []
-    if reference is not None and reference.rating in (1, 2):
-        pairs += [PreferencePair(dialogue.id, prompt, chosen, reference.text) for chosen in good]
-    if settings.hard_pairs:
-        weak = _model_responses(dialogue, settings, ratings=(1, 2))
-        for chosen in good:
-            pairs += [PreferencePair(dialogue.id, prompt, chosen, rejected) for rejected in weak]
-    return pairs
-
-
-def _control_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[PreferencePair]:
-    """Pairs in which the reference, rated 3, is chosen, and a model response rated 1 or 2 is rejected."""
-    reference = dialogue.response(settings.reference)
-    if reference is None or reference.rating != 3:
-        return []
-    prompt = dialogue.prompt()
-    weak = _model_responses(dialogue, settings, ratings=(1, 2))
-    return [PreferencePair(dialogue.id, prompt, reference.text, rejected) for rejected in weak]
-
-
-def _model_responses(dialogue: Dialogue, settings: DistillSettings, ratings: tuple[int, ...]) -> list[str]:
-    """The texts of the model responses with one of these ratings."""
-    texts = []
-    for source in settings.models:
-        response = dialogue.response(source)
-        if response is not None and response.rating in ratings:
-            texts.append(response.text)
-    return texts
-
-
-def _leaked(sft: list[dict[str, Any]], pairs: list[PreferencePair], test: list[Dialogue]) -> set[str]:
-    """The ids of rows and pairs that are nearly a test dialogue, or a prompt of the safety tests."""
-    kept_for_tests = [(item.id, item.utterance) for item in test]
-    kept_for_tests += load_prompts("safety").texts.items()
-    of_sft = leaked_ids(((row["id"], row["prompt"][-1]["content"]) for row in sft), kept_for_tests)
-    of_pairs = leaked_ids(((pair.id, pair.prompt[-1]["content"]) for pair in pairs), kept_for_tests)
-    return {*of_sft, *of_pairs}
-
-
-def _check_rows(
-    data: Path, sft: list[dict[str, Any]], pairs: list[PreferencePair], settings: DistillSettings
-) -> None:
-    if sft and pairs:
+def _check_rows(data: Path, written: _Counts, settings: DistillSettings) -> None:
+    if written.sft and written.pairs:
         return
     why = (
-        f"{data}: gives {len(sft)} SFT rows and {len(pairs)} preference pairs.\n"
+        f"{data}: gives {written.sft} SFT rows and {written.pairs} preference pairs.\n"
         f"  An SFT row needs {'/'.join(settings.models)} rated 3 and '{settings.reference}' rated 3 or "
         f"absent; a pair needs '{settings.reference}' rated 1 or 2."
     )
-    if not sft and not pairs:
+    if not written.sft and not written.pairs:
         raise EmpathyEdgeError(why)
     say(f"  [yellow]Warning:[/] {escape(why)}\n  Only one of the two steps of training is possible.")
 
 
-def _median_words(sft: list[dict[str, Any]], pairs: list[PreferencePair]) -> dict[str, float]:
-    return {
-        "completion": median_words(row["completion"][0]["content"] for row in sft),
-        "chosen": median_words(pair.chosen for pair in pairs),
-        "rejected": median_words(pair.rejected for pair in pairs),
-    }
-
-
-def _trl_pair(pair: PreferencePair) -> dict[str, Any]:
-    return {
-        "id": pair.id,
-        "prompt": pair.prompt,
-        "chosen": [{"role": "assistant", "content": pair.chosen}],
-        "rejected": [{"role": "assistant", "content": pair.rejected}],
-    }
-
-
-def draw(rows: list[Row], max_rows: int | None, seed: int) -> list[Row]:
-    """At most `max_rows` rows, drawn with `seed`, in their first order."""
-    if max_rows is None or len(rows) <= max_rows:
-        return rows
-    chosen = random.Random(seed).sample(range(len(rows)), max_rows)
-    return [rows[index] for index in sorted(chosen)]
-
-
 def median_words(texts: Iterable[str]) -> float:
     """The median number of words; 0 for none."""
-    lengths = [len(text.split()) for text in texts]
+    return median([len(text.split()) for text in texts])
+
+
+def median(lengths: list[int]) -> float:
+    """The median; 0 for none."""
     return statistics.median(lengths) if lengths else 0.0

@@ -13,7 +13,8 @@ from typing import Any
 from empathy_edge.distill.distill_results import DISTILL_FILES, DistillResults
 from empathy_edge.distill.filters import VERSION as FILTERS_VERSION
 from empathy_edge.distill.filters import RejectedResponses, fault, strip_echo
-from empathy_edge.distill.from_ratings import draw, median_words
+from empathy_edge.distill.from_ratings import median_words
+from empathy_edge.distill.rated_rows import draw
 from empathy_edge.distill.strategies import Ask, Step, answer_directly, improve, rate
 from empathy_edge.distill.teacher_settings import TeacherSettings
 from empathy_edge.errors import EmpathyEdgeError

@@ -15,8 +15,9 @@ import numpy as np
 from empathy_edge.console import say
 from empathy_edge.distill.distill_results import RejectedBy
 from empathy_edge.distill.filters import RejectedResponses
-from empathy_edge.distill.from_ratings import draw, median_words
+from empathy_edge.distill.from_ratings import median_words
 from empathy_edge.distill.own_samples import Prompt, draw_samples, read_prompts
+from empathy_edge.distill.rated_rows import draw
 from empathy_edge.distill.sample_pairs import OwnPair, pair_samples, pair_with_safe_answer
 from empathy_edge.distill.sample_scores import NO_TEXT, ScoredSample, score_samples
 from empathy_edge.errors import EmpathyEdgeError, require_extra

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.console import progress, quiet_libraries
-from empathy_edge.distill.from_ratings import SAFETY
+from empathy_edge.distill.rated_rows import SAFETY
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, fit_to_template, template_of, turn_end_id
 from empathy_edge.formats.dialogue import read_dialogues

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from empathy_edge.finetune.memory_needed import check_memory
 from empathy_edge.finetune.training_results import FILES, DpoResults, TrainingResults, finish_stage
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl
-from empathy_edge.formats.training_rows import TrainingRow, check_lengths, fit_rows, load_rows
+from empathy_edge.formats.training_rows import count_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.lora import require_same_base
 from empathy_edge.models.templated_folder import keep_template
@@ -23,8 +22,12 @@ from empathy_edge.system.processes import main_first, process_count
 from empathy_edge.text.near_duplicates import refuse_leaks
 
 if TYPE_CHECKING:
-    from empathy_edge.finetune.training import Split
+    from datasets import Dataset
+
+    from empathy_edge.finetune.rows_on_disk import Split
     from empathy_edge.runtimes.torch_loading import LoadedBase
+
+FIELDS = ("prompt", "chosen", "rejected")
 
 LAST_STEPS = 10
 """Rewards in the manifest are means over this many steps."""
@@ -61,19 +64,19 @@ def run(
         stage = _open(pairs, base, sft, out, settings, update)
     if stage.done:
         return stage.results(DpoResults)
-    rows_of = {file: _read_pairs(file) for file in pairs}
+    for file in pairs:
+        refuse_leaks(file)
+    count_rows(pairs, FIELDS)  # before the model is loaded: a wrong row is found at once
     require_space(out, 200, "the DPO adapter and its checkpoints")
     quiet_libraries()
     from empathy_edge.finetune.length_drift import LengthProbe
-    from empathy_edge.finetune.training import ADAPTER, split_held_out, train
+    from empathy_edge.finetune.rows_on_disk import write_rows
+    from empathy_edge.finetune.training import ADAPTER, train
     from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
 
     merged = [sft / "adapter"] if sft else []
     loaded = load_base(base.path, settings.weights, merged, out / SCRATCH, tokens=settings.tokens_at_once)
-    rows_of = {file: fit_rows(rows, loaded.tokenizer) for file, rows in rows_of.items()}
-    for file, rows in rows_of.items():
-        check_lengths(file, rows, loaded.tokenizer, settings.max_length)
-    split = split_held_out(list(chain.from_iterable(rows_of[file] for file in pairs)), settings)
+    split = write_rows(pairs, FIELDS, loaded.tokenizer, settings, out / SCRATCH)
     trainer = _trainer(loaded, split, out, settings)
     probed = _probe_prompts(split.held_out or split.trained, settings.length_probes)
     trained = train(
@@ -85,8 +88,7 @@ def run(
         lambda curves: LengthProbe(probed, loaded.tokenizer, curves),
     )
     keep_template(base.path, merged, out / ADAPTER)
-    pair_count = len(split.trained) + len(split.held_out)
-    results = _results(trained, trainer.state.log_history, out, pairs=pair_count, probes=len(probed))
+    results = _results(trained, trainer.state.log_history, out, pairs=split.total, probes=len(probed))
     for warning in results.warnings:
         say(f"  [yellow]Warning:[/] {warning}")
     return finish_stage(stage, results)
@@ -110,13 +112,7 @@ def _open(
     )
 
 
-def _read_pairs(file: Path) -> list[TrainingRow]:
-    refuse_leaks(file)
-    return load_rows(file, ("prompt", "chosen", "rejected"))
-
-
 def _trainer(loaded: LoadedBase, split: Split, out: Path, settings: DpoSettings) -> Any:
-    from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
     from empathy_edge.finetune.training import lora_config, trainer_arguments
@@ -138,17 +134,21 @@ def _trainer(loaded: LoadedBase, split: Split, out: Path, settings: DpoSettings)
             # file that other processes do not find.
             precompute_ref_log_probs=settings.epochs > 1 and process_count() == 1,
         ),
-        train_dataset=Dataset.from_list(split.trained),
-        eval_dataset=Dataset.from_list(split.held_out) if split.held_out else None,
+        train_dataset=split.trained,
+        eval_dataset=split.held_out,
         processing_class=loaded.tokenizer,
         peft_config=lora_config(settings),
     )
 
 
-def _probe_prompts(rows: list[TrainingRow], limit: int) -> list[list[Message]]:
+def _probe_prompts(rows: Dataset, limit: int) -> list[list[Message]]:
     """The first `limit` different prompts, in the order of the rows."""
-    prompt_of_text = {row["prompt"][-1]["content"]: row["prompt"] for row in rows}
-    return list(prompt_of_text.values())[:limit]
+    prompt_of_text: dict[str, list[Message]] = {}
+    for row in rows:
+        if len(prompt_of_text) >= limit:
+            break
+        prompt_of_text.setdefault(row["prompt"][-1]["content"], row["prompt"])
+    return list(prompt_of_text.values())
 
 
 def _results(

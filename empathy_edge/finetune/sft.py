@@ -10,7 +10,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.finetune.memory_needed import check_memory
 from empathy_edge.finetune.training_results import FILES, SftResults, finish_stage
 from empathy_edge.formats.chat_format import template_of, turn_end
-from empathy_edge.formats.training_rows import TrainingRow, check_lengths, fit_rows, load_rows
+from empathy_edge.formats.training_rows import count_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.templated_folder import keep_template
 from empathy_edge.runs.settings import TrainSettings
@@ -20,8 +20,13 @@ from empathy_edge.system.processes import main_first
 from empathy_edge.text.near_duplicates import refuse_leaks
 
 if TYPE_CHECKING:
-    from empathy_edge.finetune.training import Split
+    from datasets import Dataset
+
+    from empathy_edge.finetune.rows_on_disk import Split
     from empathy_edge.runtimes.torch_loading import LoadedBase
+
+
+FIELDS = ("prompt", "completion")
 
 
 def run(
@@ -54,25 +59,24 @@ def run(
     if stage.done:
         return stage.results(SftResults)
     refuse_leaks(rows)
-    examples = load_rows(rows, ("prompt", "completion"))
+    count_rows([rows], FIELDS)  # before the model is loaded: a wrong row is found at once
     require_space(out, 200, "the SFT adapter and its checkpoints")
     quiet_libraries()
-    from empathy_edge.finetune.training import ADAPTER, split_held_out, train
+    from empathy_edge.finetune.rows_on_disk import write_rows
+    from empathy_edge.finetune.training import ADAPTER, train
     from empathy_edge.runtimes.torch_loading import SCRATCH, load_base
 
     loaded = load_base(base.path, settings.weights, [], out / SCRATCH, tokens=settings.tokens_at_once)
-    examples = fit_rows(examples, loaded.tokenizer)
-    check_lengths(rows, examples, loaded.tokenizer, settings.max_length)
-    split = split_held_out(examples, settings)
-    trainer = _trainer(loaded, split, out, settings)
+    split = write_rows([rows], FIELDS, loaded.tokenizer, settings, out / SCRATCH)
+    trainer = trainer_of(loaded, split, out, settings)
     _check_loss_mask(trainer, loaded.tokenizer, split.trained)
     trained = train(trainer, stage, "SFT", settings, loaded.precision)
     keep_template(base.path, [], out / ADAPTER)
-    return finish_stage(stage, SftResults(rows=len(examples), **trained.model_dump(exclude_unset=True)))
+    return finish_stage(stage, SftResults(rows=split.total, **trained.model_dump(exclude_unset=True)))
 
 
-def _trainer(loaded: LoadedBase, split: Split, out: Path, settings: TrainSettings) -> Any:
-    from datasets import Dataset
+def trainer_of(loaded: LoadedBase, split: Split, out: Path, settings: TrainSettings) -> Any:
+    """TRL's trainer; making it tokenizes the rows."""
     from trl import SFTConfig, SFTTrainer
 
     from empathy_edge.finetune.training import lora_config, trainer_arguments
@@ -81,14 +85,14 @@ def _trainer(loaded: LoadedBase, split: Split, out: Path, settings: TrainSetting
     return SFTTrainer(
         model=loaded.model,
         args=SFTConfig(**arguments, completion_only_loss=True, packing=False),
-        train_dataset=Dataset.from_list(split.trained),
-        eval_dataset=Dataset.from_list(split.held_out) if split.held_out else None,
+        train_dataset=split.trained,
+        eval_dataset=split.held_out,
         processing_class=loaded.tokenizer,
         peft_config=lora_config(settings),
     )
 
 
-def _check_loss_mask(trainer: Any, tokenizer: Any, examples: list[TrainingRow]) -> None:
+def _check_loss_mask(trainer: Any, tokenizer: Any, examples: Dataset) -> None:
     """Check that TRL's loss covers the response and its stop token, and nothing else.
 
     Raises:

@@ -6,12 +6,11 @@ import contextlib
 import json
 import math
 import os
-import random
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from peft import LoraConfig, load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback, TrainerCallback
@@ -22,11 +21,11 @@ from empathy_edge.finetune.curves import CURVES, Curves
 from empathy_edge.finetune.fused_lora import fuse_lora
 from empathy_edge.finetune.length_drift import LengthProbe
 from empathy_edge.finetune.training_results import TrainingResults
-from empathy_edge.formats.training_rows import TrainingRow
 from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.runs.stage import Stage
 from empathy_edge.runtimes.packed import can_pack, pack_batches
 from empathy_edge.runtimes.precision import Precision
+from empathy_edge.runtimes.torch_loading import SCRATCH
 from empathy_edge.system.device import chosen_device
 from empathy_edge.system.memory import keep_freed_memory
 from empathy_edge.system.processes import is_main, main_first, process_count, wait_for_everyone
@@ -92,23 +91,6 @@ def _rows_at_once(settings: TrainSettings) -> int:
             f"in parts of {rows} rows; change batch_size or micro_batch_size in the recipe."
         )
     return rows
-
-
-class Split(NamedTuple):
-    """Rows to train on, and held-out rows to measure on."""
-
-    trained: list[TrainingRow]
-    held_out: list[TrainingRow]
-
-
-def split_held_out(rows: list[TrainingRow], settings: TrainSettings) -> Split:
-    """Draw the held-out rows with the step's seed; both parts keep the rows' order."""
-    count = round(settings.held_out * len(rows))
-    drawn = set(random.Random(settings.seed).sample(range(len(rows)), count))
-    return Split(
-        trained=[row for place, row in enumerate(rows) if place not in drawn],
-        held_out=[row for place, row in enumerate(rows) if place in drawn],
-    )
 
 
 def train(
@@ -188,7 +170,8 @@ def _keep_adapter(model: Any, folder: Path) -> None:
     else:
         model.save_pretrained(folder / ADAPTER)
     (folder / ADAPTER / "README.md").unlink(missing_ok=True)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for made in (CHECKPOINTS, SCRATCH):
+        shutil.rmtree(folder / made, ignore_errors=True)
 
 
 def make_lean(model: Any) -> None:

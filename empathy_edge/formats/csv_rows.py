@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.json_lines import lines_of
 from empathy_edge.formats.row_fields import FIELDS, Row, printable, where_of
 
 MAX_FIELD = 1 << 20
@@ -23,22 +22,42 @@ KNOWN_COLUMNS = frozenset(
 """A first line with one of these between delimiters is a header, whatever the file is called."""
 
 
-def delimiter_of(text: str, name: str, known_columns: Sequence[str]) -> str | None:
+@dataclass(frozen=True)
+class Table:
+    """A text that may be a table.
+
+    Attributes:
+        path: of its file.
+        first_line: without the line feed.
+        known_columns: names that the user gave.
+        lines: gives its lines, which a carriage return ends, too; each time from the first one on.
+        unquoted_lines: the same, but only a line feed ends a line.
+    """
+
+    path: Path
+    first_line: str
+    known_columns: Sequence[str]
+    lines: Callable[[], Iterator[str]]
+    unquoted_lines: Callable[[], Iterator[str]]
+
+
+def delimiter_of(table: Table, name: str) -> str | None:
     """The delimiter between the columns; None for a file that is no table."""
-    header = lines_of(text)[0].strip("\r")
+    header = table.first_line.strip("\r")
     counts = {delimiter: header.count(delimiter) for delimiter in DELIMITERS}
     best = max(counts, key=lambda delimiter: counts[delimiter])
     if name.endswith((".csv", ".tsv")):
         return best if counts[best] else ("\t" if name.endswith(".tsv") else ",")
-    names = {_column_name(column.strip().strip('"'), known_columns) for column in header.split(best)}
-    is_header = bool(names & {*KNOWN_COLUMNS, *known_columns})
-    is_table = is_header and (not name.endswith(".txt") or _has_two_alike(text, best))
+    known = table.known_columns
+    names = {_column_name(column.strip().strip('"'), known) for column in header.split(best)}
+    is_header = bool(names & {*KNOWN_COLUMNS, *known})
+    is_table = is_header and (not name.endswith(".txt") or _has_two_alike(table, best))
     return best if is_table else None
 
 
-def _has_two_alike(text: str, delimiter: str) -> bool:
+def _has_two_alike(table: Table, delimiter: str) -> bool:
     """Whether the first two rows have the same number of columns, and more than one."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(table.lines(), delimiter=delimiter, strict=True)
     try:
         counts = [len(row) for row in islice(reader, 2)]
     except csv.Error:
@@ -71,20 +90,20 @@ def _column_names(path: Path, header: Sequence[str], known_columns: Sequence[str
     return columns
 
 
-def csv_rows(path: Path, text: str, delimiter: str, known_columns: Sequence[str]) -> Iterator[Row]:
+def csv_rows(table: Table, delimiter: str) -> Iterator[Row]:
     """Rows by column; the header is row 1.
 
     Raises:
         EmpathyEdgeError: a column is there twice, or a row has more or fewer fields than columns.
     """
-    header = lines_of(text)[0]
-    if header.strip().replace('"', "").startswith("conv_id,utterance_idx,"):
-        yield from _unquoted_rows(path, text)
+    path = table.path
+    if table.first_line.strip().replace('"', "").startswith("conv_id,utterance_idx,"):
+        yield from _unquoted_rows(table)
         return
     csv.field_size_limit(MAX_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(table.lines(), delimiter=delimiter, strict=True)
     try:
-        columns = _column_names(path, next(reader, []), known_columns)
+        columns = _column_names(path, next(reader, []), table.known_columns)
         number, line = 1, reader.line_num + 1
         for fields in reader:
             where_line, line = line, reader.line_num + 1
@@ -109,15 +128,15 @@ def _wrong_count(fields: Sequence[str], columns: Sequence[str], delimiter: str) 
     return f"{counts} A text with '{delimiter}' in it must stand in quotes."
 
 
-def _unquoted_rows(path: Path, text: str) -> Iterator[Row]:
+def _unquoted_rows(table: Table) -> Iterator[Row]:
     """EmpatheticDialogues' own CSV: no field is quoted, and quotation marks are text."""
-    header, *lines = lines_of(text)
-    columns = header.strip().replace('"', "").split(",")
-    for number, line in enumerate(lines, 2):
-        if not line.strip():
+    columns = table.first_line.strip().replace('"', "").split(",")
+    for number, line in enumerate(table.unquoted_lines(), 1):
+        if number == 1 or not line.strip():
             continue
+        line = line.removesuffix("\n")
         fields = line.strip("\r").split(",")
-        where = where_of(path, number)
+        where = where_of(table.path, number)
         if len(fields) > len(columns):
             fields = _quoted(where, line)
         if not len(columns) - 2 <= len(fields) <= len(columns):

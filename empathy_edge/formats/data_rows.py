@@ -1,43 +1,28 @@
 """Files of data opened into rows: JSON Lines, JSON, CSV, Parquet, plain lines, and gzip of any of them.
 
 The content says what a file is; its suffix counts only where the content leaves it open. Rows are values;
-nothing in a file is run or unpickled.
+nothing in a file is run or unpickled. JSON Lines, CSV, text and Parquet are read row by row, however large
+they are; of JSON in another layout the whole text is held in memory.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.formats.csv_rows import csv_rows, delimiter_of
+from empathy_edge.formats.csv_rows import Table, csv_rows, delimiter_of
 from empathy_edge.formats.data_forms import has_a_form
-from empathy_edge.formats.json_lines import lines_of
 from empathy_edge.formats.row_fields import Row, printable, where_of
-
-MAX_BYTES = 2 << 30
-"""Of a file, decompressed."""
-
-MAX_RATIO = 200
-"""How many times as large a gzip or Parquet file may become; text becomes 3 to 20 times as large."""
-
-ALWAYS_ALLOWED = 64 << 20
-"""Bytes up to which the ratio does not matter."""
-
-CHUNK = 1 << 20
+from empathy_edge.formats.text_file import TextFile, most_bytes
 
 PARQUET_BATCH = 64
 """Rows that are unpacked at once: what a few KB of Parquet hold may be gigabytes."""
-
-LINE_ENDS = re.compile("\r\n|\r|\n")
-"""Of a text file; old Macs ended lines with a carriage return alone."""
 
 LISTS_OF_A_ROW = ("messages", "conversations", "turns", "dialog", "responses", "history", "prompt", "chosen")
 """Lists of objects that belong to one row; a single list of another name holds the rows."""
@@ -67,80 +52,59 @@ def open_rows(path: Path, known_columns: Sequence[str] = ()) -> Rows:
         raise EmpathyEdgeError(
             f"{path}: no such file. Give dialogues as JSON Lines, JSON, CSV, Parquet or text, or 'sample'."
         )
-    zipped = "gzip of " if _is_gzip(path) else ""
-    content = _unzipped(path) if zipped else _plain_bytes(path)
-    name = path.name.lower().removesuffix(".gz") if zipped else path.name.lower()
-    if content[:4] == b"PAR1":
-        return Rows(f"{zipped}Parquet", _parquet_rows(path, content))
-    text = _decode(path, content)
-    if not text.strip():
-        raise EmpathyEdgeError(f"{path}: the file is empty; it needs at least one dialogue.")
-    found = _text_rows(path, name, text, known_columns)
+    file = TextFile(path)
+    zipped = "gzip of " if file.is_gzip else ""
+    if file.starts_with(b"PAR1"):
+        return Rows(f"{zipped}Parquet", _parquet_rows(file))
+    found = _text_rows(file, known_columns)
     return Rows(zipped + found.container, found.rows)
 
 
-def _is_gzip(path: Path) -> bool:
-    with open(path, "rb") as handle:
-        return handle.read(2) == b"\x1f\x8b"
+@dataclass(frozen=True)
+class _Beginning:
+    """What a text begins with.
+
+    Attributes:
+        first_line: the file's first line, which may be empty.
+        first_text: the first line with any text, without spaces around it.
+        has_more: whether a later line has text.
+    """
+
+    first_line: str
+    first_text: str
+    has_more: bool
 
 
-def _plain_bytes(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise EmpathyEdgeError(f"{path}: {size >> 20} MB; at most {MAX_BYTES >> 20} MB are read. Split it.")
-    return path.read_bytes()
+def _beginning(file: TextFile) -> _Beginning:
+    lines = file.lines()
+    first_line = next(lines, "")
+    texts = filter(None, (line.strip() for line in chain([first_line], lines)))
+    first_text = next(texts, "")
+    if not first_text:
+        raise EmpathyEdgeError(f"{file.path}: the file is empty; it needs at least one dialogue.")
+    return _Beginning(first_line.removesuffix("\n"), first_text, has_more=next(texts, None) is not None)
 
 
-def _unzipped(path: Path) -> bytes:
-    """The content, decompressed; a file that would become too large is refused before it does."""
-    size = path.stat().st_size
-    most = _most_bytes(size)
-    parts = io.BytesIO()
-    try:
-        with gzip.open(path) as unzipped:
-            while part := unzipped.read(CHUNK):
-                parts.write(part)
-                if parts.tell() > most:
-                    raise EmpathyEdgeError(
-                        f"{path}: {size >> 10} KB become more than {most >> 20} MB, the limit for gzip. "
-                        "Unpack it yourself if you trust it."
-                    )
-    except (OSError, EOFError, zlib.error) as error:
-        raise EmpathyEdgeError(f"{path}: not readable as gzip ({error}).") from None
-    return parts.getvalue()
-
-
-def _most_bytes(size: int) -> int:
-    """How large a file of `size` bytes may become."""
-    return min(MAX_BYTES, max(ALWAYS_ALLOWED, MAX_RATIO * size))
-
-
-def _decode(path: Path, content: bytes) -> str:
-    if b"\0" in content:
-        raise EmpathyEdgeError(f"{path}: is UTF-16 or binary; save it as UTF-8.")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise EmpathyEdgeError(
-            f"{path}: line {line} is not UTF-8 (byte {error.start}). Save the file as UTF-8."
-        ) from None
-
-
-def _text_rows(path: Path, name: str, text: str, known_columns: Sequence[str]) -> Rows:
-    start = text.lstrip()[:1]
+def _text_rows(file: TextFile, known_columns: Sequence[str]) -> Rows:
+    beginning = _beginning(file)
+    path, name = file.path, file.path.name.lower()
+    if file.is_gzip:
+        name = name.removesuffix(".gz")
+    start = beginning.first_text[:1]
     is_text_file = name.endswith(".txt")
-    if start == "[" and (not is_text_file or _is_json(text)):
+    if start == "[" and (not is_text_file or _is_json(file.whole())):
+        text = file.whole()
         return Rows("JSON array", _array_rows(path, text, text.index("[") + 1))
-    if start == "{" and (not is_text_file or _is_json(lines_of(text.lstrip())[0])):
-        return _object_rows(path, text, known_columns)
-    delimiter = delimiter_of(text, name, known_columns)
+    if start == "{" and (not is_text_file or _is_json(beginning.first_text)):
+        return _object_rows(file, beginning, known_columns)
+    table = Table(path, beginning.first_line, known_columns, file.table_lines, file.lines)
+    delimiter = delimiter_of(table, name)
     if delimiter is not None:
         shown = "tab" if delimiter == "\t" else f"'{delimiter}'"
-        return Rows(f"CSV, delimiter {shown}", csv_rows(path, text, delimiter, known_columns))
+        return Rows(f"CSV, delimiter {shown}", csv_rows(table, delimiter))
     if name.endswith((".json", ".jsonl", ".ndjson")):
-        return Rows("JSON Lines", _json_lines_rows(path, text))
-    return Rows("text, one prompt a line", _plain_rows(path, text))
+        return Rows("JSON Lines", _json_lines_rows(file))
+    return Rows("text, one prompt a line", _plain_rows(file))
 
 
 def _is_json(text: str) -> bool:
@@ -157,13 +121,13 @@ def _object(where: str, value: Any, number: int) -> Row:
     return Row(number, where, value)
 
 
-def _json_lines_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(lines_of(text), 1):
+def _json_lines_rows(file: TextFile) -> Iterator[Row]:
+    for number, line in enumerate(file.lines(), 1):
         if not line.strip():
             continue
-        where = where_of(path, number)
+        where = where_of(file.path, number)
         try:
-            value = json.loads(line)
+            value = json.loads(line.removesuffix("\n"))
         except (ValueError, RecursionError) as error:
             raise EmpathyEdgeError(f"{where} is not JSON ({error}).") from None
         yield _object(where, value, number)
@@ -214,55 +178,58 @@ def _after_spaces(text: str, place: int) -> int:
     return place
 
 
-def _object_rows(path: Path, text: str, known_columns: Sequence[str]) -> Rows:
+def _object_rows(file: TextFile, beginning: _Beginning, known_columns: Sequence[str]) -> Rows:
     """JSON Lines; or one object, which is a row or holds the list of rows."""
-    first_line = lines_of(text.lstrip())[0].strip()
-    if not _is_json(first_line) or not text.lstrip()[len(first_line) :].strip():
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            if first_line == "{":
-                raise EmpathyEdgeError(f"{path}: not readable as JSON ({error}).") from None
-            return Rows("JSON Lines", _json_lines_rows(path, text))
-        lists = [key for key, item in value.items() if _holds_objects(item)]
-        is_row = has_a_form(value) or any(column in value for column in known_columns)
-        if len(lists) == 1 and lists[0] not in LISTS_OF_A_ROW and not is_row:
-            rows = (_object(where_of(path, n), row, n) for n, row in enumerate(value[lists[0]], 1))
-            return Rows(f"JSON object, rows in '{printable(lists[0])}'", rows)
-        return Rows("JSON object, one row", iter([_object(where_of(path, 1), value, 1)]))
-    return Rows("JSON Lines", _json_lines_rows(path, text))
+    path = file.path
+    if beginning.has_more and _is_json(beginning.first_text):
+        return Rows("JSON Lines", _json_lines_rows(file))
+    try:
+        value = json.loads(file.whole())
+    except (ValueError, RecursionError) as error:
+        if beginning.first_text == "{":
+            raise EmpathyEdgeError(f"{path}: not readable as JSON ({error}).") from None
+        return Rows("JSON Lines", _json_lines_rows(file))
+    lists = [key for key, item in value.items() if _holds_objects(item)]
+    is_row = has_a_form(value) or any(column in value for column in known_columns)
+    if len(lists) == 1 and lists[0] not in LISTS_OF_A_ROW and not is_row:
+        rows = (_object(where_of(path, n), row, n) for n, row in enumerate(value[lists[0]], 1))
+        return Rows(f"JSON object, rows in '{printable(lists[0])}'", rows)
+    return Rows("JSON object, one row", iter([_object(where_of(path, 1), value, 1)]))
 
 
 def _holds_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
-def _plain_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(LINE_ENDS.split(text), 1):
+def _plain_rows(file: TextFile) -> Iterator[Row]:
+    for number, line in enumerate(file.table_lines(), 1):
         if line.strip():
-            yield Row(number, where_of(path, number), {"utterance": line.strip()})
+            yield Row(number, where_of(file.path, number), {"utterance": line.strip()})
 
 
-def _parquet_rows(path: Path, content: bytes) -> Iterator[Row]:
+def _parquet_rows(file: TextFile) -> Iterator[Row]:
     """Rows in small batches; a file that would become too large is refused before it does."""
     require_extra("pyarrow", "train", "Reading Parquet")
     import pyarrow
     from pyarrow import parquet
 
-    most = _most_bytes(len(content))
+    path = file.path
+    source = io.BytesIO(file.content()) if file.is_gzip else path
+    size = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else file.size
+    most = most_bytes(size)
     try:
-        file = parquet.ParquetFile(io.BytesIO(content))
-        number = unpacked = 0
-        for batch in file.iter_batches(batch_size=PARQUET_BATCH):
-            unpacked += sum(_unpacked_bytes(column) for column in batch.columns)
-            if unpacked > most:
-                raise EmpathyEdgeError(
-                    f"{path}: {len(content) >> 10} KB become more than {most >> 20} MB, "
-                    "the limit for Parquet. Split it, or save it as JSON Lines if you trust it."
-                )
-            for values in batch.to_pylist():
-                number += 1
-                yield Row(number, where_of(path, number), values)
+        with parquet.ParquetFile(source) as opened:
+            number = unpacked = 0
+            for batch in opened.iter_batches(batch_size=PARQUET_BATCH):
+                unpacked += sum(_unpacked_bytes(column) for column in batch.columns)
+                if unpacked > most:
+                    raise EmpathyEdgeError(
+                        f"{path}: {size >> 10} KB become more than {most >> 20} MB, "
+                        "the limit for Parquet. Split it, or save it as JSON Lines if you trust it."
+                    )
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(number, where_of(path, number), values)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise EmpathyEdgeError(f"{path}: not readable as Parquet ({str(error).splitlines()[0]}).") from None
 

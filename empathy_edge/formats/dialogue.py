@@ -21,7 +21,8 @@ from empathy_edge.formats.dialogue_record import (
 from empathy_edge.formats.row_fields import Row, printable
 
 __all__ = (
-    "Dialogue", "PreferencePair", "Response", "Split", "paper_split", "read_data", "read_dialogues",
+    "Dialogue", "DialogueStream", "PreferencePair", "Response", "Split", "paper_split", "read_data",
+    "read_dialogues",
 )  # fmt: skip
 
 TEST_FILE = re.compile(r"(?<![a-z])test(?![a-z])")
@@ -48,13 +49,46 @@ class DataFile:
     dialogues: list[Dialogue]
 
 
+class DialogueStream:
+    """The dialogues of a file, one after the other: a large file is never in memory as a whole.
+
+    Attributes:
+        container: JSON Lines, CSV, …, in words.
+        forms: name of the form → how many of the dialogues so far have it.
+    """
+
+    def __init__(self, path: Path, columns: Columns | None = None) -> None:
+        """Open the file; arguments and errors are those of `read_data`, of a row when it is reached."""
+        opened = open_rows(path, list((columns or {}).values()))
+        self.container = opened.container
+        self.forms: Counter[str] = Counter()
+        self._path = path
+        self._rows = _Counted(opened.rows, columns or {})
+
+    @property
+    def rows(self) -> int:
+        """How many rows were read so far."""
+        return self._rows.count
+
+    def __iter__(self) -> Iterator[Dialogue]:
+        split: Split = "test" if TEST_FILE.search(self._path.name.lower()) else "train"
+        used: dict[str, int] = {}
+        for found in dialogues_of(self._rows, split):
+            dialogue = _with_own_id(self._path, found, used)
+            used[dialogue.id] = found.row.number
+            self.forms[found.form] += 1
+            yield dialogue
+        if not used:
+            raise EmpathyEdgeError(f"{self._path}: a header but no dialogue; it needs at least one row.")
+
+
 def read_dialogues(path: Path) -> list[Dialogue]:
     """The dialogues of a file: JSON Lines, JSON, CSV, Parquet or text, also gzipped, in any known form.
 
     Raises:
         EmpathyEdgeError: the file is missing, empty or not UTF-8, or a row is wrong; names the row and field.
     """
-    return read_data(path).dialogues
+    return list(DialogueStream(path))
 
 
 def read_data(path: Path, columns: Columns | None = None) -> DataFile:
@@ -67,23 +101,12 @@ def read_data(path: Path, columns: Columns | None = None) -> DataFile:
     Raises:
         EmpathyEdgeError: as `read_dialogues`, or a column is not there; names those that are.
     """
-    opened = open_rows(path, list((columns or {}).values()))
-    rows = _Counted(opened.rows, columns or {})
-    split: Split = "test" if TEST_FILE.search(path.name.lower()) else "train"
-    forms: Counter[str] = Counter()
-    dialogues: list[Dialogue] = []
-    used: dict[str, Row] = {}
-    for found in dialogues_of(rows, split):
-        dialogue = _with_own_id(path, found, used)
-        used[dialogue.id] = found.row
-        forms[found.form] += 1
-        dialogues.append(dialogue)
-    if not dialogues:
-        raise EmpathyEdgeError(f"{path}: a header but no dialogue; it needs at least one row.")
-    return DataFile(opened.container, forms, rows.count, dialogues)
+    opened = DialogueStream(path, columns)
+    dialogues = list(opened)
+    return DataFile(opened.container, opened.forms, opened.rows, dialogues)
 
 
-def _with_own_id(path: Path, found: Found, used: Mapping[str, Row]) -> Dialogue:
+def _with_own_id(path: Path, found: Found, used: Mapping[str, int]) -> Dialogue:
     """The dialogue, with the row's number in its id where rows may share ids."""
     dialogue = found.dialogue
     if dialogue.id not in used:
@@ -96,7 +119,7 @@ def _with_own_id(path: Path, found: Found, used: Mapping[str, Row]) -> Dialogue:
     raise EmpathyEdgeError(
         printable(
             f"{path}: row {found.row.number}: the dialogue id '{dialogue.id}' is already used "
-            f"in row {used[dialogue.id].number}. Give every dialogue its own id."
+            f"in row {used[dialogue.id]}. Give every dialogue its own id."
         )
     )
 

@@ -6,14 +6,15 @@ which JSON does not escape.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import write_atomically
+from empathy_edge.system.files import writing_atomically
 
 
 def lines_of(text: str) -> list[str]:
@@ -33,10 +34,23 @@ def line_of(row: dict[str, Any]) -> str:
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Write dicts or dataclasses as JSON lines, atomically."""
-    lines = []
-    for row in rows:
-        lines.append(line_of(row if isinstance(row, dict) else asdict(row)))
-    write_atomically(path, "".join(lines))
+    with writing_jsonl(path) as write:
+        for row in rows:
+            write(row)
+
+
+@contextlib.contextmanager
+def writing_jsonl(path: Path) -> Iterator[Callable[[Any], None]]:
+    """A function that writes one more row, a dict or a dataclass; the file is there when the block ends.
+
+    After an error in the block there is no file, or the one that was there before.
+    """
+    with writing_atomically(path) as handle:
+        yield lambda row: _write_row(handle, row)
+
+
+def _write_row(handle: IO[bytes], row: Any) -> None:
+    handle.write(line_of(row if isinstance(row, dict) else asdict(row)).encode())
 
 
 def read_unfinished_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -60,18 +74,25 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         EmpathyEdgeError: the file is missing or not UTF-8, or a row is not JSON; names the row.
     """
+    return list(iterate_jsonl(path))
+
+
+def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of JSON lines one after the other; errors as of `read_jsonl`, when their row is reached."""
     if not path.is_file():
         raise EmpathyEdgeError(f"{path}: no such file.")
-    try:
-        lines = lines_of(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise EmpathyEdgeError(f"{path}: not UTF-8 (byte {error.start}).") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            raise EmpathyEdgeError(f"{path}: row {number} is not JSON ({error}).") from None
-    return rows
+    place = 0
+    with open(path, "rb") as handle:
+        for number, line in enumerate(handle, 1):
+            try:
+                text = line.decode("utf-8").removesuffix("\n")
+            except UnicodeDecodeError as error:
+                raise EmpathyEdgeError(f"{path}: not UTF-8 (byte {place + error.start}).") from None
+            place += len(line)
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise EmpathyEdgeError(f"{path}: row {number} is not JSON ({error}).") from None
+            yield row

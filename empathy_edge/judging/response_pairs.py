@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue
-from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.formats.json_lines import iterate_jsonl
 
 Responses = Mapping[str, Mapping[str, Any]]
 """Dialogue id → the response's row: `text`, and what else is known (`finish_reason`, `source`)."""
@@ -60,22 +60,27 @@ def read_responses(file: Path) -> dict[str, dict[str, Any]]:
         EmpathyEdgeError: a row lacks a field, a dialogue has two responses, or the rows are from several
             models (`respond` writes into each row which model it is from).
     """
-    responses: dict[str, dict[str, Any]] = {}
+    return {row["id"]: row for row in iterate_responses(file)}
+
+
+def iterate_responses(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file of responses one after the other; errors as of `read_responses`."""
+    seen: set[str] = set()
     models: set[str | None] = set()
-    for number, row in enumerate(read_jsonl(file), 1):
+    for number, row in enumerate(iterate_jsonl(file), 1):
         fields = (row.get("id"), row.get("text")) if isinstance(row, dict) else (None,)
         if not all(isinstance(value, str) for value in fields):
             raise EmpathyEdgeError(f"{file}: row {number}: needs 'id' and 'text'.")
-        if row["id"] in responses:
+        if row["id"] in seen:
             raise EmpathyEdgeError(f"{file}: row {number}: a second response to the dialogue '{row['id']}'.")
-        responses[row["id"]] = row
+        seen.add(row["id"])
         models.add(row.get("model"))
         if len(models) > 1:
             raise EmpathyEdgeError(
                 f"{file}: row {number} is of another model, or made with other settings, than the rows "
                 "before it. Give one file for each model."
             )
-    return responses
+        yield row
 
 
 def model_of(responses: Responses) -> str | None:

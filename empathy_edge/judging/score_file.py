@@ -2,25 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from empathy_edge.console import out as stdout
-from empathy_edge.console import say, table, tell
+from empathy_edge.console import progress, say, table, tell
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, read_dialogues
-from empathy_edge.formats.json_lines import write_jsonl
-from empathy_edge.judging.base_scorer import Reasons, describe, describe_reasons, expected_rating
+from empathy_edge.formats.dialogue import DialogueStream
+from empathy_edge.formats.json_lines import writing_jsonl
+from empathy_edge.judging.base_scorer import BaseScorer, Reasons, describe, describe_reasons, expected_rating
 from empathy_edge.judging.open_scorer import open_scorer
 from empathy_edge.judging.rated import rows_to_score
-from empathy_edge.judging.response_pairs import read_responses
+from empathy_edge.judging.response_pairs import iterate_responses
 from empathy_edge.judging.statistics import bootstrap
 
 RESAMPLES, SEED = 2000, 0
 MIN_PROMPTS = 20
 """With fewer prompts the bootstrap's interval is clearly too narrow."""
+
+AT_ONCE = 250
+"""Responses that are scored at a time; what a scorer computes of them is in memory."""
+
+
+class _Said(NamedTuple):
+    """What was responded to."""
+
+    situation: str
+    utterance: str
+
+
+class _Scored(NamedTuple):
+    """A response with its score and the reasons for it."""
+
+    text: str
+    score: float
+    reasons: Reasons
+
+
+@dataclass
+class _Arm:
+    """The scores of one file of responses, and the responses with the highest and the lowest one."""
+
+    name: str
+    scores: list[float] = field(default_factory=list)
+    best: _Scored | None = None
+    worst: _Scored | None = None
+
+    def add(self, scored: _Scored) -> None:
+        self.scores.append(scored.score)
+        if self.best is None or scored.score > self.best.score:
+            self.best = scored
+        if self.worst is None or scored.score < self.worst.score:
+            self.worst = scored
 
 
 def rate(responses: tuple[Path, ...], dialogues: Path, scorer_file: Path, out: Path | None) -> None:
@@ -38,29 +77,62 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer_file: Path, out: P
     if out is not None and out.exists():
         raise EmpathyEdgeError(f"{out}: exists already; choose another name. Nothing was scored.")
     scorer = open_scorer(scorer_file)
-    by_id = {item.id: item for item in read_dialogues(dialogues)}
-    lines, records = [], []
-    for file in responses:
-        rows = list(read_responses(file).values())
-        answered = _dialogues_of(rows, by_id, file, dialogues)
-        probabilities, reasons = scorer.score(rows_to_score(answered, [row["text"] for row in rows]))
-        scores = expected_rating(probabilities)
-        lines.append([file.stem, str(len(rows)), _mean_rating(scores)])
-        _show_extremes(file.stem, rows, scores, reasons)
-        for row, score, chances, why in zip(rows, scores, probabilities, reasons, strict=True):
-            records.append(
-                {
-                    "arm": file.stem,
-                    "id": row["id"],
-                    "score": round(float(score), 4),
-                    "probabilities": [round(float(value), 4) for value in chances],
-                    "why": why,
-                }
-            )
+    said = {item.id: _Said(item.situation, item.utterance) for item in DialogueStream(dialogues)}
+    counts = [_count(file, said, dialogues) for file in responses]
+    lines = []
+    with writing_jsonl(out) if out else contextlib.nullcontext(_nowhere) as write:
+        for file, count in zip(responses, counts, strict=True):
+            arm = _rate_file(file, said, scorer, count, write)
+            lines.append([arm.name, str(count), _mean_rating(np.array(arm.scores))])
+            _show_extremes(arm)
     stdout.print(table("Expected rating, 1 to 3", ["arm", "responses", "mean [95 %]"], lines))
     tell(f"The scorer's own figures: {describe(scorer.figures)}.")
-    if out is not None:
-        write_jsonl(out, records)
+
+
+def _nowhere(row: Any) -> None:
+    """Where no file is wanted."""
+
+
+def _count(file: Path, said: Mapping[str, _Said], dialogues: Path) -> int:
+    """How many responses a file has, each to one of the dialogues."""
+    number = 0
+    for number, row in enumerate(iterate_responses(file), 1):
+        if row["id"] not in said:
+            raise EmpathyEdgeError(f"{file}: row {number}: no dialogue '{row['id']}' in {dialogues}.")
+    if number == 0:
+        raise EmpathyEdgeError(f"{file}: the file is empty; there is nothing to score.")
+    return number
+
+
+def _rate_file(
+    file: Path, said: Mapping[str, _Said], scorer: BaseScorer, count: int, write: Callable[[Any], None]
+) -> _Arm:
+    """Score the responses in parts, so that it does not matter how many there are."""
+    arm = _Arm(file.stem)
+    with progress() as bar:
+        task = bar.add_task("rating", total=count, note="")
+        for rows in _in_parts(iterate_responses(file), AT_ONCE):
+            prompts = [said[row["id"]] for row in rows]
+            probabilities, reasons = scorer.score(rows_to_score(prompts, [row["text"] for row in rows]))
+            scores = expected_rating(probabilities)
+            for row, score, chances, why in zip(rows, scores, probabilities, reasons, strict=True):
+                arm.add(_Scored(row["text"], float(score), why))
+                write(
+                    {
+                        "arm": arm.name,
+                        "id": row["id"],
+                        "score": round(float(score), 4),
+                        "probabilities": [round(float(value), 4) for value in chances],
+                        "why": why,
+                    }
+                )
+            bar.advance(task, len(rows))
+    return arm
+
+
+def _in_parts(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    while part := list(islice(rows, size)):
+        yield part
 
 
 def _mean_rating(scores: np.ndarray) -> str:
@@ -71,19 +143,10 @@ def _mean_rating(scores: np.ndarray) -> str:
     return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
 
-def _dialogues_of(
-    rows: list[dict[str, Any]], by_id: dict[str, Dialogue], file: Path, dialogues: Path
-) -> list[Dialogue]:
-    """The dialogue of each row."""
-    for number, row in enumerate(rows, 1):
-        if row.get("id") not in by_id:
-            raise EmpathyEdgeError(f"{file}: row {number}: no dialogue '{row.get('id')}' in {dialogues}.")
-    return [by_id[row["id"]] for row in rows]
-
-
-def _show_extremes(arm: str, rows: list[dict[str, Any]], scores: np.ndarray, reasons: list[Reasons]) -> None:
-    for word, place in (("best", int(scores.argmax())), ("worst", int(scores.argmin()))):
-        say(
-            f"{arm}, {word} ({scores[place]:.2f}): {rows[place]['text']}\n"
-            f"    {describe_reasons(reasons[place])}"
-        )
+def _show_extremes(arm: _Arm) -> None:
+    for word, scored in (("best", arm.best), ("worst", arm.worst)):
+        if scored is not None:
+            say(
+                f"{arm.name}, {word} ({scored.score:.2f}): {scored.text}\n"
+                f"    {describe_reasons(scored.reasons)}"
+            )

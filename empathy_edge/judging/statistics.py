@@ -13,6 +13,9 @@ FLIP_BATCHES, FLIPS_PER_BATCH = 10, 500
 """How many sign flips `sign_flip_test` draws: 5000, in batches so that they need little memory."""
 
 
+VALUES_AT_ONCE = 1 << 22
+"""How many values of resamples `bootstrap` holds in memory."""
+
 FEW_UNITS = 50
 """Below so many independent units the effective sample size is at most their number."""
 
@@ -69,8 +72,13 @@ def bootstrap(values: Sequence[float] | np.ndarray, *, resamples: int, seed: int
         seed: for the draws.
     """
     array = np.asarray(values, dtype=float)
-    drawn = bootstrap_indices(len(array), resamples, seed)
-    return interval_of(float(array.mean()), array[drawn].mean(1))
+    generator = np.random.default_rng(seed)
+    at_once = max(1, VALUES_AT_ONCE // max(1, len(array)))
+    means = []
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        means.append(array[generator.integers(0, len(array), (rows, len(array)))].mean(1))
+    return interval_of(float(array.mean()), np.concatenate(means))
 
 
 def interval_of(mean: float, resampled: np.ndarray) -> Interval:

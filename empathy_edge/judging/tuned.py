@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.judging.base_scorer import BaseScorer, Reasons, expected_rating
@@ -32,6 +31,8 @@ ARTIFACT = "gguf-q8_0"
 
 CONTEXT = 2048
 MAX_REASONS = 6
+MAX_KNOWN = 10_000
+"""Ratings that are kept in memory, for texts that come again."""
 
 
 class TunedScorer(BaseScorer):
@@ -57,18 +58,17 @@ class TunedScorer(BaseScorer):
         """
         probabilities = np.zeros((len(rows), len(RATINGS)))
         reasons = []
-        with progress() as bar:
-            task = bar.add_task("rating", total=len(rows), note="")
-            for place, row in enumerate(rows.itertuples()):
-                probabilities[place] = self._of_response(row, row.response)
-                reasons.append(self._reasons(row, float(expected_rating(probabilities[place]))))
-                bar.advance(task)
+        for place, row in enumerate(rows.itertuples()):
+            probabilities[place] = self._of_response(row, row.response)
+            reasons.append(self._reasons(row, float(expected_rating(probabilities[place]))))
         return probabilities, reasons
 
     def _of_response(self, row: Any, response: str) -> np.ndarray:
         """The probabilities for a response to a row's utterance, [3]; each is computed once."""
         key = (row.situation, row.speaker_uttr, response)
         if key not in self._known:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
             self._known[key] = self._rate(*key)
         return self._known[key]
 

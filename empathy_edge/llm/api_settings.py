@@ -16,6 +16,6 @@ class ApiSettings(BaseModel):
     base_url: str | None = Field(
         default=None, description="Another OpenAI-compatible endpoint. [default: OPENAI_BASE_URL]"
     )
-    parallel: int = Field(default=8, ge=1, le=256, description="Calls at the same time.")
+    parallel: int = Field(default=8, ge=1, le=4096, description="Calls at the same time.")
     max_calls: int | None = Field(default=None, ge=1, description="Stop before more calls than this.")
     max_cost: float | None = Field(default=None, ge=0, description="Stop before more USD than this.")

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.budget import Budget, BudgetReached
-from empathy_edge.llm.ledger import Ledger
+from empathy_edge.llm.keeping import Keeper
+from empathy_edge.llm.ledger import Entry, Ledger
 from empathy_edge.llm.records import Answer, CutOff, Request, StepNotKept, Teacher, TeacherError, TryAgain
 
 Item = TypeVar("Item")
@@ -53,6 +54,7 @@ class ModelClient:
         self.teacher = teacher
         self.ledger = ledger
         self.budget = budget
+        self._keeper = Keeper(ledger)
         self.calls = 0
         self.from_ledger = 0
         self.served: set[str] = set()
@@ -119,7 +121,8 @@ class ModelClient:
     def close(self) -> None:
         """Close the teacher's connections."""
         self._loop.run(self.teacher.close())
-        self._loop.close()
+        self._loop.close()  # waits for the thread that writes
+        self._keeper.close()
 
     async def _run(
         self, items: Sequence[Item], work: Callable[[Item], Awaitable[Result]], label: str
@@ -212,7 +215,7 @@ class ModelClient:
             except TeacherError as error:
                 self.ledger.record_failure(key, self.teacher.model, request, str(error), error.cost_usd)
                 raise
-            self.ledger.record(key, self.teacher.model, request, answer)
+            await self._keeper.keep(Entry(key, self.teacher.model, request, answer))
             self._failed_in_a_row = 0
             self.calls += 1
             self.served.add(answer.served)

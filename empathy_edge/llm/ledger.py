@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.records import Answer, Request
@@ -49,6 +52,22 @@ class Spending:
     failures: int
 
 
+class Entry(NamedTuple):
+    """An answer to keep, and what it answers.
+
+    Attributes:
+        key: of the request.
+        model: its name.
+        request: what was asked.
+        answer: the answer.
+    """
+
+    key: str
+    model: str
+    request: Request
+    answer: Answer
+
+
 @dataclass(frozen=True)
 class KnownEndpoint:
     """What an endpoint said of a model.
@@ -77,10 +96,10 @@ class Ledger:
         self.run = run
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
+            self._database = _connect(path)
             self._database.executescript(SCHEMA)
+            self._writer = _connect(path)
+            self._writing = threading.Lock()
             self._add_later_columns()
         except sqlite3.DatabaseError as error:
             raise EmpathyEdgeError(
@@ -109,35 +128,47 @@ class Ledger:
             text, prompt_tokens, completion_tokens, cost, bool(is_cut_off), served, from_ledger=True
         )
 
-    def record(self, key: str, model: str, request: Request, answer: Answer) -> None:
-        """Keep an answer; a second one for the same key does not replace the first."""
-        asked = {
-            "messages": list(request.messages),
-            **request.parameters(),
-            "sample": request.sample,
-        }
-        self._database.execute("BEGIN")
-        self._database.execute(
-            "INSERT OR IGNORE INTO answers (key, model, run, purpose, request, text, prompt_tokens, "
-            "completion_tokens, cost_usd, created, is_cut_off, served) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                key,
-                model,
-                self.run,
-                request.purpose,
-                json.dumps(asked, ensure_ascii=False),
-                answer.text,
-                answer.prompt_tokens,
-                answer.completion_tokens,
-                answer.cost_usd,
-                _now(),
-                answer.is_cut_off,
-                answer.served,
-            ),
+    def record_all(self, entries: Sequence[Entry]) -> None:
+        """Keep answers, all or none; a second one for the same key does not replace the first.
+
+        This alone may be called in another thread than the one that opened the ledger.
+        """
+        rows = [self._row(entry) for entry in entries]
+        with self._writing:
+            database = self._writer
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                database.executemany(
+                    "INSERT OR IGNORE INTO answers (key, model, run, purpose, request, text, prompt_tokens, "
+                    "completion_tokens, cost_usd, created, is_cut_off, served) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    rows,
+                )
+                keys = [(entry.key,) for entry in entries]
+                database.executemany("DELETE FROM batches WHERE key = ?", keys)
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
+
+    def _row(self, entry: Entry) -> tuple[object, ...]:
+        request, answer = entry.request, entry.answer
+        asked = {"messages": list(request.messages), **request.parameters(), "sample": request.sample}
+        return (
+            entry.key,
+            entry.model,
+            self.run,
+            request.purpose,
+            json.dumps(asked, ensure_ascii=False),
+            answer.text,
+            answer.prompt_tokens,
+            answer.completion_tokens,
+            answer.cost_usd,
+            _now(),
+            answer.is_cut_off,
+            answer.served,
         )
-        self._database.execute("DELETE FROM batches WHERE key = ?", (key,))
-        self._database.execute("COMMIT")
 
     def record_failure(
         self, key: str, model: str, request: Request, error: str, cost_usd: float | None
@@ -224,7 +255,15 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
+        self._writer.close()
         self._database.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    return database
 
 
 def _now() -> str:

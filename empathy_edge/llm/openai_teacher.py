@@ -17,8 +17,8 @@ from empathy_edge.llm.records import Answer, Request, TeacherError, TryAgain, Wi
 from empathy_edge.system.files import sha256_json
 
 if TYPE_CHECKING:
+    import httpx2
     from openai import AsyncOpenAI, BadRequestError
-    from openai.types.chat import ChatCompletion
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 URL_VARIABLE = "OPENAI_BASE_URL"
@@ -41,8 +41,14 @@ def endpoint_url(base_url: str | None) -> str:
     return (base_url or os.environ.get(URL_VARIABLE) or OPENAI_URL).rstrip("/")
 
 
-def openai_client(base_url: str | None, *, timeout_s: float, max_retries: int) -> AsyncOpenAI:
+def openai_client(base_url: str | None, *, timeout_s: float, max_retries: int, calls: int = 1) -> AsyncOpenAI:
     """The `openai` client; its key comes from the environment only.
+
+    Args:
+        base_url: the endpoint.
+        timeout_s: seconds for one try.
+        max_retries: by the client itself.
+        calls: how many are made at the same time.
 
     Raises:
         PrerequisiteError: there is no key, and no other endpoint that may not need one.
@@ -57,7 +63,16 @@ def openai_client(base_url: str | None, *, timeout_s: float, max_retries: int) -
         )
     import openai
 
-    return openai.AsyncOpenAI(api_key=key or "none", base_url=url, timeout=timeout_s, max_retries=max_retries)
+    from empathy_edge.llm.connections import transport_for
+
+    transport = transport_for(calls)
+    return openai.AsyncOpenAI(
+        api_key=key or "none",
+        base_url=url,
+        timeout=timeout_s,
+        max_retries=max_retries,
+        http_client=openai.DefaultAsyncHttpxClient(transport=transport) if transport else None,
+    )
 
 
 async def identify(client: AsyncOpenAI, endpoint: str, parameters: ChatParameters) -> str:
@@ -119,11 +134,13 @@ class OpenAITeacher:
         # Older ledgers had the model's name only. It is clear whose name it is only where it is OpenAI's.
         self.former_identity = model if self._endpoint == OPENAI_URL else None
         # The client's own retries are off: ours also cover invalid answers, and stop when they should.
-        self._client = openai_client(base_url, timeout_s=timeout_s, max_retries=0)
+        self._client = openai_client(base_url, timeout_s=timeout_s, max_retries=0, calls=parallel)
         self._parameters = ChatParameters(ledger, self._endpoint, model)
+        import httpx2
         import openai
 
         self._openai = openai
+        self._response = httpx2.Response
 
     @property
     def reasoning_tokens(self) -> int:
@@ -141,16 +158,20 @@ class OpenAITeacher:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _call(self, request: Request, key: str) -> ChatCompletion:
-        """One call; every error of the client becomes one of ours."""
+    async def _call(self, request: Request, key: str) -> httpx2.Response:
+        """One call; every error of the client becomes one of ours.
+
+        `chat.completions.create` would do the same, but rewrites the messages and makes objects of the
+        answer, which takes longer than the rest of the call.
+        """
         openai = self._openai
         parameters = self._parameters.body(request)
         try:
-            return await self._client.chat.completions.create(
-                model=self.model,
-                messages=list(request.messages),  # type: ignore[arg-type]
-                **parameters,
-                extra_headers={"Idempotency-Key": key},
+            return await self._client.post(
+                "/chat/completions",
+                cast_to=self._response,
+                body={"model": self.model, "messages": list(request.messages), **parameters},
+                options={"headers": {"Idempotency-Key": key}},
             )
         except (openai.RateLimitError, openai.InternalServerError, openai.ConflictError) as error:
             raise TryAgain(f"HTTP {error.status_code}", _retry_after_s(error)) from None
@@ -175,14 +196,20 @@ class OpenAITeacher:
             say(f"  {self.model} refuses '{refused}'; it is asked without from now on.")
         return TryAgain("HTTP 400", 0.0)
 
-    def _read(self, completion: ChatCompletion) -> Answer:
+    def _read(self, response: httpx2.Response) -> Answer:
         """The answer in a response; endpoints send invalid ones too, which the client does not check."""
-        if not isinstance(completion, self._openai.types.chat.ChatCompletion):
-            raise TryAgain(f"no completion but: {_one_line(str(completion)) or 'nothing'}")
-        if not completion.choices:
+        try:
+            completion = response.json()
+        except (ValueError, RecursionError):
+            completion = None
+        if not isinstance(completion, dict) or "choices" not in completion:
+            raise TryAgain(f"no completion but: {_one_line(response.text) or 'nothing'}")
+        if not completion["choices"]:
             raise TryAgain("an answer without choices")
-        content = completion.model_dump(warnings=False)
-        return answer_of(content, self.model, self._price)
+        try:
+            return answer_of(completion, self.model, self._price)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            raise TryAgain(f"no completion but: {_one_line(response.text)}") from None
 
 
 def answer_of(completion: dict[str, Any], model: str, price: Price | None) -> Answer:

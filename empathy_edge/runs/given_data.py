@@ -7,12 +7,12 @@ columns have names of their own become a file in the cache, named after what was
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,12 +20,11 @@ from typing import Any
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
-from empathy_edge.formats.data_rows import MAX_BYTES
-from empathy_edge.formats.dialogue import Columns, DataFile, read_data
+from empathy_edge.formats.dialogue import Columns, DialogueStream
 from empathy_edge.formats.json_lines import line_of
 from empathy_edge.formats.row_fields import FIELDS
+from empathy_edge.formats.text_file import CHUNK, MAX_BYTES
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import write_atomically
 from empathy_edge.system.hash_cache import sha256_file
 
 SAMPLE, STDIN = "sample", "-"
@@ -55,10 +54,10 @@ def data_file(given: Path, columns: Columns | None = None) -> Path:
     return _in_our_form(file, columns) if columns else file
 
 
-def read_given(given: Path, columns: Columns | None = None) -> DataFile:
-    """What is in it, as the user gave it; arguments and errors as for `data_file`."""
+def open_given(given: Path, columns: Columns | None = None) -> DialogueStream:
+    """The dialogues in it, as the user gave it; arguments and errors as for `data_file`."""
     _check_fields(columns or {})
-    return read_data(_file_of(given), columns)
+    return DialogueStream(_file_of(given), columns)
 
 
 def _check_fields(columns: Columns) -> None:
@@ -83,51 +82,62 @@ def _file_of(given: Path) -> Path:
 def _from_stdin() -> Path:
     if sys.stdin.isatty():
         raise EmpathyEdgeError("'-' reads the data from stdin, as in: cat dialogues.jsonl | empathy-edge …")
-    content = sys.stdin.buffer.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise EmpathyEdgeError(f"stdin: more than {MAX_BYTES >> 20} MB; give a file, and split it.")
-    return _kept(hashlib.sha256(content).hexdigest(), "stdin", content)
+    parts = iter(lambda: sys.stdin.buffer.read(CHUNK), b"")
+    return _kept("stdin", _limited(parts, "stdin", "give a file"))
 
 
-def _kept(digest: str, name: str, content: bytes | str) -> Path:
-    file = cache_folder() / "data" / digest[:DIGITS] / name
-    if not file.is_file():
-        write_atomically(file, content)
+def _limited(parts: Iterable[bytes], name: str, remedy: str) -> Iterator[bytes]:
+    """The parts, as long as they are not too large together; what never ends would fill the disk."""
+    total = 0
+    for part in parts:
+        total += len(part)
+        if total > MAX_BYTES:
+            raise EmpathyEdgeError(f"{name}: more than {MAX_BYTES >> 20} MB; {remedy}.")
+        yield part
+
+
+def _kept(name: str, parts: Iterable[bytes], digest: str = "") -> Path:
+    """A file of the cache with this content, in a folder that is named after it.
+
+    Args:
+        name: the file's.
+        parts: the content.
+        digest: of what else the folder's name depends on.
+    """
+    hashed = hashlib.sha256(digest.encode())
+    folder = cache_folder() / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        written = Path(temporary) / name
+        with open(written, "wb") as handle:
+            for part in parts:
+                hashed.update(part)
+                handle.write(part)
+        file = folder / hashed.hexdigest()[:DIGITS] / name
+        file.parent.mkdir(exist_ok=True)
+        if not file.is_file():
+            written.replace(file)
     return file
 
 
 def _in_our_form(file: Path, columns: Columns) -> Path:
     """The dialogues of a file with columns of other names; the file's own name stays in sight."""
-    dialogues = read_data(file, columns).dialogues
-    content = "".join(line_of(item.row()) for item in dialogues)
+    rows = (line_of(item.row()).encode() for item in DialogueStream(file, columns))
     digest = hashlib.sha256(json.dumps([sha256_file(file), sorted(columns.items())]).encode()).hexdigest()
-    folder = hashlib.sha256((digest + content).encode("utf-8", "surrogatepass")).hexdigest()
-    return _kept(folder, f"{file.name}.jsonl", content)
+    return _kept(f"{file.name}.jsonl", rows, digest)
 
 
 def _from_hub(found: re.Match[str]) -> Path:
     """A dataset's rows as a file of JSON lines. Only data are loaded, never a dataset's own code."""
     require_extra("datasets", "train", "Reading datasets of the hub")
     name, split = f"{found['owner']}/{found['name']}", found["split"]
-    content = _lines_of_dataset(name, split)
-    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
-    return _kept(digest, f"{found['owner']}-{found['name']}-{split or 'train'}.jsonl", content)
+    lines = _limited(_lines_of_dataset(name, split), name, "save a part of it as a file, and give that")
+    return _kept(f"{found['owner']}-{found['name']}-{split or 'train'}.jsonl", lines)
 
 
-def _lines_of_dataset(name: str, split: str | None) -> str:
-    """JSON lines.
-
-    Raises:
-        EmpathyEdgeError: they would be larger than what is read of a file.
-    """
-    content = io.StringIO()
+def _lines_of_dataset(name: str, split: str | None) -> Iterator[bytes]:
     for row in _rows_of_dataset(name, split):
-        content.write(line_of({field: _as_json(value) for field, value in row.items()}))
-        if content.tell() > MAX_BYTES:
-            raise EmpathyEdgeError(
-                f"{name}: more than {MAX_BYTES >> 20} MB; save a part of it as a file, and give that."
-            )
-    return content.getvalue()
+        yield line_of({field: _as_json(value) for field, value in row.items()}).encode()
 
 
 def _as_json(value: Any) -> Any:

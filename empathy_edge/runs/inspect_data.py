@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
-from empathy_edge.formats.dialogue import DataFile, Dialogue, Response
+from empathy_edge.formats.dialogue import Dialogue, DialogueStream
 
 SHOWN = 3
 """How many rows are shown."""
@@ -41,86 +41,136 @@ class Sources:
     models: tuple[str, ...]
 
 
-def show(name: str, data: DataFile, columns: Mapping[str, str]) -> None:
+class _Ratings:
+    """The rated responses of a split, counted by their source."""
+
+    def __init__(self) -> None:
+        self.rated: Counter[str] = Counter()
+        self.good: Counter[str] = Counter()
+
+    def add(self, dialogue: Dialogue) -> None:
+        for response in dialogue.responses:
+            if response.rating:
+                self.rated[response.source] += 1
+                self.good[response.source] += response.rating == 3
+
+    def sources(self) -> Sources | None:
+        """The sources that `distill --method rated` could take; None without a good response.
+
+        The reference is `human`, or else the source that is rated 3 least often.
+        """
+        if len(self.rated) < 2 or not any(self.good.values()):
+            return None
+        share = {source: self.good[source] / count for source, count in self.rated.items()}
+        reference = "human" if "human" in share else min(share, key=lambda source: share[source])
+        return Sources(reference, tuple(source for source in share if source != reference))
+
+
+class Summary:
+    """What is in the dialogues of a file, counted one after the other.
+
+    Attributes:
+        shown: the first few dialogues.
+    """
+
+    def __init__(self, dialogues: Iterable[Dialogue]) -> None:
+        self.shown: list[Dialogue] = []
+        self._counts: Counter[str] = Counter()
+        self._by_source: Counter[str] = Counter()
+        self._train: Counter[str] = Counter()
+        self._ratings = _Ratings()
+        self._told_apart = 0
+        for dialogue in dialogues:
+            self._add(dialogue)
+
+    def _add(self, dialogue: Dialogue) -> None:
+        if len(self.shown) < SHOWN:
+            self.shown.append(dialogue)
+        has_system = bool(dialogue.history) and dialogue.history[0]["role"] == "system"
+        self._counts.update(
+            {
+                "dialogues": 1,
+                "with a response": bool(dialogue.responses),
+                "with a rated response": _is_rated(dialogue),
+                "with several turns": bool(dialogue.earlier_turns),
+                "with a system prompt": has_system,
+                "with an emotion": bool(dialogue.emotion),
+                "with a situation": bool(dialogue.situation),
+                "of the test split": dialogue.split == "test",
+            }
+        )
+        self._by_source.update(response.source for response in dialogue.responses)
+        self._told_apart += {1, 3} <= {response.rating for response in dialogue.responses}
+        if dialogue.split == "train":
+            self._train.update(all=1, answered=bool(dialogue.responses), rated=_is_rated(dialogue))
+            self._ratings.add(dialogue)
+
+    def table(self, rows: int) -> list[list[str]]:
+        """Each count with its name; `rows` are those of the file."""
+        counts = {"rows": rows, **self._counts}
+        of_sources = self._by_source.most_common(6)
+        return [[name, str(count)] for name, count in counts.items()] + [
+            [f"responses by {plain(source)}", str(count)] for source, count in of_sources
+        ]
+
+    def sources(self) -> Sources | None:
+        """Those of the training split; see `_Ratings.sources`."""
+        return self._ratings.sources()
+
+    def commands(self) -> list[Needs]:
+        """The commands that take dialogues, and how many of these suffice for each."""
+        train, dialogues = self._train["all"], self._counts["dialogues"]
+        rated = self._train["rated"] if self.sources() else 0
+        ask = "use --method direct"
+        only_test = "all are of the test split"
+        every = max(1, train)
+        return [
+            Needs("distill --method rated", "responses of two sources, rated 1 to 3", rated, 1, ask),
+            Needs("distill --method direct", "prompts", train, 1, only_test),
+            Needs(
+                "distill --method improve-human",
+                "a response to each prompt",
+                self._train["answered"],
+                every,
+                ask,
+            ),
+            Needs("distill --method improve-llm", "prompts", train, 1, only_test),
+            Needs("own-pairs", "prompts", train, 1, only_test),
+            Needs("respond", "prompts", dialogues),
+            Needs("check --prompts", "at least 64 prompts", dialogues, 64, "use the shipped prompts"),
+            Needs(
+                "judge certify",
+                "40 dialogues with responses rated 3 and 1",
+                self._told_apart,
+                40,
+                "rate more",
+            ),
+        ]
+
+
+def show(name: str, data: DialogueStream, columns: Mapping[str, str]) -> None:
     """Print what is in a file of data.
 
     Args:
         name: what the user called it.
-        data: what was read.
+        data: its dialogues, not yet read.
         columns: the user's `--map`, which belongs to the next command, too.
     """
+    summary = Summary(data)
     forms = ", ".join(data.forms)
     tell(f"{name}: {forms} ({data.container})")
-    stdout.print(table("What is in it", ["", "count"], _counts(data)))
-    needs = commands_of(data.dialogues)
+    stdout.print(table("What is in it", ["", "count"], summary.table(data.rows)))
+    needs = summary.commands()
     rows = [[item.command, item.needs, _state(item)] for item in needs]
     stdout.print(table("What can be done with it", ["command", "needs", "state"], rows))
-    for dialogue in data.dialogues[:SHOWN]:
+    for dialogue in summary.shown:
         _show_dialogue(dialogue)
     given = " ".join([shlex.quote(name), *(f"--map {shlex.quote(f'{a}={b}')}" for a, b in columns.items())])
-    tell(f"Next: {next_step(given, data.dialogues, needs)}")
-
-
-def _counts(data: DataFile) -> list[list[str]]:
-    dialogues = data.dialogues
-    first_roles = [item.history[0]["role"] for item in dialogues if item.history]
-    responses = [response for item in dialogues for response in item.responses]
-    sources = Counter(response.source for response in responses)
-    counts = {
-        "rows": data.rows,
-        "dialogues": len(dialogues),
-        "with a response": sum(bool(item.responses) for item in dialogues),
-        "with a rated response": sum(_is_rated(item) for item in dialogues),
-        "with several turns": sum(bool(item.earlier_turns) for item in dialogues),
-        "with a system prompt": first_roles.count("system"),
-        "with an emotion": sum(bool(item.emotion) for item in dialogues),
-        "with a situation": sum(bool(item.situation) for item in dialogues),
-        "of the test split": sum(item.split == "test" for item in dialogues),
-    }
-    rows = [[word, str(count)] for word, count in counts.items()]
-    return rows + [[f"responses by {plain(source)}", str(count)] for source, count in sources.most_common(6)]
+    tell(f"Next: {next_step(given, summary.sources(), needs)}")
 
 
 def _is_rated(dialogue: Dialogue) -> bool:
     return any(response.rating for response in dialogue.responses)
-
-
-def sources_of(dialogues: list[Dialogue]) -> Sources | None:
-    """The sources that `distill --method rated` could take; None without a good response.
-
-    The reference is `human`, or else the source that is rated 3 least often.
-    """
-    of_source: dict[str, list[Response]] = {}
-    for dialogue in dialogues:
-        for response in dialogue.responses:
-            if response.rating:
-                of_source.setdefault(response.source, []).append(response)
-    good = {name: sum(item.rating == 3 for item in found) / len(found) for name, found in of_source.items()}
-    if len(good) < 2 or not any(good.values()):
-        return None
-    reference = "human" if "human" in good else min(good, key=lambda name: good[name])
-    return Sources(reference, tuple(name for name in good if name != reference))
-
-
-def commands_of(dialogues: list[Dialogue]) -> list[Needs]:
-    """The commands that take dialogues, and how many of these suffice for each."""
-    train = [item for item in dialogues if item.split == "train"]
-    answered = sum(bool(item.responses) for item in train)
-    rated = sum(_is_rated(item) for item in train) if sources_of(train) else 0
-    told_apart = sum({1, 3} <= {response.rating for response in item.responses} for item in dialogues)
-    ask = "use --method direct"
-    only_test = "all are of the test split"
-    every = max(1, len(train))
-    return [
-        Needs("distill --method rated", "responses of two sources, rated 1 to 3", rated, 1, ask),
-        Needs("distill --method direct", "prompts", len(train), 1, only_test),
-        Needs("distill --method improve-human", "a response to each prompt", answered, every, ask),
-        Needs("distill --method improve-llm", "prompts", len(train), 1, only_test),
-        Needs("own-pairs", "prompts", len(train), 1, only_test),
-        Needs("respond", "prompts", len(dialogues)),
-        Needs("check --prompts", "at least 64 prompts", len(dialogues), 64, "use the shipped prompts"),
-        Needs("judge certify", "40 dialogues with responses rated 3 and 1", told_apart, 40, "rate more"),
-    ]
 
 
 def _state(item: Needs) -> str:
@@ -145,11 +195,10 @@ def plain(text: str) -> str:
     return kept if len(kept) <= SHOWN_CHARACTERS else kept[: SHOWN_CHARACTERS - 1] + "…"
 
 
-def next_step(given: str, dialogues: list[Dialogue], needs: list[Needs]) -> str:
-    """A command line that uses the data."""
+def next_step(given: str, sources: Sources | None, needs: list[Needs]) -> str:
+    """A command line that uses the data; `sources` are those that it could take."""
     ready = [item.command for item in needs if item.ready]
     distill = f"empathy-edge distill --data {given}"
-    sources = sources_of([item for item in dialogues if item.split == "train"])
     if "distill --method rated" in ready and sources is not None:
         models = " ".join(f"--model {shlex.quote(plain(model))}" for model in sources.models)
         reference = shlex.quote(plain(sources.reference))

@@ -74,6 +74,12 @@ class DistillSettings(Settings):
     max_pairs: int | None = Field(
         default=None, ge=1, description="rated: keep at most this many preference pairs."
     )
+    pairs_per_dialogue: int = Field(
+        default=16,
+        ge=1,
+        description="rated: keep at most this many pairs of one dialogue. Several good and several weak "
+        "responses give as many pairs as their product.",
+    )
     seed: int = Field(default=0, description="For the choice of rows.")
 
 

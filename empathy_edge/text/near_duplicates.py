@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from array import array
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from empathy_edge.data import check_prompts
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.formats.json_lines import iterate_jsonl
 
 MIN_JACCARD = 0.7
 """Two texts are near duplicates when the Jaccard index of their shingles is at least this."""
 
 Shingle = tuple[str, ...]
 Shingles = frozenset[Shingle]
+
+BUCKETS = 1 << 20
+"""Counters of shingles. Two shingles may share one: then a shingle seems more frequent than it is."""
+
+FIRST_RECOUNT = 64
+"""After so many texts the shingles are counted, and again whenever there are twice as many texts."""
 
 
 def shingles(text: str) -> Shingles:
@@ -26,43 +33,96 @@ def shingles(text: str) -> Shingles:
 
 
 class NearDuplicates:
-    """Texts to compare others with (exact Jaccard index, by an inverted index from shingles to texts)."""
+    """Texts to compare others with, by the exact Jaccard index.
+
+    Two sets with an index of at least `MIN_JACCARD` share one of their rarest shingles (prefix filtering:
+    Chaudhuri, Ganti and Kaushik 2006; Bayardo, Ma and Srikant 2007). So only the rarest shingles of each text
+    are looked up, which few other texts have, and the time grows with the number of texts, not its square. A
+    shingle is held as its 64-bit hash.
+    """
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._texts: list[Shingles] = []
-        self._texts_with: dict[Shingle, list[int]] = defaultdict(list)
+        self._texts: list[array[int]] = []
+        self._texts_with: dict[int, int | list[int]] = {}
+        self._counts = array("I", bytes(4 * BUCKETS))
+        self._next_recount = FIRST_RECOUNT
         for text in texts:
             self.add(text)
 
     def add(self, text: str) -> None:
         """Add a text."""
-        found = shingles(text)
-        for shingle in found:
-            self._texts_with[shingle].append(len(self._texts))
+        found = array("q", _hashes(text))
         self._texts.append(found)
+        if len(self._texts) < self._next_recount:
+            self._enter(len(self._texts) - 1, found)
+        else:
+            self._next_recount *= 2
+            self._count_again()
 
     def has(self, text: str) -> bool:
         """Whether a near duplicate of the text was added."""
-        found = shingles(text)
-        shared: Counter[int] = Counter()
-        for shingle in found:
-            shared.update(self._texts_with.get(shingle, ()))
-        for number, count in shared.items():
-            if count / len(found | self._texts[number]) >= MIN_JACCARD:
-                return True
-        return False
+        found = _hashes(text)
+        candidates: set[int] = set()
+        for shingle in self._rarest(found):
+            numbers = self._texts_with.get(shingle, ())
+            candidates.update((numbers,) if isinstance(numbers, int) else numbers)
+        return any(self._is_near(found, self._texts[number]) for number in candidates)
+
+    def _is_near(self, found: set[int], other: array[int]) -> bool:
+        shared = sum(shingle in found for shingle in other)
+        return shared / (len(found) + len(other) - shared) >= MIN_JACCARD
+
+    def _rarest(self, found: Collection[int]) -> list[int]:
+        """The shingles of which every near duplicate has at least one."""
+        needed = math.ceil(MIN_JACCARD * len(found) - 1e-9)
+        counts, last = self._counts, BUCKETS - 1
+        in_order = sorted(found, key=lambda shingle: (counts[shingle & last], shingle))
+        return in_order[: len(found) - needed + 1]
+
+    def _enter(self, number: int, found: array[int]) -> None:
+        for shingle in self._rarest(found):
+            others = self._texts_with.get(shingle)
+            if others is None:
+                self._texts_with[shingle] = number
+            elif isinstance(others, int):
+                self._texts_with[shingle] = [others, number]
+            else:
+                others.append(number)
+
+    def _count_again(self) -> None:
+        """Learn which shingles are rare, and enter every text by its rarest ones."""
+        self._counts = array("I", bytes(4 * BUCKETS))
+        for found in self._texts:
+            for shingle in found:
+                self._counts[shingle & (BUCKETS - 1)] += 1
+        self._texts_with = {}
+        for number, found in enumerate(self._texts):
+            self._enter(number, found)
+
+
+def _hashes(text: str) -> set[int]:
+    return {hash(shingle) for shingle in shingles(text)}
+
+
+class KeptForTests:
+    """Dialogues (id, utterance) that no model may be trained on."""
+
+    def __init__(self, test: Iterable[tuple[str, str]]) -> None:
+        self._ids: set[str] = set()
+        self._utterances = NearDuplicates()
+        for identifier, utterance in test:
+            self._ids.add(identifier)
+            self._utterances.add(utterance)
+
+    def has(self, identifier: str, utterance: str) -> bool:
+        """Whether a dialogue is one of them, by its id or as a near duplicate."""
+        return identifier in self._ids or self._utterances.has(utterance)
 
 
 def leaked_ids(rows: Iterable[tuple[str, str]], test: Iterable[tuple[str, str]]) -> list[str]:
     """The ids of those `rows` (id, utterance) that are in `test` as well, by id or as near duplicates."""
-    test = list(test)
-    test_ids = {identifier for identifier, _ in test}
-    test_utterances = NearDuplicates(utterance for _, utterance in test)
-    return [
-        identifier
-        for identifier, utterance in rows
-        if identifier in test_ids or test_utterances.has(utterance)
-    ]
+    kept = KeptForTests(test)
+    return [identifier for identifier, utterance in rows if kept.has(identifier, utterance)]
 
 
 def refuse_leaks(rows: Path) -> None:
@@ -71,14 +131,19 @@ def refuse_leaks(rows: Path) -> None:
     Raises:
         EmpathyEdgeError: names how many, and the first.
     """
-    training = [(str(row.get("id", "")), _last_utterance(row)) for row in read_jsonl(rows)]
     test_file = rows.parent / "test.jsonl"
     if test_file.is_file():
-        test = [(row["id"], row["utterance"]) for row in read_jsonl(test_file)]
-        _refuse(rows, leaked_ids(training, test), f"test dialogues of {test_file.name}")
-    prompts = NearDuplicates(row["messages"][-1]["content"] for row in read_jsonl(check_prompts()))
-    found = [identifier for identifier, utterance in training if prompts.has(utterance)]
+        test = KeptForTests((row["id"], row["utterance"]) for row in iterate_jsonl(test_file))
+        leaked = [name for name, utterance in _training(rows) if test.has(name, utterance)]
+        _refuse(rows, leaked, f"test dialogues of {test_file.name}")
+    prompts = NearDuplicates(row["messages"][-1]["content"] for row in iterate_jsonl(check_prompts()))
+    found = [name for name, utterance in _training(rows) if prompts.has(utterance)]
     _refuse(rows, found, "prompts of `empathy-edge check`")
+
+
+def _training(rows: Path) -> Iterator[tuple[str, str]]:
+    for row in iterate_jsonl(rows):
+        yield str(row.get("id", "")), _last_utterance(row)
 
 
 def _refuse(rows: Path, leaked: list[str], what: str) -> None:

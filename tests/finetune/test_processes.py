@@ -16,6 +16,13 @@ from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.settings import DistillSettings
 from tests.conftest import run_command
 
+LAUNCHERS = (
+    ("torch.distributed.run", "--nproc-per-node", "2", "--standalone"),
+    ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+     "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+)  # fmt: skip
+"""Of two processes. accelerate calls that a multi-GPU run, also where they compute on the CPU."""
+
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> None:
@@ -31,25 +38,23 @@ def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> 
     arguments = ["finetune", tmp_path / "rows", "--recipe", tmp_path / "recipe.yaml", "--out"]
     one = run_command(*arguments, tmp_path / "one")
     assert one.returncode == 0, one.stderr
-    program = tmp_path / "program.py"
-    program.write_text("from empathy_edge.cli import main\nmain()\n")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = [*launcher, program, *arguments, tmp_path / "two"]
-    two = subprocess.run(
-        [str(item) for item in command],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert two.returncode == 0, two.stderr[-3000:]
-    assert two.stderr.count("Adapter of SFT") == 1
-    for name, steps in (("sft", 12), ("dpo", 6)):
-        for key, count in (("loss", steps), ("eval_loss", 2)):
-            of_one = logged(tmp_path / "one" / name, key)
-            assert len(of_one) == count
-            assert logged(tmp_path / "two" / name, key) == pytest.approx(of_one, rel=0.01)
-        assert (tmp_path / "two" / name / "adapter" / "adapter_model.safetensors").is_file()
+    for launcher in LAUNCHERS:
+        command = [sys.executable, "-m", *launcher, "-m", "empathy_edge", *arguments, tmp_path / launcher[0]]
+        two = subprocess.run(
+            [str(item) for item in command],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert two.returncode == 0, two.stderr[-3000:]
+        assert two.stderr.count("Adapter of SFT") == 1
+        for name, steps in (("sft", 12), ("dpo", 6)):
+            for key, count in (("loss", steps), ("eval_loss", 2)):
+                of_one = logged(tmp_path / "one" / name, key)
+                assert len(of_one) == count
+                assert logged(tmp_path / launcher[0] / name, key) == pytest.approx(of_one, rel=0.01)
+            assert (tmp_path / launcher[0] / name / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def logged(step: Path, key: str) -> list[float]:

@@ -286,9 +286,9 @@ def test_parquet_that_unpacks_too_far_is_refused(
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    from empathy_edge.formats import data_rows
+    from empathy_edge.formats import text_file
 
-    monkeypatch.setattr(data_rows, "ALWAYS_ALLOWED", 1 << 20)
+    monkeypatch.setattr(text_file, "ALWAYS_ALLOWED", 1 << 20)
     column = pyarrow.array(["x" * 100_000] * 400)
     table = pyarrow.table({"text": column.dictionary_encode() if as_dictionary else column})
     parquet.write_table(table, tmp_path / "a.parquet")
