@@ -244,12 +244,12 @@ def _logits_of_adapter_model(base: Path, adapters: list[Path], merged: Path, wei
     import torch
     from transformers import AutoModelForCausalLM
 
-    from empathy_edge.runtimes.held_weights import compute_in_fp32, converts_by_layer
+    from empathy_edge.runtimes.held_weights import compute_in_fp32, held_dtype
 
-    is_converted = converts_by_layer(base)
+    held = held_dtype(base)
     model = AutoModelForCausalLM.from_pretrained(
         base,
-        dtype="auto" if is_converted else torch.float32,
+        dtype=held or torch.float32,
         local_files_only=True,
         trust_remote_code=False,
     )
@@ -261,7 +261,7 @@ def _logits_of_adapter_model(base: Path, adapters: list[Path], merged: Path, wei
         for module in model.modules():
             if hasattr(module, "set_scale"):
                 module.set_scale(name, weight)
-    if is_converted:
+    if held:
         compute_in_fp32(model)
     with torch.inference_mode():
         return model.eval()(input_ids=_golden_ids(merged)).logits

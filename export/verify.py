@@ -15,7 +15,7 @@ from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.export import merged
 from empathy_edge.export.fidelity import fidelity_of
 from empathy_edge.export.fidelity_bounds import NOTABLE_MEAN_KL, Bounds, bounds_of
-from empathy_edge.export.record import read_manifest
+from empathy_edge.export.record import ArtifactRecord, read_manifest
 from empathy_edge.export.verify_reference import Extent, Reference, reference_of
 from empathy_edge.formats.artifact_names import is_artifact
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
@@ -69,7 +69,7 @@ class CheckedArtifact(_Frozen):
 
 
 class UnloadableArtifact(_Frozen):
-    """An artifact that its runtime cannot open; `failed` says why."""
+    """An artifact that cannot be compared, mostly since its runtime cannot open it; `failed` says why."""
 
     artifact: str
     sha256: str
@@ -161,14 +161,14 @@ def _check(folder: Path, reference: Reference) -> CheckedArtifact | UnloadableAr
     try:
         runtime = open_runtime(folder, threads=default_threads(), context=CONTEXT, exact_logits=True)
     except EmpathyEdgeError as error:
-        reasons = [f"does not load: {error}"]
-        return UnloadableArtifact(
-            artifact=folder.name, sha256=record.sha256, size_mb=record.size_mb, failed=reasons, verdict="FAIL"
-        )
+        return _unloadable(folder, record, f"does not load: {error}")
+    try:
+        fidelity = fidelity_of(runtime, reference.replies)
+    except EmpathyEdgeError as error:
+        return _unloadable(folder, record, str(error))
     golden_ids_equal = runtime.encode(GOLDEN_CONVERSATION) == reference.golden_ids
     stops = runtime.declared_stop_ids
     stop_ids_equal = reference.end_of_turn in stops and stops <= reference.stop_ids
-    fidelity = fidelity_of(runtime, reference.replies)
     runtime.close()
     bounds = bounds_of(record)
     failed = []
@@ -191,6 +191,12 @@ def _check(folder: Path, reference: Reference) -> CheckedArtifact | UnloadableAr
         positions=fidelity.positions,
         bounds=bounds,
         verdict="FAIL" if failed else "PASS",
+    )
+
+
+def _unloadable(folder: Path, record: ArtifactRecord, reason: str) -> UnloadableArtifact:
+    return UnloadableArtifact(
+        artifact=folder.name, sha256=record.sha256, size_mb=record.size_mb, failed=[reason], verdict="FAIL"
     )
 
 

@@ -27,6 +27,9 @@ from empathy_edge.system.device import chosen_device
 from empathy_edge.system.files import sha256_json, write_atomically
 from empathy_edge.system.memory import release_freed_memory
 
+VERSION = 1
+"""Counted up where other code computes another reference."""
+
 KEPT = 8
 """So many references are kept in the cache, the newest ones."""
 
@@ -82,8 +85,9 @@ def reference_of(checkpoint: Path, extent: Extent) -> Reference:
     """The reference of a checkpoint folder, from the cache where it is there."""
     conversations = verify_prompts(extent.prompts)
     identity = ModelRef(checkpoint.name, "checkpoint", checkpoint).identity
-    libraries = [version("transformers"), version("tokenizers")]
-    key = sha256_json([identity, conversations, extent.response_tokens, libraries])
+    libraries = [version(name) for name in ("torch", "transformers", "tokenizers", "jinja2")]
+    asked = [GOLDEN_CONVERSATION, conversations, extent.response_tokens]
+    key = sha256_json([VERSION, identity, asked, libraries])
     file = cache_folder() / "verify" / f"{key[:32]}.npz"
     kept = _read(file)
     if kept is not None:

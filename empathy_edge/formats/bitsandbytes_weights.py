@@ -87,7 +87,7 @@ def _four_bits(name: str, state: StoredTensor, tensors: Mapping[str, StoredTenso
         ) from None
     total = math.prod(shape)
     whole = packed.nbytes == math.ceil(total / 2) and len(scales) == math.ceil(total / max(1, block))
-    if not whole or len(codes) != 16:
+    if not whole or len(codes) != 16 or min(block, *shape) <= 0:
         raise EmpathyEdgeError(
             f"{state.file}: the parts of {name} do not fit its shape {shape}; get the checkpoint again."
         )

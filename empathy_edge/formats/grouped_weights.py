@@ -77,9 +77,11 @@ def _group_of(
     """The group of each input."""
     if stored is not None:
         group = stored.integers().reshape(-1)
+        fits = group.size == inputs and group.min() >= 0 and group.max() < groups
     else:
         group = np.arange(inputs) // (group_size if group_size > 0 else inputs)
-    if group.size != inputs or group.min() < 0 or group.max() >= groups:
+        fits = group.max() == groups - 1
+    if not fits:
         raise _unfit(packed)
     return group
 
@@ -154,6 +156,7 @@ def _compressed_weight(
         outputs, inputs = (int(size) for size in _need(packed, parts, "weight_shape").integers())
         bits = _compressed_bits(packed, inputs, settings)
     groups = scales.shape[1] if len(scales.shape) == 2 else 1
+    group_size = inputs // groups if groups and inputs % groups == 0 else _compressed_group(packed, settings)
     one_for_all = math.prod(scales.shape) == 1
     if packed.shape[0] != outputs or not groups or not (one_for_all or scales.shape[0] == outputs):
         raise _unfit(packed)
@@ -164,7 +167,7 @@ def _compressed_weight(
         zeros = _compressed_zeros(parts.get("weight_zero_point"), bits, outputs, groups)
         all_scales = np.broadcast_to(scales.load().reshape(-1, groups), (outputs, groups))
         stored_groups = parts.get("weight_g_idx")
-        group = _group_of(packed, stored_groups, inputs, groups, math.ceil(inputs / groups))
+        group = _group_of(packed, stored_groups, inputs, groups, group_size)
         step = rows_at_once(inputs)
         for begin in range(0, outputs, step):
             here = slice(begin, begin + step)
@@ -186,6 +189,15 @@ def _compressed_bits(packed: StoredTensor, inputs: int, settings: Mapping[str, A
     if packed.dtype != "I32" or len(fitting) != 1:
         raise _unfit(packed)
     return fitting[0]
+
+
+def _compressed_group(packed: StoredTensor, settings: Mapping[str, Any]) -> int:
+    """The group size that the settings name, for a matrix whose last group is a smaller one."""
+    schemes = (settings.get("config_groups") or {}).values()
+    named = {int((scheme.get("weights") or {}).get("group_size") or 0) for scheme in schemes}
+    if len(named) != 1 or min(named) <= 0:
+        raise _unfit(packed)
+    return named.pop()
 
 
 def _compressed_zeros(stored: StoredTensor | None, bits: int, outputs: int, groups: int) -> np.ndarray:

@@ -70,14 +70,21 @@ def _text(token: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
-def first_special_token(post_processor: dict[str, Any]) -> str | None:
-    """The first special token that a post-processor puts before a text; None where it puts none."""
-    for part in post_processor.get("processors", [post_processor]):
-        for step in part.get("single", []):
-            if "Sequence" in step:
-                return None
-            if "SpecialToken" in step:
-                return str(step["SpecialToken"]["id"])
+def first_special_token(post_processor: Any) -> str | None:
+    """The first special token that a post-processor puts before a text; None where it puts none.
+
+    Raises:
+        EmpathyEdgeError: it is not written as tokenizers writes it.
+    """
+    try:
+        for part in post_processor.get("processors", [post_processor]):
+            for step in part.get("single", []):
+                if "Sequence" in step:
+                    return None
+                if "SpecialToken" in step:
+                    return str(step["SpecialToken"]["id"])
+    except (AttributeError, TypeError, KeyError):
+        raise EmpathyEdgeError("tokenizer.json: its post_processor is damaged; get the file again.") from None
     return None
 
 

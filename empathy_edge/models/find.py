@@ -64,6 +64,7 @@ class ModelRef:
         if self.kind == "artifact":
             return sha256_path(self.path)
         files = [file for file in sorted(self.path.iterdir()) if file.suffix in IDENTITY_SUFFIXES]
+        files += sorted(self.path.glob("additional_chat_templates/*.jinja"))
         return sha256_json({file.name: sha256_file(file) for file in files if file.name != MANIFEST})
 
     def record(self) -> dict[str, str]:

@@ -148,18 +148,12 @@ def require_known(name: str, quantization: Quantization) -> None:
     Raises:
         EmpathyEdgeError: names the method, what is known, and what to give instead.
     """
-    settings, reason = quantization.settings, None
-    method = quantization.method.partition(",")[0]
-    if method == "GPTQ":
-        reason = _why_not_gptq(settings)
-    elif method == "AWQ":
-        version = str(settings.get("version", "gemm")).lower()
-        if version not in ("gemm", "ipex") or int(settings.get("bits") or settings.get("w_bit") or 4) != 4:
-            reason = f"its packing is '{version}', {settings.get('bits')} bits; 'gemm' with 4 bits is read"
-    elif method == "compressed-tensors":
-        reason = _why_not_compressed(settings)
-    elif method not in METHODS:
-        reason = f"weights of these are read: {', '.join(METHODS)}"
+    try:
+        reason = _why_not(quantization)
+    except (AttributeError, TypeError, KeyError, ValueError):
+        raise EmpathyEdgeError(
+            f"{name}: the quantization settings in {_CONFIG} are damaged; get the file again."
+        ) from None
     if reason:
         original = original_name(name)
         by_name = f" (by its name: {original})" if original else ""
@@ -170,8 +164,25 @@ def require_known(name: str, quantization: Quantization) -> None:
         )
 
 
+def _why_not(quantization: Quantization) -> str | None:
+    """Why weights are not unpacked here; None where they are."""
+    settings = quantization.settings
+    method = quantization.method.partition(",")[0]
+    if method == "GPTQ":
+        return _why_not_gptq(settings)
+    if method == "AWQ":
+        version = str(settings.get("version", "gemm")).lower()
+        if version not in ("gemm", "ipex") or int(settings.get("bits") or settings.get("w_bit") or 4) != 4:
+            return f"its packing is '{version}', {settings.get('bits')} bits; 'gemm' with 4 bits is read"
+        return None
+    if method == "compressed-tensors":
+        return _why_not_compressed(settings)
+    return None if method in METHODS else f"weights of these are read: {', '.join(METHODS)}"
+
+
 def _why_not_gptq(settings: Mapping[str, Any]) -> str | None:
     kind = settings.get("checkpoint_format") or settings.get("format") or "gptq"
+    int(settings.get("bits", 4))  # a ValueError where it is no number
     if kind not in GPTQ_FORMATS:
         return f"its packing is '{kind}'; {' and '.join(GPTQ_FORMATS)} are read"
     if settings.get("pack_dtype", "int32") != "int32" or settings.get("planar"):
@@ -211,9 +222,10 @@ def packed_weights(
         packed = bitsandbytes_weights(tensors)
     used = {part for weight in packed for part in weight.parts}
     loose = [tensor for tensor in tensors.values() if tensor.name not in used and not tensor.is_float]
-    if loose and (not packed or loose[0].name.endswith("weight")):
+    wrong = next((tensor for tensor in loose if not packed or tensor.name.endswith("weight")), None)
+    if wrong:
         raise EmpathyEdgeError(
-            f"{loose[0].file}: {loose[0].name} is stored as {loose[0].dtype}, not as {quantization.method} "
+            f"{wrong.file}: {wrong.name} is stored as {wrong.dtype}, not as {quantization.method} "
             "packs it; get the checkpoint again."
         )
     if not packed:

@@ -28,8 +28,8 @@ TEMPLATE = "chat_template.jinja"
 RECORD = "template.json"
 """Beside the folder of links: the model's name as the user gave it, and the template's."""
 
-_WEIGHTS = (".safetensors", ".gguf", ".onnx", ".data", ".pte", ".bin", ".pt")
-"""Files that are linked; the others are small, and copied."""
+_COPIED = (".json", ".jinja", ".model", ".txt")
+"""How small files end, which are copied; the others are linked."""
 
 _OTHER_TEMPLATES = (TEMPLATE, "chat_template.json")
 
@@ -68,7 +68,7 @@ def templated_folder(
     files = dict(_files_of(model, kind))
     state = {file: [str(source), *_size_and_time(source)] for file, source in files.items()}
     parent = templates_folder() / sha256_json([kind, name, template, state])[:16]
-    folder = parent / (Path(name).name or model.name)
+    folder = parent / model.resolve().name
     if (parent / RECORD).is_file():
         return folder
     try:
@@ -99,7 +99,7 @@ def _files_of(model: Path, kind: str) -> Iterator[tuple[str, Path]]:
     for path in sorted(model.iterdir()):
         left_out = path.name in _OTHER_TEMPLATES or (path.name == MANIFEST and kind == "checkpoint")
         if path.is_file() and not left_out:
-            yield path.name, path.resolve() if path.suffix in _WEIGHTS else own_file(path)
+            yield path.name, own_file(path) if path.suffix in _COPIED else path.resolve()
 
 
 def _size_and_time(file: Path) -> tuple[int, int]:
@@ -110,10 +110,10 @@ def _size_and_time(file: Path) -> tuple[int, int]:
 def _fill(folder: Path, files: dict[str, Path], kind: str, template: str) -> None:
     folder.mkdir()
     for name, source in files.items():
-        if Path(name).suffix in _WEIGHTS:  # the source may be a blob of the hub's cache, without a suffix
-            link(source, folder / name)
-        else:
+        if Path(name).suffix in _COPIED:  # the source may be a blob of the hub's cache, without a suffix
             shutil.copyfile(source, folder / name)
+        else:
+            link(source, folder / name)
     write_atomically(folder / TEMPLATE, template)
     config = folder / "tokenizer_config.json"
     if config.is_file():

@@ -130,6 +130,8 @@ def choose_template(wanted: str, models: Sequence[ModelRef]) -> ChosenTemplate:
         return ChosenTemplate(wanted, own[wanted], is_models_own=True)
     if wanted in BUILT_IN:
         return ChosenTemplate(wanted, None)
+    if "{%" in wanted or "{{" in wanted:
+        raise EmpathyEdgeError("--template: write the template into a file, and give its name.")
     file = Path(wanted).expanduser()
     if file.is_file():
         return ChosenTemplate(wanted, template_text(file))

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.console import say
+from empathy_edge.errors import PrerequisiteError
 from empathy_edge.formats.tensor_files import stored_tensors
 from empathy_edge.models.merging import merge_into
 from empathy_edge.system.device import free_on
+from empathy_edge.system.free_memory import free_memory_mb
 from empathy_edge.system.machine import require_memory
 
 LIBRARIES_MB = 700
@@ -45,15 +47,15 @@ def load_in_fp32(folder: Path, device: str = "cpu", adapters: Sequence[Path] = (
     import torch
     from transformers import AutoModelForCausalLM
 
-    is_converted = not adapters and converts_by_layer(folder, device)
+    held = None if adapters else held_dtype(folder, device)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype="auto" if is_converted else torch.float32,
+        dtype=held or torch.float32,
         local_files_only=True,
         trust_remote_code=False,
     )
     model = merge_into(model, adapters).eval()
-    if is_converted:
+    if held:
         compute_in_fp32(model)
     return model if device == "cpu" else model.to(device)
 
@@ -64,48 +66,120 @@ def fp32_size_mb(folder: Path) -> float:
     return sum(4 * math.prod(tensor.shape) for tensor in tensors if tensor.is_float) / 1e6
 
 
-def converts_by_layer(folder: Path, device: str = "cpu") -> bool:
-    """Whether the weights stay as they are stored, for a copy in fp32 does not fit; says so.
+def held_dtype(folder: Path, device: str = "cpu") -> Any:
+    """torch's bf16 or fp16, where weights stay as they are stored since a copy in fp32 does not fit; or None.
 
     Weights that are stored in fp32 are mapped from the file, and the system drops their pages when it needs
-    memory.
+    memory. Says so where they stay.
     """
+    import torch
+
     tensors = [tensor for tensor in stored_tensors(folder).values() if tensor.is_float]
+    kinds = {tensor.dtype for tensor in tensors}
     fp32_mb = fp32_size_mb(folder)
-    stored_mb = sum(tensor.nbytes for tensor in tensors) / 1e6
-    if stored_mb >= fp32_mb:
-        return False
-    free_mb = free_on(device)
-    if fp32_mb + LIBRARIES_MB <= SHARE_FOR_WEIGHTS * free_mb:
-        return False
+    free_mb = min(free_on(device), free_memory_mb())
+    if kinds not in ({"BF16"}, {"F16"}) or fp32_mb + LIBRARIES_MB <= SHARE_FOR_WEIGHTS * free_mb:
+        return None
     largest_mb = max(4 * math.prod(tensor.shape) for tensor in tensors) / 1e6
-    if device == "cpu":
-        needed_mb = LIBRARIES_MB + 2 * largest_mb
-        require_memory(needed_mb, needed_mb, f"running {folder.name}", "take a smaller model")
+    needed_mb = LIBRARIES_MB + 2 * largest_mb
+    require_memory(needed_mb, needed_mb, f"running {folder.name}", "take a smaller model")
+    stored_mb = sum(tensor.nbytes for tensor in tensors) / 1e6
     say(
         f"  The checkpoint {folder.name}: its weights need {fp32_mb / 1e3:.1f} GB in fp32, and "
         f"{free_mb / 1e3:.1f} GB are free; they stay as they are stored ({stored_mb / 1e3:.1f} GB), "
         "which takes longer."
     )
-    return True
+    return torch.bfloat16 if kinds == {"BF16"} else torch.float16
 
 
 def compute_in_fp32(model: Any) -> None:
-    """Convert each module's half-precision weights to fp32 while it runs, and no longer."""
-    import torch
+    """Let a model in half precision compute in fp32.
 
+    The weights of linear layers and experts, nearly all there are, are converted while their module runs, and
+    no longer. All others are converted for good, and so are those of a module that its parent does not call
+    but reads, as the convolution of LFM2. Buffers are made again in fp32.
+    """
+    _make_buffers_again(model)
+    hooks: dict[Any, list[Any]] = {}
     buffers: Buffers = {}
     for module in model.modules():
-        halves = [item for item in module.parameters(recurse=False) if _is_half(item)]
-        if not halves:
+        if not _has_half(module):
             continue
-        if type(module) is torch.nn.Embedding:  # its rows are exact in either format
-            module.register_forward_hook(lambda _module, _inputs, output: output.float())
-        else:
+        if type(module).__name__ == "Embedding":  # its rows are exact in either format
+            hooks[module] = [module.register_forward_hook(lambda _module, _inputs, output: output.float())]
+        elif _is_large(module):
             # A module inside another one would overwrite the other's weights of the same shape.
             is_leaf = not any(module.children())
-            module.register_forward_pre_hook(partial(_widen, buffers if is_leaf else None))
-            module.register_forward_hook(_narrow, always_call=True)
+            before = module.register_forward_pre_hook(partial(_widen, buffers if is_leaf else None))
+            hooks[module] = [before, module.register_forward_hook(_narrow, always_call=True)]
+        else:
+            _convert(module)
+    for module in _not_called(model, list(hooks)):
+        for hook in hooks[module]:
+            hook.remove()
+        _convert(module)
+
+
+def _has_half(module: Any) -> bool:
+    return any(_is_half(parameter) for parameter in module.parameters(recurse=False))
+
+
+def _is_large(module: Any) -> bool:
+    """Whether it is a linear layer, or has the matrices of several experts."""
+    import torch
+
+    experts = any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
+    return isinstance(module, torch.nn.Linear) or (experts and not isinstance(module, torch.nn.Conv1d))
+
+
+def _convert(module: Any) -> None:
+    for parameter in module.parameters(recurse=False):
+        if _is_half(parameter):
+            parameter.data = parameter.data.float()
+
+
+def _make_buffers_again(model: Any) -> None:
+    """Replace buffers that were rounded to half precision, as the scale of Gemma's embeddings."""
+    import torch
+    from accelerate import init_empty_weights
+
+    halves = {name: buffer for name, buffer in model.named_buffers() if _is_half(buffer)}
+    if not halves:
+        return
+    with init_empty_weights(include_buffers=False):
+        exact = dict(type(model)._from_config(model.config, dtype=torch.float32).named_buffers())
+    for name, buffer in halves.items():
+        parent, _, own = name.rpartition(".")
+        made = exact.get(name)
+        value = buffer.float() if made is None or made.device.type == "meta" else made
+        setattr(model.get_submodule(parent), own, value)
+
+
+def _not_called(model: Any, modules: list[Any]) -> list[Any]:
+    """The modules that a pass through the model does not call.
+
+    Raises:
+        PrerequisiteError: the model cannot compute so; it needs its weights in fp32.
+    """
+    import torch
+
+    called: set[Any] = set()
+    marks = [
+        module.register_forward_pre_hook(lambda module, _inputs: called.add(module)) for module in modules
+    ]
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.tensor([[0, 1]], device=model.device), use_cache=False)
+    except RuntimeError as error:
+        raise PrerequisiteError(
+            f"{type(model).__name__} computes only with all its weights in fp32, for which there is too "
+            f"little memory ({str(error)[:80]}).",
+            "Close other programs, or take a machine with more memory.",
+        ) from None
+    finally:
+        for mark in marks:
+            mark.remove()
+    return [module for module in modules if module not in called]
 
 
 def _is_half(parameter: Any) -> bool:

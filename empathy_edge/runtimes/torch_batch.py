@@ -99,20 +99,24 @@ def _generate(
 ) -> Any:
     """What transformers generates for prompts that are left-padded to one length."""
     import torch
+    from transformers import GenerationConfig
 
     longest = max(map(len, prompts))
     padded = [[pad_id] * (longest - len(ids)) + ids for ids in prompts]
     masks = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
-    with torch.inference_mode():
-        return model.generate(
-            input_ids=torch.tensor(padded, device=model.device),
-            attention_mask=torch.tensor(masks, device=model.device),
-            eos_token_id=sorted(stop_ids),
-            pad_token_id=pad_id,
-            repetition_penalty=1.0,  # a checkpoint's generation_config may set other values
-            no_repeat_ngram_size=0,
-            **options,
-        )
+    own = model.generation_config
+    model.generation_config = GenerationConfig()  # without the checkpoint's own beams, penalties, limits
+    try:
+        with torch.inference_mode():
+            return model.generate(
+                input_ids=torch.tensor(padded, device=model.device),
+                attention_mask=torch.tensor(masks, device=model.device),
+                eos_token_id=sorted(stop_ids),
+                pad_token_id=pad_id,
+                **options,
+            )
+    finally:
+        model.generation_config = own
 
 
 def _until_stop(new_ids: list[int], stop_ids: Collection[int]) -> Generated:

@@ -49,7 +49,9 @@ class TorchRuntime(Runtime):
         self.model = load_in_fp32(folder, device, adapters)
         source = tokenizer_folder(folder, list(adapters))
         self.tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-        if self.tokenizer.pad_token is None:
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        pad = self.tokenizer.pad_token_id
+        if pad is None or pad >= rows:  # none, or one that was added without a row of embeddings
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.template = template_for(folder, list(adapters))
         self.context = min(context, self.model.config.get_text_config().max_position_embeddings)

@@ -55,6 +55,9 @@ def _left_in(folder: Path) -> int | None:
 
 def _droppable(stat: Path) -> int:
     """Bytes of pages of files."""
-    fields = dict(line.split(" ", 1) for line in stat.read_text(encoding="ascii").splitlines())
+    try:
+        fields = dict(line.split(" ", 1) for line in stat.read_text(encoding="ascii").splitlines())
+    except (OSError, ValueError):
+        return 0
     prefix = "total_" if "total_inactive_file" in fields else ""
-    return int(fields[f"{prefix}inactive_file"]) + int(fields[f"{prefix}active_file"])
+    return sum(int(fields.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))

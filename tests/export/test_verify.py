@@ -65,6 +65,42 @@ def test_another_checkpoint_has_a_reference_of_its_own(
     assert len(list((own_cache / "verify").iterdir())) == 2
 
 
+SETTINGS_THAT_DO_NOT_COUNT = {
+    "num_beams": 3,
+    "suppress_tokens": list(range(100, 600)),
+    "forced_eos_token_id": 2,
+    "max_time": 0.001,
+    "stop_strings": ["a"],
+    "repetition_penalty": 3.0,
+}
+
+
+def test_the_reference_is_greedy_whatever_the_checkpoint_says(
+    tiny_model: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    expected = verify_reference.reference_of(tiny_model, verify_reference.Extent(2, 6))
+    shutil.copytree(tiny_model, tmp_path / "model")
+    file = tmp_path / "model" / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | SETTINGS_THAT_DO_NOT_COUNT))
+    found = verify_reference.reference_of(tmp_path / "model", verify_reference.Extent(2, 6))
+    assert [item.token_ids for item in found.replies] == [item.token_ids for item in expected.replies]
+    assert all(len(item.token_ids) == 6 for item in found.replies)
+
+
+def test_another_size_of_vocabulary_is_said(
+    tiny_model: Path, exported: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.resize_token_embeddings(49216)
+    model.save_pretrained(tmp_path / "larger")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(tiny_model / name, tmp_path / "larger" / name)
+    with pytest.raises(VerdictFailed, match="its vocabulary has 49152 tokens, the checkpoint's 49216"):
+        verify.run(checkpoint=tmp_path / "larger", artifacts=[exported / "gguf-f16"], out=tmp_path / "out")
+
+
 def test_only_the_newest_references_are_kept(
     tiny_model: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
@@ -52,7 +54,7 @@ def test_answers_are_the_same_where_fp32_does_not_fit(
     (prompt,) = [whole.encode([{"role": "user", "content": "I lost my keys."}])]
     expected_reply, reply = (item.reply(prompt, max_new_tokens=8) for item in (whole, by_layer))
     assert reply.token_ids == expected_reply.token_ids
-    assert {parameter.dtype for parameter in by_layer.model.parameters()} == {torch.bfloat16}
+    assert by_layer.model.lm_head.weight.dtype == torch.bfloat16
 
 
 def test_an_error_leaves_the_weights_as_they_were(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +62,8 @@ def test_an_error_leaves_the_weights_as_they_were(half: Path, monkeypatch: pytes
     runtime = TorchRuntime(half, threads=1)
     with pytest.raises((IndexError, RuntimeError)):
         runtime.model(inputs_embeds=torch.zeros(1, 2, 7))
-    assert {parameter.dtype for parameter in runtime.model.parameters()} == {torch.bfloat16}
+    linear = [module for module in runtime.model.modules() if isinstance(module, torch.nn.Linear)]
+    assert {module.weight.dtype for module in linear} == {torch.bfloat16}
 
 
 def test_a_merge_is_proven_where_fp32_does_not_fit(
@@ -86,7 +89,54 @@ def test_too_little_memory_for_one_layer_is_said(half: Path, monkeypatch: pytest
 
 def test_fp32_is_never_converted(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _little_memory(monkeypatch, 1)
-    assert not held_weights.converts_by_layer(tiny_model)
+    assert held_weights.held_dtype(tiny_model) is None
+
+
+OTHER_FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "scaled embeddings": ("Gemma3ForCausalLM", "Gemma3TextConfig", {"hidden_size": 72, "head_dim": 36}),
+    "a convolution that is read, not called": (
+        "Lfm2ForCausalLM",
+        "Lfm2Config",
+        {"hidden_size": 64, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
+    ),
+    "experts": (
+        "Qwen3MoeForCausalLM",
+        "Qwen3MoeConfig",
+        {"hidden_size": 64, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    ),
+    "two embeddings": ("GPT2LMHeadModel", "GPT2Config", {"n_embd": 64, "n_layer": 2, "n_head": 2}),
+}
+SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 64}
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_other_families_compute_the_same(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    model_class, config_class, settings = OTHER_FAMILIES[family]
+    shape = {} if "n_embd" in settings else SHAPE
+    torch.manual_seed(0)
+    config = getattr(transformers, config_class)(vocab_size=200, **shape, **settings)
+    getattr(transformers, model_class)(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    ids = torch.tensor([list(range(1, 30))])
+    with torch.inference_mode():
+        expected = held_weights.load_in_fp32(tmp_path)(input_ids=ids).logits
+        _little_memory(monkeypatch, LITTLE_MB)
+        held = held_weights.load_in_fp32(tmp_path)
+        assert any(parameter.dtype == torch.bfloat16 for parameter in held.parameters())
+        for _ in range(2):
+            assert torch.equal(held(input_ids=ids).logits, expected)
+
+
+def test_weights_of_two_formats_are_not_rounded(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = half / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"].float()
+    save_file(tensors, file, metadata={"format": "pt"})
+    _little_memory(monkeypatch, LITTLE_MB)
+    assert held_weights.held_dtype(half) is None
 
 
 GROUPS_V1 = {

@@ -123,3 +123,17 @@ def test_a_token_without_a_row_is_named(tiny_model: Path, tmp_path: Path) -> Non
         EmpathyEdgeError, match=r"the token '<\|mood\|>' \(number 49152\), but there are 49152"
     ):
         runtime.reply([{"role": "user", "content": "say <|mood|>"}], max_new_tokens=1)
+
+
+def test_a_pad_token_without_a_row_is_not_used(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from empathy_edge.runtimes.torch_runtime import TorchRuntime
+
+    shutil.copytree(tiny_model, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(tmp_path / "model")
+    runtime = TorchRuntime(tmp_path / "model", threads=1)
+    first, second = runtime.greedy_replies([[5, 6, 7], [8]], max_new_tokens=2)
+    assert len(first.token_ids) == len(second.token_ids) == 2

@@ -13,6 +13,7 @@ class OnAnotherDevice:
     """Takes a batch as a model on another device does: one on the CPU is an error there, as on a GPU."""
 
     device = torch.device("meta")
+    generation_config = None
 
     def generate(self, input_ids: Any, attention_mask: Any, **options: Any) -> Any:
         """Two new tokens for each prompt, the second of which ends the reply."""
