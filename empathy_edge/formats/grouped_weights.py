@@ -156,10 +156,10 @@ def _compressed_weight(
         outputs, inputs = (int(size) for size in _need(packed, parts, "weight_shape").integers())
         bits = _compressed_bits(packed, inputs, settings)
     groups = scales.shape[1] if len(scales.shape) == 2 else 1
-    group_size = inputs // groups if groups and inputs % groups == 0 else _compressed_group(packed, settings)
     one_for_all = math.prod(scales.shape) == 1
     if packed.shape[0] != outputs or not groups or not (one_for_all or scales.shape[0] == outputs):
         raise _unfit(packed)
+    group_size = _compressed_group(packed, inputs, groups, settings)
 
     def chunks() -> Iterator[np.ndarray]:
         middle = 0 if packed.dtype == "I8" else 2 ** (bits - 1)
@@ -191,13 +191,17 @@ def _compressed_bits(packed: StoredTensor, inputs: int, settings: Mapping[str, A
     return fitting[0]
 
 
-def _compressed_group(packed: StoredTensor, settings: Mapping[str, Any]) -> int:
-    """The group size that the settings name, for a matrix whose last group is a smaller one."""
+def _compressed_group(packed: StoredTensor, inputs: int, groups: int, settings: Mapping[str, Any]) -> int:
+    """How many inputs share a scale: of the sizes that the settings name, the one that gives `groups`.
+
+    The last group may be a smaller one. Without a size that fits, all groups must be equal.
+    """
     schemes = (settings.get("config_groups") or {}).values()
     named = {int((scheme.get("weights") or {}).get("group_size") or 0) for scheme in schemes}
-    if len(named) != 1 or min(named) <= 0:
+    fitting = [size for size in named if size > 0 and math.ceil(inputs / size) == groups]
+    if len(fitting) > 1 or (not fitting and inputs % groups):
         raise _unfit(packed)
-    return named.pop()
+    return fitting[0] if fitting else inputs // groups
 
 
 def _compressed_zeros(stored: StoredTensor | None, bits: int, outputs: int, groups: int) -> np.ndarray:

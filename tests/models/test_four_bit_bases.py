@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -23,6 +24,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError  # noqa: E402
 from empathy_edge.export.base_difference import tell_other_base  # noqa: E402
+from empathy_edge.formats.grouped_weights import compressed_weights  # noqa: E402
+from empathy_edge.formats.tensor_files import stored_tensors  # noqa: E402
 from empathy_edge.models import from_quantized  # noqa: E402
 from empathy_edge.models.find import base_of_adapter, checkpoint_of, find_model  # noqa: E402
 from empathy_edge.models.from_quantized import original_name  # noqa: E402
@@ -162,7 +165,7 @@ def _compressed(weight: Any, bits: int, *, packed: bool = True) -> Packed:
     return Packed(parts, (integers - zeros[:, groups]).half() * scales[:, groups])
 
 
-def _gptq_settings(bits: int, **others: Any) -> dict[str, Any]:
+def _gptq_settings(bits: int | str, **others: Any) -> dict[str, Any]:
     return {"quant_method": "gptq", "bits": bits, "group_size": GROUP, **others}
 
 
@@ -273,11 +276,55 @@ def test_wrong_and_damaged_checkpoints_are_said(tiny_model: Path, tmp_path: Path
         ({f"{name}scales": None}, "has no 'scales' beside it"),
         ({f"{name}g_idx": whole[f"{name}g_idx"] + 7}, "do not fit each other"),
         ({f"{name}qzeros": whole[f"{name}qzeros"][:, :3].contiguous()}, "do not fit each other"),
+        ({f"{name}g_idx": None, **_fewer_groups(whole, name)}, "do not fit each other"),
+        ({"a.position_ids": torch.arange(4), "z.weight": torch.zeros(2, 2, dtype=torch.int8)}, "z.weight is"),
     ):
         tensors = {key: value for key, value in (whole | change).items() if value is not None}
         save_file(tensors, file, {"format": "pt"})
         with pytest.raises(EmpathyEdgeError, match=words):
             checkpoint_of(str(tmp_path / "gptq"))
+
+
+def _fewer_groups(tensors: dict[str, Any], name: str) -> dict[str, Any]:
+    """Half as many groups as the settings say, as a matrix with a group size of its own has."""
+    return {f"{name}{part}": tensors[f"{name}{part}"][::2].contiguous() for part in ("scales", "qzeros")}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        _gptq_settings("four"),
+        {"quant_method": "awq", "bits": "four"},
+        _compressed_settings(4, "pack-quantized") | {"config_groups": [1]},
+        _compressed_settings(4, "pack-quantized") | {"config_groups": {"a": None}},
+        _compressed_settings(4, "pack-quantized") | {"sparsity_config": "x"},
+    ],
+)
+def test_damaged_settings_are_said(settings: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    _set_quantization(tmp_path / "model", settings)
+    with pytest.raises(EmpathyEdgeError, match=r"quantization settings in config\.json are damaged"):
+        checkpoint_of(str(tmp_path / "model"))
+
+
+def test_a_last_group_that_is_smaller(tiny_model: Path, tmp_path: Path) -> None:
+    """Groups of 128 in 200 columns: the second one has 72."""
+    weight, scales = torch.randint(-8, 8, (4, 200)), torch.rand(4, 2)
+    parts = {
+        "m.weight_packed": _words(weight + 8, 4),
+        "m.weight_scale": scales,
+        "m.weight_shape": torch.tensor([4, 200]),
+    }
+    save_file({name: part.contiguous() for name, part in parts.items()}, tmp_path / "model.safetensors")
+    settings = _compressed_settings(4, "pack-quantized")
+    settings["config_groups"]["group_0"]["weights"]["group_size"] = 128
+    (found,) = compressed_weights(stored_tensors(tmp_path), settings)
+    values = np.concatenate(list(found.chunks()))
+    expected = weight * torch.repeat_interleave(scales, torch.tensor([128, 72]), dim=1)
+    assert np.allclose(values, expected.numpy())
+    settings["config_groups"]["group_1"] = {"weights": {"num_bits": 8, "group_size": 100}}
+    with pytest.raises(EmpathyEdgeError, match="do not fit each other"):  # either could be meant
+        compressed_weights(stored_tensors(tmp_path), settings)
 
 
 def test_a_conversion_that_was_cut_off_goes_on(

@@ -279,6 +279,28 @@ def test_identity_and_weights(tiny_model: Path) -> None:
     shutil.rmtree(later)
 
 
+@pytest.mark.parametrize("name", [".", "./", "../bare/../bare"])
+def test_a_model_in_the_current_folder(name: str, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bare)
+    (bare / "tf_model.h5").write_bytes(b"large")
+    opened = Path(name_with_template(name.replace("bare", bare.name), "zephyr"))
+    assert (opened / "config.json").is_file() and read_template(opened) != ""
+    assert (opened / "tf_model.h5").samefile(bare / "tf_model.h5")
+
+
+@pytest.mark.parametrize("damaged", [[], {"processors": ["x"]}, {"single": [{"SpecialToken": "a"}]}])
+def test_a_damaged_tokenizer_is_said(damaged: object, bare: Path) -> None:
+    file = bare / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": damaged or [1]}))
+    with pytest.raises(EmpathyEdgeError, match="its post_processor is damaged"):
+        name_with_template(str(bare), "zephyr")
+
+
+def test_a_template_is_given_as_a_file(bare: Path) -> None:
+    with pytest.raises(EmpathyEdgeError, match="write the template into a file"):
+        name_with_template(str(bare), "{% for message in messages %}{{ message.content }}{% endfor %}" * 9)
+
+
 def test_links_that_we_made_are_followed_and_no_others(tiny_model: Path, tmp_path: Path) -> None:
     chosen = checkpoint_with_template(str(tiny_model), "zephyr")
     assert own_file(chosen.path / "model.safetensors") == (tiny_model / "model.safetensors").resolve()

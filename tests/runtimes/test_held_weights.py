@@ -162,6 +162,8 @@ GROUPS_V2 = {
     [
         (GROUPS_V1, "5:memory:/slurm/job\n4:cpu:/\n", 900),
         (GROUPS_V2, "0::/pod/container\n", 300),
+        ({"pod/memory.max": "1000", "pod/memory.current": "0"}, "0::/pod\n", 0.001),
+        ({"pod/memory.max": "9", "pod/memory.current": "9", "pod/memory.stat": "anon 1\n"}, "0::/pod\n", 0),
         ({}, "0::/\n", 16000),
         (None, "", 16000),
     ],
