@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from contextlib import closing
@@ -14,11 +15,13 @@ import pytest
 
 pytest.importorskip("openai")
 
+import httpx2
+
 from empathy_edge.bench.scale_calls import measure
 from empathy_edge.errors import PrerequisiteError
 from empathy_edge.llm.budget import Budget
 from empathy_edge.llm.client import ModelClient
-from empathy_edge.llm.connections import transport_for
+from empathy_edge.llm.connections import ManyPools, transport_for
 from empathy_edge.llm.keeping import Keeper
 from empathy_edge.llm.ledger import Entry, Ledger
 from empathy_edge.llm.local_teachers import FileTeacher
@@ -144,6 +147,42 @@ def test_counts_that_are_no_counts_lose_no_answer(
             (found,) = client.run([_entry(1).request], client.ask, label="calls")
         assert isinstance(found, Answer), found
         assert 0 <= found.prompt_tokens < 2**31 and sum(item.calls for item in ledger.spent()) == 1
+
+
+def test_uneven_delays_open_no_more_connections_than_calls() -> None:
+    opened, at_once = 0, 64
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await asyncio.sleep(0.5 if int(head.split()[1][1:]) % 7 == 0 else 0.002)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOh")
+        writer.close()
+
+    async def call() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        numbers = iter(range(600))
+        async with httpx2.AsyncClient(transport=ManyPools(at_once), timeout=60) as client:
+
+            async def work() -> None:
+                for number in numbers:
+                    assert (await client.get(f"http://{host}:{port}/{number}")).text == "Oh"
+
+            await asyncio.gather(*(work() for _ in range(at_once)))
+        server.close()
+
+    asyncio.run(call())
+    assert at_once / 2 < opened <= at_once
+
+
+def test_no_proxy_alone_is_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"no": "localhost"})
+    assert isinstance(transport_for(64), ManyPools)
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy:3128"})
+    assert transport_for(64) is None
 
 
 def test_more_calls_than_open_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
