@@ -20,7 +20,14 @@ from empathy_edge.data import safety_file
 from empathy_edge.distill.distill_results import DISTILL_FILES, DistillResults
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.distill.fitting import fit_responses
-from empathy_edge.distill.rated_rows import control_pairs, preference_pairs, safety_rows, sft_rows, trl_pair
+from empathy_edge.distill.rated_rows import (
+    all_pairs,
+    control_pairs,
+    preference_pairs,
+    safety_rows,
+    sft_rows,
+    trl_pair,
+)
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, DialogueStream
 from empathy_edge.formats.json_lines import writing_jsonl
@@ -42,9 +49,12 @@ class _Counts:
     pairs: int = 0
     control: int = 0
 
-    def add(self, dialogue: Dialogue, settings: DistillSettings) -> None:
+    def add(self, dialogue: Dialogue, settings: DistillSettings) -> bool:
+        """Count a dialogue's rows; whether it has more pairs than are kept."""
+        pairs = len(all_pairs(dialogue, settings))
         self.sft += len(sft_rows(dialogue, settings))
-        self.pairs += len(preference_pairs(dialogue, settings))
+        self.pairs += min(pairs, settings.pairs_per_dialogue)
+        return pairs > settings.pairs_per_dialogue
 
 
 @dataclass
@@ -54,26 +64,31 @@ class _Overview:
     Attributes:
         dialogues: how many there are.
         first_id: of the first one.
-        test: id and utterance of those of the test split.
+        test_dialogues: how many of them are in the test split.
+        kept_for_tests: those.
         sources: of the responses.
         has_rating: whether a response has one.
         found: what those of the training split give.
+        is_cut: whether one of them has more than `pairs_per_dialogue` pairs.
     """
 
     dialogues: int = 0
     first_id: str = ""
-    test: list[tuple[str, str]] = field(default_factory=list)
+    test_dialogues: int = 0
+    kept_for_tests: KeptForTests = field(default_factory=KeptForTests)
     sources: set[str] = field(default_factory=set)
     has_rating: bool = False
     found: _Counts = field(default_factory=_Counts)
+    is_cut: bool = False
 
     def add(self, dialogue: Dialogue, settings: DistillSettings) -> None:
         self.dialogues += 1
         self.first_id = self.first_id or dialogue.id
         if dialogue.split == "test":
-            self.test.append((dialogue.id, dialogue.utterance))
-        else:
-            self.found.add(dialogue, settings)
+            self.test_dialogues += 1
+            self.kept_for_tests.add(dialogue.id, dialogue.utterance)
+        elif self.found.add(dialogue, settings):
+            self.is_cut = True
         for response in dialogue.responses:
             self.sources.add(response.source)
             self.has_rating = self.has_rating or response.rating is not None
@@ -91,28 +106,33 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
         out: the stage's folder.
         settings: which sources count as reference and as model, and how many rows are kept.
         update: make the stage again where its settings or inputs changed.
+
+    Raises:
+        EmpathyEdgeError: the file has not what the method needs, or changed while it was read.
     """
+    before = _state(data)
     overview = _look_over(data, settings)
-    stage = _open(data, out, settings, update)
+    stage = _open(data, out, settings, update, is_cut=overview.is_cut)
     if stage.done:
         return stage.results(DistillResults)
     rejected = RejectedResponses()
     training, found = _training(data, settings, overview.found, rejected)
-    rows = _Rows(found, settings, KeptForTests([*overview.test, *load_prompts("safety").texts.items()]))
+    for identifier, utterance in load_prompts("safety").texts.items():
+        overview.kept_for_tests.add(identifier, utterance)
+    rows = _Rows(found, settings, overview.kept_for_tests)
     with contextlib.ExitStack() as files:
         write = {kind: files.enter_context(writing_jsonl(out / f"{kind}.jsonl")) for kind in rows.KINDS}
         rows.write(training(), write)
         _check_rows(data, rows.written, settings)
         safety = safety_rows() * settings.safety_rows
         rows.write_safety(safety, write["sft"])
-    with writing_jsonl(out / "test.jsonl") as write_test:
-        for dialogue in DialogueStream(data):
-            if dialogue.split == "test":
-                write_test(dialogue.row())
+    _write_test(data, out / "test.jsonl")
+    if _state(data) != before:
+        raise EmpathyEdgeError(f"{data}: the file changed while it was read; run again, with --update.")
     results = DistillResults(
         dialogues=overview.dialogues,
-        train_dialogues=overview.dialogues - len(overview.test),
-        test_dialogues=len(overview.test),
+        train_dialogues=overview.dialogues - overview.test_dialogues,
+        test_dialogues=overview.test_dialogues,
         sft_found=found.sft,
         pairs_found=found.pairs,
         sft_rows=rows.written.sft,
@@ -125,6 +145,19 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     )
     stage.finish(results)
     return results
+
+
+def _state(data: Path) -> tuple[int, int]:
+    """What differs after the file has changed: its size and time."""
+    found = data.stat() if data.exists() else None
+    return (found.st_size, found.st_mtime_ns) if found else (0, 0)
+
+
+def _write_test(data: Path, file: Path) -> None:
+    with writing_jsonl(file) as write:
+        for dialogue in DialogueStream(data):
+            if dialogue.split == "test":
+                write(dialogue.row())
 
 
 def _look_over(data: Path, settings: DistillSettings) -> _Overview:
@@ -157,10 +190,12 @@ def _look_over(data: Path, settings: DistillSettings) -> _Overview:
     return overview
 
 
-def _open(data: Path, out: Path, settings: DistillSettings, update: bool) -> Stage:
+def _open(data: Path, out: Path, settings: DistillSettings, update: bool, *, is_cut: bool) -> Stage:
     """Open the stage. Settings that came later are recorded where they are used: older folders stay valid."""
     defaults = DistillSettings()
     later = {name for name in LATER_SETTINGS if getattr(settings, name) == getattr(defaults, name)}
+    if is_cut:
+        later.discard("pairs_per_dialogue")
     recorded = settings.model_dump(mode="json", exclude=later)
     recorded["prompt_sha256"] = load_prompts("chat").sha256
     inputs = {"data": data}

@@ -59,6 +59,12 @@ def preference_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[Pref
     rejected too: style alone does not tell the two apart. Many responses to one dialogue give far more pairs,
     of which `pairs_per_dialogue` are drawn.
     """
+    pairs = all_pairs(dialogue, settings)
+    return draw(pairs, settings.pairs_per_dialogue, f"{settings.seed} {dialogue.id}")
+
+
+def all_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[PreferencePair]:
+    """The pairs of which `preference_pairs` draws."""
     reference = dialogue.response(settings.reference)
     prompt = dialogue.prompt()
     good = _model_responses(dialogue, settings, ratings=(3,))
@@ -69,7 +75,7 @@ def preference_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[Pref
         weak = _model_responses(dialogue, settings, ratings=(1, 2))
         for chosen in good:
             pairs += [PreferencePair(dialogue.id, prompt, chosen, rejected) for rejected in weak]
-    return draw(pairs, settings.pairs_per_dialogue, f"{settings.seed} {dialogue.id}")
+    return pairs
 
 
 def control_pairs(dialogue: Dialogue, settings: DistillSettings) -> list[PreferencePair]:

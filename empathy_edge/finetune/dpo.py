@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import require_extra
-from empathy_edge.finetune.memory_needed import check_memory
+from empathy_edge.finetune.memory_needed import check_memory, space_needed_mb
 from empathy_edge.finetune.training_results import FILES, DpoResults, TrainingResults, finish_stage
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl
@@ -67,7 +67,7 @@ def run(
     for file in pairs:
         refuse_leaks(file)
     count_rows(pairs, FIELDS)  # before the model is loaded: a wrong row is found at once
-    require_space(out, 200, "the DPO adapter and its checkpoints")
+    require_space(out, space_needed_mb(pairs), "the DPO adapter, its checkpoints, rows and tokens")
     quiet_libraries()
     from empathy_edge.finetune.length_drift import LengthProbe
     from empathy_edge.finetune.rows_on_disk import write_rows

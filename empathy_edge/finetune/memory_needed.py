@@ -1,7 +1,8 @@
-"""Whether fine-tuning fits into memory, checked before anything is loaded or written."""
+"""Whether fine-tuning fits into memory and on the disk, checked before anything is loaded or written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from empathy_edge.console import say
@@ -14,8 +15,19 @@ LIBRARIES_MB = 500
 BACKWARD_MB = 1500
 """What the backward pass of 1024 tokens needs, measured with SmolLM2-135M (30 layers, hidden size 576)."""
 
+ADAPTER_MB = 200
+"""The adapter and its checkpoints, about."""
+
+ROWS_AND_TOKENS = 13
+"""As many times as large as the training files are the rows and tokens in `scratch/` (docs/scale.md)."""
+
 MIN_SHARE = 0.6
 """Training is refused if less than this share of the estimate is free; above it there is a warning."""
+
+
+def space_needed_mb(files: Sequence[Path]) -> float:
+    """What a step of training needs on the disk, in MB (10^6 bytes), with these training files."""
+    return ADAPTER_MB + ROWS_AND_TOKENS * sum(file.stat().st_size for file in files) / 1e6
 
 
 def check_memory(checkpoint: Path, settings: TrainSettings, out: Path, update: bool) -> None:

@@ -6,6 +6,7 @@ What TRL makes of the rows, their tokens, it writes beside these files.
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -51,9 +52,10 @@ def write_rows(
     """
     count = count_rows(files, fields)
     drawn = set(random.Random(settings.seed).sample(range(count), round(settings.held_out * count)))
-    wait_for_everyone()  # until the base is loaded everywhere: that empties the folder
+    wait_for_everyone()  # until the base is loaded everywhere: `nf4` uses the folder, too, and deletes it
     with main_first():
         if is_main():
+            shutil.rmtree(folder, ignore_errors=True)  # rows and tokens of a process that was cut off
             _write(files, fields, tokenizer, settings, folder, drawn)
     held_out = Dataset.from_file(str(folder / HELD_OUT)) if drawn else None
     return Split(Dataset.from_file(str(folder / TRAINED)), held_out)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.finetune.memory_needed import check_memory
+from empathy_edge.finetune.memory_needed import check_memory, space_needed_mb
 from empathy_edge.finetune.training_results import FILES, SftResults, finish_stage
 from empathy_edge.formats.chat_format import template_of, turn_end
 from empathy_edge.formats.training_rows import count_rows
@@ -60,7 +60,7 @@ def run(
         return stage.results(SftResults)
     refuse_leaks(rows)
     count_rows([rows], FIELDS)  # before the model is loaded: a wrong row is found at once
-    require_space(out, 200, "the SFT adapter and its checkpoints")
+    require_space(out, space_needed_mb([rows]), "the SFT adapter, its checkpoints, rows and tokens")
     quiet_libraries()
     from empathy_edge.finetune.rows_on_disk import write_rows
     from empathy_edge.finetune.training import ADAPTER, train

@@ -86,6 +86,8 @@ def _beginning(file: TextFile) -> _Beginning:
 
 
 def _text_rows(file: TextFile, known_columns: Sequence[str]) -> Rows:
+    if file.first_byte() == b"[":
+        file.require_small()  # the array may be one line, which would be read to see how it begins
     beginning = _beginning(file)
     path, name = file.path, file.path.name.lower()
     if file.is_gzip:

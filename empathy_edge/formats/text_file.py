@@ -52,11 +52,16 @@ class TextFile:
         """Whether the content begins like this."""
         return next(self._parts(len(beginning)), b"") == beginning
 
+    def first_byte(self) -> bytes:
+        """The first one that is no space; empty where none is near the beginning."""
+        return next(self._parts(CHUNK), b"").removeprefix(BOM).lstrip()[:1]
+
     def lines(self) -> Iterator[str]:
         """The lines, each with the line feed that ends it, which only the last one may lack.
 
         Raises:
-            EmpathyEdgeError: a line is not UTF-8 or has a NUL byte, or the gzip file is damaged or too large.
+            EmpathyEdgeError: a line is not UTF-8, has a NUL byte or is too large to be held in memory, or the
+                gzip file is damaged or too large.
         """
         place = 0
         for number, line in enumerate(self._parts(), 1):
@@ -84,12 +89,16 @@ class TextFile:
         Raises:
             EmpathyEdgeError: as for `lines`, or it is too large to be held in memory.
         """
+        self.require_small()
+        return "".join(self.lines())
+
+    def require_small(self) -> None:
+        """Raise EmpathyEdgeError where the whole text is too large to be held in memory."""
         if not self.is_gzip and self.size > MAX_BYTES:
             raise EmpathyEdgeError(
                 f"{self.path}: {self.size >> 20} MB; of JSON that is not one object a line at most "
                 f"{MAX_BYTES >> 20} MB are read. Split it, or save it as JSON Lines."
             )
-        return "".join(self.lines())
 
     def content(self) -> bytes:
         """The whole content, decompressed."""
@@ -99,7 +108,12 @@ class TextFile:
         """The content, decompressed, in lines, or in parts of at most `size` bytes."""
         if not self.is_gzip:
             with open(self.path, "rb") as handle:
-                yield from _read(handle, size, None)
+                for number, part in enumerate(_read(handle, size, MAX_BYTES + 1), 1):
+                    if len(part) > MAX_BYTES:
+                        raise EmpathyEdgeError(
+                            f"{self.path}: line {number} is longer than {MAX_BYTES >> 20} MB, the limit."
+                        )
+                    yield part
             return
         most = most_bytes(self.size)
         total = 0
@@ -128,7 +142,7 @@ class TextFile:
         )
 
 
-def _read(handle: IO[bytes], size: int, longest: int | None) -> Iterator[bytes]:
+def _read(handle: IO[bytes], size: int, longest: int) -> Iterator[bytes]:
     """A file's content in lines of at most `longest` bytes; in parts of `size` bytes, unless that is -1."""
-    while part := handle.read(size) if size > 0 else handle.readline(-1 if longest is None else longest):
+    while part := handle.read(size) if size > 0 else handle.readline(longest):
         yield part

@@ -249,5 +249,5 @@ class BatchTeacher:
             output.answers[key] = answer_of(body, self.model, self._price)
         except TeacherError as error:
             output.errors[key] = error
-        except (KeyError, IndexError, TypeError, AttributeError):
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
             output.errors[key] = TeacherError(str(row.get("error") or row.get("response"))[:200])

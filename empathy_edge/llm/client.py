@@ -119,10 +119,14 @@ class ModelClient:
         return _whole(await asyncio.shield(self._running[key]), request)
 
     def close(self) -> None:
-        """Close the teacher's connections."""
-        self._loop.run(self.teacher.close())
-        self._loop.close()  # waits for the thread that writes
-        self._keeper.close()
+        """Close the teacher's connections, and keep the answers that still wait, whatever happens."""
+        try:
+            try:
+                self._loop.run(self.teacher.close())
+            finally:
+                self._loop.close()  # waits for the thread that writes
+        finally:
+            self._keeper.close()
 
     async def _run(
         self, items: Sequence[Item], work: Callable[[Item], Awaitable[Result]], label: str

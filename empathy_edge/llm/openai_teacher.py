@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ EMPTY_PAUSE_S = 0.2
 """After an empty answer: the endpoint is not overloaded."""
 
 IDENTIFY_TIMEOUT_S = 5.0
+
+MOST_TOKENS = 2**31 - 1
+"""Of one count in an answer. The ledger's integers have 64 bits, and so do their sums."""
 
 REPORTED = ("id", "root", "parent", "owned_by", "meta", "digest", "size", "max_model_len")
 """What describes a model in an endpoint's list of models; times of creation change at some servers."""
@@ -208,7 +212,7 @@ class OpenAITeacher:
             raise TryAgain("an answer without choices")
         try:
             return answer_of(completion, self.model, self._price)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
             raise TryAgain(f"no completion but: {_one_line(response.text)}") from None
 
 
@@ -239,19 +243,22 @@ def answer_of(completion: dict[str, Any], model: str, price: Price | None) -> An
             text = ""
         else:
             raise TryAgain("an empty answer", EMPTY_PAUSE_S, cost)
-    text = text.encode("utf-16", "surrogatepass").decode(
-        "utf-16", "replace"
-    )  # half characters cannot be kept
     fingerprint = completion.get("system_fingerprint")
     reported = " ".join(item for item in (served, fingerprint) if item)
-    return Answer(text, prompt_tokens, new_tokens, cost, is_cut_off, reported)
+    return Answer(_whole(text), prompt_tokens, new_tokens, cost, is_cut_off, _whole(reported))
 
 
 def _tokens(usage: dict[str, Any]) -> tuple[int, int]:
     """Tokens of the prompt and of the answer. Some endpoints count reasoning in the total only."""
-    prompt_tokens = int(usage.get("prompt_tokens") or 0)
-    new_tokens = int(usage.get("completion_tokens") or 0)
-    return prompt_tokens, max(new_tokens, int(usage.get("total_tokens") or 0) - prompt_tokens)
+    prompt_tokens, new_tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    return prompt_tokens, max(new_tokens, _count(usage.get("total_tokens")) - prompt_tokens)
+
+
+def _count(value: Any) -> int:
+    """A count of tokens; 0 for infinity and NaN, which JSON from some servers has."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return 0
+    return max(0, min(MOST_TOKENS, int(value or 0)))
 
 
 def _retry_after_s(error: object) -> float | None:
@@ -271,5 +278,10 @@ def _same_model(served: str, asked: str) -> bool:
     return served == asked or bool(dated) or served.rpartition("/")[2] == asked.rpartition("/")[2]
 
 
+def _whole(text: str) -> str:
+    """The text with U+FFFD for half characters, which cannot be kept."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _one_line(text: str) -> str:
-    return " ".join(str(text).split())[:200]
+    return _whole(" ".join(str(text).split())[:200])

@@ -26,6 +26,10 @@ from empathy_edge.system.machine import machine, versions
 MARKER = ".unfinished.json"
 LOCK = ".lock"
 
+TEMPORARY = ("scratch/*", "checkpoints/*")
+"""What stages delete before their end. Files that are mapped into memory then stay on Windows, and on NFS
+under another name, until the process ends."""
+
 
 class Results(BaseModel):
     """What a stage found: its manifest holds it, and later stages read it from there."""
@@ -88,8 +92,9 @@ class Stage:
                 same command goes on here.
             artifact: for a folder that a runtime can open: its format, quantization, model file and sha256.
         """
-        files = sorted(_files_of_stage(self.folder))
-        outputs = {path.relative_to(self.folder).as_posix(): file_record(path) for path in files}
+        files = {path.relative_to(self.folder).as_posix(): path for path in _files_of_stage(self.folder)}
+        left = sorted(name for name in files if _is_any_of(name, TEMPORARY))
+        outputs = {name: file_record(files[name]) for name in sorted(files.keys() - set(left))}
         self.manifest = {
             "stage": self.name,
             "fingerprint": self.fingerprint,
@@ -103,6 +108,7 @@ class Stage:
             "machine": machine(),
             **({"artifact": artifact} if artifact else {}),
             **({} if is_complete else {"is_complete": False}),
+            **({"left": left} if left else {}),
         }
         write_json(self.folder / MANIFEST, self.manifest)
         (self.folder / MARKER).unlink(missing_ok=True)
@@ -266,9 +272,10 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def _clear(folder: Path, record: dict[str, Any], finished: bool) -> None:
     """Remove what the stage made; refuse when there is more in the folder than that."""
     files = _files_of_stage(folder)
+    made = {*record["outputs"], *record.get("left", ())} if finished else set()
     for path in files:
         name = path.relative_to(folder).as_posix()
-        is_ours = name in record["outputs"] if finished else _matches(name, record.get("files", ()))
+        is_ours = name in made if finished else _matches(name, record.get("files", ()))
         if not is_ours:
             raise EmpathyEdgeError(
                 f"{path}: lies in a folder that is to be made again, "
@@ -293,7 +300,11 @@ def _files_of_stage(folder: Path) -> list[Path]:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a file of an unfinished stage is the stage's, or one that was being written atomically."""
-    return any(fnmatchcase(name, pattern) for pattern in (*patterns, ".*.tmp", "*/.*.tmp"))
+    return _is_any_of(name, (*patterns, ".*.tmp", "*/.*.tmp"))
+
+
+def _is_any_of(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @contextlib.contextmanager

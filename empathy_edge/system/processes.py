@@ -6,9 +6,13 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(hours=6)
+"""Until a process that waits for another gives up: the main one alone writes the rows and their tokens."""
 
 
 def run_captured(
@@ -73,4 +77,4 @@ def _state() -> Any:
 
     from empathy_edge.system.device import chosen_device
 
-    return PartialState(cpu=chosen_device() == "cpu")
+    return PartialState(cpu=chosen_device() == "cpu", timeout=LONGEST_WAIT)

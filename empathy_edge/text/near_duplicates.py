@@ -107,12 +107,16 @@ def _hashes(text: str) -> set[int]:
 class KeptForTests:
     """Dialogues (id, utterance) that no model may be trained on."""
 
-    def __init__(self, test: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, test: Iterable[tuple[str, str]] = ()) -> None:
         self._ids: set[str] = set()
         self._utterances = NearDuplicates()
         for identifier, utterance in test:
-            self._ids.add(identifier)
-            self._utterances.add(utterance)
+            self.add(identifier, utterance)
+
+    def add(self, identifier: str, utterance: str) -> None:
+        """Add a dialogue."""
+        self._ids.add(identifier)
+        self._utterances.add(utterance)
 
     def has(self, identifier: str, utterance: str) -> bool:
         """Whether a dialogue is one of them, by its id or as a near duplicate."""

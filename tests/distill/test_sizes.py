@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from empathy_edge.bench.scale import dialogues, make, measure
+from empathy_edge.distill import from_ratings
 from empathy_edge.distill.from_ratings import run
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import DialogueStream, read_dialogues
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.settings import DistillSettings
@@ -58,6 +63,40 @@ def test_pairs_of_one_dialogue_are_capped(tmp_path: Path) -> None:
         settings = DistillSettings(models=models, hard_pairs=True, pairs_per_dialogue=most)
         found = run(data=data, out=tmp_path / str(most), settings=settings)
         assert found.preference_pairs == len(read_jsonl(tmp_path / str(most) / "preference.jsonl")) == most
+
+
+def test_a_folder_of_a_version_that_cut_no_pairs_is_not_taken_for_one_that_did(tmp_path: Path) -> None:
+    responses = [{"source": "human", "text": "Hm.", "rating": 3}]
+    for number in range(10):
+        responses.append({"source": f"m{number}", "text": f"reply {number}", "rating": 3 - number % 2})
+    models = tuple(f"m{number}" for number in range(10))
+    for count, recorded in ((10, 16), (4, None)):  # 25 pairs, and 4
+        data = write_rows(tmp_path / f"{count}.jsonl", dialogue_row(responses=responses[: count + 1]))
+        settings = DistillSettings(models=models[:count], hard_pairs=True)
+        run(data=data, out=tmp_path / str(count), settings=settings)
+        manifest = json.loads((tmp_path / str(count) / "manifest.json").read_text())
+        assert manifest["settings"].get("pairs_per_dialogue") == recorded
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = tmp_path / "rated.jsonl", tmp_path / "out"
+    make(50, data)
+    open_stage = from_ratings.open_stage
+
+    def change_and_open(*arguments: Any, **more: Any) -> Any:
+        stage = open_stage(*arguments, **more)  # between two times that the file is read
+        data.write_text(data.read_text().replace('"test"', '"train"'))
+        os.utime(data, ns=(1, 1))
+        return stage
+
+    settings = DistillSettings()
+    monkeypatch.setattr(from_ratings, "open_stage", change_and_open)
+    with pytest.raises(EmpathyEdgeError, match=r"rated\.jsonl: the file changed while it was read"):
+        run(data=data, out=out, settings=settings)
+    monkeypatch.setattr(from_ratings, "open_stage", open_stage)
+    run(data=data, out=out, settings=settings, update=True)
 
 
 def test_rare_shingles_find_every_near_duplicate() -> None:

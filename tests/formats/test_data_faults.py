@@ -377,6 +377,34 @@ def test_lines_that_end_as_on_an_old_mac(tmp_path: Path) -> None:
     assert [item.utterance for item in found] == ["One.", "Two.", "Three."]
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.txt"])
+@pytest.mark.parametrize("beginning", ["", '[{"text": "One."},\n', '{"text": "One."}\n', "text\nOne.\n"])
+def test_a_line_that_is_too_large_is_refused(
+    beginning: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from empathy_edge.formats import text_file
+
+    monkeypatch.setattr(text_file, "MAX_BYTES", 1 << 20)
+    file = _file(tmp_path, name, beginning + json.dumps({"text": "x" * (4 << 20)}) + "\n")
+    place = (
+        "4 MB" if beginning.startswith("[") else f"line {beginning.count(chr(10)) + 1} is longer than 1 MB"
+    )
+    with pytest.raises(EmpathyEdgeError, match=rf"{name}: {place}"):
+        read_dialogues(file)
+
+
+def test_an_array_that_is_too_large_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from empathy_edge.formats import text_file
+
+    monkeypatch.setattr(text_file, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(text_file.TextFile, "lines", lambda file: pytest.fail("it was read"))
+    file = _file(tmp_path, "a.json", " " + json.dumps([{"text": "x" * 1000}] * 2000))
+    with pytest.raises(EmpathyEdgeError, match=r"a\.json: 1 MB; of JSON .* at most 1 MB are read"):
+        read_dialogues(file)
+
+
 # Datasets of the hub
 
 

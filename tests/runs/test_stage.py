@@ -51,6 +51,26 @@ def test_done_stage_is_skipped_even_when_its_input_moved(tmp_path: Path, data: P
     assert str(tmp_path) not in json.dumps(manifest)
 
 
+def test_what_a_stage_could_not_delete_is_no_output(tmp_path: Path, data: Path) -> None:
+    files = (*FILES, "scratch/*")
+    stage = open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data}, files=files)
+    (tmp_path / "out" / "cake.txt").write_text("cake")
+    scratch = tmp_path / "out" / "scratch"
+    scratch.mkdir()
+    (scratch / ".nfs0001").write_text("mapped")
+    stage.finish(Baked(layers=3))
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    assert list(manifest["outputs"]) == ["cake.txt"]
+    again = {"settings": {"heat": 200}, "inputs": {"data": data}, "files": files, "update": True}
+    (scratch / "mine.txt").write_text("mine")
+    with pytest.raises(EmpathyEdgeError, match=r"mine\.txt: lies in a folder that is to be made again"):
+        open_stage(tmp_path / "out", "bake", **again)
+    (scratch / "mine.txt").unlink()
+    assert not open_stage(tmp_path / "out", "bake", **again).done and not scratch.exists()
+    _made(tmp_path / "other", data)
+    assert open_stage(tmp_path / "other", "bake", settings={}, inputs={"data": data}, files=FILES).done
+
+
 def test_changed_settings_need_update(tmp_path: Path, data: Path) -> None:
     _made(tmp_path / "out", data, heat=180)
     with pytest.raises(EmpathyEdgeError, match=r"heat: 180 then, 200 now(.|\n)*--update"):
