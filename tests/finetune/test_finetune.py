@@ -11,12 +11,15 @@ import pytest
 import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.finetune import dpo, sft
 from empathy_edge.finetune.length_drift import LengthProbe
+from empathy_edge.finetune.memory_needed import space_needed_mb
+from empathy_edge.finetune.rows_on_disk import write_rows
 from empathy_edge.finetune.training import last_checkpoint
 from empathy_edge.finetune.training_results import DpoResults, LengthDrift, SftResults
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
@@ -62,6 +65,22 @@ def test_both_steps_learn(tuned: Path) -> None:
     second = results_of(tuned / "dpo", DpoResults)
     assert abs(second.loss_first - math.log(2)) < 0.1 and second.loss_last < second.loss_first
     assert second.reward_margin_last > 0
+
+
+def test_what_a_process_that_was_cut_off_left_is_deleted(
+    rows: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cache-0123.arrow").write_text("tokens")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    settings = TrainSettings(**FAST)
+    split = write_rows([rows / "sft.jsonl"], sft.FIELDS, tokenizer, settings, tmp_path)
+    assert split.total == 12
+    assert not (tmp_path / "cache-0123.arrow").exists()
+
+
+def test_disk_space_counts_the_training_files(rows: Path) -> None:
+    size_mb = (rows / "sft.jsonl").stat().st_size / 1e6
+    assert space_needed_mb([rows / "sft.jsonl"]) == pytest.approx(200 + 13 * size_mb)
 
 
 def test_a_step_that_is_done_returns_its_results_again(tuned: Path, rows: Path, tiny_model: Path) -> None:
