@@ -246,7 +246,7 @@ def test_the_language_model_inside_a_vision_model_is_written(tiny_model: Path, t
         settings=ExportSettings(artifacts=("gguf-f32",)),
     )
     row = results.verify.artifacts[0]
-    assert row.verdict == "PASS" and row.mean_kl < 1e-5 and row.greedy_same == 1
+    assert row.verdict == "PASS" and row.mean_kl < 1e-5 and row.greedy_same == 4
 
 
 def test_weights_beyond_f16_are_quantized_from_f32(tiny_model: Path, tmp_path: Path) -> None:
