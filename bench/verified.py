@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import read_json
+from empathy_edge.system.files import MANIFEST, read_json
 
 
 class _Part(BaseModel):
@@ -21,6 +21,7 @@ class VerifiedArtifact(_Part):
 
     Attributes:
         artifact: its name.
+        sha256: of the model file that was compared.
         golden_ids_equal: whether it gives a fixed conversation the same token ids.
         stop_ids_equal: whether it has the same stop tokens.
         top1_agreement: the share of positions at which both give the same token the highest probability.
@@ -30,6 +31,7 @@ class VerifiedArtifact(_Part):
     """
 
     artifact: str
+    sha256: str
     golden_ids_equal: bool
     stop_ids_equal: bool
     top1_agreement: float
@@ -51,7 +53,7 @@ class MergeCheck(_Part):
 
 
 def read_verified(folder: Path) -> dict[str, VerifiedArtifact]:
-    """The artifacts in `verify.json`, by name; those that did not load are left out."""
+    """The artifacts in `verify.json`, by name, without those that did not load or were made again since."""
     file = folder / "verify.json"
     try:
         measured = [VerifiedArtifact.model_validate(row) for row in read_json(file) if "mean_kl" in row]
@@ -61,4 +63,10 @@ def read_verified(folder: Path) -> dict[str, VerifiedArtifact]:
             f"{file}: was written by another version of empathy-edge; make it again with `export --update`.\n"
             f"  ({first})"
         ) from None
-    return {row.artifact: row for row in measured}
+    return {row.artifact: row for row in measured if _is_of_now(row, folder.parent / row.artifact)}
+
+
+def _is_of_now(row: VerifiedArtifact, artifact: Path) -> bool:
+    """Whether an artifact is still the one that was compared."""
+    file = artifact / MANIFEST
+    return not file.is_file() or read_json(file)["artifact"]["sha256"] == row.sha256

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from empathy_edge.export.merged import TrainedAdapter
-from empathy_edge.export.record import ArtifactManifest, ArtifactRecord
+from empathy_edge.export.record import ArtifactManifest, ArtifactRecord, read_manifest
 from empathy_edge.system.files import MANIFEST, read_json
 
 STAGES = ("distill", "finetune/sft", "finetune/own-pairs", "finetune/dpo", "export/merged")
@@ -145,7 +145,7 @@ def _figures(artifact: Path) -> list[str]:
     artifact = artifact.resolve()  # the folders above it say where it comes from
     run = artifact.parent.parent
     lines = [
-        _verify_line(artifact.parent / "verify" / "verify.json", artifact.name),
+        _verify_line(artifact.parent / "verify" / "verify.json", artifact),
         _bench_line(run / "bench" / MANIFEST, artifact.name),
         _check_line(run / "check" / "check.json", artifact.name),
     ]
@@ -155,9 +155,11 @@ def _figures(artifact: Path) -> list[str]:
     ]
 
 
-def _verify_line(file: Path, name: str) -> str | None:
+def _verify_line(file: Path, artifact: Path) -> str | None:
     rows = read_json(file) if file.is_file() else []
-    found = [row for row in rows if row["artifact"] == name and "mean_kl" in row]
+    sha256 = read_manifest(artifact).artifact.sha256  # another one was made again since
+    found = [row for row in rows if row["artifact"] == artifact.name and "mean_kl" in row]
+    found = [row for row in found if row.get("sha256") == sha256]
     if not found:
         return None
     row = found[0]

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from empathy_edge.bench.verified import read_verified
 from empathy_edge.errors import VerdictFailed
 from empathy_edge.export import verify, verify_reference
+from empathy_edge.export.bundle import card
 from empathy_edge.export.fidelity import Fidelity, fidelity_of
 from empathy_edge.export.fidelity_bounds import Bounds
 from empathy_edge.models.find import find_model
@@ -63,6 +65,22 @@ def test_another_checkpoint_has_a_reference_of_its_own(
     with pytest.raises(VerdictFailed, match="other token ids"):
         verify.run(checkpoint=other, artifacts=[exported / "gguf-f16"], out=tmp_path / "second")
     assert len(list((own_cache / "verify").iterdir())) == 2
+
+
+def test_figures_of_an_artifact_that_was_made_again_are_not_shown(
+    tiny_model: Path, exported: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    """As after `export --update --verify none`, which makes an artifact anew and compares nothing."""
+    artifact = tmp_path / "gguf-f16"
+    shutil.copytree(exported / "gguf-f16", artifact)
+    verify.run(checkpoint=tiny_model, artifacts=[artifact], out=tmp_path / "verify")
+    assert list(read_verified(tmp_path / "verify")) == ["gguf-f16"]
+    assert "verify says PASS" in str(card._figures(artifact))
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest["artifact"]["sha256"] = "0" * 64
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    assert read_verified(tmp_path / "verify") == {}
+    assert "verify says" not in str(card._figures(artifact))
 
 
 SETTINGS_THAT_DO_NOT_COUNT = {
