@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from empathy_edge.console import say
-from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import read_dialogues
+from empathy_edge.export.verify_reference import sample_test_dialogues
 from empathy_edge.models.adapter_folder import base_of, training_settings
 from empathy_edge.models.find import ModelRef, dequantized, local_checkpoint
 from empathy_edge.models.from_quantized import original_name, quantization_of
@@ -104,10 +103,9 @@ def measure(own: Path, other: Path, adapters: Sequence[Path], prompts: int = PRO
 
 def _log_probs(folder: Path, adapters: Sequence[Path], prompts: int) -> list[np.ndarray]:
     """Of each token of each response and of its end: float32 [tokens, vocabulary]."""
-    dialogues = [item for item in read_dialogues(sample_dialogues()) if item.split == "test"]
     runtime = TorchRuntime(folder, threads=default_threads(), adapters=adapters)
     found = []
-    for dialogue in dialogues[:prompts]:
+    for dialogue in sample_test_dialogues(prompts):
         best = max(dialogue.responses, key=lambda response: response.rating or 0)
         prompt = runtime.encode(dialogue.prompt())
         logits = runtime.logits([*prompt, *runtime.tokenize(best.text)])

@@ -31,8 +31,9 @@ from empathy_edge.models.lora import Factors, change_of_weights, require_same_ba
 from empathy_edge.models.merging import merge_by_peft, why_not_streamed, with_adapter
 from empathy_edge.models.templated_folder import template_for
 from empathy_edge.runs.stage import Results, open_stage
+from empathy_edge.runtimes.held_weights import compute_in_fp32, held_dtype, require_fp32
 from empathy_edge.system.files import own_file, read_json, read_json_object, write_atomically, write_json
-from empathy_edge.system.machine import require_memory, require_space
+from empathy_edge.system.machine import require_space
 
 STAGE = "merged"
 
@@ -207,7 +208,7 @@ def _merge_whole(base: Path, adapters: list[Path], out: Path) -> tuple[Any, floa
     import torch
     from transformers import AutoModelForCausalLM
 
-    _require_memory_for_peft(base)
+    require_fp32(base, "a merge by PEFT", "merge on a machine with more")
     ids = _golden_ids(out)
     unmerged: list[Any] = []
     differences = [0.0]
@@ -230,21 +231,11 @@ def _merge_whole(base: Path, adapters: list[Path], out: Path) -> tuple[Any, floa
     return unmerged[-1], max(differences)
 
 
-def _require_memory_for_peft(base: Path) -> None:
-    """Refuse a merge by PEFT whose weights in fp32 do not fit into memory."""
-    from empathy_edge.runtimes.held_weights import LIBRARIES_MB, fp32_size_mb
-
-    needed_mb = fp32_size_mb(base) + LIBRARIES_MB
-    require_memory(needed_mb, needed_mb, "a merge by PEFT", "merge on a machine with more")
-
-
 def _logits_of_adapter_model(base: Path, adapters: list[Path], merged: Path, weights: Sequence[float]) -> Any:
     """Logits of the base with its plain LoRA adapters unmerged, by PEFT; float32 [1, tokens, vocabulary]."""
     quiet_libraries()
     import torch
     from transformers import AutoModelForCausalLM
-
-    from empathy_edge.runtimes.held_weights import compute_in_fp32, held_dtype
 
     held = held_dtype(base)
     model = AutoModelForCausalLM.from_pretrained(

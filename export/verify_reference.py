@@ -17,7 +17,7 @@ import numpy as np
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, Message, messages_for, turn_end
-from empathy_edge.formats.dialogue import read_dialogues
+from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.distributions import log_softmax
@@ -75,10 +75,14 @@ class Reference:
     replies: list[ReferenceReply]
 
 
+def sample_test_dialogues(count: int) -> list[Dialogue]:
+    """The first dialogues of the shipped test split."""
+    return [item for item in read_dialogues(sample_dialogues()) if item.split == "test"][:count]
+
+
 def verify_prompts(count: int) -> list[list[Message]]:
-    """The first prompts of the shipped test split."""
-    dialogues = [item for item in read_dialogues(sample_dialogues()) if item.split == "test"]
-    return [messages_for(item.utterance) for item in dialogues[:count]]
+    """The prompts of the first dialogues of the shipped test split."""
+    return [messages_for(item.utterance) for item in sample_test_dialogues(count)]
 
 
 def reference_of(checkpoint: Path, extent: Extent) -> Reference:

@@ -55,9 +55,43 @@ def load_in_fp32(folder: Path, device: str = "cpu", adapters: Sequence[Path] = (
         trust_remote_code=False,
     )
     model = merge_into(model, adapters).eval()
+    if device != "cpu":
+        model = model.to(device)
     if held:
-        compute_in_fp32(model)
-    return model if device == "cpu" else model.to(device)
+        compute_in_fp32(model)  # after the move: copies in fp32 are made where the weights are
+    return model
+
+
+def load_whole_in_fp32(folder: Path, device: str, what: str, advice: str) -> Any:
+    """As `load_in_fp32`, but with all weights in fp32: for what reads or changes them.
+
+    Args:
+        folder: a full-precision checkpoint.
+        device: as torch names it.
+        what: the work, and
+        advice: what else a user can do, both for the message of `require_memory`.
+
+    Raises:
+        PrerequisiteError: they do not fit into memory.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    require_fp32(folder, what, advice)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
+    return model.eval().to(device)
+
+
+def require_fp32(folder: Path, what: str, advice: str) -> None:
+    """Refuse work for which a checkpoint's weights in fp32 do not fit; arguments as for `require_memory`.
+
+    Raises:
+        PrerequisiteError: says how much is needed, and how much is free.
+    """
+    needed_mb = fp32_size_mb(folder) + LIBRARIES_MB
+    require_memory(needed_mb, needed_mb, what, advice)
 
 
 def fp32_size_mb(folder: Path) -> float:
@@ -152,7 +186,7 @@ def _make_buffers_again(model: Any) -> None:
         parent, _, own = name.rpartition(".")
         made = exact.get(name)
         value = buffer.float() if made is None or made.device.type == "meta" else made
-        setattr(model.get_submodule(parent), own, value)
+        setattr(model.get_submodule(parent), own, value.to(buffer.device))
 
 
 def _not_called(model: Any, modules: list[Any]) -> list[Any]:

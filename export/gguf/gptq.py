@@ -22,9 +22,8 @@ from empathy_edge.export.gguf.families import Family, family_of, read_config, te
 from empathy_edge.export.gguf.grids import BLOCK, GRIDS, Grid
 from empathy_edge.export.gguf.quantize import PackedTensor
 from empathy_edge.export.gguf.writer import Transform, transform_of
-from empathy_edge.runtimes.held_weights import LIBRARIES_MB, fp32_size_mb
+from empathy_edge.runtimes.held_weights import load_whole_in_fp32
 from empathy_edge.system.device import chosen_device
-from empathy_edge.system.machine import require_memory
 
 if TYPE_CHECKING:
     import torch
@@ -88,17 +87,12 @@ def round_layers(
         correction: the share of the earlier layers' errors that is compensated, 0 to 1.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     config = read_config(checkpoint)
     family = family_of(checkpoint, config)
     names = tensor_names(family, config)
-    needed_mb = fp32_size_mb(checkpoint) + LIBRARIES_MB
-    require_memory(needed_mb, needed_mb, "rounding with compensation", "take a type without -gptq")
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
-    model = model.eval().to(chosen_device())
+    work, advice = "rounding with compensation", "take a type without -gptq"
+    model = load_whole_in_fp32(checkpoint, chosen_device(), work, advice)
     packed: dict[str, PackedTensor] = {}
     with torch.inference_mode(), progress() as bar:
         task = bar.add_task("rounding with compensation", total=len(model.model.layers))

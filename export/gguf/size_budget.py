@@ -21,9 +21,8 @@ from empathy_edge.export.calibration import Calibration
 from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.runtimes.distributions import kl_divergence
-from empathy_edge.runtimes.held_weights import LIBRARIES_MB, fp32_size_mb
+from empathy_edge.runtimes.held_weights import load_whole_in_fp32
 from empathy_edge.system.device import chosen_device
-from empathy_edge.system.machine import require_memory
 
 if TYPE_CHECKING:
     import torch
@@ -115,16 +114,11 @@ def _size_mb(groups: Mapping[str, _Group], types: Mapping[str, str], other_bytes
 def _sensitivities(checkpoint: Path, texts: Calibration, groups: Mapping[str, _Group]) -> dict[str, float]:
     """For each group the mean KL divergence (nats a token) from the unrounded model when it has four bits."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     config = read_config(checkpoint)
     names = tensor_names(family_of(checkpoint, config), config)
-    needed_mb = fp32_size_mb(checkpoint) + LIBRARIES_MB
-    require_memory(needed_mb, needed_mb, "measuring each matrix's share", "take one type, as gguf-q4_0")
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
-    model = model.eval().to(chosen_device())
+    work, advice = "measuring each matrix's share", "take one type, as gguf-q4_0"
+    model = load_whole_in_fp32(checkpoint, chosen_device(), work, advice)
     parameters = {}
     for key, parameter in model.named_parameters():
         parameters[names.get_name(key, try_suffixes=(".weight",))] = parameter
