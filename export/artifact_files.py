@@ -14,17 +14,21 @@ from empathy_edge.export.executorch import write_executorch
 from empathy_edge.export.gguf.converter import fetch_converter, require_packages, run_converter
 from empathy_edge.export.gguf.families import NotWritten, family_of, read_config
 from empathy_edge.export.gguf.gptq import round_layers
+from empathy_edge.export.gguf.grids import LITERT_GRIDS
 from empathy_edge.export.gguf.importance import collect, read_imatrix, write_imatrix
 from empathy_edge.export.gguf.lora_file import write_lora
 from empathy_edge.export.gguf.quantize import Importance, fallback_note, quantize, replace_tensors
 from empathy_edge.export.gguf.size_budget import choose_types
 from empathy_edge.export.gguf.tensor_types import type_name
 from empathy_edge.export.gguf.writer import write_float
+from empathy_edge.export.litertlm import convert as litertlm
+from empathy_edge.export.merged import TOKENIZER_FILES
 from empathy_edge.export.onnx.genai import write_genai
 from empathy_edge.export.onnx.optimum import write_optimum
 from empathy_edge.export.onnx.portable import write_portable
-from empathy_edge.export.onnx.q4_0_grid import BUILDER_OPTIONS, write_joint_adapter, write_rounded
+from empathy_edge.export.onnx.q4_0_grid import BUILDER_OPTIONS, write_joint_adapter
 from empathy_edge.export.record import Details
+from empathy_edge.export.rounded_checkpoint import matrices_of_gguf, matrices_of_packed, write_rounded
 from empathy_edge.formats.artifact_names import FLOAT_TYPES, ArtifactName
 from empathy_edge.formats.chat_format import eos_of, read_template, turn_end
 from empathy_edge.formats.gguf_header import tensors_of
@@ -41,6 +45,9 @@ F32_GGUF = "gguf-f32"
 
 GPTQ_GGUF = "gguf-q4_0-gptq"
 """The artifact that onnx-int4-gptq is made from."""
+
+FLOAT_LITERT = "litertlm-fp32"
+"""The artifact that other artifacts for LiteRT-LM are made from."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,10 @@ def sources_of(name: ArtifactName, float_source: str = F16_GGUF) -> list[str]:
     """
     if name.format == "onnx-genai" and name.method == "gptq":
         return [float_source, GPTQ_GGUF]
+    if name.format == "litertlm" and name.method == "gptq":
+        return [float_source]
+    if name.format == "litertlm" and name.quantization != "fp32":
+        return [FLOAT_LITERT]
     if name.format == "gguf" and name.method != "lora" and name.quantization not in FLOAT_TYPES:
         return [float_source]
     return []
@@ -128,10 +139,19 @@ def write_files(name: ArtifactName, folder: Path, job: ExportJob, calibration: C
         _write_genai(name, folder, job)
     elif name.format == "onnx-portable":
         _write_portable(name, folder, job)
+    elif name.format == "litertlm":
+        _write_litertlm(name, folder, job, calibration)
     else:
         write_executorch(job.checkpoint, folder)
         _write_config(job.checkpoint, folder)
     return {}
+
+
+def copy_tokenizer(checkpoint: Path, folder: Path) -> None:
+    """Copy the files of the tokenizer and the template that are not in `folder` yet."""
+    for name in TOKENIZER_FILES:
+        if (checkpoint / name).is_file() and not (folder / name).is_file():
+            shutil.copyfile(checkpoint / name, folder / name)
 
 
 def _write_config(checkpoint: Path, folder: Path) -> None:
@@ -245,11 +265,40 @@ def _write_genai(name: ArtifactName, folder: Path, job: ExportJob) -> None:
         return
     with tempfile.TemporaryDirectory(prefix=".source-", dir=folder) as scratch:
         if name.method == "gptq":
-            write_rounded(job.checkpoint, job.gguf(GPTQ_GGUF), Path(scratch))
+            matrices = matrices_of_gguf(job.gguf(GPTQ_GGUF))
+            write_rounded(job.checkpoint, matrices, Path(scratch))
             write_genai(Path(scratch), folder, name.quantization, BUILDER_OPTIONS)
         else:
             options = BUILDER_OPTIONS | write_joint_adapter(job.adapters, Path(scratch))
             write_genai(job.base.path, folder, name.quantization, options)
+
+
+def _write_litertlm(name: ArtifactName, folder: Path, job: ExportJob, calibration: CalibrationData) -> None:
+    _write_config(job.checkpoint, folder)
+    if name.method == "gptq":
+        _write_compensated_litertlm(folder, job, calibration)
+    elif name.quantization == "fp32":
+        litertlm.write_float(job.checkpoint, folder)
+    else:
+        litertlm.write_quantized(job.out / FLOAT_LITERT, folder, name.quantization)
+
+
+def _write_compensated_litertlm(folder: Path, job: ExportJob, calibration: CalibrationData) -> None:
+    """Round the layers with compensation onto LiteRT's grid; that is converted, and quantized as it is."""
+    places = tensors_of(job.gguf(job.float_source))
+    matrices = [name for name, place in places.items() if name.startswith("blk.") and len(place.shape) == 2]
+    packed = round_layers(
+        job.checkpoint, calibration.texts(), dict.fromkeys(matrices, "q4_0"), grids=LITERT_GRIDS
+    )
+    with tempfile.TemporaryDirectory(prefix=".source-", dir=folder) as scratch:
+        rounded, converted = Path(scratch) / "rounded", Path(scratch) / "converted"
+        for made in (rounded, converted):
+            made.mkdir()
+        write_rounded(job.checkpoint, matrices_of_packed(packed), rounded)
+        copy_tokenizer(job.checkpoint, converted)
+        _write_config(job.checkpoint, converted)
+        litertlm.write_float(rounded, converted)
+        litertlm.write_quantized(converted, folder, "int4-gptq")
 
 
 def _write_portable(name: ArtifactName, folder: Path, job: ExportJob) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,18 @@ from empathy_edge.export import merged, verify
 from empathy_edge.export.artifact_files import (
     F16_GGUF,
     F32_GGUF,
+    FLOAT_LITERT,
     GPTQ_GGUF,
     CalibrationData,
     ExportJob,
+    copy_tokenizer,
     require_writer,
     sources_of,
     write_files,
 )
 from empathy_edge.export.base_difference import tell_other_base
 from empathy_edge.export.gguf.converter import require_script
+from empathy_edge.export.litertlm.convert import require_environment as require_litert
 from empathy_edge.export.merged import MergeResults
 from empathy_edge.export.onnx.q4_0_grid import require_q4_0
 from empathy_edge.export.record import ArtifactRecord, Details
@@ -47,6 +49,7 @@ _SHARE_OF_FP32 = {
     "onnx-genai": 1.1,
     "onnx-portable": 2.2,
     "executorch": 1.1,
+    "litertlm": 1.4,  # its parts lie beside it while it is made
 }
 """The largest size of an artifact as a share of the fp32 checkpoint, by quantization or format."""
 
@@ -57,17 +60,18 @@ _NEEDS = {
     "onnx-genai": ("onnxruntime_genai", "onnx"),
     "onnx-portable": ("onnxscript", "onnx"),
     "executorch": ("executorch", "executorch"),
+    "litertlm": ("litert_lm", "litert"),
 }
 """An artifact's format → the module that makes it, and our extra that installs it."""
 
-_MODEL_FILES = ("model.gguf", "model.onnx.data", "model.onnx", "model.pte")
+_MODEL_FILES = ("model.gguf", "model.onnx.data", "model.onnx", "model.pte", "model.litertlm")
 """The file that stands for an artifact is the first of these that it has."""
 
-_MODEL_SUFFIXES = (".gguf", ".onnx", ".data", ".pte")
+_MODEL_SUFFIXES = (".gguf", ".onnx", ".data", ".pte", ".litertlm")
 """How the names of files end that count for an artifact's size."""
 
 
-_FILES = ("model*", "adapter*", "*.onnx*", "*.json", "*.jinja", ".source-*")
+_FILES = ("model*", "adapter*", "*.onnx*", "*.json", "*.jinja", ".source-*", ".converting-*", ".parts-*")
 """What the makers of artifacts write into an artifact's folder."""
 
 
@@ -150,6 +154,8 @@ def _require_all(
     for name in names:
         module, extra = _NEEDS[name.format]
         require_extra(module, extra, f"Making {name.text}")
+    if any(name.format == "litertlm" for name in names):
+        require_litert()
     if settings.converter == "auto" and any(_has_weights_as_gguf(name) for name in names):
         require_writer(base.path)
     for name in names:
@@ -223,7 +229,7 @@ def _with_sources_first(names: list[ArtifactName], float_source: str) -> list[Ar
     wanted = {name.text for name in names}
     for name in names:
         wanted.update(sources_of(name, float_source))
-    first = [parse_artifact(text) for text in (float_source, GPTQ_GGUF) if text in wanted]
+    first = [parse_artifact(text) for text in (float_source, GPTQ_GGUF, FLOAT_LITERT) if text in wanted]
     return first + [name for name in names if name not in first]
 
 
@@ -252,9 +258,7 @@ def _make_artifact(name: ArtifactName, job: ExportJob, calibration: CalibrationD
     if stage.done:
         return
     details = write_files(name, folder, job, calibration)
-    for item in merged.TOKENIZER_FILES:
-        if (job.checkpoint / item).is_file() and not (folder / item).is_file():
-            shutil.copyfile(job.checkpoint / item, folder / item)
+    copy_tokenizer(job.checkpoint, folder)
     model_files = [file for file in folder.iterdir() if file.suffix in _MODEL_SUFFIXES]
     size_mb = sum(file.stat().st_size for file in model_files) / 1e6
     stage.finish(artifact=_record(name, folder, size_mb, details).as_json())

@@ -41,7 +41,7 @@ class ArtifactName:
     """
 
     text: str
-    format: Literal["gguf", "onnx-genai", "onnx-portable", "executorch"]
+    format: Literal["gguf", "onnx-genai", "onnx-portable", "executorch", "litertlm"]
     quantization: str
     method: Method = "plain"
     budget_mb: int | None = None
@@ -58,6 +58,10 @@ _FIXED_NAMES = (
     ArtifactName("onnx-portable-fp32", "onnx-portable", "fp32"),
     ArtifactName("onnx-portable-int8", "onnx-portable", "int8"),
     ArtifactName("executorch-fp32", "executorch", "fp32"),
+    ArtifactName("litertlm-fp32", "litertlm", "fp32"),
+    ArtifactName("litertlm-int8", "litertlm", "int8"),
+    ArtifactName("litertlm-int4", "litertlm", "int4"),
+    ArtifactName("litertlm-int4-gptq", "litertlm", "int4", "gptq"),
 )
 """The names without a variable part."""
 
@@ -89,7 +93,8 @@ def parse_artifact(name: str) -> ArtifactName:
         f"gguf-TYPE-imatrix; gguf-TYPE-gptq with one of {', '.join(COMPENSATED)}; "
         "gguf-lora-f16, gguf-lora-q8_0; gguf-95mb (any budget); "
         "onnx-int4, onnx-int4-gptq, onnx-lora-int4, onnx-int8, onnx-fp32; "
-        "onnx-portable-fp32, onnx-portable-int8; executorch-fp32."
+        "onnx-portable-fp32, onnx-portable-int8; executorch-fp32; "
+        "litertlm-int8, litertlm-int4, litertlm-int4-gptq, litertlm-fp32."
     )
 
 

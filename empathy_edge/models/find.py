@@ -15,6 +15,7 @@ from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_ext
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.models.adapter_folder import base_of
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
+from empathy_edge.models.from_litertlm import folder_of_litertlm
 from empathy_edge.models.from_quantized import (
     dequantize_checkpoint,
     original_name,
@@ -86,13 +87,15 @@ class ModelRef:
 
 
 def find_model(name: str) -> ModelRef:
-    """Resolve a shipped name, a folder, a .gguf file or a hub id to local files.
+    """Resolve a shipped name, a folder, a .gguf or .litertlm file or a hub id to local files.
 
     Raises:
         PrerequisiteError: it is not on this machine and cannot be downloaded; says what to do.
         EmpathyEdgeError: there is no such model, or its files are damaged or incomplete.
     """
     path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".litertlm":
+        return ModelRef(name, "artifact", folder_of_litertlm(path))
     if path.is_file():
         check_gguf(path)
         return ModelRef(name, "gguf", path)
@@ -109,7 +112,7 @@ def find_model(name: str) -> ModelRef:
         return _from_hub(name, name)
     raise EmpathyEdgeError(
         f"{name}: no such model. Give one of: {', '.join(SHIPPED)}; a hub id like "
-        "HuggingFaceTB/SmolLM2-135M-Instruct; a checkpoint folder; a .gguf file."
+        "HuggingFaceTB/SmolLM2-135M-Instruct; a checkpoint folder; a .gguf or .litertlm file."
     )
 
 

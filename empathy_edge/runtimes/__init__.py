@@ -1,4 +1,6 @@
-"""Runtimes behind one interface: torch, llama.cpp, ONNX Runtime, ONNX Runtime GenAI, ExecuTorch."""
+"""Runtimes behind one interface: torch, llama.cpp, ONNX Runtime, ONNX Runtime GenAI, ExecuTorch,
+LiteRT-LM.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def open_runtime(
     """Load a model on the runtime of its format.
 
     Args:
-        name: an artifact folder, a .gguf file, a checkpoint folder, a hub id or a shipped model's name.
+        name: an artifact folder, a .gguf or .litertlm file, a checkpoint folder, a hub id or a shipped
+            model's name.
         threads: CPU threads; by default all cores that this process may use.
         context: the context window in tokens, prompt and response together.
         exact_logits: for logits that are compared with another runtime's; llama.cpp is slower with them.
@@ -91,6 +94,10 @@ def _open_artifact(folder: Path, *, threads: int, context: int, exact_logits: bo
         from empathy_edge.runtimes.executorch_runtime import ExecutorchRuntime
 
         return ExecutorchRuntime(folder, threads=threads, context=context)
+    if artifact["format"] == "litertlm":
+        from empathy_edge.runtimes.litert_lm_runtime import LiteRtLmRuntime
+
+        return LiteRtLmRuntime(folder / artifact["file"], folder, threads=threads, context=context)
     raise EmpathyEdgeError(f"{folder}: no runtime for the format '{artifact['format']}'.")
 
 

@@ -58,7 +58,7 @@ class FolderRuntime(Runtime):
         pending = list(ids[self.cached_tokens :])
         while True:
             start = time.perf_counter()
-            logits = self._step(pending)[-1]
+            logits = self._last_logits(pending)
             self._forward_s += time.perf_counter() - start
             if sampling.temperature <= 0:
                 token = int(logits.argmax())
@@ -74,6 +74,11 @@ class FolderRuntime(Runtime):
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         self.forget()
         return self._step(list(ids))
+
+    def _last_logits(self, ids: list[int]) -> np.ndarray:
+        """Read more tokens; returns the logits after the last one, float32 [vocabulary]."""
+        last: np.ndarray = self._step(ids)[-1]
+        return last
 
     @abstractmethod
     def _truncate(self, length: int) -> None:

@@ -19,3 +19,10 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(null)
+
+
+def discard_stderr() -> None:
+    """Discard what C libraries print to file descriptor 2 from now on; for the end of the process."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)

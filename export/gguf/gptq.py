@@ -76,21 +76,28 @@ class Rounded(NamedTuple):
 
 
 def round_layers(
-    checkpoint: Path, texts: Calibration, types: Mapping[str, str], correction: float = 1.0
+    checkpoint: Path,
+    texts: Calibration,
+    types: Mapping[str, str],
+    *,
+    correction: float = 1.0,
+    grids: Mapping[str, Grid] = GRIDS,
 ) -> dict[str, PackedTensor]:
     """Round the matrices of all layers; returns them by their GGUF names, as a GGUF file holds them.
 
     Args:
         checkpoint: a folder in full precision.
         texts: what the layers are calibrated on.
-        types: GGUF name of each matrix → its type; a type that `GRIDS` does not have leaves it as it is.
+        types: GGUF name of each matrix → its type; a type that `grids` does not have leaves it as it is.
         correction: the share of the earlier layers' errors that is compensated, 0 to 1.
+        grids: the type → its grid.
     """
     import torch
 
     config = read_config(checkpoint)
     family = family_of(checkpoint, config)
     names = tensor_names(family, config)
+    grid_of = {name: grids[kind] for name, kind in types.items() if kind in grids}
     work, advice = "rounding with compensation", "take a type without -gptq"
     model = load_whole_in_fp32(checkpoint, chosen_device(), work, advice)
     packed: dict[str, PackedTensor] = {}
@@ -105,7 +112,7 @@ def round_layers(
                 first = group[0]
                 inputs, _ = _run_layer(layer, rounded, arguments[number], [first])
                 hessian = hessian_of(inputs[first.name], targets[first.name], correction)
-                packed |= _round_group(group, hessian, types, config, family)
+                packed |= _round_group(group, hessian, grid_of, config, family)
             unrounded = next_unrounded
             _, rounded = _run_layer(layer, rounded, arguments[number], [])
             bar.advance(task)
@@ -227,14 +234,14 @@ def hessian_of(inputs: torch.Tensor, unrounded_inputs: torch.Tensor, correction:
 def _round_group(
     group: Sequence[_Matrix],
     hessian: Hessian,
-    types: Mapping[str, str],
+    grid_of: Mapping[str, Grid],
     config: dict[str, Any],
     family: Family,
 ) -> dict[str, PackedTensor]:
-    """Round the matrices whose types are in `GRIDS`, and put the rounded weights into the model."""
+    """Round the matrices that have a grid, and put the rounded weights into the model."""
     packed = {}
     for matrix in group:
-        grid = GRIDS.get(types.get(matrix.name, ""))
+        grid = grid_of.get(matrix.name)
         if grid is not None:
             rounded = round_matrix(matrix.module.weight.data, hessian, grid)
             matrix.module.weight.data = weights_of(rounded, grid)

@@ -36,12 +36,14 @@ class Grid:
         zero: the code that stands for 0. None where an offset takes its place. With levels it is the size of
             the largest one.
         levels: what the codes stand for where they are not evenly spaced, in rising order.
+        for_litert: scales are above 0, and of bf16's precision, as LiteRT's kernels have them.
     """
 
     name: str
     bits: int
     zero: int | None
     levels: tuple[int, ...] = ()
+    for_litert: bool = False
 
     @property
     def max_code(self) -> int:
@@ -69,14 +71,20 @@ class Grid:
         scale, offset = candidates[0]
         smallest = torch.full((len(weights), 1), torch.inf)
         for exact_scale, exact_offset in candidates:
-            new_scale, new_offset = exact_scale.half().float(), exact_offset.half().float()
+            new_scale, new_offset = self._stored(exact_scale), exact_offset.half().float()
             decoded = self.decode(self.encode(weights, new_scale, new_offset), new_scale, new_offset)
             error = ((decoded - weights).square() * importance).sum(1, keepdim=True)
             better = error < smallest
             smallest = torch.where(better, error, smallest)
             scale = torch.where(better, new_scale, scale)
             offset = torch.where(better, new_offset, offset)
-        return scale.half().float(), offset.half().float()
+        return self._stored(scale), offset.half().float()
+
+    def _stored(self, scale: torch.Tensor) -> torch.Tensor:
+        """The scale as the file holds it."""
+        import torch
+
+        return scale.to(torch.bfloat16).half().float() if self.for_litert else scale.half().float()
 
     def _affine(self, weights: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Scales and offsets for the whole range of each row, and for smaller ranges within it."""
@@ -102,6 +110,8 @@ class Grid:
         extreme = weights.gather(1, weights.abs().argmax(1, keepdim=True))
         no_offset = torch.zeros_like(extreme)
         signs = (-1, 1) if self.bits < 8 else (-1,)
+        if self.for_litert:
+            extreme, signs = extreme.abs(), (1,)
         candidates = []
         for share in torch.linspace(*SYMMETRIC_SHARES).tolist():
             for sign in signs:
@@ -151,6 +161,9 @@ class Grid:
 
 
 _IQ4_NL_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+
+LITERT_GRIDS = {"q4_0": Grid("q4_0", 4, 8, for_litert=True)}
+"""LiteRT's four bits: Q4_0 with scales above 0."""
 
 GRIDS = {
     grid.name: grid

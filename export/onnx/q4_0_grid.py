@@ -9,19 +9,15 @@ k_quant) round to other grids.
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.export.gguf.tensor_types import type_name
-from empathy_edge.export.gguf.writer import Transform, transform_of
-from empathy_edge.formats.gguf_header import TensorPlace, tensors_of
-from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
+from empathy_edge.formats.gguf_header import tensors_of
+from empathy_edge.formats.tensor_files import write_safetensors
 from empathy_edge.models.lora import join
 from empathy_edge.system.files import read_json, write_json
 
@@ -47,48 +43,6 @@ def require_q4_0(gguf: Path) -> None:
                 "adapter beside a four-bit base in ONNX needs a base that was trained on as deployed in Q4_0 "
                 "(as_deployed: gguf-q4_0 in the recipe)."
             )
-
-
-def write_rounded(checkpoint: Path, gguf: Path, out: Path) -> None:
-    """Write a checkpoint folder like `checkpoint`, with its layers' matrices as `gguf` has rounded them."""
-    config = read_config(checkpoint)
-    family = family_of(checkpoint, config)
-    names, places = tensor_names(family, config), tensors_of(gguf)
-
-    def values(key: str, tensor: StoredTensor) -> Iterator[np.ndarray]:
-        place = places.get(names.get_name(key, try_suffixes=(".weight", ".bias")) or "")
-        if place is None or not key.startswith("model.layers.") or len(tensor.shape) != 2:
-            yield from tensor.chunks()
-        else:
-            yield _original_order(_dequantized(gguf, place), transform_of(key, config, family))
-
-    tensors = stored_tensors(checkpoint)
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    chunks = (values(name, tensor) for name, tensor in tensors.items())
-    write_safetensors(out / "model.safetensors", shapes, chunks)
-    for file in checkpoint.iterdir():
-        if file.suffix in (".json", ".jinja") and not file.name.endswith(".index.json"):
-            shutil.copyfile(file, out / file.name)
-
-
-def _dequantized(file: Path, place: TensorPlace) -> np.ndarray:
-    """A matrix of a GGUF as float32 [rows, columns]."""
-    import gguf
-
-    rows = place.shape[1]  # GGUF counts columns first
-    with open(file, "rb") as handle:
-        handle.seek(place.begin)
-        data = np.frombuffer(handle.read(place.nbytes), np.uint8).reshape(rows, -1)
-    weights: np.ndarray = gguf.quants.dequantize(data, gguf.GGMLQuantizationType(place.kind))
-    return weights
-
-
-def _original_order(weights: np.ndarray, transform: Transform | None) -> np.ndarray:
-    """Undo the reordering of rows that a GGUF has for llama.cpp's rope."""
-    if transform is None:
-        return weights
-    row_numbers = np.arange(len(weights))[:, None]
-    return weights[np.argsort(transform(row_numbers)[:, 0])]
 
 
 def write_joint_adapter(adapters: list[Path], out: Path) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""Artifacts for LiteRT-LM (`.litertlm`)."""

@@ -1,0 +1,167 @@
+"""A checkpoint as .litertlm, by litert-torch and ai-edge-quantizer in an environment of their own.
+
+litert-torch needs torchao, JAX and its own versions of many packages; torchao would slow the rest down
+(docs/decisions/005).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from empathy_edge.console import progress, say
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
+from empathy_edge.export.external_program import offline_environment, run_external_program
+from empathy_edge.export.litertlm import worker
+from empathy_edge.export.litertlm.package import package
+from empathy_edge.export.litertlm.prompts_check import require_same_prompts
+from empathy_edge.formats.chat_format import read_template
+from empathy_edge.formats.litertlm_file import read_litertlm
+from empathy_edge.runtimes.held_weights import fp32_size_mb
+from empathy_edge.system.machine import require_memory
+from empathy_edge.system.memory import PeakMemory
+
+ENVIRONMENT = "EMPATHY_EDGE_LITERT"
+"""The variable that names the environment's folder; by default it is .venv-litert in the working folder."""
+
+MODEL = "model.litertlm"
+
+CONTEXT = 1024
+"""Tokens. LiteRT-LM's buffers have this length from the beginning, and each step computes over all of it."""
+
+PREFILL = 128
+"""Tokens that are read at once."""
+
+CONVERSION_SHARE, CONVERSION_MB = 3.6, 500
+"""What the conversion takes: so many times the weights in fp32, and so many MB for the libraries. Seen with
+SmolLM2-135M: 2.36 GB of 538 MB."""
+
+
+def write_float(checkpoint: Path, folder: Path) -> None:
+    """Write model.litertlm with all weights in fp32 into `folder`.
+
+    Args:
+        checkpoint: a folder of safetensors.
+        folder: where the file goes; it exists.
+
+    Raises:
+        PrerequisiteError: the environment, or memory, is missing.
+        EmpathyEdgeError: litert-torch failed, with its last lines; or LiteRT-LM renders other prompts.
+    """
+    program = _program("litert-torch")
+    needed_mb = CONVERSION_SHARE * fp32_size_mb(checkpoint) + CONVERSION_MB
+    require_memory(needed_mb, needed_mb, "converting to LiteRT-LM", "convert on a larger machine")
+    read_template(checkpoint)  # a missing one is said before minutes of conversion
+    with tempfile.TemporaryDirectory(prefix=".converting-", dir=folder) as scratch:
+        command = [str(program), "export_hf", f"--model={checkpoint}", f"--output_dir={scratch}"]
+        command += [f"--cache_length={CONTEXT}", f"--prefill_lengths=[{PREFILL}]"]
+        # The lightweight conversion takes two thirds of the memory, for the same graph.
+        command += ["--quantization_recipe=none", "--experimental_lightweight_conversion=True"]
+        with _shown("litert-torch converts the checkpoint"):
+            run_external_program(
+                command,
+                output=Path(scratch) / MODEL,
+                failure=f"{checkpoint}: litert-torch cannot convert it",
+                remedy="Others may: --to gguf-q8_0 (llama.cpp), --to onnx-int4 (ONNX Runtime GenAI).",
+                environment=_environment(),
+            )
+        with _parts(Path(scratch) / MODEL) as (graph, executor):
+            package(checkpoint, graph, executor, CONTEXT, folder / MODEL)
+    require_same_prompts(folder / MODEL, checkpoint)
+
+
+def write_quantized(source: Path, folder: Path, recipe: str) -> None:
+    """Write model.litertlm into `folder`, quantized.
+
+    Args:
+        source: a folder with model.litertlm in fp32, its tokenizer and its template.
+        folder: where the file goes; it exists.
+        recipe: of `worker.recipe_of`.
+
+    Raises:
+        PrerequisiteError: the environment is missing.
+        EmpathyEdgeError: ai-edge-quantizer failed, with its last lines; or LiteRT-LM renders other prompts.
+    """
+    python = _program("python")
+    with (
+        _parts(source / MODEL) as (graph, executor),
+        tempfile.TemporaryDirectory(prefix=".converting-", dir=folder) as scratch,
+    ):
+        quantized = Path(scratch) / "model.tflite"
+        with _shown("ai-edge-quantizer quantizes the graph"):
+            run_external_program(
+                [str(python), str(Path(worker.__file__)), recipe, str(graph), str(quantized)],
+                output=quantized,
+                failure=f"{source}: ai-edge-quantizer cannot quantize it",
+                environment=_environment(),
+            )
+        package(source, quantized, executor, CONTEXT, folder / MODEL)
+    require_same_prompts(folder / MODEL, source)
+
+
+@contextmanager
+def _parts(file: Path) -> Iterator[tuple[Path, Path]]:
+    """The graph, and what the runtime must know of its caches, as files beside `file`."""
+    opened = read_litertlm(file)
+    section = opened.graph()
+    executor = opened.read("ExecutorMetadataProto")
+    if executor is None:
+        raise EmpathyEdgeError(f"{file}: has no ExecutorMetadata; litert-torch made it in another version.")
+    with tempfile.TemporaryDirectory(prefix=".parts-", dir=file.parent) as scratch:
+        graph = Path(scratch) / "model.tflite"
+        with open(file, "rb") as source, open(graph, "wb") as target:
+            source.seek(section.begin)
+            left = section.end - section.begin
+            while left:
+                chunk = source.read(min(left, 2**24))
+                target.write(chunk)
+                left -= len(chunk)
+        (Path(scratch) / "executor_metadata.pb").write_bytes(executor)
+        yield graph, Path(scratch) / "executor_metadata.pb"
+
+
+@contextmanager
+def _shown(label: str) -> Iterator[None]:
+    """Show a bar while another program runs, and then its time and memory."""
+    start = time.perf_counter()
+    with PeakMemory() as memory, progress() as bar:
+        task = bar.add_task(label, total=1)
+        yield
+        bar.advance(task)
+    say(f"  {label}: {time.perf_counter() - start:.0f} s, {memory.peak_mb / 1000:.1f} GB at most")
+
+
+def _environment() -> dict[str, str]:
+    environment = offline_environment()
+    environment.pop("PYTHONPATH", None)
+    return environment
+
+
+def require_environment() -> None:
+    """Refuse to begin an export that would miss the environment at its end.
+
+    Raises:
+        PrerequisiteError: it is not there.
+    """
+    _program("litert-torch")
+
+
+def _program(name: str) -> Path:
+    """A program of the environment.
+
+    Raises:
+        PrerequisiteError: it is not there.
+    """
+    environment = Path(os.environ.get(ENVIRONMENT, ".venv-litert")).expanduser().absolute()
+    program = environment / (f"Scripts/{name}.exe" if os.name == "nt" else f"bin/{name}")
+    if not program.is_file():
+        raise PrerequisiteError(
+            "litert-torch is not installed in an environment of its own (2.3 GB).",
+            f"make setup-litert, or: python -m venv {environment.name} && {environment.name}/bin/pip install "
+            f"torch==2.13.0 transformers==5.23.0 litert-torch==0.9.4 ({ENVIRONMENT} says where it is)",
+        )
+    return program
