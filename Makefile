@@ -8,7 +8,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-optimum demo test test-fast test-kill fuzz test-lowest test-phone test-executorch lint format docs bench clean
+.PHONY: help setup setup-optimum setup-litert demo demo-litert test test-fast test-litert test-kill fuzz test-lowest test-phone test-executorch lint format docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,22 @@ test-executorch: ## the ExecuTorch tests, in .venv-executorch (1.7 GB; torchao, 
 	test -x .venv-executorch/bin/pytest || { $(PYTHON) -m venv .venv-executorch && .venv-executorch/bin/python $(PIP) \
 	  -c constraints.txt -e '.[executorch,train,demo]' gguf onnx onnxruntime onnxscript pytest pytest-timeout; }
 	.venv-executorch/bin/python -m pytest tests/export/test_executorch.py
+
+setup-litert: .venv-litert/bin/litert-torch ## create .venv-litert for `export --to litertlm-int8` (2.3 GB; torchao and JAX come with it)
+
+.venv-litert/bin/litert-torch:
+	$(PYTHON) -m venv --clear .venv-litert
+	.venv-litert/bin/python $(PIP) torch==2.13.0 transformers==5.23.0 litert-torch==0.9.4
+
+test-litert: $(READY) setup-litert ## the tests of LiteRT-LM that convert a model
+	$(VENV)/bin/python -m pytest -m litert tests
+
+demo-litert: $(READY) setup-litert ## make, chat with, measure and check one artifact for LiteRT-LM
+	$(VENV)/bin/empathy-edge export smollm2-135m --to litertlm-int8 --out runs/litert
+	echo "I lost my job today." | $(VENV)/bin/empathy-edge chat runs/litert/litertlm-int8 --once
+	$(VENV)/bin/empathy-edge bench runs/litert/litertlm-int8
+	$(VENV)/bin/empathy-edge check runs/litert/litertlm-int8 --reference smollm2-135m --max-prompts 64 || \
+	  { [ $$? -eq 1 ] || [ $$? -eq 4 ]; }
 
 setup-optimum: ## create .venv-optimum for `export --exporter optimum` (1.3 GB; its versions cannot share .venv)
 	test -x .venv-optimum/bin/optimum-cli || { $(PYTHON) -m venv .venv-optimum && .venv-optimum/bin/python $(PIP) \

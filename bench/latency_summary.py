@@ -49,6 +49,8 @@ class LatencySummary(Record):
         major_faults: page faults that waited for the disk, of all samples.
         memory_mb: at each phase.
         stable: both medians are known to 10 %.
+        own_prefill_tps: the median by the runtime's own clock; None where it has none.
+        own_decode_tps: the median by the runtime's own clock.
     """
 
     artifact: str
@@ -76,6 +78,8 @@ class LatencySummary(Record):
     major_faults: int
     memory_mb: MemoryByPhase
     stable: bool
+    own_prefill_tps: float | None = None
+    own_decode_tps: float | None = None
 
 
 def summary(row: ArtifactSamples, test: int = 0) -> LatencySummary:
@@ -112,6 +116,8 @@ def summary(row: ArtifactSamples, test: int = 0) -> LatencySummary:
         major_faults=sum(sample.major_faults for sample in samples),
         memory_mb=row.memory_mb,
         stable=max(half_width(decode_median), half_width(prefill_median)) <= UNSTABLE,
+        own_prefill_tps=_median_of_known([sample.own_prefill_tps for sample in samples]),
+        own_decode_tps=_median_of_known([sample.own_decode_tps for sample in samples]),
     )
 
 
@@ -144,6 +150,11 @@ def _outside_the_model(samples: list[GridSample]) -> float | None:
     return round(max(0.0, statistics.median(shares)), 4) if shares else None
 
 
+def _median_of_known(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(statistics.median(known), 1) if known else None
+
+
 def _coefficient_of_variation(values: list[float]) -> float:
     return statistics.stdev(values) / statistics.mean(values) if len(values) > 1 else 0.0
 
@@ -162,6 +173,12 @@ class _ShownSettings(Protocol):
 def show(rows: Sequence[LatencySummary], settings: _ShownSettings) -> None:
     """Print the summaries as a table, and say what is not to be trusted."""
     stdout.print(_as_table(rows, settings))
+    for row in rows:
+        if row.own_prefill_tps is not None and row.own_decode_tps is not None:
+            say(
+                f"  {row.artifact}: by its runtime's own clock prefill {row.own_prefill_tps:.0f} and decode "
+                f"{row.own_decode_tps:.1f} tok/s."
+            )
     unstable = sorted({row.artifact for row in rows if not row.stable})
     if unstable:
         say(

@@ -114,6 +114,7 @@ def _grid_sample(runtime: Runtime, length: int, new_tokens: int, loaded: WorkerR
     faults_after, forward_after = minor_major_faults(), runtime.forward_s()
     loaded.memory_mb["after_decode"] = memory_mb()
     assert len(reply.token_times_s) == new_tokens and reply.decode_tps is not None
+    own_prefill_tps, own_decode_tps = runtime.own_speeds()
     return GridSample(
         ttft_s=reply.ttft_s,
         prefill_tps=reply.prefill_tps,
@@ -122,6 +123,8 @@ def _grid_sample(runtime: Runtime, length: int, new_tokens: int, loaded: WorkerR
         forward_s=None if forward_before is None else (forward_after or 0) - forward_before,
         major_faults=faults_after[1] - faults_before[1],
         minor_faults=faults_after[0] - faults_before[0],
+        own_prefill_tps=own_prefill_tps,
+        own_decode_tps=own_decode_tps,
     )
 
 
@@ -218,7 +221,7 @@ def import_runtimes() -> None:
     import importlib
     import importlib.util
 
-    for module in ("llama_cpp", "onnxruntime_genai"):
+    for module in ("llama_cpp", "onnxruntime_genai", "litert_lm"):
         if importlib.util.find_spec(module):
             importlib.import_module(module)
 

@@ -112,6 +112,8 @@ class GridSample:
         forward_s: of it in the model itself; None where the runtime cannot tell.
         major_faults: page faults that waited for the disk.
         minor_faults: the other page faults.
+        own_prefill_tps: prefill_tps by the runtime's own clock; None where it has none.
+        own_decode_tps: decode_tps by the runtime's own clock.
     """
 
     ttft_s: float
@@ -121,6 +123,8 @@ class GridSample:
     forward_s: float | None
     major_faults: int
     minor_faults: int
+    own_prefill_tps: float | None = None
+    own_decode_tps: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

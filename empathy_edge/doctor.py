@@ -29,6 +29,8 @@ PACKAGES = (
     Package("onnxruntime_genai", "onnxruntime-genai", "onnx", "chat, bench, check, export of ONNX"),
     Package("onnx_ir", "onnx-ir", "onnx", "export to ONNX"),
     Package("onnxscript", "onnxscript", "onnx", "export to ONNX"),
+    Package("litert_lm", "litert-lm-api", "litert", "chat, bench, check of LiteRT-LM"),
+    Package("ai_edge_litert", "ai-edge-litert", "litert", "check of LiteRT-LM"),
     Package("torch", "torch", "train", "finetune, export, release"),
     Package("transformers", "transformers", "train", "finetune, export, release"),
     Package("peft", "peft", "train", "finetune, export"),

@@ -17,7 +17,10 @@ from empathy_edge.bench.check.ladder import Ladder
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.litert_weights import refuse_four_bits_by_row
+from empathy_edge.formats.litertlm_file import read_litertlm
 from empathy_edge.llm.api_settings import ApiSettings
+from empathy_edge.models.find import find_model, litertlm_of
 from empathy_edge.runs.settings import CheckSettings
 from empathy_edge.text.language import require_language_detection
 
@@ -28,14 +31,16 @@ def require_ready(artifacts: Sequence[str]) -> None:
     """Whether the artifacts are there, and what health needs: asked before a baseline is made.
 
     Raises:
-        EmpathyEdgeError: an artifact is not there.
+        EmpathyEdgeError: an artifact is not there, or cannot be any good.
         PrerequisiteError: a package is not installed.
     """
     for name in artifacts:
         if not Path(name).expanduser().exists():
             raise EmpathyEdgeError(
-                f"{name}: no such file or folder. Give an artifact folder or a .gguf file."
+                f"{name}: no such file or folder. Give an artifact folder, a .gguf or a .litertlm file."
             )
+        if litertlm := litertlm_of(find_model(name)):
+            refuse_four_bits_by_row(read_litertlm(litertlm))
     require_language_detection()
 
 

@@ -211,6 +211,10 @@ class Runtime(ABC):
         """Seconds in the model itself so far, without sampling and tokenization; None if not known."""
         return None
 
+    def own_speeds(self) -> tuple[float | None, float | None]:
+        """Prefill and decode speed (tokens/s) of the last reply by the runtime's own clock, if it has one."""
+        return None, None
+
     def forget(self, keep: int = 0) -> None:  # noqa: B027 - some runtimes have no prompt cache
         """Drop the prompt cache, so that the next reply reads its whole prompt.
 

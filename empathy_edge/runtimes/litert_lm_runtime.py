@@ -52,6 +52,7 @@ class LiteRtLmRuntime(FolderRuntime):
         self._start = self._tokenizer.token_to_id(start) if isinstance(start, str) else start
         self._engine = self._load()
         self._open_graph: LitertGraph | None = None
+        self._figures: Any = None
         self._opened = [self._engine]
         self._close = weakref.finalize(self, _close_quietly, self._opened)
 
@@ -111,7 +112,7 @@ class LiteRtLmRuntime(FolderRuntime):
                     pieces.append(piece)
                     yield piece
             end = time.perf_counter() - start
-            made = conversation.token_count - len(ids)
+            made = conversation.token_count - len(ids)  # the stop token counts
             figures = conversation.get_benchmark_info()
         except RuntimeError as error:
             raise EmpathyEdgeError(
@@ -120,6 +121,7 @@ class LiteRtLmRuntime(FolderRuntime):
             ) from None
         finally:
             conversation.__exit__(None, None, None)
+        self._figures = figures
         self._forward_s += _model_seconds(figures)
         finish_reason: FinishReason = "length" if made >= limit else "stop"
         if finish_reason == "stop":
@@ -130,9 +132,15 @@ class LiteRtLmRuntime(FolderRuntime):
             token_ids=tuple(self.tokenize(text)),
             prompt_tokens=len(ids),
             ttft_s=times[0] if times else end,
-            token_times_s=tuple(times),
+            token_times_s=_one_for_each_token(times, made),
             finish_reason=finish_reason,
         )
+
+    def own_speeds(self) -> tuple[float | None, float | None]:
+        figures = self._figures
+        if figures is None:
+            return None, None
+        return figures.last_prefill_tokens_per_second, figures.last_decode_tokens_per_second
 
     def _conversation(self, temperature: float, seed: int, all_tokens: bool) -> Any:
         """A new conversation that takes a rendered prompt."""
@@ -243,6 +251,14 @@ def _close_quietly(opened: list[Any]) -> None:
     with quiet_stderr():
         while opened:
             opened.pop().close()
+
+
+def _one_for_each_token(times: list[float], tokens: int) -> tuple[float, ...]:
+    """The times of the pieces of a text, as those of its tokens: the last piece may hold several of them.
+
+    A character of several tokens comes as one piece.
+    """
+    return tuple([*times[:tokens], *times[-1:] * (tokens - len(times))])
 
 
 def _model_seconds(figures: Any) -> float:

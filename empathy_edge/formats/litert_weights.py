@@ -1,0 +1,47 @@
+"""What a LiteRT graph's weights are: whether four bits have a scale for each block, or for a whole row."""
+
+from __future__ import annotations
+
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.formats.litertlm_file import LitertLmFile
+
+
+def refuse_four_bits_by_row(file: LitertLmFile) -> None:
+    """Refuse a model whose four-bit matrices have one scale a row (channelwise).
+
+    Such files load, and lose most of what a small model was taught (docs/results/runtimes.md).
+
+    Raises:
+        EmpathyEdgeError: it has such matrices, or its graph is damaged.
+    """
+    count = _matrices_with_four_bits_by_row(file)
+    if count:
+        raise EmpathyEdgeError(
+            f"{file.path}: {count} matrices have four bits with one scale for a whole row (channelwise), "
+            "which ruins small models; it is not worth a check. Export it with a scale for each 32 weights: "
+            "--to litertlm-int4, or litertlm-int4-gptq, which compensates the errors."
+        )
+
+
+def _matrices_with_four_bits_by_row(file: LitertLmFile) -> int:
+    require_extra("ai_edge_litert", "litert", f"Reading {file.path.name}")
+    from ai_edge_litert import schema_py_generated as schema
+
+    section = file.graph()
+    with open(file.path, "rb") as handle:
+        handle.seek(section.begin)
+        content = handle.read(section.end - section.begin)
+    found = set()
+    try:
+        model = schema.Model.GetRootAs(content, 0)
+        for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+            for tensor in map(graph.Tensors, range(graph.TensorsLength())):
+                quantization = tensor.Quantization()
+                if tensor.Type() != schema.TensorType.INT4 or quantization is None:
+                    continue
+                blockwise = quantization.DetailsType() == schema.QuantizationDetails.BlockwiseQuantization
+                if not blockwise and tensor.ShapeLength() == 2:
+                    found.add(tensor.Buffer())
+    except Exception as error:  # flatbuffers reads damaged offsets as they are, and raises whatever follows
+        raise EmpathyEdgeError(f"{file.path}: its graph is damaged ({type(error).__name__}).") from None
+    return len(found)

@@ -1,0 +1,74 @@
+"""The reader of .litertlm files, on a file that LiteRT-LM's own builder wrote, whole and damaged."""
+
+import zlib
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export.litertlm.package import package
+from empathy_edge.formats.litertlm_file import read_litertlm
+from empathy_edge.models.find import find_model
+
+pytest.importorskip("litert_lm_builder")
+
+
+@pytest.fixture(scope="module")
+def file(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file whose graph is no graph: the reader does not look into it."""
+    folder = tmp_path_factory.mktemp("litertlm")
+    (folder / "model.tflite").write_bytes(b"graph" * 1000)
+    (folder / "executor.pb").write_bytes(b"")
+    package(tiny_model, folder / "model.tflite", folder / "executor.pb", 512, folder / "model.litertlm")
+    return folder / "model.litertlm"
+
+
+def test_the_parts_of_a_file(file: Path, tiny_model: Path) -> None:
+    opened = read_litertlm(file)
+    kinds = [section.kind for section in opened.sections]
+    assert sorted(kinds) == [
+        "ExecutorMetadataProto", "HF_Tokenizer_Zlib", "LlmMetadataProto", "TFLiteModel",
+    ]  # fmt: skip
+    assert opened.read("TFLiteModel") == b"graph" * 1000
+    assert opened.tokenizer_json() == (tiny_model / "tokenizer.json").read_bytes()
+    assert opened.metadata.max_tokens == 512
+    assert opened.metadata.stop_ids == (2,) and opened.metadata.stop_texts == ()
+    assert opened.metadata.start is None  # the tokenizer's own would come before a template that has it
+    assert "<|im_start|>" in opened.metadata.template
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: b"", "does not begin with LITERTLM"),
+        (lambda data: b"GGUF" + data[4:], "does not begin with LITERTLM"),
+        (lambda data: data[:20], "does not begin with LITERTLM"),
+        (lambda data: data[:8] + b"\x02" + data[9:], "has format version 2; 1 is read here"),
+        (lambda data: data[:100], "cut short, or its header is damaged"),
+        (lambda data: data[:24] + b"\xff" * 8 + data[32:], "cut short, or its header is damaged"),
+        (lambda data: data[:32] + b"\xff" * 64 + data[96:], "header is damaged"),
+        (lambda data: data[:-3000], r"is cut short: it has \d+ bytes, and its part TFLiteModel"),
+    ],
+)
+def test_a_damaged_file_is_one_clear_error(file: Path, tmp_path: Path, change: object, message: str) -> None:
+    damaged = tmp_path / "model.litertlm"
+    damaged.write_bytes(change(file.read_bytes()))  # type: ignore[operator]
+    with pytest.raises(EmpathyEdgeError, match=message):
+        find_model(str(damaged))
+
+
+def test_a_damaged_tokenizer_is_named(file: Path, tmp_path: Path) -> None:
+    content = file.read_bytes()
+    packed = read_litertlm(file).read("HF_Tokenizer_Zlib")
+    assert packed is not None
+    place = content.index(packed[:64])
+    damaged = tmp_path / "model.litertlm"
+    damaged.write_bytes(content[: place + 500] + b"\0" * 500 + content[place + 1000 :])
+    with pytest.raises(EmpathyEdgeError, match="its tokenizer is damaged"):
+        read_litertlm(damaged).tokenizer_json()
+    # One that says that it unpacks to more than it does.
+    size = int.from_bytes(packed[:8], "little")
+    damaged.write_bytes(content.replace(packed[:64], (size + 1).to_bytes(8, "little") + packed[8:64]))
+    with pytest.raises(EmpathyEdgeError, match="its tokenizer is damaged"):
+        read_litertlm(damaged).tokenizer_json()
+    assert zlib.decompress(packed[8:]) == read_litertlm(file).tokenizer_json()
