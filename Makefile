@@ -68,8 +68,8 @@ setup-litert: .venv-litert/bin/litert-torch ## create .venv-litert for `export -
 	$(PYTHON) -m venv --clear .venv-litert
 	.venv-litert/bin/python $(PIP) torch==2.13.0 transformers==5.23.0 litert-torch==0.9.4
 
-test-litert: $(READY) setup-litert ## the tests of LiteRT-LM that convert a model
-	$(VENV)/bin/python -m pytest -m litert tests
+test-litert: $(READY) setup-litert ## the tests of LiteRT-LM; part of `make test` where .venv-litert is there
+	$(VENV)/bin/python $(PYTEST) tests/export/test_litertlm.py tests/formats/test_litertlm_file.py
 
 demo-litert: $(READY) setup-litert ## make, chat with, measure and check one artifact for LiteRT-LM
 	$(VENV)/bin/empathy-edge export smollm2-135m --to litertlm-int8 --out runs/litert

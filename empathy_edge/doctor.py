@@ -7,6 +7,7 @@ from importlib import metadata, util
 from typing import NamedTuple
 
 from empathy_edge.console import out, table
+from empathy_edge.errors import PrerequisiteError
 from empathy_edge.models.find import SHIPPED
 from empathy_edge.runtimes import default_threads
 from empathy_edge.system.cache import cache_folder
@@ -86,6 +87,7 @@ def _print_machine() -> None:
         ["model cache", f"{cache} ({_cached_mb():.0f} MB; EMPATHY_EDGE_CACHE moves it)"],
         ["shipped models", ", ".join(SHIPPED)],
         ["GPU", _gpu()],
+        ["LiteRT-LM", _litert()],
     ]
     machine_table = table("This machine", ["what", "value"], facts)
     machine_table.columns[1].justify = "left"
@@ -98,6 +100,21 @@ def _cached_mb() -> float:
     if not cache.exists():
         return 0.0
     return sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) / 1e6
+
+
+def _litert() -> str:
+    """Whether LiteRT-LM has what it needs of the system, and whether its converter is here."""
+    if util.find_spec("litert_lm") is None:
+        return "not installed"
+    from empathy_edge.export.litertlm.convert import require_environment
+    from empathy_edge.runtimes.litert_lm_runtime import require_vulkan
+
+    try:
+        require_vulkan()
+        require_environment()
+    except PrerequisiteError as error:
+        return str(error)
+    return "runs and converts"
 
 
 def _gpu() -> str:

@@ -1,5 +1,6 @@
 """Artifacts for LiteRT-LM: litert-torch makes them in its own environment, LiteRT-LM itself runs them."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -120,12 +121,12 @@ def test_a_file_from_elsewhere(exported: Path, tiny_model: Path, tmp_path: Path)
     file = tmp_path / "model.litertlm"
     shutil.copyfile(exported / "litertlm-int8" / "model.litertlm", file)
     said = run_command("chat", file, "--once", "--max-new-tokens", "5", input="I lost my job.")
-    assert said.exit_code == 0 and said.stdout.strip()
+    assert said.returncode == 0 and said.stdout.strip()
     assert "INFO:" not in said.stderr
     checked = run_command(
         "check", file, "--reference", tiny_model, "--max-prompts", "4", "--out", tmp_path / "check"
     )
-    assert checked.exit_code in (0, 1, 4), checked.stderr
+    assert checked.returncode in (0, 1, 4), checked.stderr
     file.write_bytes(file.read_bytes()[:-5000])
     assert_one_clear_error(run_command("chat", file, "--once", input="x"), 2, "is cut short")
 
@@ -159,6 +160,21 @@ def test_the_environment_is_asked_for_before_anything_is_made(
     done = run_command("export", tiny_model, "--to", "litertlm-int8", "--out", tmp_path / "out")
     assert_one_clear_error(done, 3, "litert-torch is not installed", "make setup-litert")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_unknown_family_is_one_clear_error(
+    tiny_model: Path, litert_environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = tmp_path / "unknown"
+    shutil.copytree(tiny_model, unknown)
+    config = json.loads((unknown / "config.json").read_text())
+    config |= {"model_type": "brand_new", "architectures": ["BrandNewForCausalLM"]}
+    (unknown / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("EMPATHY_EDGE_LITERT", str(litert_environment))
+    done = run_command("export", unknown, "--to", "litertlm-int8", "--out", tmp_path / "out")
+    assert_one_clear_error(done, 2, "litert-torch cannot convert it", "brand_new", "--to gguf-q8_0")
+    assert not list((tmp_path / "out").rglob("*.litertlm"))
 
 
 def test_too_little_memory_is_said_before_the_conversion(
