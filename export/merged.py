@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, require_extra
+from empathy_edge.export.peft_merge import merge_on_disk, require_scalable
 from empathy_edge.formats.chat_format import (
     DEFAULT,
     GOLDEN_CONVERSATION,
@@ -28,14 +29,17 @@ from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, writ
 from empathy_edge.models.adapter_folder import CONFIG, tokenizer_folder, training_settings, training_step
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.lora import Factors, change_of_weights, require_same_base
-from empathy_edge.models.merging import merge_by_peft, why_not_streamed, with_adapter
+from empathy_edge.models.merging import why_not_streamed, with_adapter
 from empathy_edge.models.templated_folder import template_for
 from empathy_edge.runs.stage import Results, open_stage
-from empathy_edge.runtimes.held_weights import compute_in_fp32, held_dtype, require_fp32
+from empathy_edge.runtimes.held_weights import compute_in_fp32, held_dtype
 from empathy_edge.system.files import own_file, read_json, read_json_object, write_atomically, write_json
 from empathy_edge.system.machine import require_space
 
 STAGE = "merged"
+
+SCRATCH = "scratch"
+"""The folder, inside the stage's, for weights while PEFT merges."""
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -113,24 +117,30 @@ def make(
     require_same_base(adapters, base)
     shapes = {name: tensor.shape for name, tensor in stored_tensors(base.path).items()}
     why_by_peft = why_not_streamed(adapters, shapes)
-    if why_by_peft and any(weight != 1 for weight in weights):
-        raise EmpathyEdgeError(
-            f"Adapters are merged with weights only where they are plain LoRA: one {why_by_peft}."
-        )
+    if why_by_peft:
+        require_scalable(adapters, weights, shapes)
     stage = open_stage(
         out,
         STAGE,
         settings={**base.record(), "tolerance": tolerance, **({"weights": list(weights)} if weights else {})},
         inputs={f"adapter_{index}": path for index, path in enumerate(adapters)},
-        files=("*.safetensors", "config.json", *TOKENIZER_FILES, *CONFIG_FILES),
+        files=("*.safetensors", "config.json", f"{SCRATCH}/*", *TOKENIZER_FILES, *CONFIG_FILES),
         update=update,
     )
     if stage.done:
         return stage.results(MergeResults)
     _copy_tokenizer(base.path, adapters, out)
     if why_by_peft:
-        say(f"  An adapter {why_by_peft}: merged by PEFT, which holds the whole model in memory.")
-        expected, difference = _merge_whole(base.path, adapters, out)
+        say(f"  An adapter {why_by_peft}: merged by PEFT, layer by layer, with the weights on the disk.")
+        expected, difference = merge_on_disk(
+            base.path,
+            adapters,
+            weights,
+            out,
+            scratch=out / SCRATCH,
+            ids=_golden_ids(out),
+            write_fp32=lambda folder: merge(base.path, [], folder),
+        )
     else:
         merge(base.path, adapters, out, weights)
         expected, difference = _logits_of_adapter_model(base.path, adapters, out, weights), 0.0
@@ -196,39 +206,6 @@ def _merged(tensor: StoredTensor, factors: list[Factors]) -> Iterator[np.ndarray
             rows = rows + np.float32(scale) * (up[start:end] @ down)
         yield rows
         start = end
-
-
-def _merge_whole(base: Path, adapters: list[Path], out: Path) -> tuple[Any, float]:
-    """Merge by PEFT and write the checkpoint.
-
-    Returns:
-        The adapter model's logits, float32 [1, tokens, vocabulary], and the largest difference of a logit
-        by the merge of an adapter before the last.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    require_fp32(base, "a merge by PEFT", "merge on a machine with more")
-    ids = _golden_ids(out)
-    unmerged: list[Any] = []
-    differences = [0.0]
-
-    def keep(adapter_model: Any, merged_model: Any) -> None:
-        with torch.inference_mode():
-            if adapter_model is not None:
-                unmerged.append(adapter_model(input_ids=ids).logits)
-            elif len(unmerged) < len(adapters):
-                found = merged_model(input_ids=ids).logits
-                difference = float((unmerged[-1] - found).abs().max())
-                differences.append(difference if difference == difference else float("inf"))
-
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
-    _require_space(out, {name: tuple(weight.shape) for name, weight in model.named_parameters()})
-    model = merge_by_peft(model, adapters, keep)
-    model.save_pretrained(out)
-    return unmerged[-1], max(differences)
 
 
 def _logits_of_adapter_model(base: Path, adapters: list[Path], merged: Path, weights: Sequence[float]) -> Any:

@@ -103,6 +103,8 @@ def _check_loss_mask(trainer: Any, tokenizer: Any, examples: Dataset) -> None:
     batch = trainer.data_collator(features)
     for index, labels in enumerate(batch["labels"]):
         trained = tokenizer.decode(labels[labels != -100]).strip()
+        if trained.endswith(stop):  # Llama 2 has a space before it
+            trained = trained.removesuffix(stop).rstrip() + stop
         wanted = examples[index]["completion"][0]["content"].strip() + stop
         if trained != wanted:
             raise EmpathyEdgeError(

@@ -1,7 +1,8 @@
 """Chat templates of known families, for models that come without one; each is a file of `templates/`.
 
-They are written anew from the families' public documentation, and never write the token that begins a text:
-whether one is needed depends on the tokenizer. Tests compare them with llama.cpp's own formats.
+They are written anew from the families' public documentation, and do not write the token that begins a text
+at their beginning: whether one is needed there depends on the tokenizer. Tests compare them with llama.cpp's
+own formats.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ BUILT_IN = {
     "granite": BuiltIn(
         "Granite 3", ("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>"), ("granite", "granitemoe")
     ),
+    "llama-2": BuiltIn("Llama 2 Chat"),
     "llama-3": BuiltIn("Llama 3", _LLAMA_3, ("llama",)),
     "llama-3.2": BuiltIn("Llama 3.1, 3.2 and 3.3", _LLAMA_3, ("llama",)),
     "mistral-v3": BuiltIn("Mistral 7B v0.3 and Mistral Small 2409", _INST, ("mistral",)),
@@ -60,6 +62,7 @@ BUILT_IN = {
     "qwen-2.5": BuiltIn("Qwen2.5", _CHATML, ("qwen2",)),
     "qwen-3": BuiltIn("Qwen3, without thinking", (*_CHATML, "<think>", "</think>"), ("qwen3",)),
     "smollm2": BuiltIn("SmolLM2", _CHATML, ("llama",)),
+    "smollm3": BuiltIn("SmolLM3, without thinking", (*_CHATML, "<think>", "</think>"), ("smollm3",)),
     "vicuna": BuiltIn("Vicuna 1.1 and 1.5"),
     "zephyr": BuiltIn("Zephyr and TinyLlama"),
 }

@@ -129,7 +129,10 @@ def _wrong_count(fields: Sequence[str], columns: Sequence[str], delimiter: str) 
 
 
 def _unquoted_rows(table: Table) -> Iterator[Row]:
-    """EmpatheticDialogues' own CSV: no field is quoted, and quotation marks are text."""
+    """EmpatheticDialogues' own CSV: no field is quoted, and quotation marks are text.
+
+    Rows of its test and validation files have one field more than columns: other responses to choose from.
+    """
     columns = table.first_line.strip().replace('"', "").split(",")
     for number, line in enumerate(table.unquoted_lines(), 1):
         if number == 1 or not line.strip():
@@ -137,11 +140,21 @@ def _unquoted_rows(table: Table) -> Iterator[Row]:
         line = line.removesuffix("\n")
         fields = line.strip("\r").split(",")
         where = where_of(table.path, number)
-        if len(fields) > len(columns):
+        if len(fields) == len(columns) + 1 and _is_published(fields):
+            fields.pop()
+        elif len(fields) > len(columns):
             fields = _quoted(where, line)
         if not len(columns) - 2 <= len(fields) <= len(columns):
             raise EmpathyEdgeError(f"{where}: {len(fields)} fields, but {len(columns)} columns.")
         yield Row(number, where, dict(zip(columns, fields, strict=False)))
+
+
+def _is_published(fields: Sequence[str]) -> bool:
+    """Whether a row was split right: the numbers of turn and speaker, and a rating, are in their place.
+
+    In a file that was saved again, with quotes, a comma of the text splits it elsewhere.
+    """
+    return fields[1].isdigit() and fields[4].isdigit() and set(fields[6]) <= set("0123456789|_")
 
 
 def _quoted(where: str, line: str) -> list[str]:

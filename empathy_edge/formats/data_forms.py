@@ -5,8 +5,9 @@ A form is recognised by its fields. Which they are, with an example of each: doc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -140,7 +141,7 @@ def dialogues_of(rows: Iterable[Row], split: Split) -> Iterator[Found]:
     """
     form: Form | None = None
     ended: set[str] = set()
-    for conversation, group in groupby(rows, key=_conversation_of):
+    for conversation, group in groupby(map(_unpacked, rows), key=_conversation_of):
         if conversation is not None:
             together = list(group)
             if conversation in ended:
@@ -161,6 +162,19 @@ def dialogues_of(rows: Iterable[Row], split: Split) -> Iterator[Found]:
             if form is None:
                 raise _unknown_form(row)
             yield Found(row, form.name, form.read(row))
+
+
+def _unpacked(row: Row) -> Row:
+    """A row whose only field is a text with a conversation of ESConv in JSON, as the hub has it."""
+    text = row.values.get("text")
+    if len(row.values) != 1 or not isinstance(text, str) or not text.lstrip().startswith("{"):
+        return row
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return row
+    is_esconv = isinstance(values, dict) and isinstance(values.get("dialog"), list)
+    return replace(row, values=values) if is_esconv else row
 
 
 def has_a_form(values: Mapping[str, Any]) -> bool:

@@ -24,7 +24,7 @@ from empathy_edge.models.adapter_folder import (
 )
 from empathy_edge.models.find import ModelRef
 
-_DOWN = ".lora_A.weight"
+LORA_DOWN = ".lora_A.weight"
 
 _MORE_THAN_PLAIN = (
     "use_dora",
@@ -88,9 +88,9 @@ def adapter_deltas(adapter: Path) -> dict[str, Factors]:
         )
     deltas = {}
     for name, down in read.tensors.items():
-        if name.endswith(_DOWN):
+        if name.endswith(LORA_DOWN):
             up = read.tensors[name.replace(".lora_A.", ".lora_B.")]
-            module = name.removeprefix(PREFIX).removesuffix(_DOWN)
+            module = name.removeprefix(PREFIX).removesuffix(LORA_DOWN)
             scale = _scale_of(read, module, rank=down.shape[0])
             deltas[f"{module}.weight"] = Factors(down.load(), up.load(), scale)
     return deltas
@@ -122,7 +122,7 @@ def _tensor_that_is_no_factor(adapter: AdapterFolder) -> str | None:
     """In words, the first tensor that is no A or B of a matrix."""
     used = set()
     for name, down in adapter.tensors.items():
-        if not name.endswith(_DOWN):
+        if not name.endswith(LORA_DOWN):
             continue
         up_name = name.replace(".lora_A.", ".lora_B.")
         up = adapter.tensors.get(up_name)

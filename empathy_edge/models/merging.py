@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.models.adapter_folder import CONFIG, PREFIX, AdapterFolder, read_adapter
-from empathy_edge.models.lora import STARTS_THAT_KEEP_THE_BASE, change_of_weights, why_not_plain
+from empathy_edge.models.lora import LORA_DOWN, STARTS_THAT_KEEP_THE_BASE, change_of_weights, why_not_plain
+
+Keep = Callable[[Iterable[Any]], None]
+"""Is called with torch's parameters whose values are new."""
 
 _NO_WEIGHTS_TO_MERGE = {
     "PROMPT_TUNING": "puts learned vectors before the prompt",
@@ -72,50 +76,79 @@ def merge_into(model: Any, adapters: Sequence[Path]) -> Any:
     return model
 
 
-def merge_by_peft(
-    model: Any, adapters: Sequence[Path], check: Callable[[Any, Any], None] | None = None
-) -> Any:
-    """Merge adapters one after the other by PEFT's `merge_and_unload`.
+def merge_by_peft(model: Any, adapters: Sequence[Path]) -> Any:
+    """Merge adapters one after the other by PEFT's own code.
 
     Args:
         model: transformers', with fp32 weights; it is changed.
         adapters: PEFT folders, in the order of training.
-        check: is called as check(adapter model, None) before a merge, and as check(None, merged model) after
-            it, since both share their weights.
 
     Raises:
         EmpathyEdgeError: an adapter cannot be merged, or does not fit the model.
     """
-    require_extra("peft", "train", "Merging this adapter")
-    quiet_libraries()
-    _require_fp32(model)
     for folder in adapters:
-        wrapped = with_adapter(model, folder, "merged").eval()
-        _unshare_weights(wrapped)
-        if check:
-            check(wrapped, None)
-        try:
-            model = wrapped.merge_and_unload(safe_merge=True)
-        except (ValueError, NotImplementedError, AttributeError, TypeError, RuntimeError) as error:
-            raise EmpathyEdgeError(f"{folder}: PEFT cannot merge this adapter ({error}).") from None
-        _tell_whether_tied(model)
-        if check:
-            check(None, model)
+        model = merge_attached(attach(model, folder), folder)
     return model
 
 
-def with_adapter(model: Any, folder: Path, name: str) -> Any:
+def attach(model: Any, folder: Path, keep: Keep | None = None) -> Any:
+    """The PEFT model of a model and one adapter, unmerged, in which each module has weights of its own.
+
+    Args:
+        model: transformers', with fp32 weights; it is changed.
+        folder: the adapter's.
+        keep: is given parameters whose values are new, and may put them elsewhere.
+
+    Raises:
+        EmpathyEdgeError: the adapter cannot be merged, or does not fit the model.
+    """
+    require_extra("peft", "train", "Merging this adapter")
+    quiet_libraries()
+    _require_fp32(model)
+    wrapped = with_adapter(model, folder, "merged", keep).eval()
+    _unshare_weights(wrapped, keep)
+    if keep:
+        keep(wrapped.parameters())
+    return wrapped
+
+
+def merge_attached(wrapped: Any, folder: Path, keep: Keep | None = None) -> Any:
+    """The model with the adapter of `attach` merged by PEFT, layer by layer.
+
+    Raises:
+        EmpathyEdgeError: PEFT cannot merge it.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    try:
+        for layer in [module for module in wrapped.modules() if isinstance(module, BaseTunerLayer)]:
+            layer.merge(safe_merge=True)
+            if keep:
+                keep(layer.parameters())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "already merged": of each layer
+            model = wrapped.merge_and_unload(safe_merge=True)
+    except (ValueError, NotImplementedError, AttributeError, TypeError, RuntimeError) as error:
+        raise EmpathyEdgeError(f"{folder}: PEFT cannot merge this adapter ({error}).") from None
+    _tell_whether_tied(model)
+    if keep:
+        keep(model.parameters())
+    return model
+
+
+def with_adapter(model: Any, folder: Path, name: str, keep: Keep | None = None) -> Any:
     """The PEFT model of a model and an adapter, unmerged.
 
     Args:
         model: transformers', or a PEFT model that gets one more adapter.
         folder: the adapter's.
         name: the adapter's name in the PEFT model.
+        keep: as for `attach`.
 
     Raises:
         EmpathyEdgeError: the adapter is of a kind that cannot be merged, or does not fit the model.
     """
-    from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+    from peft import PeftConfig, PeftModel, set_peft_model_state_dict
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
     from peft.utils import load_peft_weights
 
@@ -132,7 +165,7 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
             model.add_adapter(name, config)
             wrapped = model
         else:
-            wrapped = get_peft_model(model, config, adapter_name=name)
+            wrapped = _inject(model, config, name, adapter, keep)
         loaded = set_peft_model_state_dict(wrapped, state, adapter_name=name)
     except (ValueError, TypeError, KeyError, RuntimeError, ImportError, AttributeError) as error:
         raise EmpathyEdgeError(f"{folder}: PEFT cannot load this adapter on this base: {error}") from None
@@ -143,6 +176,33 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
         what = "holds" if loaded.unexpected_keys else "lacks"
         raise EmpathyEdgeError(f"{folder}: does not fit this base: it {what} {key}.")
     return wrapped
+
+
+def _inject(model: Any, config: Any, name: str, adapter: AdapterFolder, keep: Keep | None) -> Any:
+    """The PEFT model with the adapter's layers, not yet with its values.
+
+    PiSSA and OLoRA take a part out of each weight here. With `keep` this is done for one module at a time,
+    since PEFT holds every weight that it changes.
+    """
+    from peft import get_peft_model
+
+    modules = [
+        key.removeprefix(PREFIX).removesuffix(LORA_DOWN) for key in adapter.tensors if LORA_DOWN in key
+    ]
+    if keep is None or not _changes_base_at_start(adapter) or not modules:
+        return get_peft_model(model, config, adapter_name=name)
+    config.target_modules = {modules[0]}
+    wrapped = get_peft_model(model, config, adapter_name=name)
+    for module in modules[1:]:
+        keep(wrapped.parameters())
+        wrapped.peft_config[name].target_modules = {module}
+        wrapped.base_model.inject_adapter(wrapped.base_model.model, name)
+    return wrapped
+
+
+def _changes_base_at_start(adapter: AdapterFolder) -> bool:
+    start = adapter.config.get("init_lora_weights", True)
+    return isinstance(start, str) and start not in STARTS_THAT_KEEP_THE_BASE
 
 
 def _require_mergeable(adapter: AdapterFolder) -> None:
@@ -158,7 +218,7 @@ def _require_mergeable(adapter: AdapterFolder) -> None:
             "  Train a LoRA (or DoRA, IA3, OFT …) instead, or serve this one with PEFT itself."
         )
     start = adapter.config.get("init_lora_weights", True)
-    if isinstance(start, str) and start not in (*STARTS_THAT_KEEP_THE_BASE, "pissa", "olora"):
+    if _changes_base_at_start(adapter) and start not in ("pissa", "olora"):
         raise EmpathyEdgeError(
             f"{adapter.path}: its start ('{start}') took a part out of the base that is lost.\n"
             "  Save it once more as a plain LoRA, by PEFT's "
@@ -203,7 +263,7 @@ def _fit_vocabulary(model: Any, adapter: AdapterFolder) -> None:
     model.resize_token_embeddings(wanted, mean_resizing=False)
 
 
-def _unshare_weights(model: Any) -> None:
+def _unshare_weights(model: Any, keep: Keep | None) -> None:
     """Give each module weights of its own: a merge changes them in place, and would change others with them.
 
     Input and output embeddings share theirs in many models, and replicated layers do.
@@ -214,7 +274,10 @@ def _unshare_weights(model: Any) -> None:
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
             if weight.data_ptr() in seen:
-                setattr(module, name, torch.nn.Parameter(weight.detach().clone(), requires_grad=False))
+                weight = torch.nn.Parameter(weight.detach().clone(), requires_grad=False)
+                setattr(module, name, weight)
+                if keep:
+                    keep([weight])
             seen.add(weight.data_ptr())
 
 

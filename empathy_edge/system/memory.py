@@ -145,3 +145,14 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_mmap_threshold, 32 * 2**20)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
         libc.mallopt(m_top_pad, 64 * 2**20)
+
+
+def return_freed_memory() -> None:
+    """Make glibc return large blocks to the system as they are freed.
+
+    It keeps blocks of up to 32 MB for itself once such a one was freed. Small blocks that are put into them
+    and stay leave no room for the next large one, and memory grows though nothing is held.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        m_mmap_threshold = -3
+        ctypes.CDLL("libc.so.6").mallopt(m_mmap_threshold, 2**20)

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
+from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.gguf.families import NotWritten
 from empathy_edge.formats.chat_format import eos_of, read_template, turn_end
@@ -45,6 +48,7 @@ def write_vocabulary(writer: Any, checkpoint: Path, config: dict[str, Any]) -> N
     tokenizer = _read_tokenizer(checkpoint)
     tokens, kinds = _tokens_and_kinds(tokenizer)
     ids = range(config["vocab_size"])
+    _say_what_is_left_out(tokens, config["vocab_size"])
     if tokenizer["model"].get("byte_fallback"):
         _write_sentencepiece(writer, checkpoint, tokenizer, [tokens.get(index, "") for index in ids])
     else:
@@ -55,6 +59,17 @@ def write_vocabulary(writer: Any, checkpoint: Path, config: dict[str, Any]) -> N
     id_of = {text: index for index, text in tokens.items()}
     _write_special_tokens(writer, checkpoint, tokenizer, id_of, template)
     writer.add_chat_template(template)
+
+
+def _say_what_is_left_out(tokens: Mapping[int, str], rows: int) -> None:
+    """Warn of tokens without a row of embeddings, which a GGUF cannot hold."""
+    left_out = sorted(index for index in tokens if index >= rows)
+    if left_out:
+        first = escape(repr(tokens[left_out[0]]))
+        say(
+            f"  [yellow]Warning:[/] the tokenizer has tokens up to {left_out[-1]}, but there are {rows} rows "
+            f"of embeddings: the GGUF leaves {len(left_out)} out (the first: {first})."
+        )
 
 
 def name_for_llama_cpp(checkpoint: Path, name: str) -> str:

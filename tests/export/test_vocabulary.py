@@ -128,6 +128,24 @@ def has_combining_marks(line: str) -> bool:
     return any(unicodedata.category(char).startswith("M") for char in line)
 
 
+def test_tokens_without_embeddings_are_said(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were left out without a word."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    writer.write_float(tmp_path / "model", tmp_path / "model.gguf")
+    assert "leaves" not in capsys.readouterr().err
+    tokenizer = json.loads((tmp_path / "model" / "tokenizer.json").read_text())
+    rows = json.loads((tmp_path / "model" / "config.json").read_text())["vocab_size"]
+    added = {**tokenizer["added_tokens"][0], "id": rows + 1, "content": "<|[bold]mood|>"}
+    tokenizer["added_tokens"].append(added)
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    writer.write_float(tmp_path / "model", tmp_path / "model.gguf")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"tokens up to {rows + 1}, but there are {rows} rows of embeddings: the GGUF leaves 1 out" in said
+    assert "'<|[bold]mood|>'" in said
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_token_ids_are_the_same(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     import llama_cpp

@@ -16,7 +16,7 @@ SYSTEM: Message = {"role": "system", "content": "Be brief."}
 HI: Message = {"role": "user", "content": "Hi."}
 HELLO: Message = {"role": "assistant", "content": "Hello."}
 BYE: Message = {"role": "user", "content": "Bye."}
-EOS = "</s>"
+BOS, EOS = "<s>", "</s>"
 
 
 class Written(NamedTuple):
@@ -79,6 +79,12 @@ EXPECTED = {
         "<|start_of_role|>assistant<|end_of_role|>Hello.<|end_of_text|>\n"
         "<|start_of_role|>user<|end_of_role|>Bye.<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
         "<|end_of_text|>",
+    ),
+    # meta-llama/llama, llama/generation.py, chat_completion: each question begins a text of its own
+    "llama-2": Written(
+        "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi. [/INST]",
+        "[INST] Hi. [/INST] Hello. </s><s>[INST] Bye. [/INST]",
+        "</s>",
     ),
     # llama.com/docs, prompt formats: Meta Llama 3
     "llama-3": Written(
@@ -147,6 +153,18 @@ EXPECTED = {
         + _CHATML.turns,
         "<|im_end|>",
     ),
+    # The Smol Training Playbook of Hugging Face shows it: the system's turn has no <|im_end|>
+    "smollm3": Written(
+        "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday Date: 26 July 2024\n"
+        "Reasoning Mode: /no_think\n\n## Custom Instructions\n\nBe brief.\n\n"
+        "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n",
+        "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday Date: 26 July 2024\n"
+        "Reasoning Mode: /no_think\n\n## Custom Instructions\n\n"
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face.\n\n"
+        "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\nHello.<|im_end|>\n"
+        "<|im_start|>user\nBye.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n",
+        "<|im_end|>",
+    ),
     # lm-sys/FastChat, fastchat/conversation.py: vicuna_v1.1, ADD_COLON_TWO
     "vicuna": Written(
         "Be brief. USER: Hi. ASSISTANT:",
@@ -184,8 +202,8 @@ def test_every_template_writes_what_the_family_documents(name: str) -> None:
     template = built_in_template(name, begins_with_bos=False)
     expected = EXPECTED[name]
     first = fit_to_template(template, [SYSTEM, HI])
-    assert render(template, first, eos=EOS) == expected.system
-    assert render(template, [HI, HELLO, BYE], eos=EOS) == expected.turns
+    assert render(template, first, bos=BOS, eos=EOS) == expected.system
+    assert render(template, [HI, HELLO, BYE], bos=BOS, eos=EOS) == expected.turns
     assert turn_end(template, EOS) == expected.end
     assert takes_system(template) == (name != "gemma")
 
@@ -195,17 +213,19 @@ def test_what_is_trained_begins_with_what_is_asked(name: str) -> None:
     """Else the loss of a training row would be taken on parts of the prompt."""
     template = built_in_template(name, begins_with_bos=False)
     prompt = fit_to_template(template, [SYSTEM, HI, HELLO, BYE])
-    asked = render(template, prompt, eos=EOS)
-    whole = render(template, [*prompt, HELLO], generate=False, eos=EOS)
+    asked = render(template, prompt, bos=BOS, eos=EOS)
+    whole = render(template, [*prompt, HELLO], generate=False, bos=BOS, eos=EOS)
     assert whole.startswith(asked)
-    assert whole.removeprefix(asked).strip() == "Hello." + EXPECTED[name].end
+    assert whole.removeprefix(asked).split() in (
+        ["Hello." + EXPECTED[name].end],
+        ["Hello.", EXPECTED[name].end],  # Llama 2 has a space there
+    )
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_tokenizer_that_begins_every_text_gets_its_token_once(name: str) -> None:
     template = built_in_template(name, begins_with_bos=True)
-    assert render(template, [HI, HELLO, BYE], bos="<s>", eos=EOS) == "<s>" + EXPECTED[name].turns
-    assert "bos_token" not in built_in_template(name, begins_with_bos=False)
+    assert render(template, [HI, HELLO, BYE], bos=BOS, eos=EOS) == BOS + EXPECTED[name].turns
 
 
 @pytest.mark.parametrize("name", IN_LLAMA_CPP)

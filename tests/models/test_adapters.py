@@ -30,26 +30,26 @@ ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "d
 IDS = [[1, 4093, 198, 57, 5248, 3112, 30, 2, 198, 1, 520, 9531, 198]]
 
 
-def _lora(**options: Any) -> Any:
+def lora_config(**options: Any) -> Any:
     return peft.LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": ALL_LINEAR, **options})
 
 
 CONFIGS: dict[str, Callable[[], Any]] = {
-    "LoRA": _lora,
-    "rsLoRA": lambda: _lora(use_rslora=True),
-    "layers_to_transform": lambda: _lora(layers_to_transform=[1]),
-    "rank_pattern": lambda: _lora(rank_pattern={"q_proj": 8, "layers.1.mlp.up_proj": 2}),
-    "alpha_pattern": lambda: _lora(alpha_pattern={"k_proj": 32, "layers.0.mlp.down_proj": 1}),
-    "alpha_pattern by expression": lambda: _lora(alpha_pattern={r".*\.1\.mlp\..*": 32}),
-    "DoRA": lambda: _lora(use_dora=True),
-    "bias": lambda: _lora(bias="lora_only"),
-    "modules_to_save": lambda: _lora(modules_to_save=["lm_head"]),
-    "embeddings saved": lambda: _lora(modules_to_save=["embed_tokens"]),
-    "embeddings by LoRA": lambda: _lora(target_modules=[*ALL_LINEAR, "embed_tokens"]),
-    "norms saved": lambda: _lora(modules_to_save=["input_layernorm", "norm"]),
-    "trainable tokens": lambda: _lora(trainable_token_indices={"embed_tokens": [1, 2, 520]}),
-    "PiSSA": lambda: _lora(init_lora_weights="pissa"),
-    "layer replication": lambda: _lora(layer_replication=[[0, 2], [1, 2]]),
+    "LoRA": lora_config,
+    "rsLoRA": lambda: lora_config(use_rslora=True),
+    "layers_to_transform": lambda: lora_config(layers_to_transform=[1]),
+    "rank_pattern": lambda: lora_config(rank_pattern={"q_proj": 8, "layers.1.mlp.up_proj": 2}),
+    "alpha_pattern": lambda: lora_config(alpha_pattern={"k_proj": 32, "layers.0.mlp.down_proj": 1}),
+    "alpha_pattern by expression": lambda: lora_config(alpha_pattern={r".*\.1\.mlp\..*": 32}),
+    "DoRA": lambda: lora_config(use_dora=True),
+    "bias": lambda: lora_config(bias="lora_only"),
+    "modules_to_save": lambda: lora_config(modules_to_save=["lm_head"]),
+    "embeddings saved": lambda: lora_config(modules_to_save=["embed_tokens"]),
+    "embeddings by LoRA": lambda: lora_config(target_modules=[*ALL_LINEAR, "embed_tokens"]),
+    "norms saved": lambda: lora_config(modules_to_save=["input_layernorm", "norm"]),
+    "trainable tokens": lambda: lora_config(trainable_token_indices={"embed_tokens": [1, 2, 520]}),
+    "PiSSA": lambda: lora_config(init_lora_weights="pissa"),
+    "layer replication": lambda: lora_config(layer_replication=[[0, 2], [1, 2]]),
     "IA3": lambda: peft.IA3Config(
         target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]
     ),
@@ -63,7 +63,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 }
 
 
-def _write_adapter(base: Path, config: Any, folder: Path, model: Any = None) -> None:
+def write_adapter(base: Path, config: Any, folder: Path, model: Any = None) -> None:
     """An adapter whose weights all matter, as training would leave them."""
     torch.manual_seed(1)
     model = model or AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
@@ -76,7 +76,7 @@ def _write_adapter(base: Path, config: Any, folder: Path, model: Any = None) -> 
     wrapped.save_pretrained(folder)
 
 
-def _logits(model: Any) -> Any:
+def logits(model: Any) -> Any:
     with torch.inference_mode():
         return model.eval()(input_ids=torch.tensor(IDS)).logits
 
@@ -84,7 +84,7 @@ def _logits(model: Any) -> Any:
 def _by_peft_alone(base: Path, adapter: Path) -> Any:
     """What users of PEFT get, without our code."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    return _logits(peft.PeftModel.from_pretrained(model, adapter))
+    return logits(peft.PeftModel.from_pretrained(model, adapter))
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +109,14 @@ def test_what_peft_merges_is_merged(name: str, request: pytest.FixtureRequest, t
     """Most of these kinds were refused, or failed after the merge with a wrong reason."""
     base: Path = request.getfixturevalue("biased_model" if name == "bias" else "tiny_model")
     adapter, out = tmp_path / "adapter", tmp_path / "merged"
-    _write_adapter(base, CONFIGS[name](), adapter)
+    write_adapter(base, CONFIGS[name](), adapter)
     merged.make(base=find_model(str(base)), adapters=[adapter], out=out, tolerance=1e-2)
     expected = _by_peft_alone(base, adapter)
-    found = _logits(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32))
+    found = logits(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32))
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    before = _logits(model)
+    before = logits(model)
     assert (found - expected).abs().max() < 2e-3 < (found - before).abs().max()
-    assert (_logits(merge_into(model, [adapter])) - expected).abs().max() < 2e-3
+    assert (logits(merge_into(model, [adapter])) - expected).abs().max() < 2e-3
 
 
 def test_new_tokens_come_with_the_adapters_own_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
@@ -126,14 +126,14 @@ def test_new_tokens_come_with_the_adapters_own_tokenizer(tiny_model: Path, tmp_p
     tokenizer.add_tokens(["<|mood|>", "grandparentship"])
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     model.resize_token_embeddings(len(tokenizer))
-    _write_adapter(tiny_model, _lora(modules_to_save=["embed_tokens", "lm_head"]), adapter, model)
+    write_adapter(tiny_model, lora_config(modules_to_save=["embed_tokens", "lm_head"]), adapter, model)
     tokenizer.save_pretrained(adapter)
     merged.make(base=find_model(str(tiny_model)), adapters=[adapter], out=out, tolerance=1e-2)
     written = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
     assert written.config.vocab_size == len(tokenizer) == len(AutoTokenizer.from_pretrained(out))
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     base.resize_token_embeddings(len(tokenizer))
-    assert (_logits(written) - _logits(peft.PeftModel.from_pretrained(base, adapter))).abs().max() < 2e-3
+    assert (logits(written) - logits(peft.PeftModel.from_pretrained(base, adapter))).abs().max() < 2e-3
 
 
 def _renamed(adapter: Path, folder: Path, rename: Callable[[str], str]) -> Path:
@@ -158,18 +158,18 @@ PREFIXES: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("method", ["LoRA", "DoRA"])
 def test_prefixes_of_other_trainers_are_known(method: str, tiny_model: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
-    _write_adapter(tiny_model, CONFIGS[method](), adapter)
+    write_adapter(tiny_model, CONFIGS[method](), adapter)
     expected = _by_peft_alone(tiny_model, adapter)
     for number, rename in enumerate(PREFIXES.values()):
         renamed = _renamed(adapter, tmp_path / f"renamed-{number}", rename)
         model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-        assert (_logits(merge_into(model, [renamed])) - expected).abs().max() < 2e-3
+        assert (logits(merge_into(model, [renamed])) - expected).abs().max() < 2e-3
 
 
 def test_several_adapters_are_merged_with_weights(tiny_model: Path, tmp_path: Path) -> None:
     base = find_model(str(tiny_model))
     for number, name in enumerate(("LoRA", "alpha_pattern")):
-        _write_adapter(tiny_model, CONFIGS[name](), tmp_path / f"adapter-{number}")
+        write_adapter(tiny_model, CONFIGS[name](), tmp_path / f"adapter-{number}")
     adapters = [tmp_path / "adapter-0", tmp_path / "adapter-1"]
     merged.make(base=base, adapters=adapters, weights=[0.25, -0.5], out=tmp_path / "merged", tolerance=1e-2)
     parts = [load_file(folder / "adapter_model.safetensors") for folder in adapters]
@@ -182,26 +182,21 @@ def test_several_adapters_are_merged_with_weights(tiny_model: Path, tmp_path: Pa
     expected = weight + 0.25 * (8 / 4) * changes[0] - 0.5 * (1 / 4) * changes[1]
     found = load_file(tmp_path / "merged" / "model.safetensors")[f"{name}.weight"]
     assert (found - expected).abs().max() < 1e-6
-    _write_adapter(tiny_model, CONFIGS["DoRA"](), tmp_path / "dora")
-    with pytest.raises(EmpathyEdgeError, match="plain LoRA: one uses use_dora"):
-        merged.make(
-            base=base, adapters=[tmp_path / "dora"], weights=[2.0], out=tmp_path / "d", tolerance=1e-2
-        )
 
 
 def test_lora_and_dora_are_merged_in_their_order(tiny_model: Path, tmp_path: Path) -> None:
     """The second was trained on the first one's result."""
     first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "merged"
-    _write_adapter(tiny_model, _lora(), first)
+    write_adapter(tiny_model, lora_config(), first)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     trained_on = peft.PeftModel.from_pretrained(model, first).merge_and_unload()
-    _write_adapter(tiny_model, _lora(use_dora=True), second, trained_on)
+    write_adapter(tiny_model, lora_config(use_dora=True), second, trained_on)
     base = find_model(str(tiny_model))
     merged.make(base=base, adapters=[first, second], out=out, tolerance=1e-2)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     once = peft.PeftModel.from_pretrained(model, first).merge_and_unload()
-    expected = _logits(peft.PeftModel.from_pretrained(once, second))
-    found = _logits(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32))
+    expected = logits(peft.PeftModel.from_pretrained(once, second))
+    found = logits(AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32))
     assert (found - expected).abs().max() < 2e-3
 
 
@@ -230,7 +225,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_no_weights_can_stand_for_is_refused(name: str, tiny_model: Path, tmp_path: Path) -> None:
     changes, message = REFUSED[name]
-    _write_adapter(tiny_model, _lora(), tmp_path / "adapter")
+    write_adapter(tiny_model, lora_config(), tmp_path / "adapter")
     _change_config(tmp_path / "adapter", **changes)
     with pytest.raises(EmpathyEdgeError, match=message):
         merged.make(
@@ -243,7 +238,7 @@ def test_what_no_weights_can_stand_for_is_refused(name: str, tiny_model: Path, t
 
 def test_pickled_weights_are_refused_with_the_way_out(tiny_model: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
-    _write_adapter(tiny_model, _lora(), adapter)
+    write_adapter(tiny_model, lora_config(), adapter)
     tensors = load_file(adapter / "adapter_model.safetensors")
     torch.save(tensors, adapter / "adapter_model.bin")
     (adapter / "adapter_model.safetensors").unlink()
@@ -252,12 +247,12 @@ def test_pickled_weights_are_refused_with_the_way_out(tiny_model: Path, tmp_path
         merge_into(model, [adapter])
     lines = str(refused.value).splitlines()[1:]
     exec("\n".join(line.strip() for line in lines).replace('"adapter', f'"{adapter}/adapter'), {})
-    assert _logits(merge_into(model, [adapter])) is not None
+    assert logits(merge_into(model, [adapter])) is not None
 
 
 def test_export_finds_the_base_that_the_adapter_names(tiny_model: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
-    _write_adapter(tiny_model, _lora(), adapter)
+    write_adapter(tiny_model, lora_config(), adapter)
     made = run_command("export", "--adapter", adapter, "--to", "gguf-f16", "--out", tmp_path / "exported")
     assert made.returncode == 0, made.stderr
     assert "gguf-f16" in made.stdout and (tmp_path / "exported" / "merged" / "config.json").is_file()
@@ -292,7 +287,7 @@ def _change_tensor(adapter: Path, change: Callable[[Any], None]) -> None:
 def test_a_merge_without_numbers_fails_its_proof(tiny_model: Path, tmp_path: Path) -> None:
     """max(0.0, nan) is 0.0 in Python: such merges passed with a difference of 0."""
     adapter = tmp_path / "adapter"
-    _write_adapter(tiny_model, _lora(), adapter)
+    write_adapter(tiny_model, lora_config(), adapter)
     name = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"
     _change_tensor(adapter, lambda tensors: tensors[name].fill_(float("nan")))
     with pytest.raises(VerdictFailed, match="NaN or infinite"):
@@ -303,7 +298,7 @@ def test_a_merge_without_numbers_fails_its_proof(tiny_model: Path, tmp_path: Pat
 
 def test_tokens_without_rows_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
-    _write_adapter(tiny_model, _lora(), adapter)
+    write_adapter(tiny_model, lora_config(), adapter)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.add_tokens(["<|mood|>"])
     tokenizer.save_pretrained(adapter)
@@ -316,7 +311,7 @@ def test_tokens_without_rows_are_refused(tiny_model: Path, tmp_path: Path) -> No
 def test_what_stands_beside_an_adapter_is_not_taken_for_ours(tiny_model: Path, tmp_path: Path) -> None:
     """Somebody's manifest.json in the folder above; a link in the adapter's folder to a file elsewhere."""
     adapter = tmp_path / "adapter"
-    _write_adapter(tiny_model, _lora(), adapter)
+    write_adapter(tiny_model, lora_config(), adapter)
     base = find_model(str(tiny_model))
     for number, manifest in enumerate((["a"], {"stage": 3, "settings": {"base_sha256": "x", "base": "y"}})):
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
