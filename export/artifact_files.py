@@ -129,7 +129,7 @@ def write_files(name: ArtifactName, folder: Path, job: ExportJob, calibration: C
     elif name.format == "onnx-portable":
         _write_portable(name, folder, job)
     else:
-        write_executorch(job.checkpoint, folder)
+        write_executorch(job.checkpoint, folder, name.quantization)
         _write_config(job.checkpoint, folder)
     return {}
 

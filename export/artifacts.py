@@ -46,7 +46,9 @@ _SHARE_OF_FP32 = {
     "q8_0": 0.3,
     "onnx-genai": 1.1,
     "onnx-portable": 2.2,
-    "executorch": 1.1,
+    "fp32": 1.1,
+    "8da4w": 0.35,
+    "int8": 0.4,
 }
 """The largest size of an artifact as a share of the fp32 checkpoint, by quantization or format."""
 
@@ -234,7 +236,7 @@ def _require_space(names: list[ArtifactName], checkpoint: Path, out: Path) -> No
 
 
 def _share_of_fp32(name: ArtifactName) -> float:
-    key = name.quantization if name.format == "gguf" else name.format
+    key = name.quantization if name.format in ("gguf", "executorch") else name.format
     return _SHARE_OF_FP32.get(key, _SHARE_OF_OTHERS)
 
 
