@@ -1,4 +1,4 @@
-"""Any llama.cpp server, started on this machine's loopback address with one GGUF, and ended with the block."""
+"""Any llama.cpp server, started on this machine's loopback address with one GGUF, and ended after it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def server_command(server: Path | None) -> list[str]:
         return [on_path]
     if find_spec(XLLAMACPP) is None:
         raise PrerequisiteError(
-            "there is no llama-server on the PATH, and the package 'xllamacpp', which has one, is not installed.",
+            "there is no llama-server on the PATH, and the package 'xllamacpp', which has one, is missing.",
             "Give one with --server PATH, or: pip install 'empathy-edge[second-engine]'",
         )
     return [sys.executable, "-P", "-m", "empathy_edge.export.xllamacpp_server"]

@@ -19,8 +19,8 @@ from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, table
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.export.llama_server import LlamaServer, ServedModel, serve, server_command
 from empathy_edge.export.gguf.tensor_types import type_name
+from empathy_edge.export.llama_server import LlamaServer, ServedModel, serve, server_command
 from empathy_edge.formats.chat_format import (
     GOLDEN_CONVERSATION,
     Message,
@@ -71,7 +71,8 @@ class PromptComparison:
         same_ids: whether it reads our text as the same token ids.
         same_app_ids: whether what an app sends through its chat interface has our token ids.
         reply_tokens: how many tokens its greedy reply has.
-        same_reply: at how many of its first places ours is the same; `reply_tokens` if all are, the end too.
+        same_reply: at how many of its first places ours is the same.
+        same_end: whether both stopped, or neither within the limit.
         differences: in nats, of the likeliest tokens' log-probabilities at each place of its reply.
         clearest: the largest gap in nats, by our log-probabilities, between our token and the one it took.
     """
@@ -82,6 +83,7 @@ class PromptComparison:
     same_app_ids: bool
     reply_tokens: int
     same_reply: int
+    same_end: bool
     differences: list[float]
     clearest: float
 
@@ -101,6 +103,11 @@ class EngineComparison:
     theirs: str
     prompts: list[PromptComparison]
     bounds: Bounds
+
+    @property
+    def same_replies(self) -> int:
+        """How many replies are the same to their end."""
+        return sum(prompt.same_reply == prompt.reply_tokens and prompt.same_end for prompt in self.prompts)
 
     @property
     def mean_difference(self) -> float:
@@ -130,6 +137,18 @@ class EngineComparison:
         if clearest >= self.bounds.clear:
             found.append(f"it takes another token where ours is likelier by {clearest:.2f} nats")
         return found
+
+    @property
+    def verdict(self) -> str:
+        """The result in a sentence; where something is not the same, a line for each."""
+        if self.failed:
+            what = f"{self.theirs} does not say of the same file what {self.ours} says"
+            return "\n  ".join([f"a difference of versions: {what}.", *self.failed])
+        return (
+            f"PASS: {self.theirs} says what {self.ours} says: the same token ids, {self.same_replies} of "
+            f"{len(self.prompts)} replies the same to the end, log-probabilities apart by "
+            f"{self.mean_difference:.4f} nats in the mean and {self.largest_difference:.3f} at most."
+        )
 
 
 def compare(artifact: str, *, server: Path | None, prompts: int, new_tokens: int) -> EngineComparison:
@@ -206,15 +225,19 @@ def _compare_prompt(
     reply = theirs.greedy(ids, new_tokens, TOP)
     own = ours.reply(ids, max_new_tokens=new_tokens)
     differences, clearest = _along_reply(ours, ids, reply.token_ids, reply.likeliest)
-    same = _same_beginning(own.token_ids, reply.token_ids)
+    # Some versions count the stop token among the new ones.
+    ends_with_stop = reply.stopped and reply.token_ids and reply.token_ids[-1] in ours.stop_ids
+    said = reply.token_ids[:-1] if ends_with_stop else reply.token_ids
+    same = _same_beginning(own.token_ids, said)
     ends_alike = (own.finish_reason == "stop") == reply.stopped
     return PromptComparison(
         prompt_tokens=len(ids),
         same_text=app_text.removeprefix(ours.bos) == text.removeprefix(ours.bos),
         same_ids=theirs.tokens(text, as_prompt=False) == ids,
         same_app_ids=is_dated or theirs.tokens(app_text, as_prompt=True) == ids,
-        reply_tokens=len(reply.token_ids),
-        same_reply=same if ends_alike or same < len(reply.token_ids) else max(same - 1, 0),
+        reply_tokens=len(said),
+        same_reply=same,
+        same_end=ends_alike,
         differences=differences,
         clearest=clearest,
     )

@@ -1,7 +1,7 @@
 """llama.cpp's own server, as the package xllamacpp brings it: for machines without a llama-server.
 
-`python -m empathy_edge.export.xllamacpp_server -m FILE --port PORT …` takes those of llama-server's options that
-`llama_server` gives it, and runs until it is ended.
+`python -m empathy_edge.export.xllamacpp_server -m FILE --port PORT …` takes those of llama-server's options
+that `llama_server` gives it, and runs until it is ended.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def test_a_taken_port_is_tried_again(exported: Path, tmp_path: Path, monkeypatch
     mark = tmp_path / "tried"
     server = tmp_path / "llama-server"
     server.write_text(
-        f"#!/bin/sh\nif [ ! -e {mark} ]; then touch {mark}; echo 'bind: Address already in use' >&2; exit 1; fi\n"
+        f"#!/bin/sh\nif [ ! -e {mark} ]; then touch {mark}\necho 'bind: Address already in use' >&2; exit 1\nfi\n"
         f'{sys.executable} -m empathy_edge.export.xllamacpp_server "$@"\n'
     )
     server.chmod(0o755)
