@@ -48,7 +48,8 @@ def write_executorch(checkpoint: Path, folder: Path, precision: str) -> None:
         quantize_for_xnnpack(model, precision)
     context = min(CONTEXT, int(read_json(checkpoint / "config.json")["max_position_embeddings"]))
     at_once = min(TOKENS_AT_ONCE, context // 2)
-    program = _lower(*parts["decode"], _changing_sizes(parts["decode"][1], context, at_once))
+    step, inputs = parts["decode"]
+    program = _lower(step, inputs, _changing_sizes(inputs, context, at_once))
     temporary = folder / "model.tmp"
     try:
         ExecutorchExporter.save_program(program, temporary)

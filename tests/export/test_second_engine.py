@@ -96,11 +96,12 @@ def test_a_killed_command_leaves_no_server(exported: Path) -> None:
     assert len(children) == 2 and not alive
 
 
-def test_a_taken_port_is_tried_again(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_port_is_tried_again(exported: Path, tmp_path: Path) -> None:
     mark = tmp_path / "tried"
     server = tmp_path / "llama-server"
     server.write_text(
-        f"#!/bin/sh\nif [ ! -e {mark} ]; then touch {mark}\necho 'bind: Address already in use' >&2; exit 1\nfi\n"
+        f"#!/bin/sh\nif [ ! -e {mark} ]; then\n"
+        f"touch {mark}; echo 'bind: Address already in use' >&2; exit 1\nfi\n"
         f'{sys.executable} -m empathy_edge.export.xllamacpp_server "$@"\n'
     )
     server.chmod(0o755)
