@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def write_executorch(checkpoint: Path, folder: Path, precision: str) -> None:
     quiet_libraries()
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.exporters.configs import ExecutorchConfig
     from transformers.exporters.exporter_executorch import ExecutorchExporter
     from transformers.exporters.utils import decompose_for_generation
 
@@ -49,7 +50,11 @@ def write_executorch(checkpoint: Path, folder: Path, precision: str) -> None:
     context = min(CONTEXT, int(read_json(checkpoint / "config.json")["max_position_embeddings"]))
     at_once = min(TOKENS_AT_ONCE, context // 2)
     step, inputs = parts["decode"]
-    program = _lower(step, inputs, _changing_sizes(inputs, context, at_once))
+    # Without names every size of every input may change, which takes several times as long to export, and
+    # caps the context at four times what the model was traced with.
+    shapes = _changing_sizes(inputs, context, at_once)
+    config = ExecutorchConfig(backend="xnnpack", dynamic=True, dynamic_shapes=shapes)
+    program, _ = ExecutorchExporter().export_program(step, inputs, config)
     temporary = folder / "model.tmp"
     try:
         ExecutorchExporter.save_program(program, temporary)
@@ -67,11 +72,7 @@ def quantize_for_xnnpack(model: Any, precision: str) -> None:
         precision: `8da4w` or `int8`. A matrix whose rows no group of 32 fills goes to eight bits in both.
     """
     import torch
-    from torchao.quantization import (
-        Int8DynamicActivationIntxWeightConfig,
-        IntxWeightOnlyConfig,
-        quantize_,
-    )
+    from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
     from torchao.quantization.granularity import PerAxis, PerGroup
 
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -79,52 +80,45 @@ def quantize_for_xnnpack(model: Any, precision: str) -> None:
         head.weight = torch.nn.Parameter(embedding.weight.detach().clone())
         model.config.tie_word_embeddings = False
 
-    def is_matrix(module: Any, _: str) -> bool:
-        return isinstance(module, torch.nn.Linear)
+    def takes_four_bits(module: Any, _: str) -> bool:
+        fits = isinstance(module, torch.nn.Linear) and module.in_features % GROUP == 0
+        return fits and module is not head and precision == "8da4w"
 
-    def takes_four_bits(module: Any, name: str) -> bool:
-        return is_matrix(module, name) and module is not head and module.in_features % GROUP == 0
+    def takes_eight_bits(module: Any, name: str) -> bool:
+        return isinstance(module, torch.nn.Linear) and not takes_four_bits(module, name)
 
-    if precision == "8da4w":
-        four_bits = Int8DynamicActivationIntxWeightConfig(
-            weight_dtype=torch.int4, weight_granularity=PerGroup(GROUP)
+    for weight_type, granularity, takes in (
+        (torch.int8, PerAxis(0), takes_eight_bits),
+        (torch.int4, PerGroup(GROUP), takes_four_bits),
+    ):
+        config = Int8DynamicActivationIntxWeightConfig(
+            weight_dtype=weight_type, weight_granularity=granularity
         )
-        quantize_(model, four_bits, takes_four_bits)
-    eight_bits = Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int8, weight_granularity=PerAxis(0))
-    quantize_(
-        model,
-        eight_bits,
-        lambda module, name: (
-            is_matrix(module, name) and not (precision == "8da4w" and takes_four_bits(module, name))
-        ),
-    )
-    rows = IntxWeightOnlyConfig(weight_dtype=torch.int8, granularity=PerAxis(0))
-    quantize_(model, rows, lambda module, _: module is embedding)
+        quantize_(model, config, takes)
+    if type(embedding) is torch.nn.Embedding:  # others, as Gemma's, do more than look up a row: they stay
+        model.set_input_embeddings(_eight_bit_rows(embedding))
 
 
-def _lower(model: Any, inputs: MutableMapping[str, Any], shapes: dict[str, Any]) -> Any:
-    """The exporter's own steps, with the sizes that may change named, and quantized embeddings fused.
+def _eight_bit_rows(embedding: Any) -> Any:
+    """An embedding in eight bits with a scale for each row, of operators that every ExecuTorch has.
 
-    Without names it lets every size of every input change, which takes several times as long, and caps the
-    context at four times what it was traced with.
+    torchao's own does not lower: "Missing out variants: torchao::dequantize_affine" (executorch 1.5.1).
     """
-    from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
-    from transformers.exporters import exporter_executorch as exporter
-    from transformers.exporters.configs import ExecutorchConfig
-    from transformers.exporters.exporter_dynamo import DynamoExporter
+    import torch
 
-    config = ExecutorchConfig(backend="xnnpack", dynamic=True, dynamic_shapes=shapes)
-    model, inputs, partitioner = exporter.prepare_for_xnnpack(model, inputs)
-    with exporter.apply_patches("executorch"), exporter.apply_patches("executorch.xnnpack"):
-        exported, _ = DynamoExporter().export_program(model, inputs, config)
-        exporter.apply_fx_program_fixes("executorch", exported)
-        exporter.apply_fx_node_fixes("executorch", exported.graph_module)
-        edge = to_edge_transform_and_lower(
-            exported,
-            partitioner=partitioner,
-            compile_config=exporter._get_edge_compile_config("xnnpack"),
-        )
-        return edge.to_executorch(ExecutorchBackendConfig(do_quant_fusion_and_const_prop=True))
+    class EightBitRows(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            weight = embedding.weight.detach()
+            scales = (weight.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
+            self.register_buffer("rows", (weight / scales).round().to(torch.int8))
+            self.register_buffer("scales", scales)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            rows = torch.nn.functional.embedding(ids, self.rows)
+            return rows.to(torch.float32) * torch.nn.functional.embedding(ids, self.scales)
+
+    return EightBitRows()
 
 
 def _changing_sizes(inputs: Mapping[str, Any], context: int, at_once: int) -> dict[str, Any]:

@@ -20,7 +20,6 @@ class ExecutorchRuntime(FolderRuntime):
 
     def __init__(self, folder: Path, *, threads: int, context: int) -> None:
         require_extra("executorch", "executorch", f"Running {folder.name}")
-        import executorch.kernels.quantized  # registers the operators of quantized embeddings
         import torch
         from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
         from executorch.runtime import Runtime as Loader
