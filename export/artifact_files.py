@@ -142,7 +142,7 @@ def write_files(name: ArtifactName, folder: Path, job: ExportJob, calibration: C
     elif name.format == "litertlm":
         _write_litertlm(name, folder, job, calibration)
     else:
-        write_executorch(job.checkpoint, folder)
+        write_executorch(job.checkpoint, folder, name.quantization)
         _write_config(job.checkpoint, folder)
     return {}
 

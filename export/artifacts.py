@@ -48,8 +48,10 @@ _SHARE_OF_FP32 = {
     "q8_0": 0.3,
     "onnx-genai": 1.1,
     "onnx-portable": 2.2,
-    "executorch": 1.1,
     "litertlm": 1.4,  # its parts lie beside it while it is made
+    "fp32": 1.1,
+    "8da4w": 0.35,
+    "int8": 0.4,
 }
 """The largest size of an artifact as a share of the fp32 checkpoint, by quantization or format."""
 
@@ -240,7 +242,7 @@ def _require_space(names: list[ArtifactName], checkpoint: Path, out: Path) -> No
 
 
 def _share_of_fp32(name: ArtifactName) -> float:
-    key = name.quantization if name.format == "gguf" else name.format
+    key = name.quantization if name.format in ("gguf", "executorch") else name.format
     return _SHARE_OF_FP32.get(key, _SHARE_OF_OTHERS)
 
 

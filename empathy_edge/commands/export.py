@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class _ExportGroup(SettingsCommand, click.Group):
-    """`export MODEL` is a command with settings that has commands of its own, `bundle` and `check`."""
+    """`export MODEL` is a command with settings that has commands of its own, as `bundle`."""
 
     _first = ""
     """The first word of the command line."""
@@ -57,7 +57,8 @@ def _export_settings() -> type[ExportSettings]:
     "  empathy-edge export --adapter tuned/sft/adapter --adapter tuned/dpo/adapter --out exported\n"
     "  empathy-edge export my-model --adapter a --adapter b --weight 0.7 --weight 0.3 --out exported\n"
     "  empathy-edge export bundle exported/gguf-q4_0 --out bundle --zip\n"
-    "  empathy-edge export check bundle.zip",
+    "  empathy-edge export check bundle.zip\n"
+    "  empathy-edge export compare-server exported/gguf-q4_0 --server path/of/llama-server",
 )
 @click.pass_context
 @click.argument("model", required=False)
@@ -165,6 +166,49 @@ def check_bundle(bundle: Path) -> None:
         f"{bundle}: {found.files} files as the manifest says; {found.artifact.name}, "
         f"{found.artifact.size_mb} MB. No fault found."
     )
+
+
+@export.command(
+    "compare-server",
+    epilog=EXAMPLES + "  empathy-edge export compare-server exported/gguf-q4_0\n"
+    "  empathy-edge export compare-server model.gguf --server path/of/llama-server --prompts 20",
+)
+@click.argument("artifact")
+@click.option(
+    "--server",
+    type=path_type(),
+    help="A llama-server program. [default: the one on the PATH, or the package xllamacpp's]",
+)
+@click.option(
+    "--prompts",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="How many prompts of the shipped test split.",
+)
+@click.option(
+    "--new-tokens",
+    type=click.IntRange(1, 512),
+    default=32,
+    show_default=True,
+    help="How many tokens each reply has at most.",
+)
+def compare_server(artifact: str, server: Path | None, prompts: int, new_tokens: int) -> None:
+    """Does a GGUF say the same in another llama.cpp, as the one that your app ships?
+
+    ARTIFACT, a .gguf file or a folder that `export` made, is opened in our llama.cpp and by a llama-server on
+    this machine. Compared are prompts, token ids, greedy replies and log-probabilities. Exit code 1 if they
+    are not the same.
+    """
+    from empathy_edge.console import say
+    from empathy_edge.errors import VerdictFailed
+    from empathy_edge.export.second_engine import compare, show
+
+    found = compare(artifact, server=server, prompts=prompts, new_tokens=new_tokens)
+    show(found)
+    if found.failed:
+        raise VerdictFailed(found.verdict)
+    say(found.verdict)
 
 
 COMMANDS = (export,)

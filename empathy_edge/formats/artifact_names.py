@@ -62,6 +62,8 @@ _FIXED_NAMES = (
     ArtifactName("litertlm-int8", "litertlm", "int8"),
     ArtifactName("litertlm-int4", "litertlm", "int4"),
     ArtifactName("litertlm-int4-gptq", "litertlm", "int4", "gptq"),
+    ArtifactName("executorch-int8", "executorch", "int8"),
+    ArtifactName("executorch-8da4w", "executorch", "8da4w"),
 )
 """The names without a variable part."""
 
@@ -93,7 +95,7 @@ def parse_artifact(name: str) -> ArtifactName:
         f"gguf-TYPE-imatrix; gguf-TYPE-gptq with one of {', '.join(COMPENSATED)}; "
         "gguf-lora-f16, gguf-lora-q8_0; gguf-95mb (any budget); "
         "onnx-int4, onnx-int4-gptq, onnx-lora-int4, onnx-int8, onnx-fp32; "
-        "onnx-portable-fp32, onnx-portable-int8; executorch-fp32; "
+        "onnx-portable-fp32, onnx-portable-int8; executorch-fp32, executorch-int8, executorch-8da4w; "
         "litertlm-int8, litertlm-int4, litertlm-int4-gptq, litertlm-fp32."
     )
 

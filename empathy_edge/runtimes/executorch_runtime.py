@@ -14,12 +14,14 @@ from empathy_edge.system.files import read_json
 class ExecutorchRuntime(FolderRuntime):
     """A folder with model.pte, executorch.json, tokenizer.json and config.json.
 
-    The prompt cache is kept between replies. XNNPACK always uses all cores; `threads` has no effect.
+    The prompt cache is kept between replies. XNNPACK's threads are the whole process's: of several programs
+    that are open at once, the last one opened decides.
     """
 
     def __init__(self, folder: Path, *, threads: int, context: int) -> None:
         require_extra("executorch", "executorch", f"Running {folder.name}")
         import torch
+        from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
         from executorch.runtime import Runtime as Loader
 
         self._torch = torch
@@ -27,6 +29,7 @@ class ExecutorchRuntime(FolderRuntime):
         limits = read_json(folder / "executorch.json")
         super().__init__(folder, min(context, limits["context"]))
         self._max_step = int(limits["tokens_at_once"])
+        _unsafe_reset_threadpool(threads)
         try:
             self._method = Loader.get().load_program(folder / "model.pte").load_method("forward")
         except Exception as error:  # the bindings raise plain RuntimeError

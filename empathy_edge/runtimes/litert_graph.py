@@ -1,6 +1,6 @@
 """The graph inside a .litertlm on LiteRT's own interpreter: its logits, which LiteRT-LM does not give.
 
-LiteRT-LM gives texts, and log-probabilities of texts that are wrong after a prompt (docs/decisions/005). The
+LiteRT-LM gives texts, and log-probabilities of texts that are wrong after a prompt (docs/decisions/010). The
 graph's own logits are those of the checkpoint: of a float export within 1e-4 of torch.
 """
 

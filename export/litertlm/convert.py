@@ -1,7 +1,7 @@
 """A checkpoint as .litertlm, by litert-torch and ai-edge-quantizer in an environment of their own.
 
 litert-torch needs torchao, JAX and its own versions of many packages; torchao would slow the rest down
-(docs/decisions/005).
+(docs/decisions/010).
 """
 
 from __future__ import annotations
