@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.export.bundle.ollama import MODELFILE, check_modelfile
 from empathy_edge.export.record import ArtifactRecord
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, render
 from empathy_edge.formats.gguf_header import check_gguf
@@ -38,7 +39,7 @@ TEMPLATE_BYTES = 2 * 2**30
 """How long a template may take to render, and how much memory."""
 
 KNOWN_SUFFIXES = {".gguf", ".onnx", ".data", ".pte", ".json", ".jinja", ".md", ".safetensors", ".txt", ""}
-"""What a bundle may hold, by the end of the name; LICENSE has none."""
+"""What a bundle may hold, by the end of the name; LICENSE and Modelfile have none."""
 
 BINARY_SUFFIXES = (".data", ".onnx", ".pte")
 """Files that may begin with any bytes, so that those of a pickle prove nothing."""
@@ -186,6 +187,8 @@ def _check_format(file: Path) -> None:
         read_json(file)
     elif file.suffix == ".jinja":
         check_template(file)
+    elif file.name == MODELFILE:
+        check_modelfile(file)
 
 
 def _looks_pickled(file: Path) -> bool:
