@@ -169,10 +169,10 @@ class _Probe:
 
     def _texts_between(self, roles: Roles) -> list[str] | None:
         """The text before each marked message and after the last; None where one is not in its place."""
-        rest = self.rendered(_marked(roles))
+        rest = self.rendered(_marked(roles)) or ""
         texts = []
         for place in range(len(roles)):
-            before, found, rest = (rest or "").partition(_mark(place))
+            before, found, rest = rest.partition(_mark(place))
             if not found:
                 return None
             texts.append(before)
