@@ -11,12 +11,15 @@ from empathy_edge.export.bundle.app_settings import AppSettings
 from empathy_edge.export.bundle.go_template import go_template
 from empathy_edge.export.bundle.ollama import _instructions, check_modelfile, modelfile, ollama_shape
 from empathy_edge.export.bundle.prompt_shape import NoShape, shape_of
+from empathy_edge.export.gguf.writer import write_float
 from empathy_edge.formats.built_in_templates import BUILT_IN, built_in_template
 from empathy_edge.formats.chat_format import Message, fit_to_template, render
-from empathy_edge.formats.vocabulary import Vocabulary
+from empathy_edge.formats.vocabulary import Vocabulary, vocabulary_of_gguf
 from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
+from empathy_edge.system.quiet import quiet_stderr
 from tests.conftest import assert_one_clear_error, run_command
 from tests.export.go_engine import rendered_by_go
+from tests.export.test_vocabulary import KINDS, save
 
 SAID = (
     "You are a warm listener.  Be brief.",
@@ -175,6 +178,27 @@ def test_ollama_gets_the_token_ids_of_training(exported: Path, tmp_path: Path) -
     assert [runtime.tokenize(prompt) for prompt in prompts] == [
         runtime.encode(said) for said in CONVERSATIONS
     ]
+
+
+@pytest.mark.parametrize("kind", ["llama 2", "llama-bpe"])
+def test_a_first_token_comes_once(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+    """Ollama lets llama.cpp begin every text with it; the ids are those of the model's own template."""
+    import llama_cpp
+
+    folder = save(KINDS[kind](), tiny_model, tmp_path / "model")
+    template = built_in_template("chatml", begins_with_bos=True)
+    (folder / "chat_template.jinja").write_text(template)
+    write_float(folder, tmp_path / "model.gguf")
+    found = vocabulary_of_gguf(tmp_path / "model.gguf")
+    assert found.adds_bos and found.bos == "<s>"
+    shape = ollama_shape(template, found)
+    with quiet_stderr():
+        llama = llama_cpp.Llama(str(tmp_path / "model.gguf"), vocab_only=True, verbose=False)
+    for said in CONVERSATIONS:
+        made = llama.tokenize(shape.render(said).encode(), add_bos=True, special=True)
+        trained = render(template, said, bos=found.bos, eos=found.eos)
+        assert made == llama.tokenize(trained.encode(), add_bos=False, special=True)
+        assert made.count(llama.token_bos()) == 1
 
 
 def test_the_command_line_says_why_a_template_is_refused(exported: Path, tmp_path: Path) -> None:
