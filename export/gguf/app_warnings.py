@@ -33,7 +33,7 @@ FIXES = {
     "S001": ("the file has no chat template", _OTHER_TEMPLATE),
     "S002": ("jinja2 cannot read the chat template", _OTHER_TEMPLATE),
     "S003": ("the chat template fails on an ordinary conversation", _OTHER_TEMPLATE),
-    "S004": ("the chat template writes special tokens that the vocabulary lacks", _OTHER_TEMPLATE),
+    "S004": ("the chat template writes special tokens that the vocabulary lacks{missing}", _OTHER_TEMPLATE),
     "S005": (
         "the chat template never writes the end token {eos}; an app that stops only there does not stop",
         "give the app the stop text {stop} (bundles name it)",
@@ -69,8 +69,14 @@ def app_warnings(file: Path) -> list[str]:
         found = _findings(file, template, vocabulary)
     except EmpathyEdgeError as error:
         return [f"what apps make of the chat template is not known: {str(error).splitlines()[0]}"]
-    lines += [line for finding in found if (line := _line(finding, vocabulary, stop))]
-    return list(dict.fromkeys(lines))
+    of_check: dict[str, str] = {}
+    for finding in found:
+        line = _line(finding, vocabulary, stop)
+        if line:
+            of_check.setdefault(
+                finding["id"], line
+            )  # the same fault in another conversation is the same line
+    return [*lines, *of_check.values()]
 
 
 def has_ggufdoctor() -> bool:
@@ -87,7 +93,8 @@ def _bos_warnings(template: str, vocabulary: Vocabulary) -> list[str]:
         return []
     return [
         f"the chat template does not write {vocabulary.bos}, but llama.cpp's programs, Ollama and LM Studio "
-        "put it before every prompt: not the prompt of training; begin the template with {{ bos_token }}"
+        "put it before every prompt: not the prompt of training; train and export with a template that "
+        "begins with {{ bos_token }}"
     ]
 
 
@@ -130,13 +137,15 @@ def _line(finding: dict[str, Any], vocabulary: Vocabulary, stop: str) -> str | N
     identity, evidence = finding.get("id"), finding.get("evidence") or {}
     chats = {*evidence.get("fixtures", ()), *([finding["fixture"]] if finding.get("fixture") else ())}
     is_note = finding.get("severity") == "info" and identity != "S006"
-    if identity not in FIXES or is_note or (chats and not chats & PLAIN_CHATS):
+    is_elsewhere = bool(chats) and not chats & PLAIN_CHATS
+    if identity not in FIXES or is_note or is_elsewhere or _is_first_token(evidence, vocabulary):
         return None
     what, fix = FIXES[identity]
     values = {
         "bos": vocabulary.bos,
         "eos": vocabulary.eos,
         "lost": _lost(evidence),
+        "missing": f" ({', '.join(map(str, evidence.get('missing', ())))})",
         "ollama": str(evidence.get("ollama_template")),
         "stop": stop,
     }
@@ -145,8 +154,21 @@ def _line(finding: dict[str, Any], vocabulary: Vocabulary, stop: str) -> str | N
     return f"{what}; {fix}"
 
 
+def _is_first_token(evidence: dict[str, Any], vocabulary: Vocabulary) -> bool:
+    """Whether two prompts differ by nothing but a first token that llama.cpp adds to one of them."""
+    own, other = _changed(evidence, "-"), _changed(evidence, "+")
+    if not (own and vocabulary.adds_bos and own[0].startswith(vocabulary.bos)):
+        return False
+    return [own[0].removeprefix(vocabulary.bos), *own[1:]] == other
+
+
+def _changed(evidence: dict[str, Any], sign: str) -> list[str]:
+    """The lines of a difference that only the model's own prompt has (-), or only the other one (+)."""
+    return [line[1:] for line in str(evidence.get("diff", "")).splitlines()[2:] if line[:1] == sign]
+
+
 def _lost(evidence: dict[str, Any]) -> str:
     """A line of the model's own prompt that Ollama's lacks, mostly of the default system turn."""
-    lines = [line[1:].strip() for line in str(evidence.get("diff", "")).splitlines()[2:] if line[:1] == "-"]
+    lines = [line.strip() for line in _changed(evidence, "-")]
     said = [line for line in lines if line and not line.startswith("<")] or lines
     return f" (without “{said[0][:60]}”)" if said else ""

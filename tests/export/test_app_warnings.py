@@ -80,14 +80,21 @@ FINDINGS = {
     # what is said, or nothing: ggufdoctor's check, its grade, its evidence
     "give the app the stop text <end>": ("S005", "warn", {"eos_token": "</s>"}),
     "twice in an app": ("S006", "info", {"add_bos_token": True}),
+    "`chatml` in place of the model's: other prompts (without “Be kind.”)": (
+        "X003",
+        "error",
+        {"fixtures": ["user_only"], "ollama_template": "chatml", "diff": "---\n+++\n@@\n-<|s|>\n-Be kind.\n"},
+    ),
     "llama.cpp renders the chat template to another": ("X001", "error", {"fixtures": ["multiturn"]}),
-    "special tokens that the vocabulary lacks": ("S004", "error", {"missing": ["<|x|>"]}),
+    "special tokens that the vocabulary lacks (<|x|>)": ("S004", "error", {"missing": ["<|x|>"]}),
 }
 NO_FINDINGS = (
     ("X002", "error", {"fixtures": ["tool_roundtrip"]}),
     ("X002", "info", {"fixtures": ["user_only"]}),
     ("O001", "info", {"ollama_template": "chatml"}),
     ("R001", "error", {"fixtures": ["user_only"]}),
+    # llama.cpp adds the first token of Ollama's prompt, which then is the same.
+    ("X003", "error", {"fixtures": ["user_only"], "diff": "---\n+++\n@@\n-<s><|user|>\n+<|user|>"}),
 )
 
 
