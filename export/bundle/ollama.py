@@ -1,11 +1,12 @@
 """A Modelfile, with which Ollama gives the model exactly the prompt that it was trained on.
 
 Without one, `ollama create` compares the model's chat template with a list of its own and takes the nearest
-(fewer than 100 changed characters): SmolLM2's becomes ChatML, and its default system turn is lost. With a
-TEMPLATE in the Modelfile it does not look for one. Ollama's built-in renderers (RENDERER) are not used: they
+(fewer than 100 changed characters): SmolLM2's becomes ChatML, and its default system turn is lost. A
+TEMPLATE in the Modelfile takes the place of either. Ollama's built-in renderers (RENDERER) are not used: they
 are Go code inside of Ollama, which nothing here could compare with the model's template.
 
-Sources, all of ollama/ollama: template/template.go, server/images.go, parser/parser.go, llm/llama_server.go.
+Sources, all of ollama/ollama: template/template.go, server/create.go and images.go, parser/parser.go,
+llm/llama_server.go.
 """
 
 from __future__ import annotations
@@ -128,8 +129,8 @@ def check_modelfile(file: Path) -> None:
 def _is_beside(file: Path, value: str) -> bool:
     """Whether a value names a GGUF file in the same folder; without ./ it could be one of a registry."""
     name = value.removeprefix("./")
-    is_name = value.startswith("./") and Path(name).name == name and "\\" not in name
-    return is_name and name.endswith(".gguf") and (file.parent / name).is_file()
+    files = {item.name for item in file.parent.iterdir() if item.is_file()}
+    return value.startswith("./") and name.endswith(".gguf") and name in files
 
 
 def _instructions(text: str) -> Iterator[tuple[str, str]]:

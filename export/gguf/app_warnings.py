@@ -73,9 +73,7 @@ def app_warnings(file: Path) -> list[str]:
     for finding in found:
         line = _line(finding, vocabulary, stop)
         if line:
-            of_check.setdefault(
-                finding["id"], line
-            )  # the same fault in another conversation is the same line
+            of_check.setdefault(finding["id"], line)  # once, not for each conversation
     return [*lines, *of_check.values()]
 
 

@@ -144,6 +144,7 @@ FAULTS = {
     "has no FROM line": '# FROM ./model.gguf\nSYSTEM """\nFROM ./model.gguf\n"""',
     "the quotation after SYSTEM does not end": 'FROM ./model.gguf\nSYSTEM """never',
     "'RUN sh' is no instruction": "FROM ./model.gguf\nRUN sh",
+    "FROM names './xxx": f"FROM ./{'x' * 5000}.gguf",
     "FROM names './model.gguf\\\\u200b'": "FROM ./model.gguf\u200b",
 }
 
