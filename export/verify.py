@@ -15,6 +15,7 @@ from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.export import merged
 from empathy_edge.export.fidelity import fidelity_of
 from empathy_edge.export.fidelity_bounds import NOTABLE_MEAN_KL, Bounds, bounds_of
+from empathy_edge.export.gguf.app_warnings import app_warnings, has_ggufdoctor
 from empathy_edge.export.record import ArtifactRecord, read_manifest
 from empathy_edge.export.verify_reference import Extent, Reference, reference_of
 from empathy_edge.formats.artifact_names import is_artifact
@@ -51,6 +52,7 @@ class CheckedArtifact(_Frozen):
         positions: how many response tokens were compared.
         bounds: that it must keep.
         verdict: PASS without failed checks.
+        warnings: what apps would do wrong with it, and the fix, one line each; no part of the verdict.
     """
 
     artifact: str
@@ -66,6 +68,7 @@ class CheckedArtifact(_Frozen):
     positions: int
     bounds: Bounds
     verdict: Literal["PASS", "FAIL"]
+    warnings: list[str] = []
 
 
 class UnloadableArtifact(_Frozen):
@@ -191,6 +194,7 @@ def _check(folder: Path, reference: Reference) -> CheckedArtifact | UnloadableAr
         positions=fidelity.positions,
         bounds=bounds,
         verdict="FAIL" if failed else "PASS",
+        warnings=app_warnings(folder / record.file) if record.format == "gguf" else [],
     )
 
 
@@ -230,8 +234,20 @@ def _show(results: VerifyResults, prompts: int) -> None:
     mean_kls: dict[str, float | None] = {}
     for row in results.artifacts:
         mean_kls[row.artifact] = row.mean_kl if isinstance(row, CheckedArtifact) else None
-    for line in advice(mean_kls):
+    for line in (*advice(mean_kls), *_warning_lines(results)):
         say(line)
+
+
+def _warning_lines(results: VerifyResults) -> list[str]:
+    """Each warning once, with the artifacts that it is of."""
+    of: dict[str, list[str]] = {}
+    for row in results.artifacts:
+        for warning in row.warnings if isinstance(row, CheckedArtifact) else ():
+            of.setdefault(warning, []).append(row.artifact)
+    lines = [f"  Warning: {', '.join(names)}: {warning}." for warning, names in of.items()]
+    if not has_ggufdoctor() and any(row.artifact.startswith("gguf-") for row in results.artifacts):
+        lines.append("  What apps make of the template was not looked at: pip install 'empathy-edge[apps]'")
+    return lines
 
 
 def _cells(row: CheckedArtifact | UnloadableArtifact, prompts: int) -> list[str]:

@@ -31,11 +31,11 @@ LOG = VENV / "setup.log"
 BUILD = VENV / "build-llama-cpp"
 
 OLDEST_PYTHON = (3, 11)
-SPACE_GB = 4.5
+SPACE_GB = 5.2
 SECONDS_BETWEEN_LINES = 5
 
 NAME = "llama-cpp-python"
-REST = "onnx,litert,train,convert,qlora,api,judge,score,report,dev"
+REST = "onnx,litert,train,convert,qlora,api,judge,score,report,apps,second-engine,dev"
 """Every extra except `gguf` and `demo`, which need llama-cpp-python."""
 
 ONLY_LIBRARY = ROOT / "scripts" / "llama_cpp.cmake"

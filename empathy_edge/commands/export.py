@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from empathy_edge.runs.settings import ExportSettings
 
 
+BUNDLE_APPS = (
+    *("llama-cpp", "ollama", "lm-studio", "pocketpal", "onnxruntime-genai", "onnxruntime", "executorch"),
+    "litert-lm",
+)
+"""The keys of `export.bundle.apps.APPS`, which is not imported here: `--help` stays fast."""
+
+
 class _ExportGroup(SettingsCommand, click.Group):
     """`export MODEL` is a command with settings that has commands of its own, as `bundle`."""
 
@@ -138,20 +145,30 @@ takes_settings(
 
 
 @export.command(
-    epilog=EXAMPLES + "  empathy-edge export bundle runs/quickstart/export/gguf-q4_0 --out bundle --zip"
+    epilog=EXAMPLES + "  empathy-edge export bundle runs/quickstart/export/gguf-q4_0 --out bundle --zip\n"
+    "  empathy-edge export bundle exported/gguf-q8_0 --for ollama --for lm-studio --out bundle",
 )
 @click.argument("artifact", type=path_type())
+@click.option(
+    "--for",
+    "apps",
+    multiple=True,
+    type=click.Choice(BUNDLE_APPS),
+    help="An app that the bundle is for; more than one is possible. [default: the artifact's own runtime]",
+)
 @out_option()
 @click.option(
     "--license", "licence", type=path_type(), help="The licence's text, where it does not come with the base."
 )
 @click.option("--zip", "as_zip", is_flag=True, help="Also write OUT.zip.")
 @update_option()
-def bundle(artifact: Path, out: Path, licence: Path | None, as_zip: bool, update: bool) -> None:
+def bundle(
+    artifact: Path, apps: tuple[str, ...], out: Path, licence: Path | None, as_zip: bool, update: bool
+) -> None:
     """What an app takes away: ARTIFACT with licence, model card, settings, instructions and hashes."""
     from empathy_edge.export.bundle.make import make
 
-    make(artifact=artifact, out=out, licence=licence, as_zip=as_zip, update=update)
+    make(artifact=artifact, out=out, apps=apps, licence=licence, as_zip=as_zip, update=update)
 
 
 @export.command("check", epilog=EXAMPLES + "  empathy-edge export check bundle.zip")

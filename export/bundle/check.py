@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.export.bundle.ollama import MODELFILE, check_modelfile
 from empathy_edge.export.record import ArtifactRecord
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, render
 from empathy_edge.formats.gguf_header import check_gguf
+from empathy_edge.formats.litertlm_file import read_litertlm
 from empathy_edge.formats.tensor_files import stored_tensors
 from empathy_edge.system.files import MANIFEST, read_json
 from empathy_edge.system.hash_cache import sha256_file
@@ -37,8 +39,10 @@ TEMPLATE_SECONDS = 10
 TEMPLATE_BYTES = 2 * 2**30
 """How long a template may take to render, and how much memory."""
 
-KNOWN_SUFFIXES = {".gguf", ".onnx", ".data", ".pte", ".json", ".jinja", ".md", ".safetensors", ".txt", ""}
-"""What a bundle may hold, by the end of the name; LICENSE has none."""
+KNOWN_SUFFIXES = {
+    ".gguf", ".onnx", ".data", ".pte", ".litertlm", ".json", ".jinja", ".md", ".safetensors", ".txt", "",
+}  # fmt: skip
+"""What a bundle may hold, by the end of the name; LICENSE and Modelfile have none."""
 
 BINARY_SUFFIXES = (".data", ".onnx", ".pte")
 """Files that may begin with any bytes, so that those of a pickle prove nothing."""
@@ -177,6 +181,8 @@ def _check_format(file: Path) -> None:
         raise EmpathyEdgeError(f"{file}: is of a kind that a bundle does not hold; pickles can run code.")
     if file.suffix == ".gguf":
         check_gguf(file)
+    elif file.suffix == ".litertlm":
+        read_litertlm(file)
     elif file.suffix == ".onnx":
         _check_onnx(file)
     elif file.suffix == ".safetensors":
@@ -186,6 +192,8 @@ def _check_format(file: Path) -> None:
         read_json(file)
     elif file.suffix == ".jinja":
         check_template(file)
+    elif file.name == MODELFILE:
+        check_modelfile(file)
 
 
 def _looks_pickled(file: Path) -> bool:

@@ -5,29 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from importlib import metadata, resources
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export.bundle.app_settings import AppSettings, settings_of
+from empathy_edge.export.bundle.apps import EXTRA_FILES, chosen_apps, files_for
 from empathy_edge.export.bundle.card import Origin, model_card, origin_of
-from empathy_edge.export.record import ArtifactManifest, ArtifactRecord, read_manifest
-from empathy_edge.formats.chat_format import eos_of, read_template, takes_system, turn_end
+from empathy_edge.export.record import ArtifactManifest, read_manifest
 from empathy_edge.models.find import SHIPPED
-from empathy_edge.prompts import load_prompts
-from empathy_edge.runs.settings import ReleaseSettings
 from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space
-
-INSTRUCTIONS = {
-    "gguf": "llama.cpp",
-    "onnx-genai": "onnxruntime-genai",
-    "onnx-portable": "onnxruntime",
-    "executorch": "executorch",
-}
-"""An artifact's format → the runtime whose instructions go into the bundle, and their file without .md."""
-
 
 TEXTS = ("chat_template.jinja", "LICENSE", "MODEL_CARD.md", "README.md")
 """The files of a bundle that explain the artifact's own files."""
@@ -44,34 +36,46 @@ class BundleResults(Results):
 
 
 def make(
-    *, artifact: Path, out: Path, licence: Path | None = None, as_zip: bool = False, update: bool = False
+    *,
+    artifact: Path,
+    out: Path,
+    apps: Sequence[str] = (),
+    licence: Path | None = None,
+    as_zip: bool = False,
+    update: bool = False,
 ) -> BundleResults:
     """Write the bundle of an artifact folder into `out`.
 
     Args:
         artifact: a folder that `export` made.
         out: the bundle's folder.
+        apps: which it is for, by their names in `APPS`; none: the artifact's own runtime.
         licence: the licence's text; for a shipped base it comes with the base.
         as_zip: also write `out`.zip beside it.
         update: make it again where inputs changed.
 
     Raises:
-        EmpathyEdgeError: no artifact, or a base whose licence is not known.
+        EmpathyEdgeError: no artifact, a base whose licence is not known, or an app that cannot open it.
     """
     manifest = read_manifest(artifact)
+    names = chosen_apps(manifest.artifact, apps)
     zip_file = out.with_name(out.name + ".zip")
     if as_zip and zip_file.exists() and not update:
         raise EmpathyEdgeError(
             f"{zip_file}: is there already. Use --update to write it anew, or another --out."
         )
     origin = origin_of(artifact)
-    texts = _texts(artifact, manifest, licence, origin)  # what is missing is said before anything is written
+    app = settings_of(artifact, manifest.artifact)
+    # What is missing is said before anything is written.
+    texts = _texts(artifact, manifest, licence, origin) | files_for(names, artifact, app)
+    texts["chat_template.jinja"] = app.template
+    settings: dict[str, Any] = {"licence": licence.name if licence else None}
     stage = open_stage(
         out,
         "bundle",
-        settings={"licence": licence.name if licence else None},
+        settings=settings | ({"for": names} if apps else {}),
         inputs={"artifact": artifact},
-        files=(*manifest.outputs, *TEXTS, "generation.json"),
+        files=(*manifest.outputs, *TEXTS, *EXTRA_FILES, "generation.json"),
         update=update,
     )
     if stage.done:
@@ -79,7 +83,7 @@ def make(
     else:
         require_space(out, 1.1 * manifest.size_mb * (2 if as_zip else 1), "the bundle")
         results = BundleResults(chain=origin)
-        _write_files(artifact, manifest, out, texts)
+        _write_files(artifact, manifest, out, texts, app)
         stage.finish(results, artifact=manifest.artifact.as_json())
     if as_zip:
         _zip(out, zip_file)
@@ -94,28 +98,21 @@ def _texts(
 ) -> dict[str, str]:
     """The files that explain the artifact's own files, by name."""
     return {
-        "chat_template.jinja": read_template(artifact),
         "LICENSE": _licence(origin.base, licence),
         "MODEL_CARD.md": model_card(artifact, manifest, origin),
-        "README.md": _instructions(manifest.artifact),
     }
 
 
-def _write_files(artifact: Path, manifest: ArtifactManifest, out: Path, texts: dict[str, str]) -> None:
+def _write_files(
+    artifact: Path, manifest: ArtifactManifest, out: Path, texts: dict[str, str], app: AppSettings
+) -> None:
     """The artifact's own files, and those that explain them."""
     for name in manifest.outputs:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(artifact / name, out / name)
     for name, text in texts.items():
-        (out / name).write_text(text, encoding="utf-8")
-    template = texts["chat_template.jinja"]
-    generation = {
-        "system_prompt": load_prompts("chat").text("system") if takes_system(template) else "",
-        "stop": [turn_end(template, eos_of(artifact))],
-        "temperature": 0,
-        "max_new_tokens": ReleaseSettings().max_new_tokens,
-    }
-    write_json(out / "generation.json", generation)
+        (out / name).write_text(text, encoding="utf-8", newline="\n")
+    write_json(out / "generation.json", app.generation())
 
 
 def _licence(base: str | None, given: Path | None) -> str:
@@ -133,13 +130,6 @@ def _licence(base: str | None, given: Path | None) -> str:
             f"The licence of {base or 'the base'} is not known here; give its text with --license FILE."
         )
     return found.read_text(encoding="utf-8")
-
-
-def _instructions(record: ArtifactRecord) -> str:
-    """How to run the artifact."""
-    file = resources.files("empathy_edge.export.bundle") / f"{INSTRUCTIONS[record.format]}.md"
-    lora = " --lora adapter.gguf" if record.adapter else ""
-    return file.read_text(encoding="utf-8").replace("{lora}", lora).replace("{name}", record.name)
 
 
 def _zip(folder: Path, file: Path) -> None:

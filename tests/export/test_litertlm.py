@@ -163,6 +163,21 @@ def test_the_environment_is_asked_for_before_anything_is_made(
 
 
 @pytest.mark.slow
+def test_a_bundle_for_phones(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "licence.txt").write_text("x")
+    bundle = tmp_path / "bundle"
+    done = run_command(
+        "export", "bundle", exported / "litertlm-int8", "--out", bundle, "--license", tmp_path / "licence.txt"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Kotlin" in (bundle / "README.md").read_text()
+    assert run_command("export", "check", bundle).returncode == 0
+    file = bundle / "model.litertlm"
+    file.write_bytes(file.read_bytes()[:-5000])
+    assert_one_clear_error(run_command("export", "check", bundle), 1, "is cut short")
+
+
+@pytest.mark.slow
 def test_an_unknown_family_is_one_clear_error(
     tiny_model: Path, litert_environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
