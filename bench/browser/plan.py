@@ -1,0 +1,295 @@
+"""What the page is told: the model's parts, the template in pieces, and what it measures and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from empathy_edge.bench.browser.crisis_patterns import CrisisHelp, crisis_help
+from empathy_edge.bench.browser.parts import MAX_MODEL_MB, Part, parts_of
+from empathy_edge.bench.browser.settings import PhoneSettings
+from empathy_edge.bench.phones.device_folder import gguf_file
+from empathy_edge.bench.result_file import Record
+from empathy_edge.bench.worker import prompt_of_length
+from empathy_edge.console import say
+from empathy_edge.data import sample_dialogues
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.chat_format import (
+    GOLDEN_CONVERSATION,
+    Message,
+    fit_to_template,
+    messages_for,
+    render,
+)
+from empathy_edge.formats.dialogue import read_dialogues
+from empathy_edge.formats.gguf_header import metadata_of
+from empathy_edge.prompts import load_prompts
+from empathy_edge.runtimes import Runtime, open_runtime
+from empathy_edge.system.files import sha256_json
+from empathy_edge.system.hash_cache import sha256_file
+
+FORMAT: Literal["empathy-edge phone plan 1"] = "empathy-edge phone plan 1"
+PROMPTS = 3
+"""How many dialogues are answered on the host and on the phone."""
+REPLY_TOKENS = 16
+"""How many tokens of each answer are compared."""
+
+
+class TemplatePieces(Record):
+    """A chat template as the text around each turn, so that the page needs no Jinja.
+
+    Attributes:
+        start: before everything (the beginning-of-sequence token, or nothing).
+        system: around the system turn; None where the template takes none.
+        user: around what the person says.
+        assistant: around an earlier reply.
+        reply: what opens the reply to be made.
+    """
+
+    start: str
+    system: tuple[str, str] | None
+    user: tuple[str, str]
+    assistant: tuple[str, str]
+    reply: str
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The text that the model reads; the page does the same."""
+        text = self.start
+        for message in messages:
+            around = {"system": self.system, "user": self.user, "assistant": self.assistant}[message["role"]]
+            if around is not None:
+                text += around[0] + message["content"] + around[1]
+        return text + self.reply
+
+
+class Comparison(Record):
+    """A dialogue that the host has answered.
+
+    Attributes:
+        messages: of the conversation.
+        text: the messages as the template renders them.
+        prompt_ids: its tokens.
+        reply_ids: the likeliest next tokens.
+        gaps: by how much each was likelier than the second choice, nats.
+    """
+
+    messages: list[Message]
+    text: str
+    prompt_ids: list[int]
+    reply_ids: list[int]
+    gaps: list[float]
+
+
+class PhonePlan(Record):
+    """All that the page needs beside the model's bytes.
+
+    Attributes:
+        format: the layout and its version.
+        artifact: the model file's name.
+        model_sha256: of the whole file.
+        size_bytes: of the whole file.
+        part_bytes: the size of each part.
+        context: tokens.
+        threads: of the phone's CPU; None: half of its cores.
+        max_new_tokens: of a reply in the chat.
+        system: what the model is told before a conversation.
+        template: in pieces; None where it cannot be taken apart, and the page offers no chat.
+        stop_ids: tokens at which a reply ends.
+        comparisons: what must come out as on the host.
+        bench_ids: the bench's prompt.
+        decode_tokens: of the bench.
+        rounds: of the bench.
+        crisis: signs of danger and what is answered; None where the user switched that off.
+    """
+
+    format: Literal["empathy-edge phone plan 1"]
+    artifact: str
+    model_sha256: str
+    size_bytes: int
+    part_bytes: list[int]
+    context: int
+    threads: int | None
+    max_new_tokens: int
+    system: str
+    template: TemplatePieces | None
+    stop_ids: list[int]
+    comparisons: list[Comparison]
+    bench_ids: list[int]
+    decode_tokens: int
+    rounds: int
+    crisis: CrisisHelp | None
+
+    @property
+    def sha256(self) -> str:
+        """A result names the plan that it belongs to."""
+        return sha256_json(self.model_dump(mode="json"))
+
+
+def make_plan(artifact: str, settings: PhoneSettings) -> tuple[PhonePlan, list[Part]]:
+    """Answer the dialogues on this machine, and take the model and its template apart.
+
+    Args:
+        artifact: a GGUF file, its artifact folder, or the shipped model's name.
+        settings: as the user gave them.
+
+    Raises:
+        EmpathyEdgeError: it is no single GGUF, or too large for a browser.
+    """
+    file = gguf_file(artifact)
+    check_size(file, settings)
+    parts = parts_of(file, settings.part_mb * 1_000_000)
+    say(f"Answering {PROMPTS} dialogues here first, so that the phone's answers can be compared …")
+    runtime = open_runtime(artifact, context=settings.context)
+    try:
+        template = template_pieces(runtime)
+        if template is None:
+            say(
+                "[yellow]The model's chat template cannot be taken apart: the page benches, and does not chat.[/]"
+            )
+        plan = PhonePlan(
+            format=FORMAT,
+            artifact=file.name,
+            model_sha256=sha256_file(file),
+            size_bytes=file.stat().st_size,
+            part_bytes=[part.size for part in parts],
+            context=settings.context,
+            threads=settings.threads,
+            max_new_tokens=min(settings.max_new_tokens, settings.context // 2),
+            system=load_prompts("chat").text("system"),
+            template=template,
+            stop_ids=sorted(runtime.stop_ids),
+            comparisons=[_compare(runtime, utterance) for utterance in _utterances(settings.seed)],
+            bench_ids=prompt_of_length(runtime, settings.prompt_tokens),
+            decode_tokens=settings.decode_tokens,
+            rounds=settings.rounds,
+            crisis=crisis_help(settings.country) if settings.crisis_help else None,
+        )
+    finally:
+        runtime.close()
+    return plan, parts
+
+
+def check_size(file: Path, settings: PhoneSettings) -> None:
+    """Refuse what no browser can hold, before the model is opened.
+
+    Raises:
+        EmpathyEdgeError: says how large the model is, and what may be.
+    """
+    if settings.prompt_tokens + settings.decode_tokens > settings.context:
+        raise EmpathyEdgeError(
+            f"--prompt-tokens {settings.prompt_tokens} and --decode-tokens {settings.decode_tokens} do not fit "
+            f"into --context {settings.context}."
+        )
+    size_mb = file.stat().st_size / 1e6
+    if size_mb > MAX_MODEL_MB:
+        raise EmpathyEdgeError(
+            f"{file}: has {size_mb:.0f} MB; a browser's WebAssembly holds models up to {MAX_MODEL_MB} MB.\n"
+            "  Export a smaller type, as gguf-q4_0, or measure with `bench device android`."
+        )
+    if metadata_of(file, ("split.count",)).get("split.count", 1) != 1:
+        raise EmpathyEdgeError(
+            f"{file}: is one part of a split model; join them with llama-gguf-split --merge."
+        )
+
+
+def _utterances(seed: int) -> list[str]:
+    """What the people say in some of the shipped dialogues."""
+    said = [dialogue.utterance for dialogue in read_dialogues(sample_dialogues())]
+    chosen = np.random.default_rng(seed).choice(len(said), PROMPTS, replace=False)
+    return [said[place] for place in chosen]
+
+
+def _compare(runtime: Runtime, utterance: str) -> Comparison:
+    """The host's likeliest tokens, stop tokens and all, and how near the second choices were."""
+    messages = messages_for(utterance)
+    text = render(
+        runtime.template, fit_to_template(runtime.template, messages), bos=runtime.bos, eos=runtime.eos
+    )
+    prompt = runtime.tokenize(text)
+    if len(prompt) + REPLY_TOKENS > runtime.context:
+        raise EmpathyEdgeError(
+            f"A dialogue of {len(prompt)} tokens and its reply do not fit into --context {runtime.context}."
+        )
+    reply, gaps = [], []
+    for _ in range(REPLY_TOKENS):
+        logits = runtime.next_logits([*prompt, *reply])
+        second, first = np.partition(logits, -2)[-2:]
+        reply.append(int(logits.argmax()))
+        gaps.append(round(float(first - second), 4))
+    return Comparison(messages=messages, text=text, prompt_ids=prompt, reply_ids=reply, gaps=gaps)
+
+
+def template_pieces(runtime: Runtime) -> TemplatePieces | None:
+    """The template as text around each turn; None where that gives another text than the template itself."""
+    mark = "\u241fsaid\u241f"
+    user: Message = {"role": "user", "content": mark}
+    assistant: Message = {"role": "assistant", "content": mark}
+    system: Message = {"role": "system", "content": mark}
+
+    def rendered(messages: list[Message], *, generate: bool = False) -> str:
+        return render(runtime.template, messages, generate=generate, bos=runtime.bos, eos=runtime.eos)
+
+    try:
+        takes_system = fit_to_template(runtime.template, [system, user])[0] is system
+        head = [system] if takes_system else []
+        one = rendered([*head, user])
+        two = rendered([*head, user, assistant])
+        reply = rendered([*head, user], generate=True).removeprefix(one)
+        pieces = _take_apart(one, two, mark, takes_system, runtime.bos)
+        if pieces is None:
+            return None
+        found = TemplatePieces(**pieces, reply=reply)
+        for messages in _conversations(takes_system):
+            if found.render(messages) != rendered(messages, generate=True):
+                return None
+    except EmpathyEdgeError:
+        return None
+    return found
+
+
+def _take_apart(one: str, two: str, mark: str, takes_system: bool, bos: str) -> dict[str, object] | None:
+    """`start`, `system`, `user` and `assistant` from two rendered conversations."""
+    start = bos if bos and one.startswith(bos) else ""
+    if not two.startswith(one):
+        return None
+    turns = one.removeprefix(start).split(mark)
+    answer = two.removeprefix(one).split(mark)
+    if len(turns) != 2 + takes_system or len(answer) != 2:
+        return None
+    if not takes_system:
+        return {
+            "start": start,
+            "system": None,
+            "user": (turns[0], turns[1]),
+            "assistant": (answer[0], answer[1]),
+        }
+    before_user = _before_user(turns[1], turns[2], answer)
+    if before_user is None:
+        return None
+    after_system = turns[1].removesuffix(before_user)
+    return {
+        "start": start,
+        "system": (turns[0], after_system),
+        "user": (before_user, turns[2]),
+        "assistant": (answer[0], answer[1]),
+    }
+
+
+def _before_user(between: str, after_user: str, answer: list[str]) -> str | None:
+    """Of the text between system and user turn, what belongs to the user's: the rest ends as turns end."""
+    for end in (after_user, answer[1]):
+        if end and between.startswith(end):
+            return between.removeprefix(end)
+    return between if between else None
+
+
+def _conversations(takes_system: bool) -> list[list[Message]]:
+    """Conversations of which each piece must give the template's own text."""
+    said: Message = {"role": "user", "content": "My dog died."}
+    plain = [said, {"role": "assistant", "content": "I am sorry."}, {"role": "user", "content": "Thank you."}]
+    head: list[Message] = [{"role": "system", "content": "Be warm."}] if takes_system else []
+    golden = [message for message in GOLDEN_CONVERSATION if takes_system or message["role"] != "system"]
+    return [[*head, said], [*head, *plain], golden]
