@@ -1,4 +1,4 @@
-"""The chat's rules for signs of danger as a browser's regular expressions, so that they hold on the page too."""
+"""The chat's rules for signs of danger as a browser's regular expressions: they hold on the page too."""
 
 from __future__ import annotations
 

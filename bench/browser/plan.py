@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +10,7 @@ import numpy as np
 from empathy_edge.bench.browser.crisis_patterns import CrisisHelp, crisis_help
 from empathy_edge.bench.browser.parts import MAX_MODEL_MB, Part, parts_of
 from empathy_edge.bench.browser.settings import PhoneSettings
+from empathy_edge.bench.browser.template_pieces import TemplatePieces, template_pieces
 from empathy_edge.bench.phones.device_folder import gguf_file
 from empathy_edge.bench.result_file import Record
 from empathy_edge.bench.worker import prompt_of_length
@@ -18,7 +18,6 @@ from empathy_edge.console import say
 from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import (
-    GOLDEN_CONVERSATION,
     Message,
     fit_to_template,
     messages_for,
@@ -36,33 +35,6 @@ PROMPTS = 3
 """How many dialogues are answered on the host and on the phone."""
 REPLY_TOKENS = 16
 """How many tokens of each answer are compared."""
-
-
-class TemplatePieces(Record):
-    """A chat template as the text around each turn, so that the page needs no Jinja.
-
-    Attributes:
-        start: before everything (the beginning-of-sequence token, or nothing).
-        system: around the system turn; None where the template takes none.
-        user: around what the person says.
-        assistant: around an earlier reply.
-        reply: what opens the reply to be made.
-    """
-
-    start: str
-    system: tuple[str, str] | None
-    user: tuple[str, str]
-    assistant: tuple[str, str]
-    reply: str
-
-    def render(self, messages: Sequence[Message]) -> str:
-        """The text that the model reads; the page does the same."""
-        text = self.start
-        for message in messages:
-            around = {"system": self.system, "user": self.user, "assistant": self.assistant}[message["role"]]
-            if around is not None:
-                text += around[0] + message["content"] + around[1]
-        return text + self.reply
 
 
 class Comparison(Record):
@@ -146,9 +118,7 @@ def make_plan(artifact: str, settings: PhoneSettings) -> tuple[PhonePlan, list[P
     try:
         template = template_pieces(runtime)
         if template is None:
-            say(
-                "[yellow]The model's chat template cannot be taken apart: the page benches, and does not chat.[/]"
-            )
+            say("[yellow]The model's chat template cannot be taken apart: the page only benches.[/]")
         plan = PhonePlan(
             format=FORMAT,
             artifact=file.name,
@@ -180,8 +150,8 @@ def check_size(file: Path, settings: PhoneSettings) -> None:
     """
     if settings.prompt_tokens + settings.decode_tokens > settings.context:
         raise EmpathyEdgeError(
-            f"--prompt-tokens {settings.prompt_tokens} and --decode-tokens {settings.decode_tokens} do not fit "
-            f"into --context {settings.context}."
+            f"--prompt-tokens {settings.prompt_tokens} and --decode-tokens {settings.decode_tokens} do not "
+            f"fit into --context {settings.context}."
         )
     size_mb = file.stat().st_size / 1e6
     if size_mb > MAX_MODEL_MB:
@@ -220,76 +190,3 @@ def _compare(runtime: Runtime, utterance: str) -> Comparison:
         reply.append(int(logits.argmax()))
         gaps.append(round(float(first - second), 4))
     return Comparison(messages=messages, text=text, prompt_ids=prompt, reply_ids=reply, gaps=gaps)
-
-
-def template_pieces(runtime: Runtime) -> TemplatePieces | None:
-    """The template as text around each turn; None where that gives another text than the template itself."""
-    mark = "\u241fsaid\u241f"
-    user: Message = {"role": "user", "content": mark}
-    assistant: Message = {"role": "assistant", "content": mark}
-    system: Message = {"role": "system", "content": mark}
-
-    def rendered(messages: list[Message], *, generate: bool = False) -> str:
-        return render(runtime.template, messages, generate=generate, bos=runtime.bos, eos=runtime.eos)
-
-    try:
-        takes_system = fit_to_template(runtime.template, [system, user])[0] is system
-        head = [system] if takes_system else []
-        one = rendered([*head, user])
-        two = rendered([*head, user, assistant])
-        reply = rendered([*head, user], generate=True).removeprefix(one)
-        pieces = _take_apart(one, two, mark, takes_system, runtime.bos)
-        if pieces is None:
-            return None
-        found = TemplatePieces(**pieces, reply=reply)
-        for messages in _conversations(takes_system):
-            if found.render(messages) != rendered(messages, generate=True):
-                return None
-    except EmpathyEdgeError:
-        return None
-    return found
-
-
-def _take_apart(one: str, two: str, mark: str, takes_system: bool, bos: str) -> dict[str, object] | None:
-    """`start`, `system`, `user` and `assistant` from two rendered conversations."""
-    start = bos if bos and one.startswith(bos) else ""
-    if not two.startswith(one):
-        return None
-    turns = one.removeprefix(start).split(mark)
-    answer = two.removeprefix(one).split(mark)
-    if len(turns) != 2 + takes_system or len(answer) != 2:
-        return None
-    if not takes_system:
-        return {
-            "start": start,
-            "system": None,
-            "user": (turns[0], turns[1]),
-            "assistant": (answer[0], answer[1]),
-        }
-    before_user = _before_user(turns[1], turns[2], answer)
-    if before_user is None:
-        return None
-    after_system = turns[1].removesuffix(before_user)
-    return {
-        "start": start,
-        "system": (turns[0], after_system),
-        "user": (before_user, turns[2]),
-        "assistant": (answer[0], answer[1]),
-    }
-
-
-def _before_user(between: str, after_user: str, answer: list[str]) -> str | None:
-    """Of the text between system and user turn, what belongs to the user's: the rest ends as turns end."""
-    for end in (after_user, answer[1]):
-        if end and between.startswith(end):
-            return between.removeprefix(end)
-    return between if between else None
-
-
-def _conversations(takes_system: bool) -> list[list[Message]]:
-    """Conversations of which each piece must give the template's own text."""
-    said: Message = {"role": "user", "content": "My dog died."}
-    plain = [said, {"role": "assistant", "content": "I am sorry."}, {"role": "user", "content": "Thank you."}]
-    head: list[Message] = [{"role": "system", "content": "Be warm."}] if takes_system else []
-    golden = [message for message in GOLDEN_CONVERSATION if takes_system or message["role"] != "system"]
-    return [[*head, said], [*head, *plain], golden]

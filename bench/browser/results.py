@@ -36,7 +36,7 @@ MEASURED_BROWSER: Literal["measured-browser"] = "measured-browser"
 PATTERN = "phone-*.json"
 MINUTE_S = 60.0
 BUSY_SHARE = 0.5
-"""Below this share of the time spent in measuring, the phone did something else, or the figures are made up."""
+"""Where the phone measured less than this share of the time, it did something else, or it lies."""
 
 
 class BrowserSample(Record):
@@ -116,7 +116,7 @@ class BrowserResult(Record):
 
     @property
     def heat(self) -> tuple[float, float] | None:
-        """Tokens per second in the first and in the last minute; None where it was not run for two minutes."""
+        """Tokens per second in the first and in the last minute; None where it ran for less than two."""
         if not self.windows or self.windows[-1].end_s < 2 * MINUTE_S:
             return None
         last = self.windows[-1].end_s - MINUTE_S

@@ -155,7 +155,7 @@ def _say_address(
         say("Only this machine can open it; --lan lets phones of this network in.")
     if certificate:
         say(
-            "The browser will warn: the certificate was made for this run. Its SHA-256 fingerprint, to compare:\n"
+            "The browser will warn: the certificate was made for this run. Its SHA-256, to compare:\n"
             f"  {certificate.fingerprint}"
         )
     elif settings.lan:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class PhoneSettings(BaseModel):
-    """What is served, to whom, and what the phone measures. The command line's options have the same names."""
+    """What is served, to whom, and what the phone measures. The command line has the same names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

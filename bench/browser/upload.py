@@ -139,8 +139,8 @@ def check_upload(upload: PhoneUpload, plan: PhonePlan, elapsed_s: float) -> None
         elapsed_s: how long the phone had for it, by this machine's clock.
 
     Raises:
-        Refused: another plan, missing rounds, times that run backwards, speeds that no phone has, or more time
-            measured than passed.
+        Refused: another plan, missing rounds, times that run backwards, speeds that no phone has, or more
+            time measured than passed.
     """
     if upload.plan != plan.sha256:
         raise Refused("it belongs to another model or other settings; load the page again")
@@ -175,7 +175,7 @@ def claimed_s(upload: PhoneUpload) -> float:
 
 
 def largest_parting_gap(upload: PhoneUpload, plan: PhonePlan) -> float | None:
-    """Where the phone's reply first took another token than the host's: how much likelier the host's was, nats.
+    """Where a reply first has another token than the host's: how much likelier the host's was, nats.
 
     Of all replies the largest; None where all tokens are the same; infinity where a prompt's tokens differ.
     """
@@ -191,7 +191,7 @@ def largest_parting_gap(upload: PhoneUpload, plan: PhonePlan) -> float | None:
 
 
 def tokens_agree(gap: float | None) -> Literal["same", "near tie", "differ"]:
-    """In words: a near tie where every reply parts at a token whose second choice was within NEAR_TIE_NATS."""
+    """In words; a near tie: every reply parts where the second choice was within NEAR_TIE_NATS."""
     if gap is None:
         return "same"
     return "near tie" if gap <= NEAR_TIE_NATS else "differ"

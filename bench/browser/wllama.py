@@ -17,7 +17,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from pathlib import Path
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
@@ -63,7 +62,7 @@ def wllama_files() -> dict[str, bytes]:
 
 
 def _is_pinned(content: bytes) -> bool:
-    return INTEGRITY == "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode("ascii")
+    return "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode("ascii") == INTEGRITY
 
 
 def _download() -> bytes:
@@ -83,7 +82,7 @@ def _download() -> bytes:
 
 
 def registry(environment: Mapping[str, str]) -> str:
-    """The npm registry: npm's own variable, else npm's own setting where npm is installed, else the public one."""
+    """The npm registry: as npm's variable says, or npm's own setting where there is npm, or the public one."""
     for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
         if given := environment.get(name):
             return _checked(given)
