@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from empathy_edge.bench.browser.limits import MAX_RESULTS, RateLimit, Runs
@@ -105,7 +104,8 @@ class PhoneServer:
             Route("/{token}/results", self.take_result, methods=["POST"]),
             Route("/{token}/{name}", self.asset),
         ]
-        return _Guard(Starlette(routes=routes), self.token)
+        # No redirects: they would repeat the Host that a request names.
+        return _Guard(Router(routes, redirect_slashes=False), self.token)
 
     async def page(self, request: Request) -> Response:
         """The page itself."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from empathy_edge.bench.browser.crisis_patterns import CrisisHelp, crisis_help
-from empathy_edge.bench.browser.parts import MAX_MODEL_MB, Part, parts_of
+from empathy_edge.bench.browser.parts import MAX_MODEL_MB, Part
 from empathy_edge.bench.browser.settings import PhoneSettings
 from empathy_edge.bench.browser.template_pieces import TemplatePieces, template_pieces
 from empathy_edge.bench.phones.device_folder import gguf_file
@@ -25,6 +26,7 @@ from empathy_edge.formats.chat_format import (
 )
 from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.formats.gguf_header import metadata_of
+from empathy_edge.models.find import find_model
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.system.files import sha256_json
@@ -60,7 +62,7 @@ class PhonePlan(Record):
 
     Attributes:
         format: the layout and its version.
-        artifact: the model file's name.
+        artifact: the name of the model's file or folder.
         model_sha256: of the whole file.
         size_bytes: of the whole file.
         part_bytes: the size of each part.
@@ -100,34 +102,34 @@ class PhonePlan(Record):
         return sha256_json(self.model_dump(mode="json"))
 
 
-def make_plan(artifact: str, settings: PhoneSettings) -> tuple[PhonePlan, list[Part]]:
-    """Answer the dialogues on this machine, and take the model and its template apart.
+def make_plan(artifact: str, file: Path, parts: Sequence[Part], settings: PhoneSettings) -> PhonePlan:
+    """Answer the dialogues on this machine, and take the template apart.
 
     Args:
-        artifact: a GGUF file, its artifact folder, or the shipped model's name.
+        artifact: what `open_runtime` takes.
+        file: its GGUF.
+        parts: of the file.
         settings: as the user gave them.
 
     Raises:
-        EmpathyEdgeError: it is no single GGUF, or too large for a browser.
+        EmpathyEdgeError: the bench's prompt and new tokens do not fit into the context window.
     """
-    file = gguf_file(artifact)
-    check_size(file, settings)
-    parts = parts_of(file, settings.part_mb * 1_000_000)
     say(f"Answering {PROMPTS} dialogues here first, so that the phone's answers can be compared …")
     runtime = open_runtime(artifact, context=settings.context)
     try:
-        template = template_pieces(runtime)
+        _check_context(runtime.context, settings)
+        template = template_pieces(runtime.template, bos=runtime.bos, eos=runtime.eos)
         if template is None:
             say("[yellow]The model's chat template cannot be taken apart: the page only benches.[/]")
-        plan = PhonePlan(
+        return PhonePlan(
             format=FORMAT,
-            artifact=file.name,
+            artifact=find_model(artifact).path.name,
             model_sha256=sha256_file(file),
             size_bytes=file.stat().st_size,
             part_bytes=[part.size for part in parts],
-            context=settings.context,
+            context=runtime.context,
             threads=settings.threads,
-            max_new_tokens=min(settings.max_new_tokens, settings.context // 2),
+            max_new_tokens=min(settings.max_new_tokens, runtime.context // 2),
             system=load_prompts("chat").text("system"),
             template=template,
             stop_ids=sorted(runtime.stop_ids),
@@ -139,20 +141,23 @@ def make_plan(artifact: str, settings: PhoneSettings) -> tuple[PhonePlan, list[P
         )
     finally:
         runtime.close()
-    return plan, parts
 
 
-def check_size(file: Path, settings: PhoneSettings) -> None:
-    """Refuse what no browser can hold, before the model is opened.
-
-    Raises:
-        EmpathyEdgeError: says how large the model is, and what may be.
-    """
-    if settings.prompt_tokens + settings.decode_tokens > settings.context:
+def _check_context(context: int, settings: PhoneSettings) -> None:
+    if settings.prompt_tokens + settings.decode_tokens > context:
         raise EmpathyEdgeError(
             f"--prompt-tokens {settings.prompt_tokens} and --decode-tokens {settings.decode_tokens} do not "
-            f"fit into --context {settings.context}."
+            f"fit into the context window of {context} tokens."
         )
+
+
+def phone_file(artifact: str) -> Path:
+    """The GGUF of an artifact that a browser can hold.
+
+    Raises:
+        EmpathyEdgeError: it is no single GGUF, or too large: says how large, and what may be.
+    """
+    file = gguf_file(artifact)
     size_mb = file.stat().st_size / 1e6
     if size_mb > MAX_MODEL_MB:
         raise EmpathyEdgeError(
@@ -163,6 +168,7 @@ def check_size(file: Path, settings: PhoneSettings) -> None:
         raise EmpathyEdgeError(
             f"{file}: is one part of a split model; join them with llama-gguf-split --merge."
         )
+    return file
 
 
 def _utterances(seed: int) -> list[str]:
@@ -183,7 +189,8 @@ def _compare(runtime: Runtime, utterance: str) -> Comparison:
         raise EmpathyEdgeError(
             f"A dialogue of {len(prompt)} tokens and its reply do not fit into --context {runtime.context}."
         )
-    reply, gaps = [], []
+    reply: list[int] = []
+    gaps: list[float] = []
     for _ in range(REPLY_TOKENS):
         logits = runtime.next_logits([*prompt, *reply])
         second, first = np.partition(logits, -2)[-2:]

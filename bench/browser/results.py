@@ -55,7 +55,7 @@ class BrowserResult(Record):
         format: the layout and its version.
         label: where the figures come from.
         created: when it arrived (ISO 8601, UTC).
-        artifact: the model file's name.
+        artifact: the name of the model's file or folder.
         model_sha256: of the file.
         model_bytes: of the file.
         runtime: what ran it.
@@ -193,6 +193,15 @@ def read_browser_result(path: Path) -> BrowserResult:
         raise EmpathyEdgeError(f"{path}: is not what `phone` of this version writes ({FORMAT}).") from None
 
 
+def is_browser_result(path: Path) -> bool:
+    """Whether a file is JSON of this layout, of whatever version."""
+    try:
+        content = read_json(path)
+    except EmpathyEdgeError:
+        return False
+    return isinstance(content, dict) and str(content.get("format", "")).startswith("empathy-edge phone")
+
+
 def read_browser_results(folder: Path) -> list[BrowserResult]:
     """All results of a folder, the oldest first; none where there is no folder."""
     return [read_browser_result(path) for path in sorted(folder.glob(PATTERN))]
@@ -221,8 +230,7 @@ def beside_native(results: Sequence[BrowserResult], native: Sequence[LatencySumm
     """Each result with the host's figures of the artifact of that name, where there are some."""
     rows = []
     for result in results:
-        names = {result.artifact, Path(result.artifact).stem}
-        found = next((row for row in native if {row.artifact, Path(row.artifact).stem} & names), None)
+        found = next((row for row in native if row.artifact == result.artifact), None)
         rows.append(
             BesideNative(
                 result=result,
@@ -235,23 +243,18 @@ def beside_native(results: Sequence[BrowserResult], native: Sequence[LatencySumm
 
 def show_results(rows: Sequence[BesideNative]) -> None:
     """Print the results as a table."""
-    columns = [
-        "phone",
-        "artifact",
-        "threads",
-        "load s",
-        "TTFT s",
-        "prefill tok/s",
-        "decode tok/s",
-        "tokens",
-        "heat",
-    ]
-    columns.append("of the host")
     title = "Phones (measured-browser: WebAssembly, not the phone's native speed)"
-    stdout.print(table(title, columns, [_cells(row) for row in rows]))
+    stdout.print(table(title, COLUMNS, [cells(row) for row in rows]))
 
 
-def _cells(row: BesideNative) -> list[str]:
+COLUMNS = (
+    "phone", "artifact", "threads", "load s", "TTFT s", "prefill tok/s", "decode tok/s", "tokens", "heat",
+    "of the host",
+)  # fmt: skip
+
+
+def cells(row: BesideNative) -> list[str]:
+    """One result as text for a table with COLUMNS; heat is the first minute's speed and the last's."""
     result = row.result
     decode = median_interval([sample.decode_tps for sample in result.samples])
     heat = f"{result.heat[0]:.1f} → {result.heat[1]:.1f}" if result.heat else "–"

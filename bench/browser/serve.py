@@ -15,7 +15,8 @@ from rich.markup import escape
 from empathy_edge.bench.browser.address import LOOPBACK, lan_address, show_qr_code, write_qr_code
 from empathy_edge.bench.browser.app import PhoneServer, page_assets
 from empathy_edge.bench.browser.certificate import Certificate, make_certificate
-from empathy_edge.bench.browser.plan import make_plan
+from empathy_edge.bench.browser.parts import parts_of
+from empathy_edge.bench.browser.plan import make_plan, phone_file
 from empathy_edge.bench.browser.results import (
     BrowserResult,
     beside_native,
@@ -78,12 +79,15 @@ def serve(
     """
     for package in PACKAGES:
         require_extra(package, "phone", "Serving a model to a phone")
+    file = phone_file(artifact)
+    parts = parts_of(file, settings.part_mb * 1_000_000)
     listener = _listen(settings)
     with listener, tempfile.TemporaryDirectory(prefix="empathy-edge-") as scratch:
-        plan, parts = make_plan(artifact, settings)
+        wllama = wllama_files()
+        plan = make_plan(artifact, file, parts, settings)
         stop = _Stop(None, settings.stop_after)
         token = secrets.token_urlsafe(16)
-        phone_server = PhoneServer(plan, parts, token, out, stop.arrived, page_assets(plan, wllama_files()))
+        phone_server = PhoneServer(plan, parts, token, out, stop.arrived, page_assets(plan, wllama))
         address = lan_address() if settings.lan else LOOPBACK
         certificate = make_certificate(Path(scratch), sorted({address, LOOPBACK})) if settings.https else None
         stop.server = _uvicorn(phone_server, certificate)

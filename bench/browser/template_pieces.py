@@ -1,99 +1,100 @@
-"""A chat template as the text around each turn, so that the page needs no Jinja and works offline."""
+"""A chat template as the text between what is said, so that the page needs no Jinja and works offline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from empathy_edge.bench.result_file import Record
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, Message, render, takes_system
-from empathy_edge.runtimes import Runtime
 
 _MARK = "\u241fsaid\u241f"
 """Stands for what someone says."""
 
-Around = tuple[str, str]
-"""The text before and after a turn's content."""
-
 
 class TemplatePieces(Record):
-    """What a template writes around each turn.
+    """What a template writes before, between and after what is said.
 
     Attributes:
-        start: before everything (the beginning-of-sequence token, or nothing).
-        system: around the system turn; None where the template takes none.
-        user: around what the person says.
-        assistant: around an earlier reply.
-        reply: what opens the reply to be made.
+        start: before everything.
+        after_system: between the system prompt and the first message; None where the template takes none.
+        after_user: after what the person says.
+        before_assistant: then, before an earlier reply.
+        after_assistant: between an earlier reply and the person's next message.
+        reply: after the last message: it opens the reply to be made.
     """
 
     start: str
-    system: Around | None
-    user: Around
-    assistant: Around
+    after_system: str | None
+    after_user: str
+    before_assistant: str
+    after_assistant: str
     reply: str
 
     def render(self, messages: Sequence[Message]) -> str:
         """The text that the model reads; the page does the same."""
-        pieces = {"system": self.system, "user": self.user, "assistant": self.assistant}
         text = self.start
         for message in messages:
-            around = pieces[message["role"]]
-            if around is not None:
-                text += around[0] + message["content"] + around[1]
+            if message["role"] == "system":
+                text += "" if self.after_system is None else message["content"] + self.after_system
+            elif message["role"] == "user":
+                text += message["content"] + self.after_user
+            else:
+                text += self.before_assistant + message["content"] + self.after_assistant
         return text + self.reply
 
 
-def template_pieces(runtime: Runtime) -> TemplatePieces | None:
-    """The model's template in pieces; None where they give another text than the template itself."""
-    has_system = takes_system(runtime.template)
+def template_pieces(template: str, *, bos: str = "", eos: str = "") -> TemplatePieces | None:
+    """A template in pieces; None where they give another text than the template itself.
+
+    Args:
+        template: Jinja source.
+        bos: the beginning-of-sequence token's text.
+        eos: the end-of-sequence token's text.
+    """
+
+    def rendered(messages: list[Message], *, generate: bool = False) -> str:
+        return render(template, messages, generate=generate, bos=bos, eos=eos)
+
+    has_system = takes_system(template)
     try:
-        found = _take_apart(runtime, has_system)
+        found = _take_apart(rendered, has_system)
         if found is None:
             return None
         for messages in _conversations(has_system):
-            if found.render(messages) != _rendered(runtime, messages, generate=True):
+            if found.render(messages) != rendered(messages, generate=True):
                 return None
     except EmpathyEdgeError:  # the template refuses some conversation
         return None
     return found
 
 
-def _rendered(runtime: Runtime, messages: list[Message], *, generate: bool = False) -> str:
-    return render(runtime.template, messages, generate=generate, bos=runtime.bos, eos=runtime.eos)
+class _Rendered(Protocol):
+    """The template, applied to messages."""
+
+    def __call__(self, messages: list[Message], *, generate: bool = False) -> str: ...
 
 
-def _take_apart(runtime: Runtime, has_system: bool) -> TemplatePieces | None:
-    """The pieces, from a conversation of one turn and one of two; None where they do not show them."""
-    roles = ["system", "user", "assistant"] if has_system else ["user", "assistant"]
-    turns: list[Message] = [{"role": role, "content": _MARK} for role in roles]
-    one, two = _rendered(runtime, turns[:-1]), _rendered(runtime, turns)
-    reply = _rendered(runtime, turns[:-1], generate=True).removeprefix(one)
-    start = runtime.bos if runtime.bos and one.startswith(runtime.bos) else ""
-    between = one.removeprefix(start).split(_MARK)
-    answer = two.removeprefix(one).split(_MARK)
-    if not two.startswith(one) or len(between) != len(roles) or len(answer) != 2:
+def _take_apart(rendered: _Rendered, has_system: bool) -> TemplatePieces | None:
+    """The pieces, from a conversation of two turns; None where they do not show in it."""
+    roles = [*(["system"] if has_system else []), "user", "assistant", "user"]
+    messages: list[Message] = [{"role": role, "content": _MARK} for role in roles]
+    whole = rendered(messages)
+    texts = whole.split(_MARK)
+    if len(texts) != len(roles) + 1:
         return None
-    assistant = (answer[0], answer[1])
-    if not has_system:
-        user = (between[0], between[1])
-        return TemplatePieces(start=start, system=None, user=user, assistant=assistant, reply=reply)
-    before_user = _before_user(between[1], [between[2], answer[1]])
+    *head, after_first, after_assistant, after_user = texts
+    if not after_first.startswith(after_user):
+        return None
     return TemplatePieces(
-        start=start,
-        system=(between[0], between[1].removesuffix(before_user)),
-        user=(before_user, between[2]),
-        assistant=assistant,
-        reply=reply,
+        start=head[0],
+        after_system=head[1] if has_system else None,
+        after_user=after_user,
+        before_assistant=after_first.removeprefix(after_user),
+        after_assistant=after_assistant,
+        reply=rendered(messages, generate=True).removeprefix(whole),
     )
-
-
-def _before_user(text: str, ends: Sequence[str]) -> str:
-    """Of the text between system and user turn, what belongs to the user's: turns end in one of `ends`."""
-    for end in ends:
-        if end and text.startswith(end):
-            return text.removeprefix(end)
-    return text
 
 
 def _conversations(has_system: bool) -> list[list[Message]]:
@@ -103,4 +104,5 @@ def _conversations(has_system: bool) -> list[list[Message]]:
     second: Message = {"role": "user", "content": "Thank you."}
     head: list[Message] = [{"role": "system", "content": "Be warm."}] if has_system else []
     golden = [message for message in GOLDEN_CONVERSATION if has_system or message["role"] != "system"]
-    return [[*head, first], [*head, first, reply, second], golden]
+    longer = [*head, first, reply, second, reply, first]
+    return [[*head, first], [*head, first, reply, second], longer, golden]

@@ -82,7 +82,7 @@ def _download() -> bytes:
 
 
 def registry(environment: Mapping[str, str]) -> str:
-    """The npm registry: as npm's variable says, or npm's own setting where there is npm, or the public one."""
+    """The npm registry: as npm's variable says, else npm's own setting if there is npm, else the public."""
     for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
         if given := environment.get(name):
             return _checked(given)

@@ -75,12 +75,13 @@ export class Model {
   }
 }
 
-/** The text that the model reads: the template's pieces around each turn, as the host renders it. */
+/** The text that the model reads: the template's pieces around what is said, as the host renders it. */
 export function render(template, messages) {
   let text = template.start;
   for (const { role, content } of messages) {
-    const around = template[role];
-    if (around) text += around[0] + content + around[1];
+    if (role === "user") text += content + template.after_user;
+    else if (role === "assistant") text += template.before_assistant + content + template.after_assistant;
+    else if (template.after_system !== null) text += content + template.after_system;
   }
   return text + template.reply;
 }
