@@ -62,9 +62,9 @@ def parts_of(file: Path, part_bytes: int) -> list[Part]:
     """
     layout = layout_of(file)
     size = file.stat().st_size
-    if size <= part_bytes:
-        return [Part(file, b"", 0, size)]
     groups = _groups(layout.tensors, part_bytes)
+    if size <= part_bytes or len(groups) == 1:
+        return [Part(file, b"", 0, size)]
     return [_part(file, layout, groups, number) for number in range(len(groups))]
 
 

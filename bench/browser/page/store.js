@@ -1,7 +1,7 @@
 // The model's bytes in the browser: fetched in blocks by Range requests, each kept at once in IndexedDB, so that
 // a lost connection costs at most one block and a reload none.
 
-const BLOCK = 8 * 1024 * 1024;
+const BLOCK = 2 * 1024 * 1024;
 const TRIES = 4;
 
 let memory = new Map(); // where IndexedDB is switched off (some private windows)

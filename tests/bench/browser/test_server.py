@@ -114,41 +114,17 @@ def test_a_result_is_checked_stored_and_shown(exported: Path, wllama: object, tm
     assert "measured-browser" in table and "\x1b" not in table
 
 
-def test_a_result_is_taken_once_in_time_and_in_size(exported: Path, wllama: object, tmp_path: Path) -> None:
-    with serving(exported / "gguf-f16", tmp_path / "out") as served:
-        plan = served.get("plan.json").json
-        assert served.post("results", honest_upload(plan, "made-up")).status == 422
-        upload = honest_upload(plan, served.post("runs", {}).json["run"])
-        assert served.post("results", upload).status == 200
-        assert served.post("results", upload).status == 422, "a second one of the same run"
-        large = b'{"run": "' + b"x" * 300_000 + b'"}'
-        assert served.post("results", large).status == 413
-        wrong = served.ask(f"/{served.token}/results", "POST", b"{}", Content_Type="text/plain")
-        assert wrong.status == 415
-        assert served.post("results", b"[" * 100_000).status == 422, "deep JSON"
-        statuses = [served.post("runs", {}).status for _ in range(6)]
-        assert statuses[0] == 200 and statuses[-1] == 429
-        assert served.post("results", upload).headers["retry-after"] == "60"
-        assert served.stop() == 0, "Ctrl-C is how a server ends"
-    assert len(list((tmp_path / "out").iterdir())) == 1
-
-
-def test_it_stops_by_itself(exported: Path, wllama: object, tmp_path: Path) -> None:
-    with serving(exported / "gguf-f16", tmp_path / "out", "--minutes", "0.05") as served:
-        assert served.process.wait(60) == 0
-
-
 def test_lan_warns_and_https_has_the_certificate_that_was_printed(
     exported: Path, wllama: object, tmp_path: Path
 ) -> None:
     code = tmp_path / "code.svg"
-    options = ("--lan", "--https", "--qr", str(code))
+    options = ("--lan", "--https", "--qr", str(code), "--minutes", "0.1")
     with serving(exported / "gguf-f16", tmp_path / "out", *options) as served:
         parts = urlsplit(served.url)
         assert parts.scheme == "https" and parts.port
         sent = ssl.get_server_certificate(("127.0.0.1", parts.port), timeout=20)
         fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(sent)).hexdigest().upper()
-        served.stop()
+        assert served.process.wait(60) == 0, "it stops by itself"
         said = "".join(served.said)
     assert fingerprint in said.replace(":", "")
     assert "Everyone in this network who has the address" in said
@@ -237,3 +213,21 @@ def test_a_terminal_gets_a_qr_code_if_it_is_wide_enough(wllama: object) -> None:
         shown[columns] = text.decode("utf-8", "replace")
     assert "█" in shown["80"] and "No QR code" not in shown["80"]
     assert "the terminal has 20 columns" in " ".join(shown["20"].split()) and "█" not in shown["20"]
+
+
+def test_a_result_is_taken_once_and_in_its_size(served: Served) -> None:
+    plan = served.get("plan.json").json
+    assert served.post("results", honest_upload(plan, "made-up")).status == 422
+    upload = honest_upload(plan, served.post("runs", {}).json["run"])
+    assert served.post("results", upload).status == 200
+    assert served.post("results", upload).status == 422, "a second one of the same run"
+    large = b'{"run": "' + b"x" * 300_000 + b'"}'
+    assert served.post("results", large).status == 413
+    wrong = served.ask(f"/{served.token}/results", "POST", b"{}", Content_Type="text/plain")
+    assert wrong.status == 415
+    assert served.post("results", b"[" * 100_000).status == 422, "deep JSON"
+    statuses = [served.post("runs", {}).status for _ in range(6)]
+    assert statuses[0] == 200 and statuses[-1] == 429
+    assert served.post("results", upload).headers["retry-after"] == "60"
+    assert len(list(served.out.iterdir())) == 1
+    assert served.stop() == 0, "Ctrl-C is how a server ends"
