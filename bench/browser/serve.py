@@ -8,12 +8,11 @@ import socket
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from empathy_edge.bench.browser.address import LOOPBACK, lan_address, show_qr_code, write_qr_code
-from empathy_edge.bench.browser.app import PhoneServer, page_assets
 from empathy_edge.bench.browser.certificate import Certificate, make_certificate
 from empathy_edge.bench.browser.parts import parts_of
 from empathy_edge.bench.browser.plan import make_plan, phone_file
@@ -31,6 +30,9 @@ from empathy_edge.console import duration, say
 from empathy_edge.console import out as stdout
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from empathy_edge.bench.browser.app import PhoneServer
 
 PACKAGES = ("starlette", "uvicorn", "segno", "cryptography")
 
@@ -79,6 +81,8 @@ def serve(
     """
     for package in PACKAGES:
         require_extra(package, "phone", "Serving a model to a phone")
+    from empathy_edge.bench.browser.app import PhoneServer, page_assets
+
     file = phone_file(artifact)
     parts = parts_of(file, settings.part_mb * 1_000_000)
     listener = _listen(settings)

@@ -199,7 +199,7 @@ def test_a_browser_calibrates_a_profile_of_its_own(plan: Any, exported: Path, tm
 def test_the_ratio_to_the_host_is_shown_apart(plan: Any, exported: Path) -> None:
     (alone,) = beside_native([result(plan)], [])
     assert (cells(alone)[0], cells(alone)[-1]) == ("Test phone", "–")
-    settings = BenchSettings(prompt_tokens=16, decode_tokens=8, repetitions=1, threads=1)
+    settings = BenchSettings(prompt_tokens=16, decode_tokens=8, repetitions=5, threads=1)
     host = summaries(bench([str(exported / "gguf-q8_0")], settings))
     (row,) = beside_native([result(plan)], host)
     assert row.ratio == pytest.approx(1000 / host[0].decode_tps_median)
