@@ -1,0 +1,106 @@
+"""The figures of docs/results/phone.md: an artifact in Chromium beside the same artifact natively.
+
+Run as `python -m tests.bench.browser.figures ARTIFACT [--shots FOLDER] [--threads N …]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from empathy_edge.system.machine import machine
+from tests.bench.browser.chromium import Browser, browser, chromedriver
+from tests.bench.browser.serving import serving
+from tests.conftest import run_command
+
+LENGTHS = ("--prompt-tokens", "128", "--decode-tokens", "32")
+ROUNDS = "5"
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("artifact")
+    parser.add_argument("--shots", type=Path)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    given = parser.parse_args()
+    here = machine()
+    print(f"{here['cpu']}, {here['cores']} cores, {here['system']}\n")
+    print("| threads | load s | first token s | prefill tok/s | decode tok/s | native decode | ratio | tokens |")
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch, chromedriver(Path(scratch)) as driver:
+        for threads in given.threads:
+            folder = Path(scratch) / str(threads)
+            found, weight = in_chromium(given.artifact, threads, driver, folder, given.shots)
+            native = natively(given.artifact, threads, folder)
+            print(row(found, native, threads), flush=True)
+    print(f"\nPage weight, compressed, without the model: {weight / 1e6:.2f} MB")
+
+
+def in_chromium(
+    artifact: str, threads: int, driver: str, folder: Path, shots: Path | None
+) -> tuple[dict[str, Any], int]:
+    """The result that the page sent, and the bytes that came over the network for the page itself."""
+    options = (*LENGTHS, "--rounds", ROUNDS, "--threads", str(threads), "--context", "1024")
+    with serving(artifact, folder, *options) as served, browser(driver) as page:
+        page.open(served.url)
+        page.load_model()
+        page.say("I failed my exam, and my parents do not know it yet.")
+        page.set("phone-name", "Chromium on the host")
+        if "NOT" in page.measure():
+            raise SystemExit("the tokens are not those of the host")
+        weight = page.run(
+            "return performance.getEntries().filter(e => 'transferSize' in e && !e.name.includes('/model/'))"
+            ".reduce((sum, e) => sum + e.transferSize, 0)"
+        )
+        if shots is not None:
+            save_shots(page, shots)
+        (file,) = folder.glob("phone-*.json")
+        return json.loads(file.read_text()), weight
+
+
+def save_shots(page: Browser, folder: Path) -> None:
+    """The page, light and dark."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        page.devtools(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
+        (folder / f"phone-{scheme}.png").write_bytes(base64.b64decode(page.screenshot()))
+
+
+def natively(artifact: str, threads: int, folder: Path) -> dict[str, float]:
+    """Medians of `bench` with the same lengths and threads."""
+    file = folder / "native.json"
+    done = run_command(
+        "bench", artifact, *LENGTHS, "--repetitions", ROUNDS, "--threads", str(threads), "--json", file
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    (found,) = json.loads(file.read_text())["artifacts"]
+    samples = found["tests"][0]["samples"]
+    return {name: statistics.median(item[name] for item in samples) for name in ("decode_tps", "prefill_tps")}
+
+
+def row(found: dict[str, Any], native: dict[str, float], threads: int) -> str:
+    """One line of the table."""
+
+    def middle(name: str) -> float:
+        return statistics.median(item[name] for item in found["samples"])
+
+    gap = found["parting_gap_nats"]
+    tokens = found["tokens"] + (f" ({gap} nats)" if gap else "")
+    return (
+        f"| {threads} | {found['load']['load_s']:.2f} | {middle('ttft_s'):.2f} | {middle('prefill_tps'):.1f} | "
+        f"{middle('decode_tps'):.1f} | {native['decode_tps']:.1f} | "
+        f"{middle('decode_tps') / native['decode_tps']:.0%} | {tokens} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
