@@ -28,7 +28,7 @@ from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.formats.gguf_header import metadata_of
 from empathy_edge.models.find import find_model
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runtimes import Runtime, open_runtime
+from empathy_edge.runtimes import Runtime, default_threads, open_runtime
 from empathy_edge.system.files import sha256_json
 from empathy_edge.system.hash_cache import sha256_file
 
@@ -115,7 +115,9 @@ def make_plan(artifact: str, file: Path, parts: Sequence[Part], settings: PhoneS
         EmpathyEdgeError: the bench's prompt and new tokens do not fit into the context window.
     """
     say(f"Answering {PROMPTS} dialogues here first, so that the phone's answers can be compared …")
-    runtime = open_runtime(artifact, context=settings.context)
+    # Half of the cores: nothing is timed here, and threads that wait for busy cores are slower than fewer.
+    threads = max(1, default_threads() // 2)
+    runtime = open_runtime(artifact, threads=threads, context=settings.context)
     try:
         _check_context(runtime.context, settings)
         template = template_pieces(runtime.template, bos=runtime.bos, eos=runtime.eos)

@@ -207,6 +207,11 @@ def read_browser_results(folder: Path) -> list[BrowserResult]:
     return [read_browser_result(path) for path in sorted(folder.glob(PATTERN))]
 
 
+def _is_same_model(row: LatencySummary, result: BrowserResult) -> bool:
+    """Whether the host's figures are of that artifact: its name, and its size in MB with one digit."""
+    return row.artifact == result.artifact and row.size_mb == round(result.model_bytes / 1e6, 1)
+
+
 class BesideNative(Record):
     """A result as a report shows it: apart from native figures, with the ratio to them where there are some.
 
@@ -227,10 +232,10 @@ class BesideNative(Record):
 
 
 def beside_native(results: Sequence[BrowserResult], native: Sequence[LatencySummary]) -> list[BesideNative]:
-    """Each result with the host's figures of the artifact of that name, where there are some."""
+    """Each result with the host's figures of the same artifact, where there are some."""
     rows = []
     for result in results:
-        found = next((row for row in native if row.artifact == result.artifact), None)
+        found = next((row for row in native if _is_same_model(row, result)), None)
         rows.append(
             BesideNative(
                 result=result,

@@ -77,12 +77,14 @@ def serve(
         The results that came.
 
     Raises:
-        EmpathyEdgeError: the artifact is no GGUF or too large, or the port is busy.
+        EmpathyEdgeError: the artifact is no GGUF or too large, the port is busy, or `out` is a file.
     """
     for package in PACKAGES:
         require_extra(package, "phone", "Serving a model to a phone")
     from empathy_edge.bench.browser.app import PhoneServer, page_assets
 
+    if out.exists() and not out.is_dir():
+        raise EmpathyEdgeError(f"{out}: is a file; --out names a folder.")
     file = phone_file(artifact)
     parts = parts_of(file, settings.part_mb * 1_000_000)
     listener = _listen(settings)

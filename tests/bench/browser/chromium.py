@@ -135,7 +135,7 @@ class Browser:
         """Run the bench; returns what the page says in the end."""
         self.click("measure")
         self.wait(lambda: not self.is_enabled("measure"), 10)
-        self.wait(lambda: self.is_enabled("measure"), 150)
+        self.wait(lambda: self.is_enabled("measure"), 400)
         return self.text("bench-status")
 
 

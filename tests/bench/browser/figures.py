@@ -31,7 +31,9 @@ def main() -> None:
     given = parser.parse_args()
     here = machine()
     print(f"{here['cpu']}, {here['cores']} cores, {here['system']}\n")
-    print("| threads | load s | first token s | prefill tok/s | decode tok/s | native decode | ratio | tokens |")
+    print(
+        "| threads | load s | first token s | prefill tok/s | decode tok/s | native decode | ratio | tokens |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch, chromedriver(Path(scratch)) as driver:
         for threads in given.threads:
@@ -95,8 +97,9 @@ def row(found: dict[str, Any], native: dict[str, float], threads: int) -> str:
 
     gap = found["parting_gap_nats"]
     tokens = found["tokens"] + (f" ({gap} nats)" if gap else "")
+    first_token_s, prefill = middle("ttft_s"), middle("prefill_tps")
     return (
-        f"| {threads} | {found['load']['load_s']:.2f} | {middle('ttft_s'):.2f} | {middle('prefill_tps'):.1f} | "
+        f"| {threads} | {found['load']['load_s']:.2f} | {first_token_s:.2f} | {prefill:.1f} | "
         f"{middle('decode_tps'):.1f} | {native['decode_tps']:.1f} | "
         f"{middle('decode_tps') / native['decode_tps']:.0%} | {tokens} |"
     )

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-SHORT = ("--port", "0", "--prompt-tokens", "16", "--decode-tokens", "8", "--rounds", "3", "--context", "256")
+SHORT = (
+    "--port", "0", "--prompt-tokens", "16", "--decode-tokens", "8", "--rounds", "3", "--context", "256",
+    "--max-new-tokens", "16",
+)  # fmt: skip
 """Options with which a bench takes little time."""
 
 
