@@ -35,6 +35,7 @@ export class Chat {
     this.turns.push({ role: "user", content: said });
     show("user", "You", said);
     const bubble = show("assistant", "Model", "…");
+    bubble.setAttribute("aria-busy", "true"); // a screen reader waits for the whole reply
     try {
       if (this.showsSigns(said)) {
         bubble.lastChild.textContent = this.plan.crisis.reply;
@@ -47,6 +48,7 @@ export class Chat {
       this.turns.pop();
       bubble.lastChild.textContent = `Something went wrong: ${error.message}`;
     } finally {
+      bubble.removeAttribute("aria-busy");
       this.isBusy = false;
     }
   }

@@ -2,7 +2,7 @@
 
 import { Chat } from "./chat.js";
 import { figuresOf, measure } from "./bench.js";
-import { Model, threadsFor } from "./model.js";
+import { Model } from "./model.js";
 import { forget, modelParts, survivesReload } from "./store.js";
 
 const byId = (id) => document.getElementById(id);
@@ -13,6 +13,8 @@ const SIMD = new Uint8Array([
 ]);
 /** A module with one vector instruction: it is valid where the browser knows them. */
 const hasSimd = () => WebAssembly.validate(SIMD);
+
+const counted = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 
 function note(text) {
   const item = document.createElement("li");
@@ -65,7 +67,7 @@ async function load() {
     state.model = await Model.load(state.plan, blobs);
     state.load = { fetched_bytes: fetched, fetch_s, load_s: (performance.now() - began) / 1000 };
     const origin = fetched ? `downloaded in ${fetch_s.toFixed(1)} s` : "from the browser's cache";
-    status.textContent = `Ready: ${origin}, loaded in ${state.load.load_s.toFixed(2)} s, ${threadsFor(state.plan)} threads.`;
+    status.textContent = `Ready: ${origin}, loaded in ${state.load.load_s.toFixed(2)} s, ${counted(state.model.threads, "thread")}.`;
     if (!survivesReload()) note("The browser keeps no data for this page: after a reload the model is downloaded again.");
     ready();
   } catch (error) {

@@ -8,7 +8,7 @@ const SILENT = { debug() {}, log() {}, warn() {}, error() {} };
 const NO_STORE = {};
 
 /** How many threads the page will use: one where the browser isolates it from no other page. */
-export function threadsFor(plan) {
+function threadsFor(plan) {
   if (!globalThis.crossOriginIsolated) return 1;
   return plan.threads ?? Math.max(1, Math.floor((navigator.hardwareConcurrency || 2) / 2));
 }

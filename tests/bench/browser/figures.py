@@ -20,6 +20,10 @@ from tests.conftest import run_command
 
 LENGTHS = ("--prompt-tokens", "128", "--decode-tokens", "32")
 ROUNDS = "5"
+COLUMNS = (
+    "threads", "load s", "browser prefill (best)", "browser decode (best)", "native prefill (best)",
+    "native decode (best)", "ratio of prefill", "ratio of decode", "tokens",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -76,8 +80,8 @@ def save_shots(page: Browser, folder: Path) -> None:
         (folder / f"phone-{scheme}.png").write_bytes(base64.b64decode(page.screenshot()))
 
 
-def natively(artifact: str, threads: int, folder: Path) -> dict[str, float]:
-    """Medians of `bench` with the same lengths and threads."""
+def natively(artifact: str, threads: int, folder: Path) -> list[dict[str, float]]:
+    """The samples of `bench` with the same lengths and threads."""
     file = folder / "native.json"
     done = run_command(
         "bench", artifact, *LENGTHS, "--repetitions", ROUNDS, "--threads", str(threads), "--json", file
@@ -85,24 +89,24 @@ def natively(artifact: str, threads: int, folder: Path) -> dict[str, float]:
     if done.returncode:
         raise SystemExit(done.stderr)
     (found,) = json.loads(file.read_text())["artifacts"]
-    samples = found["tests"][0]["samples"]
-    return {name: statistics.median(item[name] for item in samples) for name in ("decode_tps", "prefill_tps")}
+    samples: list[dict[str, float]] = found["tests"][0]["samples"]
+    return samples
 
 
-def row(found: dict[str, Any], native: dict[str, float], threads: int) -> str:
-    """One line of the table."""
-
-    def middle(name: str) -> float:
-        return statistics.median(item[name] for item in found["samples"])
-
+def row(found: dict[str, Any], native: list[dict[str, float]], threads: int) -> str:
+    """One line of the table: medians, and the best round, which a busy machine disturbs least."""
+    rates = ("prefill_tps", "decode_tps")
+    cells = [str(threads), f"{found['load']['load_s']:.2f}"]
+    for samples in (found["samples"], native):
+        for name in rates:
+            values = [item[name] for item in samples]
+            cells.append(f"{statistics.median(values):.1f} ({max(values):.1f})")
+    for name in rates:
+        best = [max(item[name] for item in samples) for samples in (found["samples"], native)]
+        cells.append(f"{best[0] / best[1]:.1%}")
     gap = found["parting_gap_nats"]
-    tokens = found["tokens"] + (f" ({gap} nats)" if gap else "")
-    first_token_s, prefill = middle("ttft_s"), middle("prefill_tps")
-    return (
-        f"| {threads} | {found['load']['load_s']:.2f} | {first_token_s:.2f} | {prefill:.1f} | "
-        f"{middle('decode_tps'):.1f} | {native['decode_tps']:.1f} | "
-        f"{middle('decode_tps') / native['decode_tps']:.0%} | {tokens} |"
-    )
+    cells.append(found["tokens"] + (f" ({gap} nats)" if gap else ""))
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
