@@ -53,5 +53,5 @@ def make_certificate(folder: Path, addresses: list[str]) -> Certificate:
     with open(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
         handle.write(private)
     certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    fingerprint = made.fingerprint(hashes.SHA256()).hex(":").upper()
+    fingerprint = made.fingerprint(hashes.SHA256()).hex(" ").upper()  # rich would make an emoji of :CD:
     return Certificate(key_file, certificate_file, fingerprint)
