@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from empathy_edge.bench.browser.results import PATTERN
 from empathy_edge.bench.release.tables import describe_judge
 from empathy_edge.bench.report_markdown import markdown
 from empathy_edge.bench.report_plots import plot_phones, plot_trade_offs, plot_training
 from empathy_edge.bench.report_run import SAMPLES, FinishedRun, Sample, parts_of, read_run
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
+from empathy_edge.runs.run_folder import RunFolder
 from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.system.files import write_atomically
 
@@ -34,7 +36,7 @@ def run(*, run_folder: Path, out: Path, update: bool = False) -> ReportResults:
         out,
         "report",
         settings={"samples": SAMPLES},
-        inputs=parts_of(run_folder),
+        inputs=parts_of(run_folder) | _phone_results(run_folder),
         files=("report.html", "report.md"),
         update=update,
     )
@@ -46,6 +48,12 @@ def run(*, run_folder: Path, out: Path, update: bool = False) -> ReportResults:
         stage.finish(ReportResults())
     say(f"  {out / 'report.html'}")
     return stage.results(ReportResults)
+
+
+def _phone_results(run_folder: Path) -> dict[str, Path]:
+    """The folder of phones' results, if there are any: new ones make the report again (`--update`)."""
+    folder = RunFolder(run_folder).phone
+    return {"phone": folder} if any(folder.glob(PATTERN)) else {}
 
 
 def _page(run: FinishedRun, samples: Sequence[Sample]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from empathy_edge.bench.browser.results import COLUMNS, cells
 from empathy_edge.bench.check.output import markdown as markdown_of_check
 from empathy_edge.bench.latency_summary import LatencySummary, speed_cells
 from empathy_edge.bench.release.results import WinRate
@@ -25,6 +26,7 @@ def markdown(run: FinishedRun, samples: Sequence[Sample]) -> str:
         *_responses(run),
         *_win_rates(run),
         *_latency(run),
+        *_phones(run),
         *_distances(run),
         *_samples(samples),
         *_versions(run),
@@ -166,6 +168,23 @@ def _latency_row(row: LatencySummary) -> list[str]:
     if not memory:
         return [*speed_cells(row), "–", "–", "–"]
     return [*speed_cells(row), *(f"{memory[key]:.0f}" for key in ("anonymous", "file_backed", "peak_rss"))]
+
+
+def _phones(run: FinishedRun) -> list[str]:
+    """Browsers' figures in a table of their own."""
+    if not run.phones:
+        return []
+    return [
+        "## In phones' browsers (measured-browser: WebAssembly, not the phone's native speed)",
+        "",
+        *_table(list(COLUMNS), [_plain(cells(row)) for row in run.phones]),
+        "",
+    ]
+
+
+def _plain(texts: Sequence[str]) -> list[str]:
+    """Cells of a table that hold a stranger's words, which may be Markdown or HTML."""
+    return [text.replace("|", "\\|").replace("&", "&amp;").replace("<", "&lt;") for text in texts]
 
 
 def _distances(run: FinishedRun) -> list[str]:

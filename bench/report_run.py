@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from empathy_edge.bench.browser.results import BesideNative, beside_native, read_browser_results
 from empathy_edge.bench.check.report import CheckReport
 from empathy_edge.bench.check.stage import CheckResults
 from empathy_edge.bench.latency import LatencyResults
@@ -119,6 +120,7 @@ class FinishedRun:
         latency: each artifact's latency and memory.
         release: the fine-tuned model beside its base.
         check: the verdicts on the artifacts.
+        phones: what browsers of phones measured, with the ratio to the host's figures.
     """
 
     folder: RunFolder
@@ -134,6 +136,7 @@ class FinishedRun:
     latency: list[LatencySummary]
     release: ReleaseResults
     check: CheckReport
+    phones: list[BesideNative]
 
     @property
     def command(self) -> str:
@@ -208,6 +211,7 @@ def read_run(run_folder: Path) -> FinishedRun:
     folder = RunFolder(run_folder)
     record = _read_record(folder)
     manifests = {name: _read(part / MANIFEST, Manifest) for name, part in parts_of(run_folder).items()}
+    latency = results_of(folder.bench, LatencyResults).artifacts
     return FinishedRun(
         folder=folder,
         recipe=record.recipe,
@@ -219,9 +223,10 @@ def read_run(run_folder: Path) -> FinishedRun:
         dpo=results_of(folder.dpo, DpoResults) if "dpo" in manifests else None,
         merge=MergeCheck.model_validate(manifests["merged"].results),
         verified=read_verified(folder.verify),
-        latency=results_of(folder.bench, LatencyResults).artifacts,
+        latency=latency,
         release=results_of(folder.release, ReleaseResults),
         check=results_of(folder.check, CheckResults).report,
+        phones=beside_native(read_browser_results(folder.phone), latency),
     )
 
 

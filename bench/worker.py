@@ -87,7 +87,7 @@ def measure(artifact: str, settings: Settings) -> WorkerRun:
 
 def grid(runtime: Runtime, settings: GridSettings, loaded: WorkerRun) -> GridRun:
     """For each prompt length: prefill it, then decode a fixed number of tokens at that depth; each once."""
-    runtime.reply(_prompt(runtime, 16), max_new_tokens=8, ignore_stop=True)  # warm-up
+    runtime.reply(prompt_of_length(runtime, 16), max_new_tokens=8, ignore_stop=True)  # warm-up
     samples = {}
     for length in settings.prompt_tokens:
         samples[str(length)] = _grid_sample(runtime, length, settings.decode_tokens, loaded)
@@ -99,7 +99,7 @@ def grid(runtime: Runtime, settings: GridSettings, loaded: WorkerRun) -> GridRun
 
 
 def _grid_sample(runtime: Runtime, length: int, new_tokens: int, loaded: WorkerRun) -> GridSample:
-    ids = _prompt(runtime, length)
+    ids = prompt_of_length(runtime, length)
     runtime.forget()
     reset_peak()
     runtime.reply(ids, max_new_tokens=1, ignore_stop=True)
@@ -184,7 +184,7 @@ def _timed_reply(
 
 def sustained(runtime: Runtime, settings: SustainedSettings, loaded: WorkerRun) -> SustainedRun:
     """Decode without a pause for `seconds`; tokens/s of each window of 10 s."""
-    ids = _prompt(runtime, 32)
+    ids = prompt_of_length(runtime, 32)
     windows = []
     begin = window_begin = time.perf_counter()
     tokens = 0
@@ -226,7 +226,7 @@ def import_runtimes() -> None:
             importlib.import_module(module)
 
 
-def _prompt(runtime: Runtime, length: int) -> list[int]:
+def prompt_of_length(runtime: Runtime, length: int) -> list[int]:
     """Exactly `length` tokens of the artifact's own tokenizer."""
     ids = runtime.tokenize(FILLER * (length // 20 + 1))[:length]
     if len(ids) != length:

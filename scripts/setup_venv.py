@@ -35,7 +35,7 @@ SPACE_GB = 5.2
 SECONDS_BETWEEN_LINES = 5
 
 NAME = "llama-cpp-python"
-REST = "onnx,litert,train,convert,qlora,api,judge,score,report,apps,second-engine,dev"
+REST = "onnx,litert,train,convert,qlora,api,judge,score,report,apps,phone,second-engine,dev"
 """Every extra except `gguf` and `demo`, which need llama-cpp-python."""
 
 ONLY_LIBRARY = ROOT / "scripts" / "llama_cpp.cmake"

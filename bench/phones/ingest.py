@@ -1,5 +1,7 @@
 """Results that come back from a phone: read, checked, labelled `measured-device`, and put into its profile.
 
+A browser's result (`phone`) makes a profile of its own: its figures are never mixed with native ones.
+
 Layouts: llama-bench's JSON and JSONL (llama.cpp, tools/llama-bench), PocketPal AI's exported benchmark
 JSON, and a CSV with the columns `prefill_tps`, `decode_tps` and perhaps `threads`.
 """
@@ -12,7 +14,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -25,6 +27,9 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import lines_of
 from empathy_edge.system.files import write_atomically
 from empathy_edge.system.hash_cache import sha256_file
+
+if TYPE_CHECKING:
+    from empathy_edge.bench.browser.results import BrowserResult
 
 MAX_TPS = 20_000.0
 """Tokens per second beyond which a figure is a mistake, not a phone."""
@@ -51,6 +56,8 @@ def ingest(file: Path, artifact: str, device_id: str, out: Path) -> Device:
     Raises:
         EmpathyEdgeError: the file is of no known layout, or a figure in it cannot be.
     """
+    if browser_result := _browser_result(file):
+        return _ingest_browser(browser_result, file, artifact, device_id, out)
     model = gguf_file(artifact)
     workload = workload_of(artifact)
     device = load_device(device_id)
@@ -70,6 +77,42 @@ def ingest(file: Path, artifact: str, device_id: str, out: Path) -> Device:
         f"Predictions with --device {out} are based on them."
     )
     return recalibrated
+
+
+def _browser_result(file: Path) -> BrowserResult | None:
+    """The result of a browser; None where the file is of another layout.
+
+    Raises:
+        EmpathyEdgeError: it is one of another version.
+    """
+    from empathy_edge.bench.browser.results import is_browser_result, read_browser_result
+
+    return read_browser_result(file) if is_browser_result(file) else None
+
+
+def _ingest_browser(result: BrowserResult, file: Path, artifact: str, device_id: str, out: Path) -> Device:
+    """A profile of the phone's browser: what the phone is, the new run, and none of its native figures."""
+    if sha256_file(gguf_file(artifact)) != result.model_sha256:
+        raise EmpathyEdgeError(f"{file}: ran {result.artifact}, which is another file than --artifact.")
+    if result.tokens == "differ":
+        raise EmpathyEdgeError(f"{file}: the tokens were not those of the host; nothing is based on it.")
+    device = load_device(device_id)
+    speed = PhoneSpeed(result.threads, round(result.prefill_tps, 3), round(result.decode_tps, 3))
+    source = f"{result.label} ({file.name}, sha256 {sha256_file(file)[:12]}, {result.runtime})"
+    native = ("decode_", "prefill_")
+    profile = device.model_dump(exclude={"id", "runs", "elsewhere"}, exclude_none=True, exclude_defaults=True)
+    profile["name"] = f"{device.name} (browser)"
+    profile["figures"] = {
+        name: figure for name, figure in profile.get("figures", {}).items() if not name.startswith(native)
+    }
+    run = _run_of(speed, workload_of(artifact), source)
+    profile["runs"] = [run.model_dump(exclude_none=True, exclude_defaults=True)]
+    write_atomically(out, yaml.safe_dump(profile, sort_keys=False, width=118, allow_unicode=True))
+    say(
+        f"{out}: a profile of its own, based on one run labelled {result.label}. "
+        f"Predictions with --device {out} are of the browser; the phone's native profile stays as it is."
+    )
+    return load_device(str(out))
 
 
 def read_results(file: Path, model_bytes: int) -> list[PhoneSpeed]:

@@ -12,6 +12,7 @@ from empathy_edge.commands import (
     data,
     export,
     judge,
+    phone,
     prepare,
     release,
     report,
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-GROUPS = (train, data, prepare, export, check, release, judge, score, bench, chat, report)
+GROUPS = (train, data, prepare, export, check, release, judge, score, bench, phone, chat, report)
 for group in GROUPS:
     for command in group.COMMANDS:
         cli.add_command(command)

@@ -54,11 +54,22 @@ class TensorPlace(NamedTuple):
     nbytes: int
 
 
-class _Header(NamedTuple):
-    """The tensors by name, and the byte at which the data of all of them begins."""
+class GgufLayout(NamedTuple):
+    """Where everything lies in a file.
+
+    Attributes:
+        tensors: by name.
+        data_begin: the byte at which the data of all of them begins.
+        alignment: of the tensors' data, bytes.
+        keys: the metadata as they stand in the file.
+        key_count: how many there are.
+    """
 
     tensors: dict[str, TensorPlace]
     data_begin: int
+    alignment: int
+    keys: bytes
+    key_count: int
 
 
 def check_gguf(path: Path) -> None:
@@ -72,6 +83,11 @@ def check_gguf(path: Path) -> None:
 
 def tensors_of(path: Path) -> dict[str, TensorPlace]:
     """Where each tensor lies, after the checks of `check_gguf`."""
+    return layout_of(path).tensors
+
+
+def layout_of(path: Path) -> GgufLayout:
+    """Where everything lies, after the checks of `check_gguf`."""
     size = path.stat().st_size
     with open(path, "rb") as handle:
         if handle.read(4) != b"GGUF":
@@ -90,7 +106,7 @@ def tensors_of(path: Path) -> dict[str, TensorPlace]:
             f"{path}: the GGUF file is truncated: {size} bytes, its tensors need {needed}; "
             "download or export it again."
         )
-    return header.tensors
+    return header
 
 
 def is_quantized(path: Path) -> bool:
@@ -140,21 +156,24 @@ def _value(handle: BinaryIO, kind: int, size: int, depth: int = 0) -> object:
     raise ValueError(f"an unknown value type {kind}")
 
 
-def _read_header(handle: BinaryIO, size: int) -> _Header:
+def _read_header(handle: BinaryIO, size: int) -> GgufLayout:
     """Read what follows the magic number of a file of `size` bytes."""
     version, tensor_count, key_count = _unpack(handle, "<IQQ")
     if version not in (2, 3):
         raise ValueError(f"version {version}, not 2 or 3")
     if key_count > MAX_KEYS or tensor_count > MAX_TENSORS:
         raise ValueError(f"{key_count} keys and {tensor_count} tensors")
+    begin = handle.tell()
     alignment = _skip_keys(handle, size, key_count)
+    end = handle.tell()
     offsets = dict(_read_tensor(handle, size) for _ in range(tensor_count))
     if not 1 <= alignment <= MAX_ALIGNMENT:
         raise ValueError(f"an alignment of {alignment}")
     padding = -handle.tell() % alignment
     data_begin = handle.tell() + padding
     tensors = {name: place._replace(begin=data_begin + place.begin) for name, place in offsets.items()}
-    return _Header(tensors, data_begin)
+    handle.seek(begin)
+    return GgufLayout(tensors, data_begin, alignment, handle.read(end - begin), key_count)
 
 
 def _skip_keys(handle: BinaryIO, size: int, count: int) -> int:

@@ -63,6 +63,11 @@ class RunFolder:
         return self.root / "bench"
 
     @property
+    def phone(self) -> Path:
+        """What browsers of phones measured."""
+        return self.root / "phone"
+
+    @property
     def release(self) -> Path:
         """The fine-tuned model beside its base: responses, win rates and the verdict."""
         return self.root / "release"

@@ -1,6 +1,7 @@
 """The whole road in miniature: run, skip, kill, interrupt, go on."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -69,6 +70,43 @@ def test_report_is_self_contained(finished: Path) -> None:
         "Responses side by side",
     ):
         assert words in page
+
+
+def test_the_report_shows_browsers_apart_and_their_words_as_text(finished: Path, tmp_path: Path) -> None:
+    sent = {"name": "<b>Ann's</b> | phone", "user_agent": "x", "cores": 8, "memory_gb": None}
+    result = {
+        "format": "empathy-edge phone 1",
+        "label": "measured-browser",
+        "created": "2026-11-29T12:00:00+00:00",
+        "artifact": "gguf-q8_0",
+        "model_sha256": "0" * 64,
+        "model_bytes": 1,
+        "runtime": "wllama",
+        "plan": "0" * 64,
+        "device": {**sent, "isolated": True, "simd": True, "wake_lock": False},
+        "load": {"fetched_bytes": 0, "fetch_s": 0, "load_s": 1},
+        "threads": 4,
+        "prompt_tokens": 16,
+        "tokens": "same",
+        "parting_gap_nats": None,
+        "samples": [{"ttft_s": 1, "prefill_tps": 16, "decode_tps": 12.5, "token_times_s": [1, 1.08]}],
+        "windows": [],
+        "hidden": 0,
+        "elapsed_s": 9,
+        "doubtful": False,
+    }
+    folder = RunFolder(finished).phone
+    write_json(folder / "phone-1.json", result)
+    try:
+        made = run_command("report", finished, "--out", tmp_path / "report")
+        assert made.returncode == 0, made.stderr
+    finally:
+        shutil.rmtree(folder)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "measured-browser" in page and "<td>12.5</td>" in page
+    assert "&lt;b&gt;Ann&#39;s&lt;/b&gt; | phone" in page and "<b>Ann" not in page
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "measured-browser" in text and "&lt;b>Ann's&lt;/b> \\| phone" in text
 
 
 def test_a_second_run_does_nothing_again(finished: Path, tiny_recipe: Path) -> None:
