@@ -147,9 +147,7 @@ def _require_all(
     names = [parse_artifact(text) for text in settings.artifacts]
     if settings.converter != "auto":
         require_script(Path(settings.converter))
-    for name in names:
-        module, extra = _NEEDS[name.format]
-        require_extra(module, extra, f"Making {name.text}")
+    require_makers(names)
     if settings.converter == "auto" and any(_has_weights_as_gguf(name) for name in names):
         require_writer(base.path)
     for name in names:
@@ -165,6 +163,17 @@ def _require_all(
                 require_q4_0(file)
             else:
                 _require_template_of(file, name, base, adapters)
+
+
+def require_makers(names: Sequence[ArtifactName]) -> None:
+    """Whether what makes these artifacts is installed.
+
+    Raises:
+        PrerequisiteError: a package is not.
+    """
+    for name in names:
+        module, extra = _NEEDS[name.format]
+        require_extra(module, extra, f"Making {name.text}")
 
 
 def _require_template_of(file: Path, name: ArtifactName, base: ModelRef, adapters: list[Path]) -> None:
@@ -229,11 +238,12 @@ def _with_sources_first(names: list[ArtifactName], float_source: str) -> list[Ar
 
 def _require_space(names: list[ArtifactName], checkpoint: Path, out: Path) -> None:
     checkpoint_mb = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")) / 1e6
-    shares = [_share_of_fp32(name) for name in names if not (out / name.text).exists()]
+    shares = [share_of_fp32(name) for name in names if not (out / name.text).exists()]
     require_space(out, checkpoint_mb * sum(shares), "the artifacts")
 
 
-def _share_of_fp32(name: ArtifactName) -> float:
+def share_of_fp32(name: ArtifactName) -> float:
+    """The largest size of an artifact as a share of the fp32 checkpoint's."""
     key = name.quantization if name.format == "gguf" else name.format
     return _SHARE_OF_FP32.get(key, _SHARE_OF_OTHERS)
 

@@ -132,8 +132,15 @@ def predict(artifact: str, device_id: str, settings: PredictionSettings | None =
     Raises:
         EmpathyEdgeError: the artifact's types, or the device, were not measured.
     """
-    settings = settings or PredictionSettings()
-    device, workload = load_device(device_id), workload_of(artifact)
+    return predict_workload(workload_of(artifact), load_device(device_id), settings or PredictionSettings())
+
+
+def predict_workload(workload: Workload, device: Device, settings: PredictionSettings) -> Prediction:
+    """Predict a workload, whose file need not be written yet.
+
+    Raises:
+        EmpathyEdgeError: the types, or the device, were not measured.
+    """
     decode_rates, prefill_rates = (
         rates_for(device, "decode", workload),
         rates_for(device, "prefill", workload),
