@@ -238,12 +238,11 @@ def _with_sources_first(names: list[ArtifactName], float_source: str) -> list[Ar
 
 def _require_space(names: list[ArtifactName], checkpoint: Path, out: Path) -> None:
     checkpoint_mb = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")) / 1e6
-    shares = [share_of_fp32(name) for name in names if not (out / name.text).exists()]
+    shares = [_share_of_fp32(name) for name in names if not (out / name.text).exists()]
     require_space(out, checkpoint_mb * sum(shares), "the artifacts")
 
 
-def share_of_fp32(name: ArtifactName) -> float:
-    """The largest size of an artifact as a share of the fp32 checkpoint's."""
+def _share_of_fp32(name: ArtifactName) -> float:
     key = name.quantization if name.format == "gguf" else name.format
     return _SHARE_OF_FP32.get(key, _SHARE_OF_OTHERS)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.artifact_files import F16_GGUF
-from empathy_edge.export.artifacts import make_artifacts, require_makers, share_of_fp32
+from empathy_edge.export.artifacts import make_artifacts, require_makers
 from empathy_edge.export.gguf.quantize import planned_types
 from empathy_edge.export.gguf.tensor_types import type_number
 from empathy_edge.formats.artifact_names import FLOAT_TYPES, ArtifactName, parse_artifact
@@ -24,10 +24,16 @@ class PlannedArtifact:
     Attributes:
         size_mb: how large it would be, MB (10^6 bytes).
         tensors: of a GGUF, what it would hold; None where that is not known before.
+        size_is_known: False where the size is a guess.
     """
 
     size_mb: float
     tensors: dict[str, TensorPlace] | None
+    size_is_known: bool = True
+
+
+_LIKELY_SHARE = {"int4": 0.17, "int8": 0.45, "fp32": 1.05}
+"""The likely size of what is no GGUF as a share of the fp32 checkpoint; it depends on embeddings and head."""
 
 
 @dataclass
@@ -55,7 +61,8 @@ class ArtifactMaker:
         require_makers([parsed])
         if parsed.format != "gguf":
             checkpoint_mb = sum(file.stat().st_size for file in self.base.path.glob("*.safetensors")) / 1e6
-            return PlannedArtifact(checkpoint_mb * share_of_fp32(parsed), None)
+            share = _LIKELY_SHARE.get(parsed.quantization, 1.0)
+            return PlannedArtifact(checkpoint_mb * share, None, size_is_known=False)
         if parsed.method == "budget":
             return PlannedArtifact(float(parsed.budget_mb or 0), None)
         return self._planned_gguf(parsed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.choose.limits import Limits, Margin, State, margins, state_of
 from empathy_edge.bench.phones.predict import Prediction, PredictionSettings, predict_workload
-from empathy_edge.bench.phones.workload import workload_of, workload_of_tensors
+from empathy_edge.bench.phones.workload import Workload, workload_of, workload_of_tensors
 from empathy_edge.devices import Device
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.artifact_names import is_artifact
@@ -45,6 +46,10 @@ class Planned(Protocol):
     @property
     def size_mb(self) -> float:
         """MB (10^6 bytes)."""
+
+    @property
+    def size_is_known(self) -> bool:
+        """False where the size is a guess."""
 
     @property
     def tensors(self) -> dict[str, TensorPlace] | None:
@@ -121,13 +126,15 @@ def planned(
         candidate.skipped = f"cannot be made: {' '.join(str(error).split())}"
         return candidate
     candidate.size_mb = plan.size_mb
-    if plan.tensors is None:
+    if not plan.size_is_known:
+        candidate.unknown.append("its size and speed, before it is made")
+    elif plan.tensors is None:
         candidate.unknown.append("its speed, before it is made")
     else:
-        _predict(
-            candidate, lambda: workload_of_tensors(plan.tensors or {}, name, plan.size_mb), device, settings
-        )
-    candidate.margins = margins(candidate.size_mb, candidate.prediction, limits)
+        tensors = plan.tensors
+        _predict(candidate, lambda: workload_of_tensors(tensors, name, plan.size_mb), device, settings)
+    known_mb = plan.size_mb if plan.size_is_known else None
+    candidate.margins = margins(known_mb, candidate.prediction, limits)
     return candidate
 
 
@@ -144,8 +151,9 @@ def measure_made(
     return folder
 
 
-def _predict(candidate: Candidate, workload: object, device: Device, settings: PredictionSettings) -> None:
-    assert callable(workload)
+def _predict(
+    candidate: Candidate, workload: Callable[[], Workload], device: Device, settings: PredictionSettings
+) -> None:
     try:
         candidate.prediction = predict_workload(workload(), device, settings)
     except EmpathyEdgeError as error:

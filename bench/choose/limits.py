@@ -45,10 +45,12 @@ class Margin:
     miss: float | None
 
 
-def margins(size_mb: float, prediction: Prediction | None, limits: Limits) -> list[Margin]:
-    """Every limit that is set, and the device's memory where that is known."""
+def margins(size_mb: float | None, prediction: Prediction | None, limits: Limits) -> list[Margin]:
+    """Every limit that is set, and the device's memory where that is known; `size_mb` None: not known yet."""
     found = []
-    if limits.max_mb is not None:
+    if limits.max_mb is not None and size_mb is None:
+        found.append(Margin(f"MB: unknown (at most {limits.max_mb:g})", "perhaps", None))
+    elif limits.max_mb is not None and size_mb is not None:
         beyond = math.log(size_mb / limits.max_mb)
         state: State = "misses" if beyond > 0 else "meets"
         found.append(Margin(f"{size_mb:.0f} MB (at most {limits.max_mb:g})", state, beyond))

@@ -172,5 +172,6 @@ def kl_per_token(checked: CheckedArtifact, baseline: Baseline) -> float | None:
     """The KL divergence of the artifact from the reference in nats a token, from that of whole replies."""
     if checked.sequence_kl is None:
         return None
-    lengths = [len(reply.token_ids) for record in baseline.prompts for reply in record.replies]
+    scored = baseline.prompts[: max(1, checked.prompts_scored)]
+    lengths = [len(reply.token_ids) for record in scored for reply in record.replies]
     return checked.sequence_kl * len(lengths) / sum(lengths)
