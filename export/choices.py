@@ -51,6 +51,15 @@ class ArtifactMaker:
     calibration: str | None = None
     _types: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    def prepare(self, names: list[str]) -> None:
+        """Make what all GGUFs are planned from.
+
+        Raises:
+            EmpathyEdgeError: it cannot be made: the folder is of another model, or the disk is full.
+        """
+        if any(parse_artifact(name).format == "gguf" for name in names):
+            self.make(F16_GGUF)
+
     def plan(self, name: str) -> PlannedArtifact:
         """What an artifact would be. A GGUF's types are llama.cpp's own choice, by its dry run.
 

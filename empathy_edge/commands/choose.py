@@ -126,6 +126,8 @@ def choose(  # noqa: PLR0913 - each is an option
     base = checkpoint_with_template(model, template)
     given = str(data_file(calibration)) if calibration else None
     maker = ArtifactMaker(base, artifacts or out / "artifacts", given)
+    tried = list(kinds) or default_kinds(limits)
+    maker.prepare(tried)
     baseline = _baseline(base, baseline_file, out, allow_quantized_reference)
     wish = Wish(
         device=device,
@@ -135,7 +137,7 @@ def choose(  # noqa: PLR0913 - each is an option
         all=check_all,
         lengths=lengths,
     )
-    found = choose(list(kinds) or default_kinds(limits), maker, baseline, settings, wish, out / "checks")
+    found = choose(tried, maker, baseline, settings, wish, out / "checks")
     show(found)
     write_json(out / "choice.json", as_json(found))
     picture = out / "choice.svg"

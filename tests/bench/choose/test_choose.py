@@ -55,7 +55,7 @@ def test_limits_that_nothing_meets(
     assert not (tmp_path / "checks").exists()
 
 
-def test_bad_input(tiny_model: Path, baseline_file: Path, tmp_path: Path) -> None:
+def test_bad_input(tiny_model: Path, exported: Path, baseline_file: Path, tmp_path: Path) -> None:
     where = ["--baseline", baseline_file, "--out", tmp_path]
     unknown = run_command("choose", tiny_model, "--device", "galaxy23", *where)
     assert_one_clear_error(unknown, 2, "Did you mean galaxy-s23")
@@ -63,6 +63,9 @@ def test_bad_input(tiny_model: Path, baseline_file: Path, tmp_path: Path) -> Non
     assert_one_clear_error(kind, 2, "no such artifact: gguf-q9")
     other = run_command("choose", "smollm2-135m", "--device", "pixel-8", *where)
     assert_one_clear_error(other, 2, "another model")
+    theirs = ["--artifacts", exported, *where]
+    folder = run_command("choose", "smollm2-135m", "--device", "pixel-8", *theirs)
+    assert_one_clear_error(folder, 2, "gguf-f16", "other inputs")
 
 
 def test_what_is_planned_is_what_is_made(tiny_model: Path, exported: Path) -> None:
