@@ -106,7 +106,7 @@ def choose(
             chosen = candidate
     open_ones = [item for item in candidates if _is_open(item, wish.max_kl)]
     perhaps = open_ones[0] if open_ones and chosen is None else None
-    return Choice(wish, baseline.reference.name, candidates, chosen, perhaps)
+    return Choice(wish, Path(baseline.reference.name).name, candidates, chosen, perhaps)
 
 
 def _preference(goal: Goal) -> Callable[[Candidate], tuple[float, float]]:
