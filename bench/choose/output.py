@@ -99,9 +99,10 @@ def sentence(choice: Choice) -> str:
     if perhaps is not None:
         assert perhaps.checked is not None
         limits = "within all limits" if perhaps.state == "meets" else "perhaps within the limits"
+        near = "" if perhaps.kl is None else f", KL {perhaps.kl:.3g} nats a token"
         return (
             f"Nothing is both surely within the limits and shown to be as good. Nearest: {perhaps.name}, "
-            f"{perhaps.size_mb:.0f} MB, {perhaps.checked.verdict}, {limits}."
+            f"{perhaps.size_mb:.0f} MB, {perhaps.checked.verdict}{near}, {limits}."
         )
     item = nearest(choice.candidates)
     if item is None:
@@ -130,7 +131,7 @@ def unknowns(choice: Choice) -> list[str]:
         for what in item.unknown:
             lines.setdefault(f"is not known: {what}", []).append(item.name)
         for margin in item.margins:
-            if margin.state == "perhaps" and margin.miss is not None:
+            if item.state == margin.state == "perhaps" and margin.miss is not None:
                 device = choice.wish.device.id
                 what = f"a run on the device would tell ({margin.what.split(' (')[0].split('] ')[-1]})"
                 lines.setdefault(f"{what}: bench device, then bench ingest for {device}", []).append(

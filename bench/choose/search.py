@@ -56,7 +56,7 @@ class Choice:
         reference: the full-precision model's name.
         candidates: in the order of preference.
         chosen: kept its empathy and surely keeps to the limits; None where nothing does.
-        perhaps: the first whose verdict or limits are open, where nothing was chosen.
+        perhaps: the first whose limits (or else whose verdict) are open, where nothing was chosen.
     """
 
     wish: Wish
@@ -105,6 +105,7 @@ def choose(
         if chosen is None and candidate.kept(wish.max_kl) and candidate.state == "meets":
             chosen = candidate
     open_ones = [item for item in candidates if _is_open(item, wish.max_kl)]
+    open_ones.sort(key=lambda item: (not item.kept(wish.max_kl), item.state != "meets"))
     perhaps = open_ones[0] if open_ones and chosen is None else None
     return Choice(wish, Path(baseline.reference.name).name, candidates, chosen, perhaps)
 
