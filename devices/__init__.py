@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
@@ -30,6 +31,22 @@ class Fact(_Record):
     """Words about the hardware, with their source."""
 
     value: str
+    kind: Kind
+    source: str = Field(min_length=8)
+
+
+class Cluster(_Record):
+    """Cores of one kind: how many, their highest clock in GHz, and the name of their design."""
+
+    cores: int = Field(ge=1)
+    ghz: float = Field(gt=0)
+    core: str
+
+
+class Clusters(_Record):
+    """The cores of a chip, with their source."""
+
+    value: list[Cluster] = Field(min_length=1)
     kind: Kind
     source: str = Field(min_length=8)
 
@@ -83,6 +100,7 @@ class Device(_Record):
         tier: flagship, mid-range, low, iphone or board.
         cores: how many, and their clocks.
         isa: the instructions that matter for llama.cpp.
+        clusters: the same cores as numbers, for predictions where nothing was measured.
         figures: `memory_bandwidth_peak_gb_per_s`, `ram_gb`, `app_memory_limit_mb` (what the system gives one
             app), `largest_allocation_mb` (what was seen to run at full speed), and a fitted profile:
             `decode_gb_per_s.TYPE`, `decode_layer_ms`, `decode_extra_layer_ms`, `prefill_gflop_per_s.TYPE`,
@@ -98,6 +116,7 @@ class Device(_Record):
     tier: Literal["flagship", "mid-range", "low", "iphone", "board"]
     cores: Fact | None = None
     isa: Fact | None = None
+    clusters: Clusters | None = None
     figures: dict[str, Figure] = {}
     runs: list[Run] = []
     elsewhere: list[OtherRun] = []
@@ -119,8 +138,10 @@ def load_device(device_id: str) -> Device:
     if device_id.endswith(".yaml"):
         return _load_file(device_id)
     if device_id not in device_ids():
+        close = get_close_matches(device_id.lower(), device_ids(), n=3)
+        meant = f" Did you mean {' or '.join(close)}?" if close else ""
         raise EmpathyEdgeError(
-            f"No device '{device_id}'. There are: {', '.join(device_ids())}; or give a .yaml file."
+            f"No device '{device_id}'.{meant} There are: {', '.join(device_ids())}; or give a .yaml file."
         )
     return _load_shipped(device_id)
 

@@ -153,11 +153,7 @@ def _require_all(
     names = [parse_artifact(text) for text in settings.artifacts]
     if settings.converter != "auto":
         require_script(Path(settings.converter))
-    for name in names:
-        module, extra = _NEEDS[name.format]
-        require_extra(module, extra, f"Making {name.text}")
-    if any(name.format == "litertlm" for name in names):
-        require_litert()
+    require_makers(names)
     if settings.converter == "auto" and any(_has_weights_as_gguf(name) for name in names):
         require_writer(base.path)
     for name in names:
@@ -173,6 +169,19 @@ def _require_all(
                 require_q4_0(file)
             else:
                 _require_template_of(file, name, base, adapters)
+
+
+def require_makers(names: Sequence[ArtifactName]) -> None:
+    """Whether what makes these artifacts is installed.
+
+    Raises:
+        PrerequisiteError: a package is not.
+    """
+    for name in names:
+        module, extra = _NEEDS[name.format]
+        require_extra(module, extra, f"Making {name.text}")
+    if any(name.format == "litertlm" for name in names):
+        require_litert()
 
 
 def _require_template_of(file: Path, name: ArtifactName, base: ModelRef, adapters: list[Path]) -> None:

@@ -1,7 +1,7 @@
 """wllama, llama.cpp in WebAssembly: fetched once from the npm registry, checked against a pinned hash.
 
 Version 2 and not 3: the later ones have no tokenizer, and need features that Safari lacks
-(docs/decisions/008-wllama-2-in-the-browser.md).
+(docs/decisions/011-wllama-2-in-the-browser.md).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from empathy_edge.bench.phones.specification import can_describe
 from empathy_edge.console import out, table
 from empathy_edge.devices import Device, OtherRun, Run, device_ids, load_device
 
@@ -22,6 +23,9 @@ def show_one(name: str) -> None:
     for label, fact in (("cores", device.cores), ("isa", device.isa)):
         if fact:
             rows.append([label, fact.value, fact.kind, fact.source])
+    if device.clusters and not device.cores:
+        words = [f"{item.cores}x {item.core} {item.ghz:g} GHz" for item in device.clusters.value]
+        rows.append(["cores", " + ".join(words), device.clusters.kind, device.clusters.source])
     for key, figure in device.figures.items():
         rows.append([key, f"{figure.value:g}", figure.kind, figure.source])
     for run in device.runs:
@@ -35,7 +39,9 @@ def _known_of(device: Device) -> str:
     """What predictions for this device would be made from."""
     if any(name.startswith("decode_gb") for name in device.figures):
         return "profile"
-    return "a run" if any(run.decode_tps for run in device.runs) else "unknown"
+    if any(run.decode_tps for run in device.runs):
+        return "a run"
+    return "specification" if can_describe(device) else "unknown"
 
 
 def _speeds(run: Run | OtherRun, label: str) -> list[list[str]]:

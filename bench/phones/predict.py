@@ -1,7 +1,8 @@
 """What an artifact would do on a phone: decode, prefill, first token and memory; every figure is `predicted`.
 
 Based on measurements of llama.cpp on phones' CPUs (bench/phones/phone_cpu.yaml, devices/*.yaml). How wrong
-it is with models it has not seen: `bench predict --validate`, docs/phones.md.
+it is with models it has not seen: `bench predict --validate`, docs/phones.md; with chips it has not seen:
+bench/phones/specification_cpu.yaml.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from empathy_edge.bench.phones.model import Phase, Rates, calibrate
 from empathy_edge.bench.phones.profile import common_pattern, rates_of, three_digits
+from empathy_edge.bench.phones.specification import half_width, missing_facts, slowness, specification_fit
 from empathy_edge.bench.phones.validate import ErrorSummary, read_cells, validate
 from empathy_edge.bench.phones.workload import Workload, workload_of
 from empathy_edge.console import say
@@ -106,13 +108,16 @@ class DeviceRates:
     """What is known of a device's speed with one workload.
 
     Attributes:
-        rates: the likeliest first; none where nothing was measured.
-        situation: one of `validate.SITUATIONS`, in which the error of such predictions was measured.
+        rates: the likeliest first; none where the chip is not known either.
+        situation: one of `validate.SITUATIONS`, in which the error of such predictions was measured, or
+            "specification".
+        half_width: of the interval, on the logarithm.
         rests_on: the measurements that were used, or what is missing, in words.
     """
 
     rates: list[Rates]
     situation: str
+    half_width: float
     rests_on: str
 
 
@@ -127,8 +132,15 @@ def predict(artifact: str, device_id: str, settings: PredictionSettings | None =
     Raises:
         EmpathyEdgeError: the artifact's types, or the device, were not measured.
     """
-    settings = settings or PredictionSettings()
-    device, workload = load_device(device_id), workload_of(artifact)
+    return predict_workload(workload_of(artifact), load_device(device_id), settings or PredictionSettings())
+
+
+def predict_workload(workload: Workload, device: Device, settings: PredictionSettings) -> Prediction:
+    """Predict a workload, whose file need not be written yet.
+
+    Raises:
+        EmpathyEdgeError: the types, or the device, were not measured.
+    """
     decode_rates, prefill_rates = (
         rates_for(device, "decode", workload),
         rates_for(device, "prefill", workload),
@@ -166,7 +178,8 @@ def predict_for(artifact: str, devices: Sequence[str], settings: PredictionSetti
             results.append(predict(artifact, device, settings))
         except EmpathyEdgeError:
             unknown.append(device)
-    say(f"[dim]Unknown, for want of a measurement of llama.cpp on their CPUs: {', '.join(unknown)}.[/]")
+    if unknown:
+        say(f"[dim]Unknown, for want of a measurement and of a specification: {', '.join(unknown)}.[/]")
     return results
 
 
@@ -187,7 +200,7 @@ def validate_table(cells: Path, unseen: Path | None = None) -> dict[str, ErrorSu
 
 
 def rates_for(device: Device, phase: Phase, workload: Workload) -> DeviceRates:
-    """A device's rates: from its fitted profile, from runs on it, or both.
+    """A device's rates: from its fitted profile, from runs on it, from both, or from its specification.
 
     For models smaller than all that were measured the cost of layers decides, which may be none or double.
     Three rates are returned then, the likeliest first.
@@ -198,14 +211,14 @@ def rates_for(device: Device, phase: Phase, workload: Workload) -> DeviceRates:
         base, profile_source = own, _profile_source(device, phase)
     runs = _runs_of(device, phase)
     if not runs and not profile_source:
-        return DeviceRates([], "", f"no {phase} speed of llama.cpp on its CPU is known with model and type")
-    layer_costs = (1, 0, 2) if sum(workload.decode_gb.values()) < SMALLEST_GB else (1,)
-    possible = [base.with_layer_cost(factor) for factor in layer_costs]
+        return _from_specification(device, phase, workload)
+    widths = common_pattern().phase(phase).interval
+    possible = [base.with_layer_cost(factor) for factor in _layer_costs(workload)]
     if not runs:
-        return DeviceRates(possible, "profile", f"its own profile: {profile_source}")
+        return DeviceRates(possible, "profile", widths["profile"], f"its own profile: {profile_source}")
     missing = base.unmeasured_types(workload, phase)
     if missing:
-        return DeviceRates([], "", f"no measurements of {', '.join(missing)} on any phone")
+        return DeviceRates([], "", 0.0, f"no measurements of {', '.join(missing)} on any phone")
     same_model = [(run, tps) for run, tps in runs if _is_same_model(run, workload)]
     chosen = same_model or runs
     points = [(workload_of_run(run), 1 / tps) for run, tps in chosen]
@@ -215,7 +228,30 @@ def rates_for(device: Device, phase: Phase, workload: Workload) -> DeviceRates:
     if same_model:
         situation = "own run"
     rates = [calibrate(one, points, phase) for one in possible]
-    return DeviceRates(rates, situation, f"{'; '.join(sources)}, and {pattern}")
+    return DeviceRates(rates, situation, widths[situation], f"{'; '.join(sources)}, and {pattern}")
+
+
+def _layer_costs(workload: Workload) -> tuple[float, ...]:
+    """What the cost of layers may be multiplied with, the likeliest first."""
+    return (1, 0, 2) if sum(workload.decode_gb.values()) < SMALLEST_GB else (1,)
+
+
+def _from_specification(device: Device, phase: Phase, workload: Workload) -> DeviceRates:
+    """The pattern of the measured phones at the speed that the chip's specification suggests."""
+    factor = slowness(device, phase)
+    if factor is None:
+        missing = ", ".join(missing_facts(device))
+        return DeviceRates(
+            [], "", 0.0, f"no {phase} speed of llama.cpp on its CPU is known, and of its chip not: {missing}"
+        )
+    common = common_pattern().phase(phase).rates()
+    unmeasured = common.unmeasured_types(workload, phase)
+    if unmeasured:
+        return DeviceRates([], "", 0.0, f"no measurements of {', '.join(unmeasured)} on any phone")
+    rates = [common.with_layer_cost(cost).scaled(factor) for cost in _layer_costs(workload)]
+    chips = specification_fit().phase(phase).chips
+    words = f"nobody measured it: its chip's specification ({device.soc}) and {chips} measured chips"
+    return DeviceRates(rates, "specification", half_width(device, phase), words)
 
 
 def _profile_source(device: Device, phase: Phase) -> str:
@@ -261,11 +297,10 @@ def _estimate(known: DeviceRates, phase: Phase, workload: Workload) -> Estimate 
     if phase == "prefill" and len(seconds) > 1 and known.situation != "own run":
         # Prefill has no fitted cost of layers, but small matrices use the cores less well.
         seconds.append(2 * seconds[0])
-    half_width = common_pattern().phase(phase).interval[known.situation]
     return Estimate(
         value=three_digits(1 / seconds[0]),
-        low=three_digits(math.exp(-half_width) / max(seconds)),
-        high=three_digits(math.exp(half_width) / min(seconds)),
+        low=three_digits(math.exp(-known.half_width) / max(seconds)),
+        high=three_digits(math.exp(known.half_width) / min(seconds)),
     )
 
 

@@ -20,7 +20,7 @@ SITUATIONS = {
 }
 COVERAGE = 0.9
 """The share of measurements that the intervals are to hold."""
-_LEVEL = 0.93
+LEVEL = 0.93
 """The quantile of the errors that an interval takes. It is above COVERAGE because a new model lies farther
 from the known ones than those from each other."""
 
@@ -211,10 +211,10 @@ def _with_one_run(
 def interval(log_errors: list[float]) -> float:
     """Half the width of a symmetric interval on the logarithm that a new error is in with chance `COVERAGE`.
 
-    Split conformal prediction's quantile (Vovk et al. 2005), at `_LEVEL`.
+    Split conformal prediction's quantile (Vovk et al. 2005), at `LEVEL`.
     """
     ordered = sorted(abs(error) for error in log_errors)
-    return ordered[min(len(ordered) - 1, math.ceil((len(ordered) + 1) * _LEVEL) - 1)]
+    return ordered[min(len(ordered) - 1, math.ceil((len(ordered) + 1) * LEVEL) - 1)]
 
 
 def summarize(guesses: list[Guess], refused: int) -> ErrorSummary:

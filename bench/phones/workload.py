@@ -99,7 +99,15 @@ def workload_of(artifact: str) -> Workload:
 
 
 def _workload_of_file(file: Path, name: str) -> Workload:
-    tensors = tensors_of(file)
+    return workload_of_tensors(tensors_of(file), name, file.stat().st_size / 1e6)
+
+
+def workload_of_tensors(tensors: Tensors, name: str, file_mb: float) -> Workload:
+    """The workload of a GGUF with these tensors, which need not be written yet.
+
+    Raises:
+        EmpathyEdgeError: not a text model, a mixture of experts, or unmeasured types.
+    """
     if any("_exps" in tensor for tensor in tensors):
         raise EmpathyEdgeError(
             f"{name}: a mixture of experts; there are no measurements of one to predict from."
@@ -128,7 +136,7 @@ def _workload_of_file(file: Path, name: str) -> Workload:
         prefill_gflop=prefill_gflop,
         layers=len(blocks),
         extra=any("ssm" in tensor or tensor.startswith("per_layer") for tensor in tensors),
-        file_mb=file.stat().st_size / 1e6,
+        file_mb=file_mb,
         kv_mb_per_token=sum(_kv_numbers(tensors, block) for block in blocks) * 2 / 1e6,
         vocabulary=tensors["token_embd.weight"].shape[1],
     )

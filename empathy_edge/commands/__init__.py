@@ -9,6 +9,7 @@ from empathy_edge.commands import (
     bench,
     chat,
     check,
+    choose,
     data,
     export,
     judge,
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-GROUPS = (train, data, prepare, export, check, release, judge, score, bench, phone, chat, report)
+GROUPS = (train, data, prepare, export, check, choose, release, judge, score, bench, phone, chat, report)
 for group in GROUPS:
     for command in group.COMMANDS:
         cli.add_command(command)

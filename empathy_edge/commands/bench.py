@@ -305,8 +305,8 @@ def predict(
 ) -> None:
     """Decode, prefill, first token and memory on a phone's CPU, with intervals; every figure is `predicted`.
 
-    Predictions are based on measurements of llama.cpp on phones. Types and devices that nobody measured are
-    refused.
+    Predictions are based on measurements of llama.cpp on phones. A device that nobody measured is predicted
+    from its chip's specification, with wider intervals. Types that nobody measured are refused.
     """
     from empathy_edge.bench.phones import predict as predictions
     from empathy_edge.bench.phones.prediction_tables import show, show_errors

@@ -98,7 +98,7 @@ def baseline(  # noqa: PLR0913 - each is an option
     if out.exists():
         raise EmpathyEdgeError(f"{out}: is there already. Choose another --out, or move it away.")
     opened = name_with_template(model, template)
-    made = _made(opened, prompts, columns, judge, allow_quantized_reference, settings, api)
+    made = made_baseline(opened, prompts, columns, judge, allow_quantized_reference, settings, api)
     write_baseline(out, made)
     tell(
         f"{out}: {len(made.prompts)} prompts, {out.stat().st_size / 1e6:.1f} MB. "
@@ -167,7 +167,7 @@ def check(  # noqa: PLR0913 - each is an option
     else:
         assert reference is not None
         full, *opened = names_with_template([reference, *artifacts], template)
-        known = _made(full, prompts, columns, judge, allow_quantized_reference, replies, api)
+        known = made_baseline(full, prompts, columns, judge, allow_quantized_reference, replies, api)
     named = judge if reference or _is_given("judge") else None
     checked = run(opened, known, settings, named, api)
     show(checked)
@@ -194,7 +194,7 @@ def _is_given(name: str) -> bool:
     return source is click.core.ParameterSource.COMMANDLINE
 
 
-def _made(
+def made_baseline(
     model: str,
     prompts: Path | None,
     columns: dict[str, str],

@@ -54,11 +54,7 @@ def quantize(
     Raises:
         EmpathyEdgeError: llama.cpp could not; with its own words.
     """
-    require_extra("llama_cpp", "gguf", "Quantizing a GGUF file")
-    import llama_cpp
-
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization.upper()}")
+    parameters = _parameters(quantization)
     parameters.nthread = threads
     parameters.dry_run = only_estimate
     # The C arrays that the parameters point to must live until the call is over.
@@ -70,19 +66,49 @@ def quantize(
         parameters.tt_overrides = types_array
     temporary = file.with_suffix(".tmp")
     try:
-        with llama_cpp_log() as lines:
-            status = llama_cpp.llama_model_quantize(str(source).encode(), str(temporary).encode(), parameters)
-        log = "".join(lines)
-        if status != 0:
-            reasons = re.findall(r"failed to quantize: (.*)", log) or [f"code {status}"]
-            raise EmpathyEdgeError(
-                f"{source}: llama.cpp could not quantize it to {quantization}: {reasons[-1]}."
-            )
+        log = _run(source, temporary, quantization, parameters)
         if not only_estimate:
             os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
     return _size_in_log(log)
+
+
+def planned_types(source: Path, quantization: str) -> dict[str, str]:
+    """Name of each matrix → the type that llama.cpp would give it, by its dry run; nothing is written.
+
+    Raises:
+        EmpathyEdgeError: llama.cpp could not; with its own words.
+    """
+    parameters = _parameters(quantization)
+    parameters.dry_run = True
+    log = _run(source, source.with_suffix(".tmp"), quantization, parameters)
+    # [ 260/ 272] blk.28.ffn_down.weight - [ 1536, 576, 1, 1], type = f16, size = 1.69 MiB -> 0.69 MiB (q6_K)
+    found = re.findall(r"\] +(\S+) +- \[.*-> +[\d.]+ MiB \((\w+)\)", log)
+    return {name: kind.lower() for name, kind in found}
+
+
+def _parameters(quantization: str) -> Any:
+    """llama.cpp's parameters for a type."""
+    require_extra("llama_cpp", "gguf", "Quantizing a GGUF file")
+    import llama_cpp
+
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization.upper()}")
+    return parameters
+
+
+def _run(source: Path, file: Path, quantization: str, parameters: Any) -> str:
+    """Call llama.cpp; returns what it printed."""
+    import llama_cpp
+
+    with llama_cpp_log() as lines:
+        status = llama_cpp.llama_model_quantize(str(source).encode(), str(file).encode(), parameters)
+    log = "".join(lines)
+    if status != 0:
+        reasons = re.findall(r"failed to quantize: (.*)", log) or [f"code {status}"]
+        raise EmpathyEdgeError(f"{source}: llama.cpp could not quantize it to {quantization}: {reasons[-1]}.")
+    return log
 
 
 def _size_in_log(log: str) -> float:

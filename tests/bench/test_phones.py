@@ -139,12 +139,13 @@ def test_predictions_and_refusals(exported: Path, tmp_path: Path) -> None:
     arguments = ["--device", "all", "--artifact", exported / "gguf-q8_0", "--json", tmp_path / "p.json"]
     result = run_command("bench", "predict", *arguments)
     assert result.returncode == 0, result.stderr
-    assert "predicted" in result.stdout and "pixel-8" in result.stderr
+    assert "predicted" in result.stdout and "redmi-note-12" in result.stderr
     for item in json.loads((tmp_path / "p.json").read_text()):
         assert item["label"] == "predicted"
         assert 0 < item["decode_tps"]["low"] < item["decode_tps"]["value"] < item["decode_tps"]["high"]
-    unknown = run_command("bench", "predict", "--device", "pixel-8", "--artifact", exported / "gguf-q8_0")
-    assert_one_clear_error(unknown, 2, "Pixel 8", "bench device android")
+    artifact = exported / "gguf-q8_0"
+    unknown = run_command("bench", "predict", "--device", "redmi-note-12", "--artifact", artifact)
+    assert_one_clear_error(unknown, 2, "Redmi Note 12", "cores and clocks", "bench device android")
     half = run_command("bench", "predict", "--device", "galaxy-s23", "--artifact", exported / "gguf-f16")
     assert_one_clear_error(half, 2, "F16", "q4_0")
 

@@ -1,0 +1,107 @@
+"""Which artifact for which device: tiny real models, the real command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.bench.choose.candidate import Candidate, default_kinds
+from empathy_edge.bench.choose.limits import Limits, margins, state_of
+from empathy_edge.bench.choose.output import nearest, pareto
+from empathy_edge.bench.phones.predict import Estimate, Prediction, PredictionSettings, predict_workload
+from empathy_edge.bench.phones.workload import workload_of, workload_of_tensors
+from empathy_edge.devices import load_device
+from empathy_edge.export.choices import ArtifactMaker
+from empathy_edge.models.find import checkpoint_of
+from tests.conftest import assert_one_clear_error, run_command
+
+
+def prediction(exported: Path) -> Prediction:
+    workload = workload_of(str(exported / "gguf-q8_0"))
+    return predict_workload(workload, load_device("pixel-8"), PredictionSettings())
+
+
+def test_a_choice_is_made_kept_and_drawn(
+    tiny_model: Path, exported: Path, baseline_file: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        "choose", tiny_model, "--device", "pixel-8", "--max-mb", "100", "--min-tps", "1", "--max-kl", "0.5",
+        "--to", "gguf-q8_0", "--to", "gguf-f16", "--baseline", baseline_file, "--artifacts", exported,
+        "--out", tmp_path,
+    ]  # fmt: skip
+    first = run_command(*arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "Ship gguf-q8_0" in first.stdout
+    found = json.loads((tmp_path / "choice.json").read_text())
+    assert found["chosen"] == "gguf-q8_0" and found["device"] == "pixel-8"
+    small, large = found["candidates"]
+    assert small["checked"]["verdict"] in ("PASS", "UNDECIDED") and small["kl_per_token"] < 0.5
+    assert large["skipped"].startswith("not needed") and not large["made"]
+    assert "gguf-q8_0" in (tmp_path / "choice.svg").read_text()
+    again = run_command(*arguments)
+    assert again.returncode == 0 and "as it was checked before" in " ".join(again.stderr.split())
+
+
+def test_limits_that_nothing_meets(
+    tiny_model: Path, exported: Path, baseline_file: Path, tmp_path: Path
+) -> None:
+    result = run_command(
+        "choose", tiny_model, "--device", "pixel-6a", "--max-mb", "0.5", "--to", "gguf-q8_0",
+        "--baseline", baseline_file, "--artifacts", exported, "--out", tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 1, result.stdout + result.stderr
+    said = " ".join(result.stdout.split())
+    assert "Nothing meets the limits. Nearest: gguf-q8_0" in said and "% off" in said
+    assert not (tmp_path / "checks").exists()
+
+
+def test_bad_input(tiny_model: Path, exported: Path, baseline_file: Path, tmp_path: Path) -> None:
+    where = ["--baseline", baseline_file, "--out", tmp_path]
+    unknown = run_command("choose", tiny_model, "--device", "galaxy23", *where)
+    assert_one_clear_error(unknown, 2, "Did you mean galaxy-s23")
+    kind = run_command("choose", tiny_model, "--device", "pixel-8", "--to", "gguf-q9", *where)
+    assert_one_clear_error(kind, 2, "no such artifact: gguf-q9")
+    other = run_command("choose", "smollm2-135m", "--device", "pixel-8", *where)
+    assert_one_clear_error(other, 2, "another model")
+    theirs = ["--artifacts", exported, *where]
+    folder = run_command("choose", "smollm2-135m", "--device", "pixel-8", *theirs)
+    assert_one_clear_error(folder, 2, "gguf-f16", "other inputs")
+
+
+def test_what_is_planned_is_what_is_made(tiny_model: Path, exported: Path) -> None:
+    maker = ArtifactMaker(checkpoint_of(str(tiny_model)), exported)
+    plan = maker.plan("gguf-q8_0")
+    made = exported / "gguf-q8_0"
+    assert plan.size_mb == pytest.approx((made / "model.gguf").stat().st_size / 1e6, rel=0.01)
+    assert plan.tensors is not None
+    assert workload_of_tensors(plan.tensors, "x", 1).decode_gb == workload_of(str(made)).decode_gb
+    assert maker.plan("gguf-12mb").tensors is None and maker.plan("gguf-12mb").size_mb == 12
+
+
+def test_an_interval_across_a_limit_is_open(exported: Path) -> None:
+    found = prediction(exported)
+    speed = found.decode_tps
+    assert speed is not None
+    for least, state in ((speed.low / 2, "meets"), (speed.value, "perhaps"), (2 * speed.high, "misses")):
+        assert state_of(margins(4.0, found, Limits(min_tps=least))) == state
+    assert state_of(margins(4.0, None, Limits(min_tps=1))) == "perhaps"
+    assert state_of(margins(4.0, None, Limits(max_mb=3))) == "misses"
+    assert state_of(margins(4.0, None, Limits())) == "meets"
+
+
+def test_the_nearest_and_the_efficient_ones(exported: Path) -> None:
+    base = prediction(exported)
+    candidates = []
+    for name, size_mb, tps in (("a", 10.0, 5.0), ("b", 20.0, 4.0), ("c", 30.0, 9.0), ("d", 31.0, 9.0)):
+        speed = Estimate(tps, tps / 2, 2 * tps)
+        known = Prediction(**{**base.__dict__, "decode_tps": speed})
+        found = margins(size_mb, known, Limits(max_mb=8, min_tps=1))
+        candidates.append(Candidate(name, size_mb, known, found))
+    assert [item.name for item in pareto(candidates)] == ["a", "c"]
+    closest = nearest(candidates)
+    assert closest is not None and closest.name == "a"
+
+
+def test_a_mix_of_types_is_tried_within_a_size() -> None:
+    assert "gguf-120mb" in default_kinds(Limits(max_mb=120.5))
+    assert all("mb" not in name for name in default_kinds(Limits()))
