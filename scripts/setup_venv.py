@@ -35,7 +35,7 @@ SPACE_GB = 4.5
 SECONDS_BETWEEN_LINES = 5
 
 NAME = "llama-cpp-python"
-REST = "onnx,train,convert,qlora,api,judge,score,report,dev"
+REST = "onnx,train,convert,qlora,api,judge,score,report,second-engine,dev"
 """Every extra except `gguf` and `demo`, which need llama-cpp-python."""
 
 ONLY_LIBRARY = ROOT / "scripts" / "llama_cpp.cmake"
