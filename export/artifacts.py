@@ -46,7 +46,7 @@ _SHARE_OF_FP32 = {
     "q8_0": 0.3,
     "onnx-genai": 1.1,
     "onnx-portable": 2.2,
-    "fp32": 1.1,
+    "fp32": 1.3,
     "8da4w": 0.35,
     "int8": 0.4,
 }
