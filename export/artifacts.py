@@ -49,7 +49,7 @@ _SHARE_OF_FP32 = {
     "onnx-genai": 1.1,
     "onnx-portable": 2.2,
     "litertlm": 1.4,  # its parts lie beside it while it is made
-    "fp32": 1.1,
+    "fp32": 1.3,
     "8da4w": 0.35,
     "int8": 0.4,
 }
