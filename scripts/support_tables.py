@@ -20,6 +20,8 @@ def support_markdown() -> str:
     from empathy_edge.formats.built_in_templates import BUILT_IN
     from tests.export.test_converter import ONLY_BY_SCRIPT
     from tests.export.test_families import CASES
+    from tests.export.test_onnx_families import BY_BUILDER
+    from tests.export.test_onnx_families import REFUSED as REFUSED_BY_BUILDER
     from tests.export.test_vocabulary import KINDS
     from tests.models.test_adapters import CONFIGS, PREFIXES, REFUSED
     from tests.models.test_four_bit_bases import BITSANDBYTES, PACKED
@@ -64,6 +66,11 @@ def support_markdown() -> str:
         _row("tokenizers of our own writer", KINDS),
         "",
         "Any other that the script knows is converted and compared with torch in the same way.",
+        "",
+        "| ONNX (`onnx-int4`) by ONNX Runtime GenAI's builder | families |",
+        "|---|---|",
+        _row("made and verified", ["llama", *BY_BUILDER]),
+        _row("refused by the builder; the message names other artifacts", REFUSED_BY_BUILDER),
         "",
         "## Built-in templates",
         "",
