@@ -154,6 +154,8 @@ def _is_published(fields: Sequence[str]) -> bool:
 
     In a file that was saved again, with quotes, a comma of the text splits it elsewhere.
     """
+    if len(fields) < 7:  # a damaged header has other columns
+        return False
     return fields[1].isdigit() and fields[4].isdigit() and set(fields[6]) <= set("0123456789|_")
 
 

@@ -26,8 +26,8 @@ _AS_IT_IS = "{{ messages[-1].content[0].text }}"
 class LiteRtLmRuntime(FolderRuntime):
     """Replies come from LiteRT-LM; logits from the same graph on LiteRT's interpreter.
 
-    The graph is opened when logits are first asked for. LiteRT-LM takes and gives texts: a reply's token
-    ids are those of its text. It keeps no prompt between replies.
+    The graph is opened when logits are first asked for. LiteRT-LM takes and gives texts, a piece for
+    each token: a reply's token ids are those of its pieces. It keeps no prompt between replies.
     """
 
     def __init__(self, file: Path, folder: Path, *, threads: int, context: int) -> None:
@@ -53,6 +53,7 @@ class LiteRtLmRuntime(FolderRuntime):
         self._engine = self._load()
         self._open_graph: LitertGraph | None = None
         self._figures: Any = None
+        self._by_text: dict[bytes, int] | None = None
         self._opened = [self._engine]
         self._close = weakref.finalize(self, _close_quietly, self._opened)
 
@@ -129,12 +130,23 @@ class LiteRtLmRuntime(FolderRuntime):
         text = "".join(pieces)
         yield Reply(
             text=text.strip(),
-            token_ids=tuple(self.tokenize(text)),
+            token_ids=tuple(self._ids_of(pieces)),
             prompt_tokens=len(ids),
             ttft_s=times[0] if times else end,
             token_times_s=_one_for_each_token(times, made),
             finish_reason=finish_reason,
         )
+
+    def _ids_of(self, pieces: list[str]) -> list[int]:
+        """The tokens of a reply. A piece of several tokens (one character of several) is tokenized."""
+        if self._by_text is None:
+            tokens = range(self._tokenizer.get_vocab_size())
+            self._by_text = {self.token_bytes(token): token for token in reversed(tokens)}
+        ids: list[int] = []
+        for piece in pieces:
+            token = self._by_text.get(piece.encode("utf-8"))
+            ids += self.tokenize(piece) if token is None else [token]
+        return ids
 
     def own_speeds(self) -> tuple[float | None, float | None]:
         figures = self._figures

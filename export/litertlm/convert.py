@@ -19,6 +19,7 @@ from empathy_edge.export.external_program import offline_environment, run_extern
 from empathy_edge.export.litertlm import worker
 from empathy_edge.export.litertlm.package import package
 from empathy_edge.export.litertlm.prompts_check import require_same_prompts
+from empathy_edge.export.onnx.genai import architecture_of
 from empathy_edge.formats.chat_format import read_template
 from empathy_edge.formats.litertlm_file import read_litertlm
 from empathy_edge.runtimes.held_weights import fp32_size_mb
@@ -65,7 +66,7 @@ def write_float(checkpoint: Path, folder: Path) -> None:
             run_external_program(
                 command,
                 output=Path(scratch) / MODEL,
-                failure=f"{checkpoint}: litert-torch cannot convert it",
+                failure=f"{checkpoint}: litert-torch cannot convert {architecture_of(checkpoint)}",
                 remedy="Others may: --to gguf-q8_0 (llama.cpp), --to onnx-int4 (ONNX Runtime GenAI).",
                 environment=_environment(),
             )
