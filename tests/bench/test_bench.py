@@ -70,6 +70,7 @@ def test_the_layout_of_the_json_file(measured: Path) -> None:
     ]  # fmt: skip
     assert list(row["tests"][0]["samples"][0]) == [
         "ttft_s", "prefill_tps", "decode_tps", "token_times_s", "forward_s", "major_faults", "minor_faults",
+        "own_prefill_tps", "own_decode_tps",
     ]  # fmt: skip
 
 
