@@ -17,10 +17,8 @@ from empathy_edge.bench.check.ladder import Ladder
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.litert_weights import refuse_four_bits_by_row
-from empathy_edge.formats.litertlm_file import read_litertlm
+from empathy_edge.formats.litert_weights import refuse_ruined
 from empathy_edge.llm.api_settings import ApiSettings
-from empathy_edge.models.find import find_model, litertlm_of
 from empathy_edge.runs.settings import CheckSettings
 from empathy_edge.text.language import require_language_detection
 
@@ -39,8 +37,7 @@ def require_ready(artifacts: Sequence[str]) -> None:
             raise EmpathyEdgeError(
                 f"{name}: no such file or folder. Give an artifact folder, a .gguf or a .litertlm file."
             )
-        if litertlm := litertlm_of(find_model(name)):
-            refuse_four_bits_by_row(read_litertlm(litertlm))
+        refuse_ruined(Path(name).expanduser())
     require_language_detection()
 
 

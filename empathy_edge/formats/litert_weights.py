@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
-from empathy_edge.errors import EmpathyEdgeError, require_extra
-from empathy_edge.formats.litertlm_file import LitertLmFile
+from pathlib import Path
+
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
+from empathy_edge.formats.litertlm_file import LitertLmFile, read_litertlm
+
+MODEL = "model.litertlm"
+
+
+def refuse_ruined(artifact: Path) -> None:
+    """As `refuse_four_bits_by_row`, for a file or an artifact's folder; others, and damaged ones, pass.
+
+    What cannot be opened is found by who opens it.
+    """
+    path = artifact / MODEL if artifact.is_dir() else artifact
+    if path.suffix != ".litertlm" or not path.is_file():
+        return
+    try:
+        file = read_litertlm(path)
+        file.graph()
+    except PrerequisiteError:
+        raise
+    except EmpathyEdgeError:
+        return
+    refuse_four_bits_by_row(file)
 
 
 def refuse_four_bits_by_row(file: LitertLmFile) -> None:

@@ -202,14 +202,6 @@ def gguf_of(ref: ModelRef) -> Path:
     )
 
 
-def litertlm_of(ref: ModelRef) -> Path | None:
-    """The .litertlm file of an artifact; None for other models."""
-    if ref.kind != "artifact":
-        return None
-    artifact = read_json(ref.path / MANIFEST)["artifact"]
-    return ref.path / artifact["file"] if artifact["format"] == "litertlm" else None
-
-
 def local_checkpoint(name: str) -> ModelRef | None:
     """The checkpoint of a folder, or of a hub id that was downloaded before; None where neither is here."""
     path = Path(name).expanduser()

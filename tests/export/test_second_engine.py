@@ -71,10 +71,17 @@ def test_a_server_that_is_missing_or_ends_is_one_clear_error(exported: Path, tmp
     assert_one_clear_error(run_command("export", "compare-server", onnx), 2, "GGUF")
 
 
+def descendants() -> set[psutil.Process]:
+    """The processes that this one began, those of other tests among them, and that run."""
+    found = psutil.Process().children(recursive=True)
+    return {process for process in found if process.status() != psutil.STATUS_ZOMBIE}
+
+
 def test_no_server_is_left_behind(exported: Path) -> None:
     model = ServedModel(exported / "gguf-q8_0" / "model.gguf")
+    before = descendants()
     with pytest.raises(RuntimeError), serve(server_command(None), model, threads=1, context=256):
-        children = psutil.Process().children(recursive=True)
+        children = descendants() - before
         assert len(children) == 2  # the guard and the server
         raise RuntimeError
     assert not any(child.is_running() for child in children)
@@ -106,9 +113,10 @@ def test_a_taken_port_is_tried_again(exported: Path, tmp_path: Path) -> None:
     )
     server.chmod(0o755)
     model = ServedModel(exported / "gguf-q8_0" / "model.gguf")
+    before = descendants()
     with serve([str(server)], model, threads=1, context=256) as running:
         assert running.tokens("Hi", as_prompt=False)
-        children = psutil.Process().children(recursive=True)
+        children = descendants() - before
     assert mark.exists()
     assert len(children) == 3  # the guard, the script and what it started
     assert not psutil.wait_procs(children, timeout=60)[1]
@@ -119,7 +127,7 @@ def test_the_real_model_says_the_same_in_both_engines(tmp_path: Path) -> None:
     out = tmp_path / "out"
     made = run_command("export", "smollm2-135m", "--to", "gguf-q4_0", "--verify", "none", "--out", out)
     assert made.returncode == 0, made.stderr
-    for model in ("smollm2-135m", str(out / "gguf-q4_0")):  # the shipped one is a Q8_0
+    for model in ("smollm2-135m", str(out / "gguf-q4_0")):  # the shipped one is in Q4_1
         found = second_engine.compare(model, server=None, prompts=2, new_tokens=12)
         assert found.failed == []
         assert 0 < found.largest_difference < 2
