@@ -31,7 +31,7 @@ def refuse_ruined(artifact: Path) -> None:
 def refuse_four_bits_by_row(file: LitertLmFile) -> None:
     """Refuse a model whose four-bit matrices have one scale a row (channelwise).
 
-    Such files load, and lose most of what a small model was taught (docs/results/runtimes.md).
+    Such files load, and lose most of what a small model was taught (docs/decisions/010-litert-lm.md).
 
     Raises:
         EmpathyEdgeError: it has such matrices, or its graph is damaged.
