@@ -76,8 +76,7 @@ demo-litert: $(READY) setup-litert ## make, chat with, measure and check one art
 	echo "I lost my job today." | $(VENV)/bin/empathy-edge chat runs/litert/litertlm-int8 --once
 	$(VENV)/bin/empathy-edge bench runs/litert/litertlm-int8
 	$(VENV)/bin/empathy-edge check runs/litert/litertlm-int8 --reference smollm2-135m --max-prompts 32 \
-	  --allow-quantized-reference || \
-	  { [ $$? -eq 1 ] || [ $$? -eq 4 ]; }
+	  --allow-quantized-reference || case $$? in 1|4) ;; *) exit 1 ;; esac
 
 setup-optimum: ## create .venv-optimum for `export --exporter optimum` (1.3 GB; its versions cannot share .venv)
 	test -x .venv-optimum/bin/optimum-cli || { $(PYTHON) -m venv .venv-optimum && .venv-optimum/bin/python $(PIP) \
