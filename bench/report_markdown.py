@@ -183,7 +183,7 @@ def _phones(run: FinishedRun) -> list[str]:
 
 
 def _plain(texts: Sequence[str]) -> list[str]:
-    """Cells of a table that hold a stranger's words, which may be Markdown or HTML."""
+    """Cells of a table with text from elsewhere, which may be Markdown or HTML."""
     return [text.replace("|", "\\|").replace("&", "&amp;").replace("<", "&lt;") for text in texts]
 
 

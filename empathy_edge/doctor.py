@@ -112,10 +112,8 @@ def _litert() -> str:
     if util.find_spec("litert_lm") is None:
         return "not installed"
     from empathy_edge.export.litertlm.convert import require_environment
-    from empathy_edge.runtimes.litert_lm_runtime import require_vulkan
 
     try:
-        require_vulkan()
         require_environment()
     except PrerequisiteError as error:
         return str(error)

@@ -285,6 +285,7 @@ def _write_litertlm(name: ArtifactName, folder: Path, job: ExportJob, calibratio
 
 def _write_compensated_litertlm(folder: Path, job: ExportJob, calibration: CalibrationData) -> None:
     """Round the layers with compensation onto LiteRT's grid; that is converted, and quantized as it is."""
+    litertlm.require_memory_for(job.checkpoint)  # before minutes of calibration
     places = tensors_of(job.gguf(job.float_source))
     matrices = [name for name, place in places.items() if name.startswith("blk.") and len(place.shape) == 2]
     packed = round_layers(

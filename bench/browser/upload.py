@@ -1,4 +1,4 @@
-"""What a phone sends: checked as what a stranger sends, since whoever has the address can send anything."""
+"""What a phone sends, and its checks: whoever has the address can send anything."""
 
 from __future__ import annotations
 

@@ -29,12 +29,12 @@ KINDS = (
     "onnx-int4",
     "litertlm-int8",
 )
-"""The artifacts that are tried by default, those of them that this version can name."""
+"""The artifacts that are tried by default."""
 
 
 def default_kinds(limits: Limits) -> list[str]:
     """`KINDS`, and a mix of types within the size where one is set."""
-    kinds = [name for name in KINDS if is_artifact(name)]
+    kinds = list(KINDS)
     if limits.max_mb is not None and is_artifact(mixed := f"gguf-{int(limits.max_mb)}mb"):
         kinds.append(mixed)
     return kinds

@@ -5,41 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
-from empathy_edge.formats.litertlm_file import LitertLmFile, read_litertlm
-
-MODEL = "model.litertlm"
+from empathy_edge.formats.litertlm_file import MODEL, LitertLmFile, read_litertlm
 
 
 def refuse_ruined(artifact: Path) -> None:
-    """As `refuse_four_bits_by_row`, for a file or an artifact's folder; others, and damaged ones, pass.
+    """Refuse a .litertlm, or its folder, whose four-bit matrices have one scale a row (channelwise).
 
-    What cannot be opened is found by who opens it.
+    Such files load, and lose most of what a small model was taught (docs/decisions/010-litert-lm.md). Other
+    formats pass, and so do damaged files: what cannot be opened is found by who opens it.
+
+    Raises:
+        EmpathyEdgeError: it has such matrices.
     """
     path = artifact / MODEL if artifact.is_dir() else artifact
     if path.suffix != ".litertlm" or not path.is_file():
         return
     try:
-        file = read_litertlm(path)
-        file.graph()
+        count = _matrices_with_four_bits_by_row(read_litertlm(path))
     except PrerequisiteError:
         raise
     except EmpathyEdgeError:
         return
-    refuse_four_bits_by_row(file)
-
-
-def refuse_four_bits_by_row(file: LitertLmFile) -> None:
-    """Refuse a model whose four-bit matrices have one scale a row (channelwise).
-
-    Such files load, and lose most of what a small model was taught (docs/decisions/010-litert-lm.md).
-
-    Raises:
-        EmpathyEdgeError: it has such matrices, or its graph is damaged.
-    """
-    count = _matrices_with_four_bits_by_row(file)
     if count:
         raise EmpathyEdgeError(
-            f"{file.path}: {count} matrices have four bits with one scale for a whole row (channelwise), "
+            f"{path}: {count} matrices have four bits with one scale for a whole row (channelwise), "
             "which ruins small models; it is not worth a check. Export it with a scale for each 32 weights: "
             "--to litertlm-int4, or litertlm-int4-gptq, which compensates the errors."
         )
@@ -49,10 +38,7 @@ def _matrices_with_four_bits_by_row(file: LitertLmFile) -> int:
     require_extra("ai_edge_litert", "litert", f"Reading {file.path.name}")
     from ai_edge_litert import schema_py_generated as schema
 
-    section = file.graph()
-    with open(file.path, "rb") as handle:
-        handle.seek(section.begin)
-        content = handle.read(section.end - section.begin)
+    content = file.graph()
     found = set()
     try:
         model = schema.Model.GetRootAs(content, 0)

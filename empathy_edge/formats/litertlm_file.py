@@ -16,6 +16,9 @@ from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 
+MODEL = "model.litertlm"
+"""The file's name in an artifact's folder."""
+
 MAGIC = b"LITERTLM"
 MAJOR_VERSION = 1
 HEADER_BEGIN = 32
@@ -75,14 +78,15 @@ class LitertLmFile:
     def read(self, kind: str) -> bytes | None:
         """The bytes of the first section of a kind; None if there is none."""
         found = next((section for section in self.sections if section.kind == kind), None)
-        if found is None:
-            return None
-        with open(self.path, "rb") as file:
-            file.seek(found.begin)
-            return file.read(found.end - found.begin)
+        return None if found is None else self._bytes_of(found)
 
-    def graph(self) -> Section:
-        """Where the language model's graph is.
+    def _bytes_of(self, section: Section) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(section.begin)
+            return file.read(section.end - section.begin)
+
+    def graph(self) -> bytes:
+        """The language model's graph, as a .tflite file has it.
 
         Raises:
             EmpathyEdgeError: it has none that holds everything (vision and split models are not read here).
@@ -95,7 +99,7 @@ class LitertLmFile:
                 f"{self.path}: its graphs are: {kinds}. Log-probabilities need one graph alone, "
                 "tf_lite_prefill_decode; chat and bench do not."
             )
-        return wanted[0]
+        return self._bytes_of(wanted[0])
 
     def tokenizer_json(self) -> bytes:
         """The tokenizer in the form of Hugging Face's tokenizer.json.

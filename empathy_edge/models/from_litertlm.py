@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.litertlm_file import LitertLmFile, read_litertlm
+from empathy_edge.formats.litertlm_file import MODEL, LitertLmFile, read_litertlm
 from empathy_edge.models.templated_folder import link
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, write_atomically, write_json
 from empathy_edge.system.hash_cache import sha256_file
 
-MODEL = "model.litertlm"
 DEFAULT_CONTEXT = 4096
 """Tokens, where a file does not say how many it allows."""
 
@@ -58,10 +57,11 @@ def _configs(file: LitertLmFile, tokenizer: bytes) -> dict[str, dict[str, Any]]:
     """config.json and tokenizer_config.json, as far as a runtime needs them."""
     metadata = file.metadata
     texts = _texts_of_tokens(tokenizer)
-    stops = [*metadata.stop_ids]
+    stops = list(metadata.stop_ids)
+    stops += [token for token, text in texts.items() if text in metadata.stop_texts and token not in stops]
     config = {"max_position_embeddings": metadata.max_tokens or DEFAULT_CONTEXT, "eos_token_id": stops}
     names: dict[str, Any] = {}
-    start = metadata.start if isinstance(metadata.start, str) else texts.get(metadata.start or -1)
+    start = texts.get(metadata.start) if isinstance(metadata.start, int) else metadata.start
     if start:
         names["bos_token"] = start
     if stops and stops[0] in texts:

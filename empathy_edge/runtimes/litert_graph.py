@@ -39,10 +39,7 @@ class LitertGraph:
         from ai_edge_litert.options import Options
 
         atexit.register(discard_stderr)  # at its very end it names each accelerator that it lets go
-        section = file.graph()
-        with open(file.path, "rb") as handle:
-            handle.seek(section.begin)
-            self._content = handle.read(section.end - section.begin)  # the model computes from these bytes
+        self._content = file.graph()  # the model computes from these bytes
         options = Options(
             hardware_accelerators=HardwareAccelerator.CPU, cpu_options=CpuOptions(num_threads=threads)
         )

@@ -47,7 +47,9 @@ class LiteRtLmRuntime(FolderRuntime):
         super().__init__(folder, min(context, metadata.max_tokens or context))
         self.name = folder.name if folder == file.parent else file.name
         self.threads = threads
-        self.declared_stop_ids = frozenset(metadata.stop_ids)
+        of_texts = [self._tokenizer.token_to_id(text) for text in metadata.stop_texts]
+        known = [token for token in of_texts if token is not None]
+        self.declared_stop_ids = frozenset([*metadata.stop_ids, *known])
         start = metadata.start
         self._start = self._tokenizer.token_to_id(start) if isinstance(start, str) else start
         self._engine = self._load()

@@ -7,7 +7,7 @@ is no function that trims a text; that is done here by a loop over its bytes, fo
 
 from __future__ import annotations
 
-from empathy_edge.export.bundle.prompt_shape import END, PromptShape
+from empathy_edge.formats.prompt_shape import END, PromptShape
 
 _TRIM = (
     '{{ define "trimmed" }}{{ $text := . }}{{ $begin := 0 }}{{ $end := 0 }}{{ $started := false }}'

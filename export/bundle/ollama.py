@@ -19,7 +19,7 @@ from pathlib import Path
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.bundle.app_settings import AppSettings
 from empathy_edge.export.bundle.go_template import go_template
-from empathy_edge.export.bundle.prompt_shape import START, NoShape, PromptShape, shape_of
+from empathy_edge.formats.prompt_shape import START, NoShape, PromptShape, shape_of
 from empathy_edge.formats.vocabulary import Vocabulary
 
 MODELFILE = "Modelfile"

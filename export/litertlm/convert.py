@@ -14,22 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from empathy_edge.console import progress, say
-from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
 from empathy_edge.export.external_program import offline_environment, run_external_program
 from empathy_edge.export.litertlm import worker
 from empathy_edge.export.litertlm.package import package
 from empathy_edge.export.litertlm.prompts_check import require_same_prompts
 from empathy_edge.export.onnx.genai import architecture_of
 from empathy_edge.formats.chat_format import read_template
-from empathy_edge.formats.litertlm_file import read_litertlm
+from empathy_edge.formats.litertlm_file import MODEL, read_litertlm
 from empathy_edge.runtimes.held_weights import fp32_size_mb
+from empathy_edge.runtimes.litert_lm_runtime import require_vulkan
 from empathy_edge.system.machine import require_memory
 from empathy_edge.system.memory import PeakMemory
 
 ENVIRONMENT = "EMPATHY_EDGE_LITERT"
 """The variable that names the environment's folder; by default it is .venv-litert in the working folder."""
-
-MODEL = "model.litertlm"
 
 CONTEXT = 1024
 """Tokens. LiteRT-LM's buffers have this length from the beginning, and each step computes over all of it."""
@@ -54,8 +53,7 @@ def write_float(checkpoint: Path, folder: Path) -> None:
         EmpathyEdgeError: litert-torch failed, with its last lines; or LiteRT-LM renders other prompts.
     """
     program = _program("litert-torch")
-    needed_mb = CONVERSION_SHARE * fp32_size_mb(checkpoint) + CONVERSION_MB
-    require_memory(needed_mb, needed_mb, "converting to LiteRT-LM", "convert on a larger machine")
+    require_memory_for(checkpoint)
     read_template(checkpoint)  # a missing one is said before minutes of conversion
     with tempfile.TemporaryDirectory(prefix=".converting-", dir=folder) as scratch:
         command = [str(program), "export_hf", f"--model={checkpoint}", f"--output_dir={scratch}"]
@@ -108,19 +106,12 @@ def write_quantized(source: Path, folder: Path, recipe: str) -> None:
 def _parts(file: Path) -> Iterator[tuple[Path, Path]]:
     """The graph, and what the runtime must know of its caches, as files beside `file`."""
     opened = read_litertlm(file)
-    section = opened.graph()
     executor = opened.read("ExecutorMetadataProto")
     if executor is None:
         raise EmpathyEdgeError(f"{file}: has no ExecutorMetadata; litert-torch made it in another version.")
     with tempfile.TemporaryDirectory(prefix=".parts-", dir=file.parent) as scratch:
         graph = Path(scratch) / "model.tflite"
-        with open(file, "rb") as source, open(graph, "wb") as target:
-            source.seek(section.begin)
-            left = section.end - section.begin
-            while left:
-                chunk = source.read(min(left, 2**24))
-                target.write(chunk)
-                left -= len(chunk)
+        graph.write_bytes(opened.graph())
         (Path(scratch) / "executor_metadata.pb").write_bytes(executor)
         yield graph, Path(scratch) / "executor_metadata.pb"
 
@@ -143,12 +134,25 @@ def _environment() -> dict[str, str]:
 
 
 def require_environment() -> None:
-    """Refuse to begin an export that would miss the environment at its end.
+    """Refuse to begin an export that would miss something in its middle: the converter, or the runtime.
 
     Raises:
         PrerequisiteError: it is not there.
     """
     _program("litert-torch")
+    for module in ("litert_lm", "litert_lm_builder", "ai_edge_litert"):
+        require_extra(module, "litert", "Making a .litertlm file")
+    require_vulkan()
+
+
+def require_memory_for(checkpoint: Path) -> None:
+    """Refuse a conversion for which too little memory is free.
+
+    Raises:
+        PrerequisiteError: says how much is needed.
+    """
+    needed_mb = CONVERSION_SHARE * fp32_size_mb(checkpoint) + CONVERSION_MB
+    require_memory(needed_mb, needed_mb, "converting to LiteRT-LM", "convert on a larger machine")
 
 
 def _program(name: str) -> Path:

@@ -14,10 +14,9 @@ from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.export import artifacts, verify
 from empathy_edge.export.litertlm import convert, prompts_check
 from empathy_edge.export.litertlm.worker import SMALLEST_SCALE, scales_of_grid
-from empathy_edge.formats import litert_weights
 from empathy_edge.formats.built_in_templates import BUILT_IN, built_in_template
 from empathy_edge.formats.chat_format import fit_to_template, messages_for, render
-from empathy_edge.formats.litertlm_file import read_litertlm
+from empathy_edge.formats.litert_weights import refuse_ruined
 from empathy_edge.formats.typed_template import typed_template
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import ExportSettings
@@ -149,7 +148,7 @@ def test_check_refuses_four_bits_with_one_scale_a_row(
     done = run_command("check", tmp_path / "model.litertlm", "--reference", tiny_model)
     assert_one_clear_error(done, 2, "matrices have four bits with one scale for a whole row")
     for name in ("litertlm-int4", "litertlm-int4-gptq"):
-        litert_weights.refuse_four_bits_by_row(read_litertlm(exported / name / "model.litertlm"))
+        refuse_ruined(exported / name)
 
 
 def test_the_environment_is_asked_for_before_anything_is_made(

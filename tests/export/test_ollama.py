@@ -10,10 +10,10 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.bundle.app_settings import AppSettings
 from empathy_edge.export.bundle.go_template import go_template
 from empathy_edge.export.bundle.ollama import _instructions, check_modelfile, modelfile, ollama_shape
-from empathy_edge.export.bundle.prompt_shape import NoShape, shape_of
 from empathy_edge.export.gguf.writer import write_float
 from empathy_edge.formats.built_in_templates import BUILT_IN, built_in_template
 from empathy_edge.formats.chat_format import Message, fit_to_template, render
+from empathy_edge.formats.prompt_shape import NoShape, shape_of
 from empathy_edge.formats.vocabulary import Vocabulary, vocabulary_of_gguf
 from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 from empathy_edge.system.quiet import quiet_stderr

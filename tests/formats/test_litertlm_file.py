@@ -1,5 +1,6 @@
 """The reader of .litertlm files, on a file that LiteRT-LM's own builder wrote, whole and damaged."""
 
+import json
 import zlib
 from pathlib import Path
 
@@ -55,6 +56,27 @@ def test_a_damaged_file_is_one_clear_error(file: Path, tmp_path: Path, change: o
     damaged.write_bytes(change(file.read_bytes()))  # type: ignore[operator]
     with pytest.raises(EmpathyEdgeError, match=message):
         find_model(str(damaged))
+
+
+def test_stop_texts_that_are_tokens_end_a_reply(tiny_model: Path, tmp_path: Path) -> None:
+    """Files from elsewhere name them so; texts of several tokens are left to LiteRT-LM."""
+    import litert_lm_builder as builder
+    from litert_lm_builder.runtime.proto import llm_metadata_pb2
+
+    metadata = llm_metadata_pb2.LlmMetadata(jinja_prompt_template="{{ messages[0].content }}")
+    for text in ("<|im_end|>", "<|im_end|>\n"):
+        metadata.stop_tokens.add().token_str = text
+    (tmp_path / "metadata.pb").write_bytes(metadata.SerializeToString())
+    (tmp_path / "model.tflite").write_bytes(b"graph")
+    made = builder.LitertLmFileBuilder()
+    made.add_system_metadata(builder.Metadata(key="Authors", value="x", dtype=builder.DType.STRING))
+    made.add_llm_metadata(str(tmp_path / "metadata.pb"))
+    made.add_hf_tokenizer(str(tiny_model / "tokenizer.json"))
+    made.add_tflite_model(str(tmp_path / "model.tflite"), builder.TfLiteModelType.PREFILL_DECODE)
+    with open(tmp_path / "model.litertlm", "wb") as file:
+        made.build(file)
+    folder = find_model(str(tmp_path / "model.litertlm")).path
+    assert json.loads((folder / "config.json").read_text())["eos_token_id"] == [2]
 
 
 def test_a_damaged_tokenizer_is_named(file: Path, tmp_path: Path) -> None:

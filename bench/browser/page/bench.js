@@ -119,7 +119,8 @@ export async function measure(model, plan, heat, say) {
   try {
     const answers = [];
     for (const [number, comparison] of plan.comparisons.entries()) {
-      say(`Comparing tokens with the host: ${number + 1} of ${plan.comparisons.length}`, number / plan.comparisons.length);
+      const all = plan.comparisons.length;
+      say(`Comparing tokens with the host: ${number + 1} of ${all}`, number / all);
       answers.push(await answerOf(model, plan, comparison));
     }
     await roundOf(model, plan); // warm-up
@@ -146,10 +147,11 @@ const middle = (values) => {
 /** The figures as the page shows them: name and value. */
 export function figuresOf(plan, found, load, threads) {
   const rate = ({ token_times_s: t }) => (t.length - 1) / (t.at(-1) - t[0]);
+  const firstTokenS = middle(found.samples.map((s) => s.token_times_s[0]));
   const rows = [
     ["load", `${load.load_s.toFixed(2)} s`],
-    ["first token", `${middle(found.samples.map((s) => s.token_times_s[0])).toFixed(2)} s`],
-    ["prefill", `${(plan.bench_ids.length / middle(found.samples.map((s) => s.token_times_s[0]))).toFixed(1)} tokens/s`],
+    ["first token", `${firstTokenS.toFixed(2)} s`],
+    ["prefill", `${(plan.bench_ids.length / firstTokenS).toFixed(1)} tokens/s`],
     ["decode", `${middle(found.samples.map(rate)).toFixed(1)} tokens/s`],
     ["threads", String(threads)],
   ];
@@ -157,7 +159,8 @@ export function figuresOf(plan, found, load, threads) {
   if (windows.length && windows.at(-1).end_s >= 120) {
     const speed = (some) => some.reduce((n, w) => n + w.tokens, 0) / some.reduce((n, w) => n + w.seconds, 0);
     const last = windows.at(-1).end_s - 61;
-    const [first, end] = [windows.filter((w) => w.end_s <= 61), windows.filter((w) => w.end_s - w.seconds >= last)];
+    const first = windows.filter((w) => w.end_s <= 61);
+    const end = windows.filter((w) => w.end_s - w.seconds >= last);
     rows.push(["first minute → last", `${speed(first).toFixed(1)} → ${speed(end).toFixed(1)} tokens/s`]);
   }
   return rows;

@@ -67,8 +67,11 @@ async function load() {
     state.model = await Model.load(state.plan, blobs);
     state.load = { fetched_bytes: fetched, fetch_s, load_s: (performance.now() - began) / 1000 };
     const origin = fetched ? `downloaded in ${fetch_s.toFixed(1)} s` : "from the browser's cache";
-    status.textContent = `Ready: ${origin}, loaded in ${state.load.load_s.toFixed(2)} s, ${counted(state.model.threads, "thread")}.`;
-    if (!survivesReload()) note("The browser keeps no data for this page: after a reload the model is downloaded again.");
+    const threads = counted(state.model.threads, "thread");
+    status.textContent = `Ready: ${origin}, loaded in ${state.load.load_s.toFixed(2)} s, ${threads}.`;
+    if (!survivesReload()) {
+      note("The browser keeps no data for this page: after a reload the model is downloaded again.");
+    }
     ready();
   } catch (error) {
     status.textContent = `${reason(error)} What was downloaded is kept; try again.`;
@@ -80,7 +83,9 @@ async function load() {
 
 function reason(error) {
   const text = String(error?.message ?? error);
-  if (/fetch|network|connection|host answered/i.test(text)) return `The connection to the host was lost (${text}).`;
+  if (/fetch|network|connection|host answered/i.test(text)) {
+    return `The connection to the host was lost (${text}).`;
+  }
   return `This phone's browser cannot load the model, perhaps for lack of memory (${text}).`;
 }
 
@@ -166,7 +171,11 @@ async function deliver() {
   try {
     const { tokens } = await post("results", state.unsent);
     state.unsent = null;
-    const words = { same: "the same as on the host", "near tie": "the same up to a near tie", differ: "NOT those of the host" };
+    const words = {
+      same: "the same as on the host",
+      "near tie": "the same up to a near tie",
+      differ: "NOT those of the host",
+    };
     status.textContent = `The host has the figures. The tokens are ${words[tokens]}.`;
   } catch (error) {
     status.textContent = `Measured, but the host did not take it: ${error.message}.`;

@@ -25,7 +25,8 @@ export class Model {
 
   static async load(plan, blobs) {
     const threads = threadsFor(plan);
-    const wllama = new Wllama(WASM, { suppressNativeLog: true, logger: SILENT, cacheManager: NO_STORE, modelManager: NO_STORE });
+    const quiet = { suppressNativeLog: true, logger: SILENT };
+    const wllama = new Wllama(WASM, { ...quiet, cacheManager: NO_STORE, modelManager: NO_STORE });
     await wllama.loadModel(blobs, {
       n_ctx: plan.context,
       n_batch: Math.min(512, plan.context),
@@ -79,7 +80,7 @@ export class Model {
 export function render(template, messages) {
   let text = template.start;
   for (const { role, content } of messages) {
-    if (role === "user") text += content + template.after_user;
+    if (role === "user") text += content;
     else if (role === "assistant") text += template.before_assistant + content + template.after_assistant;
     else if (template.after_system !== null) text += content + template.after_system;
   }

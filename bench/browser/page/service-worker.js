@@ -30,6 +30,7 @@ async function hostFirst(request) {
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   // The model's parts are in IndexedDB, and results are never kept.
-  if (request.method !== "GET" || request.headers.has("range") || new URL(request.url).pathname.includes("/model/")) return;
+  const isModel = new URL(request.url).pathname.includes("/model/");
+  if (request.method !== "GET" || request.headers.has("range") || isModel) return;
   event.respondWith(hostFirst(request));
 });

@@ -87,13 +87,14 @@ class PromptShape:
         return content.strip(WHITESPACE) if role in self.trimmed else content
 
 
-def shape_of(template: str, *, bos: str, eos: str) -> PromptShape:
+def shape_of(template: str, *, bos: str, eos: str, any_spaces: bool = True) -> PromptShape:
     """The shape of a chat template, proven on conversations of one to five turns.
 
     Args:
         template: Jinja source.
         bos: the beginning-of-sequence token's text.
         eos: the end-of-sequence token's text.
+        any_spaces: whether messages may have spaces around them; then it is found which of them are kept.
 
     Raises:
         NoShape: no fixed texts can stand for it.
@@ -107,11 +108,13 @@ def shape_of(template: str, *, bos: str, eos: str) -> PromptShape:
         gaps |= probe.gaps(WITH_SYSTEM, known=gaps)
     for roles in RARE:
         gaps = probe.with_rare(roles, gaps)
-    trimmed = frozenset(role for role in ("system", "user", "assistant") if probe.trims(role))
+    said_by = ("system", "user", "assistant") if any_spaces else ()
+    trimmed = frozenset(role for role in said_by if probe.trims(role))
     shape = PromptShape(gaps, trimmed, late, after_system if late else "")
     proved = (*USUAL, *WITH_SYSTEM) if shape.takes_system else USUAL
     for roles in proved:
-        said = zip(roles, _TEXTS, strict=False)
+        texts = _TEXTS if any_spaces else tuple(text.strip() for text in _TEXTS)
+        said = zip(roles, texts, strict=False)
         probe.prove(shape, [{"role": role, "content": text} for role, text in said])
     return shape
 
