@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -18,6 +20,11 @@ class ChatSettings(BaseModel):
     temperature: float = Field(default=0.0, ge=0, le=2, description="0 takes the likeliest token each time.")
     seed: int = Field(default=0, description="For sampling.")
     markdown: bool = Field(default=False, description="Show answers as Markdown.")
+    history: Path | None = Field(
+        default=None,
+        description="A file that keeps what you type, for the arrow keys of the next chat. "
+        "[default: nothing is kept]",
+    )
     crisis_help: bool = Field(
         default=True,
         description="On open signs of self-harm, name human help instead of letting the model answer.",

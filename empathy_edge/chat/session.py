@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,21 +11,30 @@ from rich.markup import escape
 from empathy_edge.chat.chat_settings import ChatSettings
 from empathy_edge.chat.conversation import Conversation
 from empathy_edge.chat.crisis import crisis_reply, shows_signs
+from empathy_edge.chat.message_input import MessageInput
 from empathy_edge.chat.screen import Screen, side_by_side
-from empathy_edge.console import console, say
+from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.runtimes import Reply, Runtime, open_runtime
 
-HELP = """\
-/help            this
-/stats           time to first token, tokens/s, context used, memory
-/system [TEXT]   show, or change, what the model is told before the conversation
-/reset           start over
-/save FILE       write the conversation to a new file
-/load FILE       go on with a saved one
-/compare MODEL   let a second artifact answer as well; /compare off ends it
-/quit            leave (also Ctrl-D)
-A line that ends with \\ goes on in the next; Ctrl-C stops an answer."""
+COMMANDS = {
+    "/help": "this",
+    "/stats": "time to first token, tokens/s, context used, memory",
+    "/system [TEXT]": "show, or change, what the model is told before the conversation",
+    "/reset": "start over",
+    "/save FILE": "write the conversation to a new file",
+    "/load FILE": "go on with a saved one",
+    "/compare MODEL": "let a second artifact answer as well; /compare off ends it",
+    "/quit": "leave (also Ctrl-D)",
+}
+"""What begins with a slash, and what it does."""
+
+OTHER_NAMES = {"/?": "/help", "/bye": "/quit", "/exit": "/quit", "/clear": "/reset"}
+"""As other programs call the same."""
+
+KEYS = '''\
+A message of several lines stands between """ and """; or end each line with \\, or press Alt-Enter.
+The arrow keys bring back what you said; Tab completes commands and files; Ctrl-C stops an answer.'''
 
 
 class Chat:
@@ -51,8 +59,9 @@ class Chat:
                 f"[bold]{escape(runtime.name)}[/] on {runtime.threads} threads. "
                 "/help lists the commands, /quit leaves."
             )
-        while (said := self._read_message()) is not None:
-            if said == "/quit":
+        messages = MessageInput([usage.split()[0] for usage in COMMANDS], self.settings.history)
+        while (said := self._next_message(messages)) is not None:
+            if OTHER_NAMES.get(said, said) == "/quit":
                 break
             if said.startswith("/"):
                 self._command(said)
@@ -87,28 +96,15 @@ class Chat:
         if self.second:
             yield self.second
 
-    def _read_message(self) -> str | None:
-        """One message, of one line or of several that end with a backslash; None at the end of the input."""
-        lines: list[str] = []
+    def _next_message(self, messages: MessageInput) -> str | None:
+        """What the person says next; None at the end of the input."""
         while True:
             try:
-                line = self._read_line(first=not lines)
-            except EOFError:
-                return "\n".join(lines).strip() if lines else None
+                return messages.read()
             except KeyboardInterrupt:
                 if not self.interactive:
                     raise
-                say("\n[dim]/quit leaves.[/]")
-                lines = []
-                continue
-            if not line.endswith("\\"):
-                return "\n".join([*lines, line]).strip()
-            lines.append(line[:-1])
-
-    def _read_line(self, *, first: bool) -> str:
-        if not self.interactive:
-            return input()
-        return console.input("[bold]› [/]" if first else "[dim]… [/]")
+                say("[dim]/quit leaves.[/]")
 
     def _answer(self, said: str) -> None:
         if self.settings.crisis_help and shows_signs(said):
@@ -181,9 +177,9 @@ class Chat:
 
     def _command(self, line: str) -> None:
         name, _, rest = line.partition(" ")
-        argument = rest.strip()
+        name, argument = OTHER_NAMES.get(name, name), rest.strip()
         commands: dict[str, Callable[[], None]] = {
-            "/help": lambda: say(escape(HELP)),
+            "/help": _help,
             "/stats": self._stats,
             "/system": lambda: self._system(argument),
             "/reset": self._reset,
@@ -262,6 +258,13 @@ class Chat:
         second.turns = [*self.conversation.turns]
 
 
+def _help() -> None:
+    """Say what can be typed."""
+    for usage, does in COMMANDS.items():
+        say(escape(f"{usage:<16} {does}"))
+    say(escape(KEYS))
+
+
 def _path(name: str) -> Path | None:
     """The file that /save or /load names; None, with a question, where it names none."""
     if name:
@@ -290,9 +293,6 @@ def chat(model: str, settings: ChatSettings, *, once: bool = False, system: str 
         once: answer the whole standard input as one message, and end.
         system: the system prompt, instead of the one in prompts/chat.yaml.
     """
-    if sys.stdin.isatty() and not once:
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401 - arrow keys and history in the prompt
     session = Chat(model, settings, system)
     if once:
         session.once(sys.stdin.read())

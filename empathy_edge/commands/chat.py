@@ -34,6 +34,7 @@ def _chat_settings() -> type[ChatSettings]:
             "temperature",
             "seed",
             "markdown",
+            "history",
             "crisis_help",
             "country",
         ),
@@ -53,7 +54,7 @@ def chat(artifact: str, once: bool, system: str | None, template: str | None, se
 
     ARTIFACT is an artifact folder, a .gguf file, a checkpoint, or a shipped model's name.
 
-    /help lists the commands: /stats, /system, /reset, /save, /load, /compare, /quit.
+    Inside, /help lists the commands: /stats, /system, /reset, /save, /load, /compare, /quit.
     """
     from empathy_edge.chat.session import chat as talk
     from empathy_edge.models.templates import name_with_template

@@ -1,0 +1,121 @@
+"""What a person types, one message at a time: on a terminal with history, completion and pasted lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import CompleteEvent, Completion
+    from prompt_toolkit.document import Document
+
+QUOTES = '"""'
+"""Stands before and after a message of several lines, as in Ollama's chat."""
+
+TAKES_FILE = ("/save", "/load", "/compare")
+"""Commands whose argument is completed as a path."""
+
+
+def is_unfinished(text: str) -> bool:
+    """Whether the message goes on in the next line: it ends with a backslash, or its quotes are open."""
+    begun = text.lstrip()
+    if begun.startswith(QUOTES):
+        return QUOTES not in begun[len(QUOTES) :]
+    return text.endswith("\\")
+
+
+def message_of(text: str) -> str:
+    """The message without quotes around it and without the backslashes at the ends of its lines."""
+    begun = text.strip()
+    if begun.startswith(QUOTES):
+        inside, _, after = begun[len(QUOTES) :].partition(QUOTES)
+        return (inside + after).strip()
+    lines = [line.removesuffix("\\") for line in text.split("\n")]
+    return "\n".join(lines).strip()
+
+
+class MessageInput:
+    """Reads messages from a terminal, or line by line from a pipe.
+
+    Args:
+        commands: what begins with a slash; the Tab key completes it.
+        history: a file that keeps what was typed for the arrow keys of the next chat. By default nothing is
+            kept beyond this chat.
+    """
+
+    def __init__(self, commands: Sequence[str], history: Path | None = None) -> None:
+        self.interactive = sys.stdin.isatty()
+        self._read: Callable[[], str] = self._lines
+        if self.interactive:
+            session = _terminal(commands, history)
+            self._read = lambda: str(session.prompt())
+
+    def read(self) -> str | None:
+        """The next message, maybe an empty one; None at the end of the input.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        try:
+            return message_of(self._read())
+        except EOFError:
+            return None
+
+    @staticmethod
+    def _lines() -> str:
+        """The lines of one message from a pipe; what the end of the input cuts off is a message, too."""
+        text = input()
+        while is_unfinished(text):
+            try:
+                text += "\n" + input()
+            except EOFError:
+                break
+        return text
+
+
+def _terminal(commands: Sequence[str], history: Path | None) -> PromptSession[str]:
+    """A line editor on the terminal. The Enter key ends a finished message, Alt-Enter begins a new line."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.application import get_app
+    from prompt_toolkit.completion import Completer, Completion, PathCompleter
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.filters import Condition
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+    from prompt_toolkit.output import create_output
+    from prompt_toolkit.shortcuts import CompleteStyle
+
+    paths = PathCompleter(expanduser=True)
+
+    class Commands(Completer):
+        def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+            typed = document.text_before_cursor
+            name, space, argument = typed.partition(" ")
+            if space and name in TAKES_FILE:
+                yield from paths.get_completions(Document(argument), complete_event)
+            elif not space and typed.startswith("/"):
+                for command in commands:
+                    if command.startswith(typed):
+                        yield Completion(command, -len(typed))
+
+    return PromptSession(
+        "› ",
+        prompt_continuation="… ",
+        multiline=Condition(lambda: is_unfinished(get_app().current_buffer.text)),
+        history=FileHistory(_private(history)) if history else InMemoryHistory(),
+        completer=Commands(),
+        complete_style=CompleteStyle.READLINE_LIKE,
+        complete_while_typing=False,
+        output=create_output(stdout=sys.stderr),  # replies alone go to stdout
+    )
+
+
+def _private(path: Path) -> str:
+    """The file, made if it is new, which only its user can read."""
+    path = path.expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    return str(path)
