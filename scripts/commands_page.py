@@ -27,7 +27,7 @@ def _sections(name: str, command: click.Command) -> Iterator[str]:
     """A section for a command, then those of its subcommands."""
     yield _section(name, command)
     if isinstance(command, click.Group):
-        for below, item in sorted(command.commands.items()):
+        for below, item in command.commands.items():
             yield from _sections(f"{name} {below}", item)
 
 

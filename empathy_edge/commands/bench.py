@@ -1,17 +1,20 @@
-"""Commands for speed and memory: measured here, predicted for phones, measured on phones."""
+"""Commands that measure speed and memory on this machine; those about phones are in `bench_phones`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands.bench_phones import device, ingest, predict
+from empathy_edge.commands.groups import Group, refuse_misspelled
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
     SettingsCommand,
+    json_option,
+    none_exists,
     path_type,
     takes_settings,
     template_option,
@@ -20,7 +23,6 @@ from empathy_edge.commands.options import (
 
 if TYPE_CHECKING:
     from empathy_edge.bench.measure_settings import MeasureSettings
-    from empathy_edge.bench.phones.predict import PredictionSettings
     from empathy_edge.bench.result_file import StandardResult
 
 
@@ -30,17 +32,12 @@ def _measure_settings() -> type[MeasureSettings]:
     return MeasureSettings
 
 
-def _prediction_settings() -> type[PredictionSettings]:
-    from empathy_edge.bench.phones.predict import PredictionSettings
-
-    return PredictionSettings
-
-
-class _RunByDefault(click.Group):
+class _RunByDefault(Group):
     """`bench ARTIFACT` is `bench run ARTIFACT`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            refuse_misspelled(args[0], self, ctx)
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -52,7 +49,7 @@ class _RunByDefault(click.Group):
     "  empathy-edge bench compare new.json old.json",
 )
 def bench() -> None:
-    """Speed and memory of artifacts: measured on this machine, predicted for a phone, read back from one.
+    """Measure speed and memory here, or predict them for a phone.
 
     `bench ARTIFACTS…` is `bench run ARTIFACTS…`.
     """
@@ -60,10 +57,6 @@ def bench() -> None:
 
 MIN_REPETITIONS = 5
 """From fewer rounds no 95 % interval of a median can be had."""
-
-
-def _json_option() -> Any:
-    return click.option("--json", "json_file", type=path_type(), help="Write the result to this new file.")
 
 
 @takes_settings(
@@ -89,11 +82,11 @@ def _json_option() -> Any:
     "  empathy-edge bench model.gguf --threads 4 --prompt-tokens 128 --prompt-tokens 512 \\\n"
     "      --json figures.json\n"
     "  empathy-edge bench exported/gguf-q4_0 --suite chat\n"
-    "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   (exit code 1 if slower)",
+    "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   # exit code 1 if slower",
 )
 @click.argument("artifacts", nargs=-1, required=True)
 @template_option()
-@_json_option()
+@json_option()
 @click.option(
     "--llama-bench", "jsonl_file", type=path_type(), help="Also write llama-bench's JSONL to this new file."
 )
@@ -112,14 +105,15 @@ def run(
     template: str | None,
     settings: MeasureSettings,
 ) -> int:
-    """Measure load time, first token, prefill and decode speed, and memory of ARTIFACTS on this machine.
+    """Measure speed and memory of ARTIFACTS on this machine.
 
-    Exit code 1 if --baseline is given and something is slower or larger than --tolerance allows, 4 if the
-    samples are too few or too noisy to tell.
+    Measured are load time, first token, prefill and decode speed, and memory. Exit code 1 if --baseline is
+    given and something is slower or larger than --tolerance allows, 4 if the samples are too few or too noisy
+    to tell.
     """
     from empathy_edge.models.templates import names_with_template
 
-    _none_exists(json_file, jsonl_file, markdown_file)
+    none_exists(json_file, jsonl_file, markdown_file)
     opened = names_with_template(artifacts, template)
     if settings.suite == "chat":
         if jsonl_file or markdown_file or baseline:
@@ -195,19 +189,14 @@ def _against(result: StandardResult, old: StandardResult, tolerance: float) -> i
     return 1 if "FAIL" in said else 4 if "INCONCLUSIVE" in said else 0
 
 
-def _none_exists(*files: Path | None) -> None:
-    from empathy_edge.errors import EmpathyEdgeError
-
-    for file in files:
-        if file is not None and file.exists():
-            raise EmpathyEdgeError(f"{file}: exists already; choose another name. Nothing was measured.")
-
-
 @bench.command(epilog=EXAMPLES + "  empathy-edge bench compare after.json before.json")
 @click.argument("new", type=path_type())
 @click.argument("old", type=path_type())
 def compare(new: Path, old: Path) -> None:
-    """Which differences between two results of `bench --json` are real: ratios with exact intervals."""
+    """Say which differences between two results are real.
+
+    NEW and OLD are files that `bench --json` wrote. Shown are ratios with exact intervals.
+    """
     from empathy_edge.bench import differences
     from empathy_edge.bench.result_file import read_result
 
@@ -223,16 +212,19 @@ def compare(new: Path, old: Path) -> None:
 @template_option()
 @click.option("--minutes", default=5.0, show_default=True, type=click.FloatRange(0.1, 240))
 @threads_option()
-@_json_option()
+@json_option()
 def sustained(
     artifact: str, template: str | None, minutes: float, threads: int | None, json_file: Path | None
 ) -> None:
-    """Decode without a pause: the first minute beside the last. (Says nothing of a phone's heat.)"""
+    """Decode without a pause: the first minute beside the last.
+
+    (Of a phone's heat it says nothing.)
+    """
     from empathy_edge.bench.result_file import write_result
     from empathy_edge.bench.sustained import bench_sustained, show_sustained
     from empathy_edge.models.templates import name_with_template
 
-    _none_exists(json_file)
+    none_exists(json_file)
     result = bench_sustained(name_with_template(artifact, template), minutes=minutes, threads=threads)
     if json_file:
         write_result(json_file, result)
@@ -245,7 +237,7 @@ def sustained(
 @click.option("--prompt-tokens", default=128, show_default=True, type=click.IntRange(8, 4096))
 @click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 1024))
 @threads_option()
-@_json_option()
+@json_option()
 def memory(
     artifact: str,
     template: str | None,
@@ -254,12 +246,15 @@ def memory(
     threads: int | None,
     json_file: Path | None,
 ) -> None:
-    """Speed against a memory limit, down to where ARTIFACT thrashes. Needs control groups (Linux, root)."""
+    """Measure how speed falls with the memory that is allowed.
+
+    The limit is lowered to where ARTIFACT thrashes. Needs control groups (Linux, root).
+    """
     from empathy_edge.bench import memory_curve
     from empathy_edge.bench.result_file import write_result
     from empathy_edge.models.templates import name_with_template
 
-    _none_exists(json_file)
+    none_exists(json_file)
     result = memory_curve.memory_curve(
         name_with_template(artifact, template),
         threads=threads,
@@ -271,119 +266,5 @@ def memory(
     memory_curve.show(result)
 
 
-@takes_settings(
-    settings=FromSettings(_prediction_settings, ("prompt_tokens", "depth", "context")),
-)
-@bench.command(
-    cls=SettingsCommand,
-    epilog=EXAMPLES + "  empathy-edge bench predict --device galaxy-s23 --artifact exported/gguf-q4_0\n"
-    "  empathy-edge bench predict --device all --artifact model.gguf --prompt-tokens 512 --depth 1024\n"
-    "  empathy-edge bench predict --validate phone_cpu_cells.csv",
-)
-@click.option("--device", "devices", multiple=True, help="An id from `devices`, a profile's .yaml, or all.")
-@click.option("--artifact", help="A GGUF: a file, an artifact folder, or a shipped model.")
-@click.option(
-    "--validate",
-    "cells",
-    type=path_type(),
-    help="Leave each model of this table of measurements out, predict it from the others, and report the "
-    "errors.",
-)
-@click.option(
-    "--unseen",
-    type=path_type(),
-    help="With --validate: predict the models of this table instead, all from the first.",
-)
-@_json_option()
-def predict(
-    devices: tuple[str, ...],
-    artifact: str | None,
-    cells: Path | None,
-    unseen: Path | None,
-    json_file: Path | None,
-    settings: PredictionSettings,
-) -> None:
-    """Decode, prefill, first token and memory on a phone's CPU, with intervals; every figure is `predicted`.
-
-    Predictions are based on measurements of llama.cpp on phones. A device that nobody measured is predicted
-    from its chip's specification, with wider intervals. Types that nobody measured are refused.
-    """
-    from empathy_edge.bench.phones import predict as predictions
-    from empathy_edge.bench.phones.prediction_tables import show, show_errors
-    from empathy_edge.system.files import write_json
-
-    _none_exists(json_file)
-    if cells is not None:
-        errors = predictions.validate_table(cells, unseen)
-        show_errors(errors)
-        as_json: Any = {name: asdict(item) for name, item in errors.items()}
-    else:
-        if not devices or artifact is None:
-            raise click.UsageError("Give --device and --artifact, or --validate.")
-        results = predictions.predict_for(artifact, devices, settings)
-        show(results)
-        as_json = [asdict(item) for item in results]
-    if json_file:
-        write_json(json_file, as_json)
-
-
-@bench.command(
-    epilog=EXAMPLES + "  empathy-edge bench device android exported/gguf-q4_0 \\\n"
-    "      --llama-bench build-android/bin/llama-bench --out phone\n"
-    "  empathy-edge bench device termux exported/gguf-q4_0 --out phone"
-)
-@click.argument("kind", type=click.Choice(["android", "termux"]))
-@click.argument("artifact")
-@click.option(
-    "--llama-bench", "binary", type=path_type(), help="Of android: llama-bench built for arm64 (NDK)."
-)
-@click.option("--prompt-tokens", default=256, show_default=True, type=click.IntRange(8))
-@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8))
-@click.option(
-    "--threads", default=4, show_default=True, type=click.IntRange(1), help="CPU threads on the phone."
-)
-@click.option(
-    "--out", type=path_type(), required=True, help="The folder to write into; it must be new or empty."
-)
-def device(
-    kind: str,
-    artifact: str,
-    binary: Path | None,
-    prompt_tokens: int,
-    decode_tokens: int,
-    threads: int,
-    out: Path,
-) -> None:
-    """Write a folder that measures ARTIFACT on a real phone: by adb from here, or in Termux on the phone."""
-    from empathy_edge.bench.phones.device_folder import write_folder
-
-    write_folder(
-        kind,
-        artifact,
-        out,
-        binary=binary,
-        prompt_tokens=prompt_tokens,
-        decode_tokens=decode_tokens,
-        threads=threads,
-    )
-
-
-@bench.command(
-    epilog=EXAMPLES
-    + "  empathy-edge bench ingest phone/results.jsonl --artifact exported/gguf-q4_0 --device pixel-8 \\\n"
-    "      --out pixel-8.yaml\n"
-    "  empathy-edge bench predict --device pixel-8.yaml --artifact exported/gguf-q8_0"
-)
-@click.argument("file", type=path_type())
-@click.option("--artifact", required=True, help="The GGUF that was run.")
-@click.option("--device", "device_id", required=True, help="An id from `devices`, or a profile's .yaml.")
-@click.option("--out", type=path_type(), required=True, help="The recalibrated profile, a new .yaml file.")
-def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
-    """Read a phone's results (llama-bench JSON or JSONL, PocketPal JSON, CSV) and recalibrate its profile."""
-    from empathy_edge.bench.phones.ingest import ingest as read_in
-
-    _none_exists(out)
-    read_in(file, artifact, device_id, out)
-
-
-COMMANDS = (bench,)
+for command in (predict, device, ingest):
+    bench.add_command(command)

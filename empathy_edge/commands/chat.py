@@ -59,6 +59,3 @@ def chat(artifact: str, once: bool, system: str | None, template: str | None, se
     from empathy_edge.models.templates import name_with_template
 
     talk(name_with_template(artifact, template), settings, once=once, system=system)
-
-
-COMMANDS = (chat,)

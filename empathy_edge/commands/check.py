@@ -89,7 +89,10 @@ def baseline(  # noqa: PLR0913 - each is an option
     settings: ReplySettings,
     api: ApiSettings,
 ) -> None:
-    """Keep what the full-precision MODEL replies, so that `check` needs neither it nor torch."""
+    """Keep a model's replies, so that `check` needs no torch.
+
+    MODEL is the full-precision one. `check --baseline FILE` then needs neither it nor torch.
+    """
     from empathy_edge.bench.check.baseline import write_baseline
     from empathy_edge.console import tell
     from empathy_edge.errors import EmpathyEdgeError
@@ -145,10 +148,11 @@ def check(  # noqa: PLR0913 - each is an option
     settings: CheckSettings,
     api: ApiSettings,
 ) -> int:
-    """Did ARTIFACTS keep the empathy of their full-precision model?
+    """Say whether artifacts kept the empathy of their model.
 
-    Exit code 0 when all do (PASS), 1 when one does not (FAIL), 4 when one is undecided; the output says what
-    would decide it. What is estimated and how: docs/gate.md.
+    ARTIFACTS are compared with the full-precision model that they were made of. Exit code 0 when all do
+    (PASS), 1 when one does not (FAIL), 4 when one is undecided; the output says what would decide it. What is
+    estimated and how: docs/gate.md.
     """
     from empathy_edge.bench.check.baseline import read_baseline
     from empathy_edge.bench.check.output import junit, markdown, show
@@ -219,6 +223,3 @@ def made_baseline(
         )
     finally:
         rater.close()
-
-
-COMMANDS = (check, baseline)

@@ -102,8 +102,10 @@ def choose(  # noqa: PLR0913 - each is an option
     lengths: PredictionSettings,
     settings: CheckSettings,
 ) -> int:
-    """Which artifact of the full-precision MODEL to ship to a device: the smallest or fastest that keeps its
-    empathy (`check`) and the device's limits, by predicted speed and memory.
+    """Find the artifact of a model to ship to a phone.
+
+    It is the smallest or fastest that keeps the empathy of the full-precision MODEL (`check`) and keeps to
+    the device's limits, by predicted speed and memory.
 
     Exit code 0 when there is one, 1 when none keeps to the limits and the check, 4 when something is open.
     """
@@ -172,6 +174,3 @@ def _baseline(base: ModelRef, file: Path | None, out: Path, allow_quantized: boo
             f"Make one: empathy-edge baseline {base.name} --out baseline.json.gz"
         )
     return baseline
-
-
-COMMANDS = (choose,)

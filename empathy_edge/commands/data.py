@@ -6,23 +6,25 @@ from pathlib import Path
 
 import click
 
+from empathy_edge.commands.groups import Group
 from empathy_edge.commands.options import DATA_FORMS, EXAMPLES, map_option, path_type
 
 
 @click.group(
+    cls=Group,
     epilog=EXAMPLES + "  empathy-edge data inspect sample\n"
-    "  empathy-edge data inspect posts.csv --map utterance=text"
+    "  empathy-edge data inspect posts.csv --map utterance=text",
 )
 def data() -> None:
-    """Look at data before anything is made of them."""
+    """See what a file of dialogues holds and what it can be used for."""
 
 
 @data.command(
     epilog=EXAMPLES + "  empathy-edge data inspect dialogues.jsonl\n"
     "  empathy-edge data inspect posts.csv.gz --map utterance=text --map emotion=label\n"
     "  cat prompts.txt | empathy-edge data inspect -",
-    help="Say what FILE is, how many dialogues it has, which commands can use it, and show three of them.\n\n"
-    f"FILE is {DATA_FORMS}",
+    help="Say what FILE is, what it holds, and which commands can use it.\n\n"
+    f"The first three dialogues are shown. FILE is {DATA_FORMS}",
 )
 @click.argument("file", type=path_type())
 @map_option()
@@ -31,6 +33,3 @@ def inspect(file: Path, columns: dict[str, str]) -> None:
     from empathy_edge.runs.inspect_data import show
 
     show(file.as_posix(), open_given(file, columns), columns)
-
-
-COMMANDS = (data,)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands.groups import Group, refuse_misspelled
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -31,7 +32,7 @@ BUNDLE_APPS = (
 """The keys of `export.bundle.apps.APPS`, which is not imported here: `--help` stays fast."""
 
 
-class _ExportGroup(SettingsCommand, click.Group):
+class _ExportGroup(SettingsCommand, Group):
     """`export MODEL` is a command with settings that has commands of its own, as `bundle`."""
 
     _first = ""
@@ -39,6 +40,7 @@ class _ExportGroup(SettingsCommand, click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         self._first = args[0] if args else ""
+        refuse_misspelled(self._first, self, ctx)
         ctx.allow_interspersed_args = self._first not in self.commands
         return super().parse_args(ctx, args)
 
@@ -99,10 +101,11 @@ def export(  # noqa: PLR0913 - each is an option
     settings: ExportSettings,
     model: str | None = None,
 ) -> None:
-    """Merge adapters into MODEL, write GGUF and ONNX artifacts, and compare each with the checkpoint.
+    """Write artifacts of a model for phones: GGUF, ONNX and others.
 
-    MODEL is a shipped name, a hub id, a checkpoint's folder or a .gguf file: the one that the first adapter
-    was trained on. Without MODEL it is the one that the adapter names.
+    Adapters are merged first, and each artifact is compared with the merged checkpoint. MODEL is a shipped
+    name, a hub id, a checkpoint's folder or a .gguf file: the one that the first adapter was trained on.
+    Without MODEL it is the one that the adapter names.
     """
     if context.invoked_subcommand is not None:
         return
@@ -165,7 +168,10 @@ takes_settings(
 def bundle(
     artifact: Path, apps: tuple[str, ...], out: Path, licence: Path | None, as_zip: bool, update: bool
 ) -> None:
-    """What an app takes away: ARTIFACT with licence, model card, settings, instructions and hashes."""
+    """Pack an artifact for an app, with all that belongs to it.
+
+    That is its licence, model card, settings, instructions and hashes.
+    """
     from empathy_edge.export.bundle.make import make
 
     make(artifact=artifact, out=out, apps=apps, licence=licence, as_zip=as_zip, update=update)
@@ -174,7 +180,10 @@ def bundle(
 @export.command("check", epilog=EXAMPLES + "  empathy-edge export check bundle.zip")
 @click.argument("bundle", type=path_type())
 def check_bundle(bundle: Path) -> None:
-    """Check a BUNDLE that you were given, folder or zip: hashes, formats, template. Nothing of it is run."""
+    """Check a bundle that you were given; nothing of it is run.
+
+    BUNDLE is a folder or a zip. Checked are hashes, formats and template.
+    """
     from empathy_edge.console import say
     from empathy_edge.export.bundle.check import check
 
@@ -211,11 +220,11 @@ def check_bundle(bundle: Path) -> None:
     help="How many tokens each reply has at most.",
 )
 def compare_server(artifact: str, server: Path | None, prompts: int, new_tokens: int) -> None:
-    """Does a GGUF say the same in another llama.cpp, as the one that your app ships?
+    """Say whether a GGUF replies the same in another llama.cpp.
 
-    ARTIFACT, a .gguf file or a folder that `export` made, is opened in our llama.cpp and by a llama-server on
-    this machine. Compared are prompts, token ids, greedy replies and log-probabilities. Exit code 1 if they
-    are not the same.
+    The other one may be that which your app ships. ARTIFACT, a .gguf file or a folder that `export` made, is
+    opened in our llama.cpp and by a llama-server on this machine. Compared are prompts, token ids, greedy
+    replies and log-probabilities. Exit code 1 if they are not the same.
     """
     from empathy_edge.console import say
     from empathy_edge.errors import VerdictFailed
@@ -226,6 +235,3 @@ def compare_server(artifact: str, server: Path | None, prompts: int, new_tokens:
     if found.failed:
         raise VerdictFailed(found.verdict)
     say(found.verdict)
-
-
-COMMANDS = (export,)

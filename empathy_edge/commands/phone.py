@@ -50,8 +50,8 @@ def _phone_settings() -> type[PhoneSettings]:
 )
 @click.command(
     cls=SettingsCommand,
-    epilog=EXAMPLES + "  empathy-edge phone exported/gguf-q4_0                    (this machine's browser)\n"
-    "  empathy-edge phone exported/gguf-q4_0 --lan --https      (a phone in the same network)\n"
+    epilog=EXAMPLES + "  empathy-edge phone exported/gguf-q4_0                    # this machine's browser\n"
+    "  empathy-edge phone exported/gguf-q4_0 --lan --https      # a phone in the same network\n"
     "  empathy-edge phone runs/quickstart/export/gguf-q4_0 --lan --https --native figures.json",
 )
 @click.argument("artifact", default="smollm2-135m")
@@ -71,10 +71,11 @@ def phone(
     template: str | None,
     settings: PhoneSettings,
 ) -> None:
-    """Serve ARTIFACT (a GGUF) to a phone's browser: it runs there, chats, and sends its figures back.
+    """Run a GGUF in a phone's browser: chat there and measure it.
 
-    Prints an address and a QR code. Nothing is answered without the random token in the address. Results are
-    labelled measured-browser: WebAssembly, not the phone's native speed.
+    ARTIFACT is served to the phone, runs there, and the phone sends its figures back. Prints an address and a
+    QR code. Nothing is answered without the random token in the address. Results are labelled
+    measured-browser: WebAssembly, not the phone's native speed.
     """
     from empathy_edge.bench.browser.serve import results_folder, serve
     from empathy_edge.bench.result_file import read_result
@@ -87,6 +88,3 @@ def phone(
         native=read_result(native) if native else None,
         qr_file=qr_file,
     )
-
-
-COMMANDS = (phone,)

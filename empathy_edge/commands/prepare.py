@@ -62,7 +62,9 @@ TEACHER_OPTIONS = (
 )
 @click.command(
     cls=SettingsCommand,
-    epilog=EXAMPLES + "  empathy-edge distill --data rated_responses_5way.csv --out rows\n"
+    epilog=EXAMPLES
+    + "  empathy-edge distill --data sample --reference first-draft --model editor --out rows\n"
+    "  empathy-edge distill --data rated_responses_5way.csv --out rows\n"
     "  empathy-edge distill --data dialogues.jsonl --method improve-human --strategy sequential \\\n"
     "      --teacher openai:gpt-4o --max-cost 2 --out improved\n"
     "  empathy-edge distill --data dialogues.jsonl --method direct --teacher local:model.gguf --out own\n"
@@ -100,9 +102,10 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
     teacher_settings: Callable[..., TeacherSettings],
     rated_settings: DistillSettings,
 ) -> None:
-    """Turn dialogues into SFT rows and preference pairs: rated responses, or a large model as teacher.
+    """Make SFT rows and preference pairs from dialogues.
 
-    Every answer of a teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
+    They come from rated responses, or from a large model as teacher (--method, --teacher). Every answer of a
+    teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
     """
     from empathy_edge.distill import run_distill
     from empathy_edge.runs.given_data import data_file
@@ -138,7 +141,10 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
 )
 @out_option()
 def convert(rows: Path, layout: Literal["llama-factory", "parquet"], out: Path) -> None:
-    """Write the folder ROWS that `distill` made in the layout of another trainer."""
+    """Write training rows in the layout of another trainer.
+
+    ROWS is the folder that `distill` made.
+    """
     from empathy_edge.console import say
     from empathy_edge.distill.layouts import convert as write
 
@@ -149,7 +155,10 @@ def convert(rows: Path, layout: Literal["llama-factory", "parquet"], out: Path) 
 @click.command(epilog=EXAMPLES + "  empathy-edge ledger\n  empathy-edge ledger --export answers.jsonl")
 @click.option("--export", "export_file", type=path_type(), help="Write every answer to this new JSONL file.")
 def ledger(export_file: Path | None) -> None:
-    """Show what was asked of large models and what it cost, by run and model."""
+    """Show what large models were asked and what it cost.
+
+    The sums are by run and model.
+    """
     from empathy_edge.llm.show_ledger import show_ledger
 
     show_ledger(export_file)
@@ -186,7 +195,10 @@ def select(  # noqa: PLR0913 - each is an option
     out: Path,
     update: bool,
 ) -> None:
-    """Fit the teacher to the student: take one response per dialogue of several FOLDERS of `distill`."""
+    """Take the response to each dialogue that fits the student best.
+
+    FOLDERS are several that `distill` made, as of several teachers or strategies.
+    """
     from empathy_edge.console import say
     from empathy_edge.distill.selection import run
     from empathy_edge.models.templates import checkpoint_with_template
@@ -239,11 +251,12 @@ def own_pairs(  # noqa: PLR0913 - each is an option
     update: bool,
     settings: OwnPairSettings,
 ) -> None:
-    """Preference pairs from the student's own samples: its best answer against its worst of like length.
+    """Make preference pairs from the student's own samples.
 
-    The prompts are those of ROWS, the folder that `distill` made, or data in any form that `data inspect`
-    recognises. Best is what comes nearest in meaning to the good responses (without any: to what the person
-    says), by sentence embeddings; with --ranker also what a larger model finds likely.
+    A pair is its best answer and its worst of like length. The prompts are those of ROWS, the folder that
+    `distill` made, or data in any form that `data inspect` recognises. Best is what comes nearest in meaning
+    to the good responses (without any: to what the person says), by sentence embeddings; with --ranker also
+    what a larger model finds likely.
     """
     from empathy_edge.distill.own_pairs import run
     from empathy_edge.models.templates import checkpoint_with_template
@@ -257,6 +270,3 @@ def own_pairs(  # noqa: PLR0913 - each is an option
         settings=settings,
         update=update,
     )
-
-
-COMMANDS = (distill, select, convert, ledger, own_pairs)

@@ -89,10 +89,11 @@ def release(  # noqa: PLR0913 - each is an option
     settings: ReleaseSettings,
     api: ApiSettings,
 ) -> int:
-    """Is the fine-tuned MODEL better than its base, well-formed, and no less safe?
+    """Say whether a fine-tuned model is better than its base.
 
-    Exit code 0 for PASS, 1 for FAIL, 4 when it is undecided: too few prompts, or a judge that is not
-    certified. Whether artifacts keep what the model has is another question: `check`. docs/release.md.
+    And whether it is well-formed and no less safe. MODEL is the fine-tuned one. Exit code 0 for PASS, 1 for
+    FAIL, 4 when it is undecided: too few prompts, or a judge that is not certified. Whether artifacts keep
+    what the model has is another question: `check`. docs/release.md.
     """
     from empathy_edge.bench.release.comparisons import ChosenJudge
     from empathy_edge.bench.release.stage import ReleaseInputs, run
@@ -125,6 +126,3 @@ def release(  # noqa: PLR0913 - each is an option
             update=update,
         )
     return {"PASS": 0, "FAIL": 1, "UNDECIDED": 4}[results.verdict]
-
-
-COMMANDS = (release,)

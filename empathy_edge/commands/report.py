@@ -23,7 +23,10 @@ def report(run_folder: Path, out: Path, update: bool) -> None:
 @click.command(epilog=EXAMPLES + "  empathy-edge devices\n  empathy-edge devices raspberry-pi-5")
 @click.argument("device", required=False)
 def devices(device: str | None) -> None:
-    """List the phones and boards that are known, or show one with the source of every number."""
+    """List the known phones and boards, or every number of one.
+
+    Every number has a kind and a source.
+    """
     from empathy_edge.bench.phones import device_table
 
     if device is None:
@@ -34,13 +37,10 @@ def devices(device: str | None) -> None:
 
 @click.command(epilog=EXAMPLES + "  empathy-edge doctor")
 def doctor() -> int:
-    """Say what is installed, what is missing for which command, and how to get it.
+    """Say what is installed, what is missing, and how to get it.
 
     Exit code 3 if something is missing.
     """
     from empathy_edge.doctor import doctor as examine
 
     return 3 if examine() else 0
-
-
-COMMANDS = (report, devices, doctor)

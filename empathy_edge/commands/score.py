@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands.groups import Group
 from empathy_edge.commands.options import (
     EXAMPLES,
     Decorator,
@@ -32,11 +33,15 @@ def _tuned_scorer_settings() -> type[TunedScorerSettings]:
 
 
 @click.group(
+    cls=Group,
     epilog=EXAMPLES + "  empathy-edge score train rated_responses_miti.csv --out scorer.json\n"
-    "  empathy-edge score rate responses/tuned.jsonl --dialogues rows/test.jsonl --scorer scorer.json"
+    "  empathy-edge score rate responses/tuned.jsonl --dialogues rows/test.jsonl --scorer scorer.json",
 )
 def score() -> None:
-    """Absolute empathy scores, 1 to 3: study what predicts them, train a scorer, rate responses."""
+    """Score responses for empathy, 1 to 3.
+
+    Study what predicts people's ratings, train a scorer, rate responses.
+    """
 
 
 def _embedding_option() -> Decorator:
@@ -55,10 +60,10 @@ def _embedding_option() -> Decorator:
 @out_option()
 @update_option()
 def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update: bool) -> None:
-    """Which features and classifiers tell how people rated the responses in DATA, beside the paper's figures.
+    """Find out which features and classifiers predict ratings.
 
-    Each accuracy is given on the paper's split and on folds in which no dialogue is in both training and
-    test.
+    DATA are responses that people rated. The paper's figures stand beside. Each accuracy is given on the
+    paper's split and on folds in which no dialogue is in both training and test.
     """
     from empathy_edge.judging.study import run as run_study
 
@@ -86,7 +91,10 @@ def study(data: Path, embedding: str, subfactors: Path | None, out: Path, update
 def train_scorer(
     data: Path, embedding: str, out: Path, leave_out: Path | None, certifiable: bool, update: bool
 ) -> None:
-    """Train a scorer on the rated responses in DATA and measure it on dialogues that it did not see."""
+    """Train a scorer on the rated responses in DATA.
+
+    It is measured on dialogues that it did not see.
+    """
     from empathy_edge.judging.scorer import train
 
     train(data=data, file=out, embedding=embedding, certifiable=certifiable, unseen=leave_out, update=update)
@@ -110,12 +118,13 @@ def train_scorer(
 @out_option()
 @update_option()
 def tune(data: Path, base: str, out: Path, update: bool, settings: TunedScorerSettings) -> None:
-    """Fine-tune a small language model as a scorer on the rated responses in DATA, measure it, and export it.
+    """Fine-tune a small language model as a scorer on DATA.
 
-    It takes one training for each fold, and one on everything. With --certifiable there is none on
-    everything: the first fold's model is served. With --leave-out there is one in all, measured on what was
-    left out. Trainings that are done are skipped when the same command is given again. OUT/scorer.json goes
-    to `score rate`, `judge certify` and `release`, and needs no torch.
+    DATA are rated responses. The scorer is measured and exported. It takes one training for each fold, and
+    one on everything. With --certifiable there is none on everything: the first fold's model is served. With
+    --leave-out there is one in all, measured on what was left out. Trainings that are done are skipped when
+    the same command is given again. OUT/scorer.json goes to `score rate`, `judge certify` and `release`, and
+    needs no torch.
     """
     from empathy_edge.models.find import checkpoint_of
     from empathy_edge.runs.tuned_scorer import train
@@ -135,7 +144,10 @@ def tune(data: Path, base: str, out: Path, update: bool, settings: TunedScorerSe
 def rate(
     responses: tuple[Path, ...], dialogues: Path, columns: dict[str, str], scorer: Path, out: Path | None
 ) -> None:
-    """Score RESPONSES (files that `respond` wrote), each with the features that moved its score most."""
+    """Score RESPONSES, each with the reasons for its score.
+
+    RESPONSES are files that `respond` wrote. The reasons are the features that moved the score most.
+    """
     from empathy_edge.judging.score_file import rate as rate_all
     from empathy_edge.runs.given_data import data_file
 
@@ -177,7 +189,10 @@ def ask(
     out: Path,
     api: ApiSettings,
 ) -> None:
-    """Let a large model rate the responses in DATA, 1 to 3: the paper's baseline, beside people's ratings."""
+    """Let a large model rate the responses in DATA, 1 to 3.
+
+    It is the paper's baseline, and stands beside people's ratings.
+    """
     from empathy_edge.judging.llm_ratings import Sample, rate
     from empathy_edge.llm.teachers import open_model_client
 
@@ -210,7 +225,10 @@ def subfactors(
     out: Path,
     api: ApiSettings,
 ) -> None:
-    """Let a large model score fifteen explicit subfactors of each response in DATA, 1 to 10."""
+    """Let a large model score fifteen subfactors of empathy.
+
+    It scores each response in DATA, 1 to 10.
+    """
     from empathy_edge.judging import llm_ratings
     from empathy_edge.llm.teachers import open_model_client
 
@@ -227,10 +245,10 @@ def subfactors(
 @click.option("--data", required=True, type=path_type(), help="Responses with MITI codes, CSV.")
 @click.option("--out", type=path_type(), help="Also write each response's codes to this new file.")
 def tag(responses: tuple[Path, ...], data: Path, out: Path | None) -> None:
-    """Give RESPONSES MITI codes by a tagger trained on DATA, and show how good it is at each code."""
+    """Give RESPONSES MITI codes by a tagger trained on DATA.
+
+    Shown is how good it is at each code.
+    """
     from empathy_edge.judging.tagger import run as run_tagger
 
     run_tagger(data=data, responses=list(responses), out=out)
-
-
-COMMANDS = (score,)

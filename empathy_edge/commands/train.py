@@ -36,10 +36,10 @@ from empathy_edge.commands.options import (
 def run(
     recipe: str, data: Path | None, columns: dict[str, str], out: Path | None, until: str | None, update: bool
 ) -> None:
-    """Run every stage of RECIPE (a shipped name or a YAML file), from dialogues to the report.
+    """Run every stage of RECIPE, from dialogues to the report.
 
-    Stages that are done are skipped; a run that was stopped goes on where it was. Exit code 1 when the
-    model or an artifact FAILs.
+    RECIPE is `quickstart`, `paper` or a YAML file. Stages that are done are skipped; a run that was stopped
+    goes on where it was. Exit code 1 when the model or an artifact FAILs.
     """
     from empathy_edge.runs.given_data import data_file
     from empathy_edge.runs.pipeline import run_recipe
@@ -52,7 +52,7 @@ def run(
 
 @click.command(
     epilog=EXAMPLES + "  empathy-edge finetune rows --base smollm2-135m --out tuned\n"
-    "  empathy-edge finetune rows --recipe my.yaml --out tuned"
+    "  empathy-edge finetune rows --base smollm2-135m --only sft --out tuned-by-sft"
 )
 @click.argument("rows", type=path_type())
 @click.option("--base", help="The model to train; a GGUF is trained on as it ships. [default: the recipe's]")
@@ -85,7 +85,10 @@ def finetune(  # noqa: PLR0913 - each is an option
     out: Path,
     update: bool,
 ) -> None:
-    """SFT, then DPO, with LoRA, on the folder ROWS that `distill` made."""
+    """Train a model with LoRA on the rows of `distill`: SFT, then DPO.
+
+    ROWS is the folder that `distill` made.
+    """
     from empathy_edge.console import say
     from empathy_edge.finetune import dpo, sft
     from empathy_edge.models.templates import checkpoint_with_template
@@ -112,6 +115,3 @@ def finetune(  # noqa: PLR0913 - each is an option
         )
         after = ", to be merged after that of SFT" if sft_folder or not only else ""
         say(f"Adapter of DPO: {out / 'dpo' / 'adapter'}{after}")
-
-
-COMMANDS = (run, finetune)

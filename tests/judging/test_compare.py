@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empathy_edge.commands.judge import QUESTIONS
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.formats.json_lines import read_jsonl
@@ -20,6 +19,7 @@ from empathy_edge.judging.comparison_figures import comparison_figures
 from empathy_edge.judging.file_judges import VerdictFileJudge
 from empathy_edge.judging.length_adjusted import length_figures
 from empathy_edge.judging.pairwise_judges import LocalJudge, open_judge, parse_answer
+from empathy_edge.judging.questions import QUESTIONS
 from empathy_edge.judging.response_pairs import ResponsePairs, read_responses, words_ahead_of
 from empathy_edge.judging.sheet import SheetSettings, make_pairs
 from empathy_edge.judging.statistics import holm
