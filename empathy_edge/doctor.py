@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from empathy_edge.console import out, table
 from empathy_edge.errors import PrerequisiteError
-from empathy_edge.models.find import SHIPPED
+from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.runtimes import default_threads
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.machine import machine

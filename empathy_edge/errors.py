@@ -51,14 +51,28 @@ def require_extra(module: str, extra: str, purpose: str) -> None:
         )
 
 
+def no_such_file(path: str | Path, advice: str = "", *, what: str = "file") -> EmpathyEdgeError:
+    """The error about a file or folder that is not there; names the nearest one that is.
+
+    Args:
+        path: what is missing.
+        advice: what to give instead.
+        what: what it should have been.
+    """
+    return EmpathyEdgeError(f"{path}: no such {what}.{did_you_mean_path(path)} {advice}".rstrip())
+
+
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
-    """`Did you mean X?` with the names nearest to `wanted`, at most three; empty where none is near."""
+    """` Did you mean X?` with the names nearest to `wanted`, at most three; empty where none is near.
+
+    It begins with a space, to follow the sentence that says what is missing.
+    """
     near = _nearest(wanted, known, 3)
-    return f"Did you mean {' or '.join(near)}?" if near else ""
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def did_you_mean_path(path: str | Path) -> str:
-    """`Did you mean PATH?` with the file or folder whose name is nearest; empty where there is none."""
+    """` Did you mean PATH?` with the file or folder whose name is nearest; empty where there is none."""
     import os
     from itertools import islice
     from pathlib import Path
@@ -76,7 +90,7 @@ def did_you_mean_path(path: str | Path) -> str:
         if not near:
             return ""
         found /= near[0]
-    return f"Did you mean {found}?"
+    return f" Did you mean {found}?"
 
 
 def _nearest(wanted: str, known: Iterable[str], count: int) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.bench_phones import device, ingest, predict
 from empathy_edge.commands.groups import Group, refuse_misspelled
 from empathy_edge.commands.options import (
@@ -22,6 +23,8 @@ from empathy_edge.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from empathy_edge.bench.measure_settings import MeasureSettings
     from empathy_edge.bench.result_file import StandardResult
 
@@ -40,6 +43,12 @@ class _RunByDefault(Group):
             refuse_misspelled(args[0], self, ctx)
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The first word is a command or an artifact."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return completers.models_or_commands(ctx, self, incomplete)
 
 
 @click.group(
@@ -84,7 +93,7 @@ MIN_REPETITIONS = 5
     "  empathy-edge bench exported/gguf-q4_0 --suite chat\n"
     "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   # exit code 1 if slower",
 )
-@click.argument("artifacts", nargs=-1, required=True)
+@click.argument("artifacts", nargs=-1, required=True, shell_complete=completers.models)
 @template_option()
 @json_option()
 @click.option(
@@ -208,7 +217,7 @@ def compare(new: Path, old: Path) -> None:
 
 
 @bench.command(epilog=EXAMPLES + "  empathy-edge bench sustained exported/gguf-q4_0 --minutes 10")
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completers.models)
 @template_option()
 @click.option("--minutes", default=5.0, show_default=True, type=click.FloatRange(0.1, 240))
 @threads_option()
@@ -232,7 +241,7 @@ def sustained(
 
 
 @bench.command(epilog=EXAMPLES + "  sudo empathy-edge bench memory exported/gguf-q4_0 --json curve.json")
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completers.models)
 @template_option()
 @click.option("--prompt-tokens", default=128, show_default=True, type=click.IntRange(8, 4096))
 @click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 1024))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -19,11 +20,11 @@ from empathy_edge.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from empathy_edge.bench.phones.predict import PredictionSettings
+    from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 
 
 def _prediction_settings() -> type[PredictionSettings]:
-    from empathy_edge.bench.phones.predict import PredictionSettings
+    from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 
     return PredictionSettings
 
@@ -37,8 +38,18 @@ def _prediction_settings() -> type[PredictionSettings]:
     "  empathy-edge bench predict --device all --artifact model.gguf --prompt-tokens 512 --depth 1024\n"
     "  empathy-edge bench predict --validate phone_cpu_cells.csv",
 )
-@click.option("--device", "devices", multiple=True, help="An id from `devices`, a profile's .yaml, or all.")
-@click.option("--artifact", help="A GGUF: a file, an artifact folder, or a shipped model.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    shell_complete=completers.devices_or_all,
+    help="An id from `devices`, a profile's .yaml, or all.",
+)
+@click.option(
+    "--artifact",
+    shell_complete=completers.models,
+    help="A GGUF: a file, an artifact folder, or a shipped model.",
+)
 @click.option(
     "--validate",
     "cells",
@@ -91,7 +102,7 @@ def predict(
     "  empathy-edge bench device termux exported/gguf-q4_0 --out phone"
 )
 @click.argument("kind", type=click.Choice(["android", "termux"]))
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completers.models)
 @click.option(
     "--llama-bench", "binary", type=path_type(), help="Of android: llama-bench built for arm64 (NDK)."
 )
@@ -136,8 +147,14 @@ def device(
     "  empathy-edge bench predict --device pixel-8.yaml --artifact exported/gguf-q8_0"
 )
 @click.argument("file", type=path_type())
-@click.option("--artifact", required=True, help="The GGUF that was run.")
-@click.option("--device", "device_id", required=True, help="An id from `devices`, or a profile's .yaml.")
+@click.option("--artifact", required=True, shell_complete=completers.models, help="The GGUF that was run.")
+@click.option(
+    "--device",
+    "device_id",
+    required=True,
+    shell_complete=completers.devices,
+    help="An id from `devices`, or a profile's .yaml.",
+)
 @click.option("--out", type=path_type(), required=True, help="The recalibrated profile, a new .yaml file.")
 def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
     """Read a phone's results and recalibrate its profile.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
@@ -65,7 +66,7 @@ _quantized_option = click.option(
     epilog=EXAMPLES + "  empathy-edge baseline exported/merged --out baseline.json.gz\n"
     "  empathy-edge baseline my-model-f16.gguf --prompts prompts.txt --out baseline.json.gz",
 )
-@click.argument("model")
+@click.argument("model", shell_complete=completers.models)
 @_prompts_option
 @map_option()
 @_judge_option
@@ -120,8 +121,12 @@ def baseline(  # noqa: PLR0913 - each is an option
     + "  empathy-edge check exported/gguf-q8_0 exported/gguf-q4_0 --reference exported/merged\n"
     "  empathy-edge check model-q4_k_m.gguf --baseline baseline.json.gz --junit check.xml",
 )
-@click.argument("artifacts", nargs=-1, required=True)
-@click.option("--reference", help="The full-precision model: a folder, a GGUF in F16, BF16 or F32, a hub id.")
+@click.argument("artifacts", nargs=-1, required=True, shell_complete=completers.models)
+@click.option(
+    "--reference",
+    shell_complete=completers.models,
+    help="The full-precision model: a folder, a GGUF in F16, BF16 or F32, a hub id.",
+)
 @click.option("--baseline", "baseline_file", type=path_type(), help="Instead: what `baseline` wrote.")
 @_prompts_option
 @map_option()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.check import made_baseline
 from empathy_edge.commands.options import (
     EXAMPLES,
@@ -21,7 +22,7 @@ from empathy_edge.data import DEFAULT_JUDGE
 if TYPE_CHECKING:
     from empathy_edge.bench.check.baseline import Baseline
     from empathy_edge.bench.choose.limits import Limits
-    from empathy_edge.bench.phones.predict import PredictionSettings
+    from empathy_edge.bench.phones.prediction_settings import PredictionSettings
     from empathy_edge.models.find import ModelRef
     from empathy_edge.runs.settings import CheckSettings
 
@@ -33,7 +34,7 @@ def _limits() -> type[Limits]:
 
 
 def _prediction_settings() -> type[PredictionSettings]:
-    from empathy_edge.bench.phones.predict import PredictionSettings
+    from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 
     return PredictionSettings
 
@@ -57,10 +58,20 @@ def _check_settings() -> type[CheckSettings]:
     "      --max-kl 0.01 --out chosen\n"
     "  empathy-edge choose my-model --device pixel-6a --to gguf-q8_0 --to gguf-q4_0-gptq --out chosen",
 )
-@click.argument("model")
-@click.option("--device", "device_id", required=True, help="An id from `devices`, or a profile's .yaml.")
+@click.argument("model", shell_complete=completers.models)
 @click.option(
-    "--to", "kinds", multiple=True, help="An artifact to try, as gguf-q4_k_m. [default: docs/choose.md]"
+    "--device",
+    "device_id",
+    required=True,
+    shell_complete=completers.devices,
+    help="An id from `devices`, or a profile's .yaml.",
+)
+@click.option(
+    "--to",
+    "kinds",
+    multiple=True,
+    shell_complete=completers.artifacts,
+    help="An artifact to try, as gguf-q4_k_m. [default: docs/choose.md]",
 )
 @click.option(
     "--goal",

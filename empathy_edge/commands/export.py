@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.groups import Group, refuse_misspelled
 from empathy_edge.commands.options import (
     EXAMPLES,
@@ -70,7 +71,7 @@ def _export_settings() -> type[ExportSettings]:
     "  empathy-edge export compare-server exported/gguf-q4_0 --server path/of/llama-server",
 )
 @click.pass_context
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=completers.models_or_commands)
 @click.option(
     "--adapter",
     "adapters",
@@ -143,6 +144,7 @@ takes_settings(
             "exporter",
         ),
         {"artifacts": "--to", "tensor_types": "--tensor-type", "genai_options": "--genai-option"},
+        {"artifacts": completers.artifacts},
     )
 )(export)
 
@@ -199,7 +201,7 @@ def check_bundle(bundle: Path) -> None:
     epilog=EXAMPLES + "  empathy-edge export compare-server exported/gguf-q4_0\n"
     "  empathy-edge export compare-server model.gguf --server path/of/llama-server --prompts 20",
 )
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completers.models)
 @click.option(
     "--server",
     type=path_type(),

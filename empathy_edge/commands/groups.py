@@ -47,8 +47,7 @@ def no_such_command(name: str, group: click.Group, ctx: click.Context) -> click.
     if name in FORMER and ctx.parent is None:
         successor = f"{ctx.command_path} {FORMER[name]}"
         return click.UsageError(f"No such command '{name}': `{successor}` took its place.", ctx)
-    hint = did_you_mean(name, group.commands)
-    return click.UsageError(f"No such command '{name}'.{' ' if hint else ''}{hint}", ctx)
+    return click.UsageError(f"No such command '{name}'.{did_you_mean(name, group.commands)}", ctx)
 
 
 def refuse_misspelled(word: str, group: click.Group, ctx: click.Context) -> None:

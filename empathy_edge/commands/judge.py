@@ -27,13 +27,13 @@ from empathy_edge.judging.questions import QUESTIONS, RATED_BY_EXPERTS
 
 if TYPE_CHECKING:
     from empathy_edge.judging.certificate import Certifications
-    from empathy_edge.judging.certify import CertifySettings
+    from empathy_edge.judging.judge_settings import CertifySettings
     from empathy_edge.judging.pairwise_judges import Judge
     from empathy_edge.llm.api_settings import ApiSettings
 
 
 def _certify_settings() -> type[CertifySettings]:
-    from empathy_edge.judging.certify import CertifySettings
+    from empathy_edge.judging.judge_settings import CertifySettings
 
     return CertifySettings
 

@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 import click
 
+from empathy_edge.commands import completers
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+Completer = Callable[[click.Context, click.Parameter, str], Any]
+"""Gives what a shell completes an unfinished word with."""
 
 Decorator = Callable[[Any], Any]
 """What click's own decorators are: they take a function, or one that has options already."""
@@ -111,6 +116,7 @@ def template_option(of: str = "The chat template") -> Decorator:
     return click.option(
         "--template",
         metavar="NAME|FILE",
+        shell_complete=completers.templates,
         help=f"{of}: one of the model's own by name, a built-in one (docs/formats.md), or a Jinja file. "
         "[default: the model's own]",
     )
@@ -180,6 +186,7 @@ class FromSettings:
         load: imports the class; called when the command is used, since pydantic is slow to import.
         fields: which fields are options.
         names: field → option, where it is not `--the-field`.
+        completes: field → what a shell completes its values with.
         partial: the command gets a function instead, which makes the settings from the fields that are no
             options.
     """
@@ -187,6 +194,7 @@ class FromSettings:
     load: Callable[[], type[BaseModel]]
     fields: Sequence[str]
     names: Mapping[str, str] = field(default_factory=dict)
+    completes: Mapping[str, Completer] = field(default_factory=dict)
     partial: bool = False
 
 
@@ -207,7 +215,7 @@ class SettingsCommand(click.Command):
                 kind = source.load()
                 for name in source.fields:
                     if name not in made:  # a field of two settings is one option
-                        self.params.append(_option(kind, name, source.names.get(name)))
+                        self.params.append(_option(kind, name, source))
                     made.add(name)
         return super().get_params(ctx)
 
@@ -258,14 +266,14 @@ def _checked(kind: type[BaseModel], values: dict[str, object], **more: object) -
         raise EmpathyEdgeError(describe_faults(error, "options")) from None
 
 
-def _option(kind: type[BaseModel], name: str, option: str | None) -> click.Option:
+def _option(kind: type[BaseModel], name: str, source: FromSettings) -> click.Option:
     """The option for a field of a settings class."""
     info = kind.model_fields[name]
     inner = _without_none(info.annotation)
     is_table = get_origin(inner) is dict
     is_list = get_origin(inner) is tuple
     default = None if info.is_required() else info.get_default(call_default_factory=True)
-    words = (option or f"--{name.replace('_', '-')}").removeprefix("--")
+    words = source.names.get(name, f"--{name.replace('_', '-')}").removeprefix("--")
     flag = f"--{words}/--no-{words}" if inner is bool and default else f"--{words}"
     return click.Option(
         [flag, name],
@@ -277,6 +285,7 @@ def _option(kind: type[BaseModel], name: str, option: str | None) -> click.Optio
         show_default=default is not None and default is not False and not is_table,
         help=info.description,
         callback=_as_table if is_table else None,
+        shell_complete=source.completes.get(name),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -54,7 +55,7 @@ def _phone_settings() -> type[PhoneSettings]:
     "  empathy-edge phone exported/gguf-q4_0 --lan --https      # a phone in the same network\n"
     "  empathy-edge phone runs/quickstart/export/gguf-q4_0 --lan --https --native figures.json",
 )
-@click.argument("artifact", default="smollm2-135m")
+@click.argument("artifact", default="smollm2-135m", shell_complete=completers.models)
 @template_option()
 @click.option(
     "--out",

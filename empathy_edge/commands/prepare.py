@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
@@ -169,7 +170,7 @@ def ledger(export_file: Path | None) -> None:
     "  empathy-edge select rows/a rows/b --by random --base smollm2-135m --out mixed"
 )
 @click.argument("folders", nargs=-1, required=True, type=path_type())
-@click.option("--base", required=True, help="The student.")
+@click.option("--base", required=True, shell_complete=completers.models, help="The student.")
 @template_option()
 @click.option(
     "--adapter", "adapters", multiple=True, type=path_type(), help="What the student has learned already."
@@ -235,7 +236,7 @@ def select(  # noqa: PLR0913 - each is an option
 )
 @click.argument("rows", type=path_type())
 @map_option()
-@click.option("--base", required=True, help="The student.")
+@click.option("--base", required=True, shell_complete=completers.models, help="The student.")
 @template_option()
 @click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What it has learned already.")
 @out_option()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -45,7 +46,7 @@ def _release_settings() -> type[ReleaseSettings]:
     "      --certificate certified/certificate.json --max-cost 5 --out released",
 )
 @click.argument("model", type=path_type())
-@click.option("--base", required=True, help="The model before fine-tuning.")
+@click.option("--base", required=True, shell_complete=completers.models, help="The model before fine-tuning.")
 @template_option("The base's chat template, and MODEL's where it has none")
 @click.option(
     "--rows",

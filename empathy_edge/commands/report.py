@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import EXAMPLES, out_option, path_type, update_option
 
 
@@ -21,7 +22,7 @@ def report(run_folder: Path, out: Path, update: bool) -> None:
 
 
 @click.command(epilog=EXAMPLES + "  empathy-edge devices\n  empathy-edge devices raspberry-pi-5")
-@click.argument("device", required=False)
+@click.argument("device", required=False, shell_complete=completers.devices)
 def devices(device: str | None) -> None:
     """List the known phones and boards, or every number of one.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import DATA_FORMS, EXAMPLES, map_option, path_type, template_option
 
 
@@ -15,7 +16,7 @@ from empathy_edge.commands.options import DATA_FORMS, EXAMPLES, map_option, path
     "  empathy-edge respond smollm2-135m --adapter tuned/sft/adapter --adapter tuned/dpo/adapter \\\n"
     "      --dialogues rows/test.jsonl --out responses/tuned.jsonl"
 )
-@click.argument("model")
+@click.argument("model", shell_complete=completers.models)
 @click.option(
     "--adapter", "adapters", multiple=True, type=path_type(), help="A PEFT folder to add to a checkpoint."
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.groups import Group
 from empathy_edge.commands.options import (
     EXAMPLES,
@@ -114,7 +115,13 @@ def train_scorer(
     "      --out scorer-for-this-run",
 )
 @click.argument("data", type=path_type())
-@click.option("--base", default="smollm2-135m", show_default=True, help="The model to fine-tune.")
+@click.option(
+    "--base",
+    default="smollm2-135m",
+    show_default=True,
+    shell_complete=completers.models,
+    help="The model to fine-tune.",
+)
 @out_option()
 @update_option()
 def tune(data: Path, base: str, out: Path, update: bool, settings: TunedScorerSettings) -> None:

@@ -22,18 +22,17 @@ from empathy_edge.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from empathy_edge.judging.certify import CertifySettings
-    from empathy_edge.judging.sheet import SheetSettings
+    from empathy_edge.judging.judge_settings import CertifySettings, SheetSettings
 
 
 def _certify_settings() -> type[CertifySettings]:
-    from empathy_edge.judging.certify import CertifySettings
+    from empathy_edge.judging.judge_settings import CertifySettings
 
     return CertifySettings
 
 
 def _sheet_settings() -> type[SheetSettings]:
-    from empathy_edge.judging.sheet import SheetSettings
+    from empathy_edge.judging.judge_settings import SheetSettings
 
     return SheetSettings
 

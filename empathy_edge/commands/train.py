@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
@@ -22,7 +23,7 @@ from empathy_edge.commands.options import (
     epilog=EXAMPLES + "  empathy-edge run quickstart\n"
     "  empathy-edge run paper --data rated_responses_5way.csv --out runs/paper"
 )
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completers.recipes)
 @click.option("--data", type=path_type(), help=f"Dialogues instead of the recipe's: {DATA_FORMS}")
 @map_option()
 @click.option("--out", type=path_type(), help="The run's folder. [default: runs/<the recipe's name>]")
@@ -55,10 +56,18 @@ def run(
     "  empathy-edge finetune rows --base smollm2-135m --only sft --out tuned-by-sft"
 )
 @click.argument("rows", type=path_type())
-@click.option("--base", help="The model to train; a GGUF is trained on as it ships. [default: the recipe's]")
+@click.option(
+    "--base",
+    shell_complete=completers.models,
+    help="The model to train; a GGUF is trained on as it ships. [default: the recipe's]",
+)
 @template_option()
 @click.option(
-    "--recipe", default="quickstart", show_default=True, help="Where the sft and dpo settings come from."
+    "--recipe",
+    default="quickstart",
+    show_default=True,
+    shell_complete=completers.recipes,
+    help="Where the sft and dpo settings come from.",
 )
 @click.option(
     "--pairs",

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from empathy_edge.console import duration, say, show_time_left_of_run
-from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, no_such_file
 from empathy_edge.models.find import ModelRef, checkpoint_of
 from empathy_edge.models.templates import checkpoint_with_template
 from empathy_edge.runs.clock import RunClock, expected_seconds
@@ -43,7 +43,7 @@ def run_recipe(
     """
     data = data_file(data or Path(recipe.data))
     if not data.is_file():
-        raise EmpathyEdgeError(f"{data}: no such file. Give the recipe's dialogues with --data FILE.")
+        raise no_such_file(data, "Give the recipe's dialogues with --data FILE.")
     folder = RunFolder(out)
     _require_ours(folder, recipe)
     last = STAGES.index(until) if until else len(STAGES) - 1

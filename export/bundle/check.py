@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, did_you_mean_path
 from empathy_edge.export.bundle.ollama import MODELFILE, check_modelfile
 from empathy_edge.export.record import ArtifactRecord
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, render
@@ -87,7 +87,7 @@ def _folder_of(bundle: Path) -> Iterator[Path]:
         yield bundle
         return
     if not bundle.is_file() or not zipfile.is_zipfile(bundle):
-        raise EmpathyEdgeError(f"{bundle}: is neither a folder nor a zip.")
+        raise EmpathyEdgeError(f"{bundle}: is neither a folder nor a zip.{did_you_mean_path(bundle)}")
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         try:
             names = _unpack(bundle, Path(scratch))

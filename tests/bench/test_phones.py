@@ -11,7 +11,8 @@ import pytest
 from empathy_edge.bench.phones.device_folder import write_folder
 from empathy_edge.bench.phones.ingest import PhoneSpeed, read_results
 from empathy_edge.bench.phones.model import PHASES, TYPES, Measurement, calibrate, fit
-from empathy_edge.bench.phones.predict import PredictionSettings, predict
+from empathy_edge.bench.phones.predict import predict
+from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.profile import common_pattern
 from empathy_edge.bench.phones.validate import SITUATIONS, leave_out, read_cells, summarize, validate
 from empathy_edge.bench.phones.workload import Workload, workload_of

@@ -10,8 +10,9 @@ import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.judging.certificate import QuestionCertificate, certifications
-from empathy_edge.judging.certify import CertifySettings, certify, certify_beside_experts
+from empathy_edge.judging.certify import certify, certify_beside_experts
 from empathy_edge.judging.experts import read_experts
+from empathy_edge.judging.judge_settings import CertifySettings
 from empathy_edge.judging.pairwise_judges import Judge
 from empathy_edge.judging.self_preference import family_of
 from empathy_edge.judging.verdicts import Pair, Verdict

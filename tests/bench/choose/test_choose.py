@@ -8,7 +8,8 @@ import pytest
 from empathy_edge.bench.choose.candidate import Candidate, default_kinds
 from empathy_edge.bench.choose.limits import Limits, margins, state_of
 from empathy_edge.bench.choose.output import nearest, pareto
-from empathy_edge.bench.phones.predict import Estimate, Prediction, PredictionSettings, predict_workload
+from empathy_edge.bench.phones.predict import Estimate, Prediction, predict_workload
+from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.workload import workload_of, workload_of_tensors
 from empathy_edge.devices import load_device
 from empathy_edge.export.choices import ArtifactMaker
