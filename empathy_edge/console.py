@@ -48,10 +48,15 @@ def tell(text: str) -> None:
     out.print(text, markup=False, soft_wrap=not out.is_terminal)
 
 
-def next_step(*words: str | Path) -> None:
-    """Say on stderr, as the last line of a command, what to do next: a command line that can be pasted."""
+def next_command(*words: str | Path) -> None:
+    """Say on stderr, as the last line of a command, which command comes next: it can be pasted."""
+    next_step(shlex.join(map(str, words)))
+
+
+def next_step(text: str) -> None:
+    """Say on stderr, as the last line of a command, what to do next, where that is no command alone."""
     if os.environ.get("RANK", "0") == "0":
-        console.print(f"Next: {shlex.join(map(str, words))}", markup=False, soft_wrap=True)
+        console.print(f"Next: {text}", markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

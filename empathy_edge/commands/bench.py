@@ -10,12 +10,11 @@ import click
 from empathy_edge.commands import completers
 from empathy_edge.commands.bench_phones import device, ingest, predict
 from empathy_edge.commands.groups import Group, refuse_misspelled
+from empathy_edge.commands.json_output import give_json, json_option, none_exists
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
     SettingsCommand,
-    json_option,
-    none_exists,
     path_type,
     takes_settings,
     template_option,
@@ -128,11 +127,12 @@ def run(
         if jsonl_file or markdown_file or baseline:
             raise click.UsageError("--llama-bench, --markdown and --baseline belong to --suite standard.")
         _measure_chat(opened, settings, json_file)
+        _say_what_next(artifacts[0])
         return 0
     from empathy_edge.bench import latency
     from empathy_edge.bench.latency_summary import show, summaries
     from empathy_edge.bench.outputs import llama_bench_jsonl, markdown
-    from empathy_edge.bench.result_file import read_result, write_result
+    from empathy_edge.bench.result_file import as_json, read_result
     from empathy_edge.runs.settings import BenchSettings
     from empathy_edge.system.files import write_atomically
 
@@ -154,19 +154,33 @@ def run(
         until_stable=settings.until_stable,
         cold=settings.cold,
     )
-    if json_file:
-        write_result(json_file, result)
+    give_json(json_file, as_json(result))
     if jsonl_file:
         write_atomically(jsonl_file, llama_bench_jsonl(result))
     if markdown_file:
         write_atomically(markdown_file, markdown(result))
     show(summaries(result), result.settings)
-    return _against(result, old, settings.tolerance) if old else 0
+    if old is not None:
+        return _against(result, old, settings.tolerance)
+    _say_what_next(artifacts[0])
+    return 0
+
+
+def _say_what_next(artifact: str) -> None:
+    """A GGUF's speed can be predicted for phones; other figures are compared with later ones."""
+    from empathy_edge.console import next_command, next_step
+    from empathy_edge.models.shipped import SHIPPED
+
+    file = Path(artifact)
+    if file.suffix == ".gguf" or (file / "model.gguf").is_file() or artifact in SHIPPED:
+        next_command("empathy-edge", "bench", "predict", "--device", "all", "--artifact", artifact)
+    else:
+        next_step("keep the figures with --json FILE, and see later what changed: --baseline FILE")
 
 
 def _measure_chat(artifacts: list[str], settings: MeasureSettings, json_file: Path | None) -> None:
     from empathy_edge.bench import chat_suite
-    from empathy_edge.bench.result_file import write_result
+    from empathy_edge.bench.result_file import as_json
     from empathy_edge.runs.given_data import data_file
 
     file = data_file(settings.dialogues) if settings.dialogues else None
@@ -177,14 +191,13 @@ def _measure_chat(artifacts: list[str], settings: MeasureSettings, json_file: Pa
         threads=settings.threads,
         max_new_tokens=settings.max_new_tokens,
     )
-    if json_file:
-        write_result(json_file, result)
+    give_json(json_file, as_json(result))
     chat_suite.show(result)
 
 
 def _against(result: StandardResult, old: StandardResult, tolerance: float) -> int:
     from empathy_edge.bench import differences
-    from empathy_edge.console import say
+    from empathy_edge.console import next_step, say
 
     found = differences.differences(result, old)
     if not found:
@@ -195,25 +208,38 @@ def _against(result: StandardResult, old: StandardResult, tolerance: float) -> i
     for name, figure, verdict in verdicts:
         say(f"[{colours[verdict]}]{verdict}[/] {name} {figure}")
     said = {verdict for _, _, verdict in verdicts}
+    if "INCONCLUSIVE" in said:
+        next_step(
+            "the same command with more rounds (--repetitions), or until the samples agree (--until-stable)"
+        )
+    elif "FAIL" in said:
+        next_step("measure both states again side by side; if it stays so, look for what made it slower")
+    else:
+        next_step("keep the new figures as the baseline of the next change (--json FILE)")
     return 1 if "FAIL" in said else 4 if "INCONCLUSIVE" in said else 0
 
 
 @bench.command(epilog=EXAMPLES + "  empathy-edge bench compare after.json before.json")
 @click.argument("new", type=path_type())
 @click.argument("old", type=path_type())
-def compare(new: Path, old: Path) -> None:
+@json_option()
+def compare(new: Path, old: Path, json_file: Path | None) -> None:
     """Say which differences between two results are real.
 
     NEW and OLD are files that `bench --json` wrote. Shown are ratios with exact intervals.
     """
     from empathy_edge.bench import differences
     from empathy_edge.bench.result_file import read_result
+    from empathy_edge.console import next_command
 
     first, second = read_result(new), read_result(old)
     found = differences.differences(first, second)
     if not found:
         raise click.UsageError("The two have no artifact at the same prompt length in common.")
-    differences.show(found, differences.check_comparable(first, second))
+    changed = differences.check_comparable(first, second)
+    differences.show(found, changed)
+    give_json(json_file, {"not_the_same": changed, "differences": found}, "bench compare")
+    next_command("empathy-edge", "bench", "ARTIFACT", "--baseline", old)
 
 
 @bench.command(epilog=EXAMPLES + "  empathy-edge bench sustained exported/gguf-q4_0 --minutes 10")
@@ -229,15 +255,16 @@ def sustained(
 
     (Of a phone's heat it says nothing.)
     """
-    from empathy_edge.bench.result_file import write_result
+    from empathy_edge.bench.result_file import as_json
     from empathy_edge.bench.sustained import bench_sustained, show_sustained
+    from empathy_edge.console import next_command
     from empathy_edge.models.templates import name_with_template
 
     none_exists(json_file)
     result = bench_sustained(name_with_template(artifact, template), minutes=minutes, threads=threads)
-    if json_file:
-        write_result(json_file, result)
+    give_json(json_file, as_json(result))
     show_sustained(result)
+    next_command("empathy-edge", "phone", artifact, "--lan", "--https")
 
 
 @bench.command(epilog=EXAMPLES + "  sudo empathy-edge bench memory exported/gguf-q4_0 --json curve.json")
@@ -260,7 +287,8 @@ def memory(
     The limit is lowered to where ARTIFACT thrashes. Needs control groups (Linux, root).
     """
     from empathy_edge.bench import memory_curve
-    from empathy_edge.bench.result_file import write_result
+    from empathy_edge.bench.result_file import as_json
+    from empathy_edge.console import next_command
     from empathy_edge.models.templates import name_with_template
 
     none_exists(json_file)
@@ -270,9 +298,9 @@ def memory(
         prompt_tokens=prompt_tokens,
         decode_tokens=decode_tokens,
     )
-    if json_file:
-        write_result(json_file, result)
+    give_json(json_file, as_json(result))
     memory_curve.show(result)
+    next_command("empathy-edge", "bench", "predict", "--device", "all", "--artifact", artifact)
 
 
 for command in (predict, device, ingest):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from empathy_edge.commands import completers
+from empathy_edge.commands.json_output import give_json, json_option, none_exists
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
     SettingsCommand,
-    json_option,
-    none_exists,
     path_type,
     takes_settings,
 )
@@ -79,21 +77,21 @@ def predict(
     """
     from empathy_edge.bench.phones import predict as predictions
     from empathy_edge.bench.phones.prediction_tables import show, show_errors
-    from empathy_edge.system.files import write_json
+    from empathy_edge.console import next_command
 
     none_exists(json_file)
     if cells is not None:
         errors = predictions.validate_table(cells, unseen)
         show_errors(errors)
-        as_json: Any = {name: asdict(item) for name, item in errors.items()}
-    else:
-        if not devices or artifact is None:
-            raise click.UsageError("Give --device and --artifact, or --validate.")
-        results = predictions.predict_for(artifact, devices, settings)
-        show(results)
-        as_json = [asdict(item) for item in results]
-    if json_file:
-        write_json(json_file, as_json)
+        give_json(json_file, {"errors": errors}, "predict errors")
+        next_command("empathy-edge", "bench", "predict", "--device", "all", "--artifact", "ARTIFACT")
+        return
+    if not devices or artifact is None:
+        raise click.UsageError("Give --device and --artifact, or --validate.")
+    results = predictions.predict_for(artifact, devices, settings)
+    show(results)
+    give_json(json_file, {"predictions": results}, "predict")
+    next_command("empathy-edge", "bench", "device", "termux", artifact, "--out", "phone")
 
 
 @click.command(
@@ -128,6 +126,7 @@ def device(
     KIND says how: `android` by adb from here, `termux` in Termux on the phone.
     """
     from empathy_edge.bench.phones.device_folder import write_folder
+    from empathy_edge.console import next_step
 
     write_folder(
         kind,
@@ -138,6 +137,7 @@ def device(
         decode_tokens=decode_tokens,
         threads=threads,
     )
+    next_step(f"see {out / 'README.md'}")
 
 
 @click.command(
@@ -162,6 +162,8 @@ def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
     FILE is llama-bench's JSON or JSONL, PocketPal's JSON, or CSV.
     """
     from empathy_edge.bench.phones.ingest import ingest as read_in
+    from empathy_edge.console import next_command
 
     none_exists(out)
     read_in(file, artifact, device_id, out)
+    next_command("empathy-edge", "bench", "predict", "--device", out, "--artifact", artifact)

@@ -9,6 +9,7 @@ import click
 
 from empathy_edge.commands import completers
 from empathy_edge.commands.check import made_baseline
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -96,6 +97,7 @@ def _check_settings() -> type[CheckSettings]:
 @click.option("--calibration", type=path_type(), help="Dialogues for compensated and mixed types.")
 @template_option()
 @click.option("--out", required=True, type=path_type(), help="The folder to write into; the same goes on.")
+@json_option()
 def choose(  # noqa: PLR0913 - each is an option
     model: str,
     device_id: str,
@@ -109,6 +111,7 @@ def choose(  # noqa: PLR0913 - each is an option
     calibration: Path | None,
     template: str | None,
     out: Path,
+    json_file: Path | None,
     limits: Limits,
     lengths: PredictionSettings,
     settings: CheckSettings,
@@ -124,7 +127,7 @@ def choose(  # noqa: PLR0913 - each is an option
     from empathy_edge.bench.choose.candidate import default_kinds
     from empathy_edge.bench.choose.output import as_json, draw, show
     from empathy_edge.bench.choose.search import Wish, choose
-    from empathy_edge.console import tell
+    from empathy_edge.console import next_command, next_step, tell
     from empathy_edge.devices import load_device
     from empathy_edge.export.choices import ArtifactMaker
     from empathy_edge.formats.artifact_names import parse_artifact
@@ -153,9 +156,17 @@ def choose(  # noqa: PLR0913 - each is an option
     found = choose(tried, maker, baseline, settings, wish, out / "checks")
     show(found)
     write_json(out / "choice.json", as_json(found))
+    give_json(json_file, as_json(found))
     picture = out / "choice.svg"
     drawn = f" and {picture}" if draw(found, picture) else " (no picture: pip install 'empathy-edge[report]')"
     tell(f"{out / 'choice.json'}{drawn}")
+    if found.chosen is not None:
+        made = (artifacts or out / "artifacts") / found.chosen.name
+        next_command("empathy-edge", "export", "bundle", made, "--out", "bundle")
+    elif found.perhaps is not None:
+        next_step("what would decide is above; or take it as it is: the same command with --max-kl 0.01")
+    else:
+        next_step("allow more (--max-mb, --min-tps, --max-first-token), or try others (--to, docs/choose.md)")
     return found.exit_code()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from empathy_edge.commands.groups import Group
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import DATA_FORMS, EXAMPLES, map_option, path_type
 
 
@@ -28,8 +29,13 @@ def data() -> None:
 )
 @click.argument("file", type=path_type())
 @map_option()
-def inspect(file: Path, columns: dict[str, str]) -> None:
+@json_option()
+def inspect(file: Path, columns: dict[str, str], json_file: Path | None) -> None:
+    from empathy_edge.console import next_step
     from empathy_edge.runs.given_data import open_given
-    from empathy_edge.runs.inspect_data import show
+    from empathy_edge.runs.inspect_data import inspect_data, show
 
-    show(file.as_posix(), open_given(file, columns), columns)
+    found = inspect_data(file.as_posix(), open_given(file, columns), columns)
+    show(found)
+    give_json(json_file, found.as_json(), "data inspect")
+    next_step(found.next_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from empathy_edge.commands import completers
 from empathy_edge.commands.groups import Group, refuse_misspelled
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -92,6 +94,7 @@ def _export_settings() -> type[ExportSettings]:
 )
 @device_option()
 @update_option()
+@json_option()
 def export(  # noqa: PLR0913 - each is an option
     context: click.Context,
     adapters: tuple[Path, ...],
@@ -99,6 +102,7 @@ def export(  # noqa: PLR0913 - each is an option
     template: str | None,
     out: Path | None,
     update: bool,
+    json_file: Path | None,
     settings: ExportSettings,
     model: str | None = None,
 ) -> None:
@@ -119,6 +123,7 @@ def export(  # noqa: PLR0913 - each is an option
     if not all(math.isfinite(weight) for weight in weights):
         raise click.UsageError("a --weight must be a finite number.")
     from empathy_edge.export.artifacts import run
+    from empathy_edge.export.verify import NotTheModel
     from empathy_edge.models.find import base_of_adapter
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.given_data import data_file
@@ -127,7 +132,27 @@ def export(  # noqa: PLR0913 - each is an option
         file = data_file(Path(settings.calibration))
         settings = settings.model_copy(update={"calibration": str(file)})
     base = checkpoint_with_template(model or base_of_adapter(adapters[0]), template, adapters)
-    run(base=base, adapters=list(adapters), weights=weights, out=out, settings=settings, update=update)
+    try:
+        found = run(
+            base=base, adapters=list(adapters), weights=weights, out=out, settings=settings, update=update
+        )
+    except NotTheModel as failed:
+        give_json(json_file, {"merge": failed.results.merge, "verify": failed.results}, "export")
+        raise
+    give_json(json_file, found, "export")
+    reference = str(out / "merged") if adapters else base.name
+    _say_check_next([out / name for name in settings.artifacts], reference, template)
+
+
+def _say_check_next(artifacts: list[Path], reference: str, template: str | None) -> None:
+    from empathy_edge.bench.check.make import has_quantized_weights
+    from empathy_edge.console import next_command
+    from empathy_edge.models.find import find_model
+
+    words = ["empathy-edge", "check", *map(str, artifacts), "--reference", reference]
+    if has_quantized_weights(find_model(reference)):
+        words.append("--allow-quantized-reference")
+    next_command(*words, *(("--template", template) if template else ()))
 
 
 takes_settings(
@@ -174,26 +199,36 @@ def bundle(
 
     That is its licence, model card, settings, instructions and hashes.
     """
+    from empathy_edge.console import next_step
     from empathy_edge.export.bundle.make import make
 
     make(artifact=artifact, out=out, apps=apps, licence=licence, as_zip=as_zip, update=update)
+    given = shlex.join(["empathy-edge", "export", "check", str(out)])
+    next_step(f"the steps for the app are in {out / 'README.md'}; who receives it checks it by: {given}")
 
 
 @export.command("check", epilog=EXAMPLES + "  empathy-edge export check bundle.zip")
 @click.argument("bundle", type=path_type())
-def check_bundle(bundle: Path) -> None:
+@json_option()
+def check_bundle(bundle: Path, json_file: Path | None) -> None:
     """Check a bundle that you were given; nothing of it is run.
 
     BUNDLE is a folder or a zip. Checked are hashes, formats and template.
     """
-    from empathy_edge.console import say
-    from empathy_edge.export.bundle.check import check
+    from empathy_edge.console import next_command, next_step, say
+    from empathy_edge.export.bundle.check import look_at
 
-    found = check(bundle)
+    found = look_at(bundle)
+    give_json(json_file, found, "export check")
+    found.raise_if_faulty(bundle)
     say(
         f"{bundle}: {found.files} files as the manifest says; {found.artifact.name}, "
         f"{found.artifact.size_mb} MB. No fault found."
     )
+    if bundle.is_dir():
+        next_command("empathy-edge", "chat", bundle)
+    else:
+        next_step("unpack it, and follow its README.md")
 
 
 @export.command(
@@ -221,19 +256,24 @@ def check_bundle(bundle: Path) -> None:
     show_default=True,
     help="How many tokens each reply has at most.",
 )
-def compare_server(artifact: str, server: Path | None, prompts: int, new_tokens: int) -> None:
+@json_option()
+def compare_server(
+    artifact: str, server: Path | None, prompts: int, new_tokens: int, json_file: Path | None
+) -> None:
     """Say whether a GGUF replies the same in another llama.cpp.
 
     The other one may be that which your app ships. ARTIFACT, a .gguf file or a folder that `export` made, is
     opened in our llama.cpp and by a llama-server on this machine. Compared are prompts, token ids, greedy
     replies and log-probabilities. Exit code 1 if they are not the same.
     """
-    from empathy_edge.console import say
+    from empathy_edge.console import next_command, say
     from empathy_edge.errors import VerdictFailed
     from empathy_edge.export.second_engine import compare, show
 
     found = compare(artifact, server=server, prompts=prompts, new_tokens=new_tokens)
     show(found)
+    give_json(json_file, {"verdict": "FAIL" if found.failed else "PASS", "engines": found}, "compare-server")
     if found.failed:
         raise VerdictFailed(found.verdict)
     say(found.verdict)
+    next_command("empathy-edge", "export", "bundle", artifact, "--out", "bundle")

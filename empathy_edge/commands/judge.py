@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from empathy_edge.commands.groups import Group
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -72,12 +73,14 @@ def judge() -> None:
 @map_option()
 @experts_option()
 @out_option()
-def certify(
+@json_option()
+def certify(  # noqa: PLR0913 - each is an option
     spec: str,
     data: Path | None,
     columns: dict[str, str],
     experts: Path | None,
     out: Path,
+    json_file: Path | None,
     settings: CertifySettings,
     api: ApiSettings,
 ) -> None:
@@ -87,6 +90,8 @@ def certify(
     openai:MODEL, scorer:FILE, file:FILE or ratings:FILE. With --experts the experts' own agreement stands
     beside the judge's. People are tested by what they answered on a sheet that `judge sheet certify` wrote.
     """
+    from empathy_edge.console import next_command
+    from empathy_edge.judging.certificate import FILE
     from empathy_edge.judging.certify import certify as certify_on_ratings
     from empathy_edge.judging.certify import certify_beside_experts
     from empathy_edge.judging.pairwise_judges import open_judge
@@ -96,11 +101,16 @@ def certify(
         raise click.UsageError("Give --data or --experts.")
     with open_judge(spec, api) as opened:
         if data is not None:
-            certify_on_ratings(opened, data_file(data, columns), settings, out)
-        elif experts is not None:
+            found = certify_on_ratings(opened, data_file(data, columns), settings, out)
+        else:
+            assert experts is not None
             if settings.questions == ("overall",):
                 settings = settings.model_copy(update={"questions": RATED_BY_EXPERTS})
-            certify_beside_experts(opened, experts, settings, out)
+            found = certify_beside_experts(opened, experts, settings, out)
+    give_json(json_file, found, "judge certify")
+    responses = ("FIRST.jsonl", "SECOND.jsonl", "--dialogues", "DIALOGUES.jsonl")
+    judged = ("--judge", spec, "--certificate", out / FILE, "--out", "compared")
+    next_command("empathy-edge", "judge", "compare", *responses, *judged)
 
 
 @takes_settings(api=api_settings())
@@ -142,6 +152,7 @@ def certify(
     help="What `judge certify` wrote for a judge.",
 )
 @out_option()
+@json_option()
 def compare(  # noqa: PLR0913 - each is an option
     first: Path,
     second: Path,
@@ -151,6 +162,7 @@ def compare(  # noqa: PLR0913 - each is an option
     question: tuple[str, ...],
     certificates: tuple[Path, ...],
     out: Path,
+    json_file: Path | None,
     api: ApiSettings,
 ) -> None:
     """Compare the responses of two models by judges.
@@ -160,12 +172,13 @@ def compare(  # noqa: PLR0913 - each is an option
     kappa, Krippendorff's alpha). Verdicts are kept in --out; run again, or with another question, it asks
     only what it does not know yet.
     """
+    from empathy_edge.console import next_command
     from empathy_edge.judging.compare import run
     from empathy_edge.runs.given_data import data_file
 
     if len(certificates) > len(judges):
         raise click.UsageError("More certificates than judges; give each judge its own.")
-    run(
+    found = run(
         first=first,
         second=second,
         dialogues=data_file(dialogues, columns),
@@ -173,6 +186,13 @@ def compare(  # noqa: PLR0913 - each is an option
         questions=list(question),
         out=out,
     )
+    give_json(json_file, found, "judge compare")
+    if certificates:
+        said = ("--dialogues", dialogues, "--out", "sheet")
+        next_command("empathy-edge", "judge", "sheet", "make", first, second, *said)
+    else:
+        rated = ("--data", "RATED.csv", "--out", "certificate")
+        next_command("empathy-edge", "judge", "certify", judges[0], *rated)
 
 
 def _open_each(

@@ -25,9 +25,6 @@ Decorator = Callable[[Any], Any]
 
 EXAMPLES = "\b\nExamples:\n"
 
-STDOUT = Path("-")
-"""The file that is the standard output."""
-
 
 def path_type() -> click.Path:
     """A file or folder. Whether it exists is checked where it is used: the message says what it is for."""
@@ -127,55 +124,6 @@ def threads_option() -> Decorator:
     return click.option(
         "--threads", type=click.IntRange(1), help="CPU threads. [default: all cores this process may use]"
     )
-
-
-def json_option() -> Decorator:
-    """--json: the figures for a program; with `-` nothing else is written to stdout."""
-
-    def choose(context: click.Context, _option: click.Parameter, value: Path | None) -> Path | None:
-        if value == STDOUT and not context.resilient_parsing:
-            from empathy_edge.console import results_on_stderr
-
-            context.with_resource(results_on_stderr())
-        return value
-
-    return click.option(
-        "--json",
-        "json_file",
-        type=click.Path(path_type=Path, allow_dash=True),
-        callback=choose,
-        help="Write the figures as JSON to this file; `-` is stdout, and all else goes to stderr.",
-    )
-
-
-def give_json(file: Path | None, result: object) -> None:
-    """Write what `--json` asks for, into a file or to stdout; nothing where it was not given.
-
-    Args:
-        file: as given; `-` is stdout.
-        result: a record, or a mapping whose `format` names the layout and its version. What is not a number
-            becomes null.
-    """
-    if file is None:
-        return
-    from pydantic import TypeAdapter
-
-    text = TypeAdapter(Any).dump_json(result, indent=2).decode() + "\n"
-    if file == STDOUT:
-        click.echo(text, nl=False)
-        return
-    from empathy_edge.system.files import write_atomically
-
-    write_atomically(file, text)
-
-
-def none_exists(*files: Path | None) -> None:
-    """Refuse files that are there already, before anything is measured."""
-    from empathy_edge.errors import EmpathyEdgeError
-
-    for file in files:
-        if file is not None and file != STDOUT and file.exists():
-            raise EmpathyEdgeError(f"{file}: exists already; choose another name. Nothing was measured.")
 
 
 @dataclass(frozen=True)

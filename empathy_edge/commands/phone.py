@@ -78,14 +78,20 @@ def phone(
     QR code. Nothing is answered without the random token in the address. Results are labelled
     measured-browser: WebAssembly, not the phone's native speed.
     """
+    from empathy_edge.bench.browser.results import PATTERN
     from empathy_edge.bench.browser.serve import results_folder, serve
     from empathy_edge.bench.result_file import read_result
+    from empathy_edge.console import next_command
     from empathy_edge.models.templates import name_with_template
 
+    folder = out or results_folder(artifact)
     serve(
         name_with_template(artifact, template),
         settings,
-        out=out or results_folder(artifact),
+        out=folder,
         native=read_result(native) if native else None,
         qr_file=qr_file,
     )
+    if results := sorted(folder.glob(PATTERN)):
+        of = ("--artifact", artifact, "--device", "DEVICE", "--out", "my-phone.yaml")
+        next_command("empathy-edge", "bench", "ingest", results[-1], *of)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from empathy_edge.commands import completers
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
@@ -92,6 +93,7 @@ TEACHER_OPTIONS = (
 )
 @out_option()
 @update_option()
+@json_option()
 def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each stage
     data: Path,
     columns: dict[str, str],
@@ -100,6 +102,7 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
     dry_run: bool,
     out: Path,
     update: bool,
+    json_file: Path | None,
     teacher_settings: Callable[..., TeacherSettings],
     rated_settings: DistillSettings,
 ) -> None:
@@ -108,6 +111,7 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
     They come from rated responses, or from a large model as teacher (--method, --teacher). Every answer of a
     teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
     """
+    from empathy_edge.console import next_command, next_step
     from empathy_edge.distill import run_distill
     from empathy_edge.runs.given_data import data_file
 
@@ -117,7 +121,9 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
                 "--method rated asks no teacher; choose direct, improve-human or improve-llm."
             )
         file = data_file(data, columns)
-        run_distill.distill_rated(data=file, out=out, settings=rated_settings, update=update)
+        made = run_distill.distill_rated(data=file, out=out, settings=rated_settings, update=update)
+        give_json(json_file, made, "distill")
+        next_command("empathy-edge", "finetune", out, "--base", "smollm2-135m", "--out", "tuned")
         return
     if not teacher:
         raise EmpathyEdgeError(
@@ -127,9 +133,13 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
     settings = teacher_settings(method=method, teacher=teacher)
     file = data_file(data, columns)
     if dry_run:
-        run_distill.estimate_with_teacher(data=file, settings=settings)
-    else:
-        run_distill.distill_with_teacher(data=file, out=out, settings=settings, update=update)
+        estimate = run_distill.estimate_with_teacher(data=file, settings=settings)
+        give_json(json_file, estimate, "distill estimate")
+        next_step("the same command without --dry-run, with --max-cost USD as the limit")
+        return
+    made = run_distill.distill_with_teacher(data=file, out=out, settings=settings, update=update)
+    give_json(json_file, made, "distill")
+    next_command("empathy-edge", "finetune", out, "--base", "smollm2-135m", "--out", "tuned")
 
 
 @click.command(
@@ -146,23 +156,34 @@ def convert(rows: Path, layout: Literal["llama-factory", "parquet"], out: Path) 
 
     ROWS is the folder that `distill` made.
     """
-    from empathy_edge.console import say
+    from empathy_edge.console import next_step, say
     from empathy_edge.distill.layouts import convert as write
 
     for file in write(rows, layout, out):
         say(f"{file}")
+    next_step("train on them there, then: empathy-edge export MODEL --adapter ADAPTER --out exported")
 
 
 @click.command(epilog=EXAMPLES + "  empathy-edge ledger\n  empathy-edge ledger --export answers.jsonl")
 @click.option("--export", "export_file", type=path_type(), help="Write every answer to this new JSONL file.")
-def ledger(export_file: Path | None) -> None:
+@json_option()
+def ledger(export_file: Path | None, json_file: Path | None) -> None:
     """Show what large models were asked and what it cost.
 
     The sums are by run and model.
     """
+    from empathy_edge.console import next_command
     from empathy_edge.llm.show_ledger import show_ledger
 
-    show_ledger(export_file)
+    spent = show_ledger(export_file)
+    give_json(json_file, {"spent": spent}, "ledger")
+    distill = ("empathy-edge", "distill", "--data", "sample", "--method", "improve-human", "--teacher")
+    if export_file is not None and export_file.exists():
+        next_command(*distill, f"file:{export_file}", "--out", "rows")
+    elif spent:
+        next_command("empathy-edge", "ledger", "--export", "answers.jsonl")
+    else:
+        next_command(*distill, "openai:gpt-4o-mini", "--dry-run", "--out", "rows")
 
 
 @click.command(
@@ -186,6 +207,7 @@ def ledger(export_file: Path | None) -> None:
 @click.option("--seed", default=0, show_default=True, help="For --by random.")
 @out_option()
 @update_option()
+@json_option()
 def select(  # noqa: PLR0913 - each is an option
     folders: tuple[Path, ...],
     base: str,
@@ -195,12 +217,13 @@ def select(  # noqa: PLR0913 - each is an option
     seed: int,
     out: Path,
     update: bool,
+    json_file: Path | None,
 ) -> None:
     """Take the response to each dialogue that fits the student best.
 
     FOLDERS are several that `distill` made, as of several teachers or strategies.
     """
-    from empathy_edge.console import say
+    from empathy_edge.console import next_command, say
     from empathy_edge.distill.selection import run
     from empathy_edge.models.templates import checkpoint_with_template
 
@@ -215,6 +238,8 @@ def select(  # noqa: PLR0913 - each is an option
     )
     for file, item in results.selection.items():
         say(f"{file}: " + ", ".join(f"{count} from {name}" for name, count in item.taken_from.items()))
+    give_json(json_file, results, "select")
+    next_command("empathy-edge", "finetune", out, "--base", base, "--out", "tuned")
 
 
 @takes_settings(
@@ -242,6 +267,7 @@ def select(  # noqa: PLR0913 - each is an option
 @out_option()
 @device_option()
 @update_option()
+@json_option()
 def own_pairs(  # noqa: PLR0913 - each is an option
     rows: Path,
     columns: dict[str, str],
@@ -250,6 +276,7 @@ def own_pairs(  # noqa: PLR0913 - each is an option
     adapters: tuple[Path, ...],
     out: Path,
     update: bool,
+    json_file: Path | None,
     settings: OwnPairSettings,
 ) -> None:
     """Make preference pairs from the student's own samples.
@@ -259,11 +286,12 @@ def own_pairs(  # noqa: PLR0913 - each is an option
     to the good responses (without any: to what the person says), by sentence embeddings; with --ranker also
     what a larger model finds likely.
     """
+    from empathy_edge.console import next_command
     from empathy_edge.distill.own_pairs import run
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.given_data import data_file
 
-    run(
+    results = run(
         rows=rows if rows.is_dir() else data_file(rows, columns),
         base=checkpoint_with_template(base, template, adapters),
         adapters=list(adapters),
@@ -271,3 +299,6 @@ def own_pairs(  # noqa: PLR0913 - each is an option
         settings=settings,
         update=update,
     )
+    give_json(json_file, results, "own-pairs")
+    trained_on = rows if rows.is_dir() else "ROWS"
+    next_command("empathy-edge", "finetune", trained_on, "--base", base, "--pairs", out, "--out", "tuned")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from empathy_edge.commands import completers
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -76,6 +77,7 @@ def _release_settings() -> type[ReleaseSettings]:
 @out_option()
 @device_option()
 @update_option()
+@json_option()
 def release(  # noqa: PLR0913 - each is an option
     model: Path,
     base: str,
@@ -87,6 +89,7 @@ def release(  # noqa: PLR0913 - each is an option
     certificate: Path | None,
     out: Path,
     update: bool,
+    json_file: Path | None,
     settings: ReleaseSettings,
     api: ApiSettings,
 ) -> int:
@@ -98,6 +101,7 @@ def release(  # noqa: PLR0913 - each is an option
     """
     from empathy_edge.bench.release.comparisons import ChosenJudge
     from empathy_edge.bench.release.stage import ReleaseInputs, run
+    from empathy_edge.console import next_command, next_step
     from empathy_edge.judging.certificate import certifications
     from empathy_edge.judging.pairwise_judges import open_judge
     from empathy_edge.models.templates import tuned_with_template
@@ -125,5 +129,14 @@ def release(  # noqa: PLR0913 - each is an option
             settings=settings,
             chosen=chosen,
             update=update,
+        )
+    give_json(json_file, {"verdict": results.verdict, "results": results}, "release")
+    if results.verdict == "PASS":
+        next_command("empathy-edge", "choose", model, "--device", "pixel-8", "--out", "chosen")
+    elif results.verdict == "FAIL":
+        next_step(f"read the responses in {out / 'responses'}, and train on other rows (docs/distil.md)")
+    else:
+        next_step(
+            "more prompts (--max-prompts), or a judge that `judge certify` certified (--judge, --certificate)"
         )
     return {"PASS": 0, "FAIL": 1, "UNDECIDED": 4}[results.verdict]

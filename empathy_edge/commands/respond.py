@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from empathy_edge.commands import completers
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import DATA_FORMS, EXAMPLES, map_option, path_type, template_option
 
 
@@ -36,6 +37,7 @@ from empathy_edge.commands.options import DATA_FORMS, EXAMPLES, map_option, path
 @click.option(
     "--out", required=True, type=path_type(), help="The JSONL to write; one that was cut off goes on."
 )
+@json_option()
 def respond(  # noqa: PLR0913 - each is an option
     model: str,
     adapters: tuple[Path, ...],
@@ -46,12 +48,14 @@ def respond(  # noqa: PLR0913 - each is an option
     max_new_tokens: int,
     similarity: bool,
     out: Path,
+    json_file: Path | None,
 ) -> None:
     """Write a model's responses to the test split.
 
     MODEL answers greedily, and the format of its responses is checked.
     """
     from empathy_edge.bench.release.arm import run
+    from empathy_edge.console import next_command
     from empathy_edge.models.templates import checkpoint_with_template, name_with_template
     from empathy_edge.runs.given_data import data_file
 
@@ -60,4 +64,7 @@ def respond(  # noqa: PLR0913 - each is an option
         opened = str(checkpoint_with_template(model, template, adapters).path)
     else:
         opened = name_with_template(model, template)
-    run(opened, list(adapters), file, out, max_prompts, max_new_tokens, similarity)
+    figures = run(opened, list(adapters), file, out, max_prompts, max_new_tokens, similarity)
+    give_json(json_file, {"arm": out.stem, "figures": figures}, "respond")
+    judged = ("--dialogues", dialogues, "--judge", "local:JUDGE", "--out", "compared")
+    next_command("empathy-edge", "judge", "compare", out, "OTHER.jsonl", *judged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from empathy_edge.commands.groups import Group
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -162,9 +164,11 @@ def certify_sheet(  # noqa: PLR0913 - each is an option
 
 
 def _say_where(rows: int, out: Path) -> None:
-    from empathy_edge.console import say
+    from empathy_edge.console import next_step, say
 
     say(f"{rows} to judge in {out / 'sheet.html'} and {out / 'sheet.csv'}")
+    read = shlex.join(["empathy-edge", "judge", "sheet", "read", "ANSWERS.csv", "--sheet", str(out)])
+    next_step(f"send {out / 'sheet.html'} to the raters, then: {read} --out verdicts.jsonl")
 
 
 @sheet.command(
@@ -178,12 +182,18 @@ def _say_where(rows: int, out: Path) -> None:
 @click.option(
     "--out", required=True, type=path_type(), help="The new file, for `--judge file:…` or `ratings:…`."
 )
-def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path) -> None:
+@json_option()
+def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path, json_file: Path | None) -> None:
     """Read raters' answers and show how far they agree.
 
     ANSWERS are sheet.csv filled in, or what the page saved. Name each file after its rater: `judge certify`
     certifies raters by name, and a certificate holds for the same raters' other sheets.
     """
+    from empathy_edge.console import next_command
     from empathy_edge.judging.sheet import read
 
-    read(answers=list(answers), sheet=folder, out=out)
+    found = read(answers=list(answers), sheet=folder, out=out)
+    give_json(json_file, found, "judge sheet read")
+    judge = f"file:{out}" if "shown_first_won" in found else f"ratings:{out}"
+    responses = ("FIRST.jsonl", "SECOND.jsonl", "--dialogues", "DIALOGUES.jsonl")
+    next_command("empathy-edge", "judge", "compare", *responses, "--judge", judge, "--out", "compared")

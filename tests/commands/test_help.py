@@ -79,40 +79,40 @@ def test_each_command_is_one_whole_line_of_its_group(words: str) -> None:
 
 
 @pytest.mark.parametrize("words", list(all_commands()))
-def test_every_help_ends_with_examples_that_parse(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_help_ends_with_examples_that_parse(words: str) -> None:
     if not words:
         return
     _, _, text = help_of(all_commands()[words], words).partition("Examples:")
     lines = examples_in(text)
     assert any(f"{line} ".startswith(f"empathy-edge {words.removesuffix(' run')} ") for line in lines)
     for line in lines:
-        assert_parses(line, monkeypatch)
+        assert_parses(line)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_commands_in_documents_parse(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_in_documents_parse(document: Path) -> None:
     blocks = re.findall(
         r"^```(?:bash|sh|console|text)?\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL
     )
     for block in blocks:
         for line in examples_in(block):
             if not HOLES.search(line) and not line.split()[-1].endswith(":"):
-                assert_parses(line, monkeypatch)
+                assert_parses(line)
 
 
-def test_the_ways_in_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ways_in_parse() -> None:
     for line in examples_in(WAYS_IN.rpartition("\n\n")[0]):
-        assert_parses(line, monkeypatch)
+        assert_parses(line)
 
 
-def assert_parses(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_parses(line: str) -> None:
     """No unknown option, missing argument or wrong choice; devices, recipes and artifacts are known."""
     from empathy_edge.devices import load_device
     from empathy_edge.runs.recipe import recipe_names
 
     arguments = arguments_of(line)
     try:
-        command = parse(arguments, monkeypatch)
+        command = parse(arguments)
     except click.ClickException as error:
         pytest.fail(f"{line}\n{error.format_message()}")
     for option, value in itertools.pairwise(arguments):

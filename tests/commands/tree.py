@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -28,7 +32,7 @@ def help_of(command: click.Command, words: str, width: int = 80) -> str:
     return command.get_help(context)
 
 
-def parse(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
+def parse(arguments: list[str]) -> str:
     """Parse a command line, settings included; returns the command that it would have run.
 
     Raises:
@@ -39,7 +43,25 @@ def parse(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
     def stop(command: click.Command, context: click.Context) -> None:
         found.append(context.command_path)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(click.Command, "invoke", stop)
         cli.main(arguments, "empathy-edge", standalone_mode=False)
     return found[-1]
+
+
+def assert_says_next(result: subprocess.CompletedProcess[str], words: str = "") -> None:
+    """The last line on stderr is `Next: ` and a command line that parses, or words where `words` says so."""
+    last = result.stderr.rstrip().splitlines()[-1]
+    assert last.startswith(f"Next: {words}"), result.stderr
+    assert "Next: " not in result.stdout
+    if last.startswith("Next: empathy-edge "):
+        parse(shlex.split(last)[2:])
+
+
+def assert_reported(content: str | Path, kind: str) -> dict[str, object]:
+    """What `--json` gave, on stdout or in a file: one JSON object that names its layout."""
+    text = content.read_text() if isinstance(content, Path) else content
+    found = json.loads(text)
+    assert found["format"] == f"empathy-edge {kind}"
+    assert "NaN" not in text
+    return dict(found)
