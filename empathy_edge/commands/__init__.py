@@ -33,14 +33,14 @@ Talk to the shipped model:
 Run the whole pipeline, from dialogues to the report (about 15 minutes):
   empathy-edge run quickstart
 
-Export a model as a quantized file (here the shipped one; give yours instead):
+Export a model as a quantized file (name yours instead of the shipped one):
   empathy-edge export smollm2-135m --to gguf-q8_0 --out exported
 
 Check that the quantized file kept the model's empathy:
-  empathy-edge check exported/gguf-q8_0 --reference exported/merged
+  empathy-edge check exported/gguf-q8_0 --reference smollm2-135m --allow-quantized-reference
 
 Find out which file to ship to which phone:
-  empathy-edge choose exported/merged --device pixel-8 --out chosen
+  empathy-edge choose smollm2-135m --device pixel-8 --allow-quantized-reference --out chosen
 
 `empathy-edge --help` lists all commands.
 """
