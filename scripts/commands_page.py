@@ -32,7 +32,13 @@ def _sections(name: str, command: click.Command) -> Iterator[str]:
 
 
 def _section(name: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+    context = click.Context(
+        command,
+        info_name=name,
+        max_content_width=100,
+        terminal_width=100,
+        help_option_names=cli.context_settings["help_option_names"],
+    )
     return f"## {name}\n\n```\n{command.get_help(context)}\n```\n"
 
 

@@ -237,8 +237,9 @@ def compare(new: Path, old: Path, json_file: Path | None) -> None:
     if not found:
         raise click.UsageError("The two have no artifact at the same prompt length in common.")
     changed = differences.check_comparable(first, second)
+    rows = [item.as_json() for item in found]
     differences.show(found, changed)
-    give_json(json_file, {"not_the_same": changed, "differences": found}, "bench compare")
+    give_json(json_file, {"not_the_same": changed, "differences": rows}, "bench compare")
     next_command("empathy-edge", "bench", "ARTIFACT", "--baseline", old)
 
 

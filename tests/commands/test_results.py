@@ -71,7 +71,7 @@ def test_commands_about_data(data: Path, tmp_path: Path) -> None:
     assert f"Next: {found['next']}" in shown and "'" in str(found["next"])  # the name has a space
     rows = tmp_path / "my rows"
     made, shown = both(
-        "distill", "--data", data, "--reference", "first-draft", "--model", "editor", "--out", rows,
+        "distill", "--data", "sample", "--reference", "first-draft", "--model", "editor", "--out", rows,
         kind="distill 1",
     )  # fmt: skip
     assert made["sft_rows"] and f"finetune '{rows}'" in shown.splitlines()[-1]
@@ -152,7 +152,7 @@ def test_responses_and_judges(data: Path, exported: Path, tmp_path: Path) -> Non
     arms = (tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--dialogues", data)
     assert_says_next(run_command("judge", "sheet", "make", *arms, "--out", sheet), "send ")
     keys = list(json.loads((sheet / "keys.json").read_text())["keys"])
-    answers.write_text("key,answer\n" + "".join(f"{key},tie\n" for key in keys))
+    answers.write_text("key,answer\n" + "".join(f"{key},0\n" for key in keys))
     read = ("judge", "sheet", "read", answers, "--sheet", sheet, "--out", tmp_path / "verdicts.jsonl")
     found, shown = both(*read, kind="judge sheet read 1")
     assert found["raters"] == {"anna": len(keys)} and "--judge file:" in shown.splitlines()[-1]
