@@ -37,6 +37,11 @@ class Difference:
         """For messages."""
         return f"{self.artifact} @{self.prompt_tokens}"
 
+    def as_json(self) -> dict[str, object]:
+        """For a program: each interval with its names."""
+        ratios = {"prefill_tps": self.prefill_tps._asdict(), "decode_tps": self.decode_tps._asdict()}
+        return asdict(self) | ratios
+
 
 class Verdict(NamedTuple):
     """What the comparison with a baseline says of one figure of one test."""

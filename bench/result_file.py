@@ -122,4 +122,9 @@ def read_result(path: Path) -> StandardResult:
 
 def write_result(path: Path, result: BenchResult[Any]) -> None:
     """Write a result of any suite."""
-    write_json(path, result.model_dump(mode="json", exclude_unset=True))
+    write_json(path, as_json(result))
+
+
+def as_json(result: BenchResult[Any]) -> dict[str, Any]:
+    """A result of any suite as it is written."""
+    return result.model_dump(mode="json", exclude_unset=True)

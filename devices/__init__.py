@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, did_you_mean, did_you_mean_path
 
 Kind = Literal["measured", "datasheet", "derived"]
 
@@ -138,10 +137,9 @@ def load_device(device_id: str) -> Device:
     if device_id.endswith(".yaml"):
         return _load_file(device_id)
     if device_id not in device_ids():
-        close = get_close_matches(device_id.lower(), device_ids(), n=3)
-        meant = f" Did you mean {' or '.join(close)}?" if close else ""
         raise EmpathyEdgeError(
-            f"No device '{device_id}'.{meant} There are: {', '.join(device_ids())}; or give a .yaml file."
+            f"No device '{device_id}'.{did_you_mean(device_id, device_ids())}\n"
+            f"  There are: {', '.join(device_ids())}; or give a .yaml file."
         )
     return _load_shipped(device_id)
 
@@ -157,7 +155,7 @@ def _load_file(path: str) -> Device:
         with open(path, encoding="utf-8") as handle:
             text = handle.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise EmpathyEdgeError(f"{path}: cannot be read: {error}.") from None
+        raise EmpathyEdgeError(f"{path}: cannot be read: {error}.{did_you_mean_path(path)}") from None
     return parse_device(text, path.rsplit("/", 1)[-1].removesuffix(".yaml"), path)
 
 

@@ -65,6 +65,8 @@ def run_cli(arguments: list[str]) -> int:
 def _unexpected(error: Exception) -> int:
     import errno
 
+    from empathy_edge.errors import did_you_mean_path
+
     chain: BaseException | None = error
     while chain is not None:  # a library may have wrapped what the system said
         text = str(chain)
@@ -83,7 +85,9 @@ def _unexpected(error: Exception) -> int:
         )
         return 2
     if isinstance(error, OSError) and error.filename:
-        _complain(f"{error.filename}: {error.strerror}.")
+        missing = isinstance(error, FileNotFoundError)
+        near = did_you_mean_path(str(error.filename)) if missing else ""
+        _complain(f"{error.filename}: {error.strerror}.{near}")
         return 2
     _complain(
         f"Something went wrong inside ({type(error).__name__}: {str(error)[:300]}).\n"

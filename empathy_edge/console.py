@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
@@ -43,6 +46,27 @@ def say(message: str) -> None:
 def tell(text: str) -> None:
     """Print one line of a result to stdout, as plain text; it is wrapped on a terminal only."""
     out.print(text, markup=False, soft_wrap=not out.is_terminal)
+
+
+def next_command(*words: str | Path) -> None:
+    """Say on stderr, as the last line of a command, which command comes next: it can be pasted."""
+    next_step(shlex.join(map(str, words)))
+
+
+def next_step(text: str) -> None:
+    """Say on stderr, as the last line of a command, what to do next, where that is no command alone."""
+    if os.environ.get("RANK", "0") == "0":
+        console.print(f"Next: {text}", markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def results_on_stderr() -> Iterator[None]:
+    """Leave stdout to a program that reads it: tables and lines of results go to stderr meanwhile."""
+    out.file = sys.stderr
+    try:
+        yield
+    finally:
+        out.file = sys.stdout
 
 
 FIRST_LINE_S = 2.0

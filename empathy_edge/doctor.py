@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from importlib import metadata, util
 from typing import NamedTuple
 
 from empathy_edge.console import out, table
 from empathy_edge.errors import PrerequisiteError
-from empathy_edge.models.find import SHIPPED
+from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.runtimes import default_threads
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.machine import machine
@@ -51,52 +52,81 @@ PACKAGES = (
 )
 
 
-def doctor() -> int:
-    """Print a table of packages and one of the machine; returns how many packages are missing."""
-    missing = _print_packages()
-    _print_machine()
-    if missing:
-        out.print(f"{missing} packages are missing; the table says how to get them.")
-    else:
-        out.print("Everything is here.")
-    return missing
+@dataclass(frozen=True)
+class FoundPackage:
+    """A package of `PACKAGES`, with its version; None: it is not installed."""
+
+    name: str
+    extra: str
+    needed_for: str
+    version: str | None
 
 
-def _print_packages() -> int:
-    """Print each package's version, or how to install it; returns how many are missing."""
+@dataclass(frozen=True)
+class Examined:
+    """What is installed, and what the machine has: a name and words each.
+
+    Attributes:
+        packages: in the order of `PACKAGES`.
+        machine: as the table shows it.
+        missing: how many packages are.
+    """
+
+    packages: list[FoundPackage]
+    machine: dict[str, str]
+    missing: int
+
+    @property
+    def missing_extras(self) -> list[str]:
+        """Our extras that install what is missing, each once."""
+        return list(dict.fromkeys(item.extra for item in self.packages if item.version is None))
+
+
+def examine() -> Examined:
+    """Look for every package and at the machine."""
+    packages = []
+    for item in PACKAGES:
+        here = util.find_spec(item.module) is not None
+        version = metadata.version(item.distribution) if here else None
+        packages.append(FoundPackage(item.distribution, item.extra, item.needed_for, version))
+    missing = sum(item.version is None for item in packages)
+    return Examined(packages, _machine_facts(), missing)
+
+
+def show(found: Examined) -> None:
+    """Print a table of packages and one of the machine, and how many packages are missing."""
     rows = []
-    missing = 0
-    for package in PACKAGES:
-        if util.find_spec(package.module) is not None:
-            state = metadata.version(package.distribution)
-        else:
-            state = f"missing: pip install 'empathy-edge[{package.extra}]'"
-            missing += 1
-        rows.append([package.distribution, package.needed_for, state])
+    for item in found.packages:
+        missing = f"missing: pip install 'empathy-edge[{item.extra}]'"
+        rows.append([item.name, item.needed_for, item.version or missing])
     packages = table("Packages", ["package", "needed for", "version"], rows)
     for column in packages.columns:
         column.justify = "left"
     out.print(packages)
-    return missing
+    machine_table = table("This machine", ["what", "value"], [list(fact) for fact in found.machine.items()])
+    machine_table.columns[1].justify = "left"
+    out.print(machine_table)
+    if found.missing:
+        out.print(f"{found.missing} packages are missing; the table says how to get them.")
+    else:
+        out.print("Everything is here.")
 
 
-def _print_machine() -> None:
+def _machine_facts() -> dict[str, str]:
     here = machine()
     cache = cache_folder()
     existing = next(path for path in (cache, *cache.parents) if path.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
-    facts = [
-        ["processor", f"{here['cpu']}, {here['cores']} cores ({default_threads()} threads used by default)"],
-        ["memory", f"{here['memory_gb']} GB"],
-        ["disk free", f"{free_gb:.1f} GB at the model cache"],
-        ["model cache", f"{cache} ({_cached_mb():.0f} MB; EMPATHY_EDGE_CACHE moves it)"],
-        ["shipped models", ", ".join(SHIPPED)],
-        ["GPU", _gpu()],
-        ["LiteRT-LM", _litert()],
-    ]
-    machine_table = table("This machine", ["what", "value"], facts)
-    machine_table.columns[1].justify = "left"
-    out.print(machine_table)
+    threads = f"{default_threads()} threads used by default"
+    return {
+        "processor": f"{here['cpu']}, {here['cores']} cores ({threads})",
+        "memory": f"{here['memory_gb']} GB",
+        "disk free": f"{free_gb:.1f} GB at the model cache",
+        "model cache": f"{cache} ({_cached_mb():.0f} MB; EMPATHY_EDGE_CACHE moves it)",
+        "shipped models": ", ".join(SHIPPED),
+        "GPU": _gpu(),
+        "LiteRT-LM": _litert(),
+    }
 
 
 def _cached_mb() -> float:

@@ -1,5 +1,16 @@
 """Errors that a user sees: a short message without a traceback, and an exit code."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOST_NAMES = 5000
+"""Of a folder, so many names are compared with the one that is not there."""
+
 
 class EmpathyEdgeError(Exception):
     """The input or the usage is wrong; the message says what, where, and what to do (exit code 2)."""
@@ -38,3 +49,52 @@ def require_extra(module: str, extra: str, purpose: str) -> None:
             f"{purpose} needs the package '{module}', which is not installed.",
             f"Install it with: pip install 'empathy-edge[{extra}]'",
         )
+
+
+def no_such_file(path: str | Path, advice: str = "", *, what: str = "file") -> EmpathyEdgeError:
+    """The error about a file or folder that is not there; names the nearest one that is.
+
+    Args:
+        path: what is missing.
+        advice: what to give instead.
+        what: what it should have been.
+    """
+    return EmpathyEdgeError(f"{path}: no such {what}.{did_you_mean_path(path)} {advice}".rstrip())
+
+
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """` Did you mean X?` with the names nearest to `wanted`, at most three; empty where none is near.
+
+    It begins with a space, to follow the sentence that says what is missing.
+    """
+    near = _nearest(wanted, known, 3)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def did_you_mean_path(path: str | Path) -> str:
+    """` Did you mean PATH?` with the file or folder whose name is nearest; empty where there is none."""
+    import os
+    from itertools import islice
+    from pathlib import Path
+
+    found = Path()
+    for part in Path(path).expanduser().parts:
+        if (found / part).exists():
+            found /= part
+            continue
+        try:
+            with os.scandir(found) as items:
+                near = _nearest(part, [item.name for item in islice(items, MOST_NAMES)], 1)
+        except OSError:
+            return ""
+        if not near:
+            return ""
+        found /= near[0]
+    return f" Did you mean {found}?"
+
+
+def _nearest(wanted: str, known: Iterable[str], count: int) -> list[str]:
+    from difflib import get_close_matches
+
+    by_lower = {name.lower(): name for name in known}
+    return [by_lower[name] for name in get_close_matches(wanted.lower(), by_lower, n=count)]

@@ -32,7 +32,8 @@ from empathy_edge.export.rounded_checkpoint import matrices_of_gguf, matrices_of
 from empathy_edge.formats.artifact_names import FLOAT_TYPES, ArtifactName
 from empathy_edge.formats.chat_format import eos_of, read_template, turn_end
 from empathy_edge.formats.gguf_header import tensors_of
-from empathy_edge.models.find import HUB_ID, SHIPPED, ModelRef, gguf_of
+from empathy_edge.models.find import HUB_ID, ModelRef, gguf_of
+from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.pieces import ids_of

@@ -25,6 +25,14 @@ from empathy_edge.runtimes import default_threads, open_runtime
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 
 
+class NotTheModel(VerdictFailed):
+    """An artifact is too far from what it was made of; `results` has all figures."""
+
+    def __init__(self, message: str, results: VerifyResults) -> None:
+        super().__init__(message)
+        self.results = results
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -118,7 +126,7 @@ def run(
         update: do it again where inputs changed.
 
     Raises:
-        VerdictFailed: an artifact is beyond its bounds; all figures are in `verify.json`.
+        NotTheModel: an artifact is beyond its bounds; all figures are in `verify.json`.
     """
     extent = EXTENTS[mode]
     stage = open_stage(
@@ -140,7 +148,8 @@ def run(
     failed = [row for row in results.artifacts if row.verdict == "FAIL"]
     if failed:
         reasons = ", ".join(f"{row.artifact} ({'; '.join(row.failed)})" for row in failed)
-        raise VerdictFailed(f"{reasons}: not the model that was exported; see {out / 'verify.json'}.")
+        message = f"{reasons}: not the model that was exported; see {out / 'verify.json'}."
+        raise NotTheModel(message, results)
     return results
 
 

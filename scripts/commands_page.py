@@ -27,12 +27,18 @@ def _sections(name: str, command: click.Command) -> Iterator[str]:
     """A section for a command, then those of its subcommands."""
     yield _section(name, command)
     if isinstance(command, click.Group):
-        for below, item in sorted(command.commands.items()):
+        for below, item in command.commands.items():
             yield from _sections(f"{name} {below}", item)
 
 
 def _section(name: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+    context = click.Context(
+        command,
+        info_name=name,
+        max_content_width=100,
+        terminal_width=100,
+        help_option_names=cli.context_settings["help_option_names"],
+    )
     return f"## {name}\n\n```\n{command.get_help(context)}\n```\n"
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.system.files import sha256_json, write_atomically
 
@@ -195,7 +195,7 @@ def _hash_fits(content: object, sha256: object) -> bool:
 
 def _unpacked(file: Path) -> object:
     if not file.is_file():
-        raise EmpathyEdgeError(f"{file}: no such file. Make it: empathy-edge baseline MODEL --out {file}")
+        raise no_such_file(file, f"Make it: empathy-edge baseline MODEL --out {file}")
     try:
         with gzip.open(file) as handle:
             text = handle.read(MOST_BYTES + 1)

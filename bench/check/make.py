@@ -81,7 +81,7 @@ def make_baseline(
         reference=ReferenceRecord(
             name=reference.name,
             identity=reference.identity,
-            quantized=_is_quantized(reference),
+            quantized=has_quantized_weights(reference),
             stop_ids=tuple(sorted(stop_ids)),
             golden_ids=tuple(golden_ids),
         ),
@@ -124,14 +124,14 @@ def _kept_or_drawn(
 
 
 def _refuse_quantized(reference: ModelRef, allow_quantized: bool) -> None:
-    if _is_quantized(reference) and not allow_quantized:
+    if has_quantized_weights(reference) and not allow_quantized:
         raise EmpathyEdgeError(
             f"{reference.name}: its weights are quantized. An artifact is compared with its full-precision "
             "model; give that one, or --allow-quantized-reference, and the verdict will say so."
         )
 
 
-def _is_quantized(model: ModelRef) -> bool:
+def has_quantized_weights(model: ModelRef) -> bool:
     """Whether a model's weights are quantized ones, by the types of its tensors."""
     if model.kind == "gguf":
         return is_quantized(model.path)

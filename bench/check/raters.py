@@ -10,7 +10,8 @@ from typing import NamedTuple
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.llm.api_settings import ApiSettings
-from empathy_edge.models.find import SHIPPED, find_model
+from empathy_edge.models.find import find_model
+from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.system.files import sha256_json
 

@@ -16,7 +16,7 @@ from empathy_edge.bench.check.controls import MILD, Controls, controls_of
 from empathy_edge.bench.check.ladder import Ladder
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.console import progress
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.formats.litert_weights import refuse_ruined
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.runs.settings import CheckSettings
@@ -34,9 +34,8 @@ def require_ready(artifacts: Sequence[str]) -> None:
     """
     for name in artifacts:
         if not Path(name).expanduser().exists():
-            raise EmpathyEdgeError(
-                f"{name}: no such file or folder. Give an artifact folder, a .gguf or a .litertlm file."
-            )
+            advice = "Give an artifact folder, a .gguf or a .litertlm file."
+            raise no_such_file(name, advice, what="file or folder")
         refuse_ruined(Path(name).expanduser())
     require_language_detection()
 

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.choose.limits import Limits, Margin, State, margins, state_of
-from empathy_edge.bench.phones.predict import Prediction, PredictionSettings, predict_workload
+from empathy_edge.bench.phones.predict import Prediction, predict_workload
+from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.workload import Workload, workload_of, workload_of_tensors
 from empathy_edge.devices import Device
 from empathy_edge.errors import EmpathyEdgeError

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from empathy_edge.bench.phones.predict import Estimate, Prediction
+if TYPE_CHECKING:  # the limits are options, and a command's help loads no numpy
+    from empathy_edge.bench.phones.predict import Estimate, Prediction
 
 State = Literal["meets", "perhaps", "misses"]
 
@@ -47,6 +48,8 @@ class Margin:
 
 def margins(size_mb: float | None, prediction: Prediction | None, limits: Limits) -> list[Margin]:
     """Every limit that is set, and the device's memory where that is known; `size_mb` None: not known yet."""
+    from empathy_edge.bench.phones.predict import Estimate
+
     found = []
     if limits.max_mb is not None and size_mb is None:
         found.append(Margin(f"MB: unknown (at most {limits.max_mb:g})", "perhaps", None))

@@ -165,6 +165,7 @@ def as_json(choice: Choice) -> dict[str, Any]:
             }
         )
     return {
+        "format": "empathy-edge choose 1",
         "device": wish.device.id,
         "reference": choice.reference,
         "limits": wish.limits.model_dump(),

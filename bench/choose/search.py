@@ -15,7 +15,7 @@ from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.run import check
 from empathy_edge.bench.choose.candidate import Candidate, Maker, measure_made, planned
 from empathy_edge.bench.choose.limits import Limits, state_of
-from empathy_edge.bench.phones.predict import PredictionSettings
+from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.console import say
 from empathy_edge.devices import Device
 from empathy_edge.errors import EmpathyEdgeError

@@ -60,7 +60,7 @@ def write_folder(
     if binary is not None:
         shutil.copyfile(binary, out / "llama-bench")
         (out / "llama-bench").chmod(0o755)
-    say(f"{out}: {model.stat().st_size / 1e6:.0f} MB. Next: see {out / 'README.md'}.")
+    say(f"{out}: {model.stat().st_size / 1e6:.0f} MB")
 
 
 def gguf_file(artifact: str) -> Path:

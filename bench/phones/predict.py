@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from empathy_edge.bench.phones.model import Phase, Rates, calibrate
+from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.profile import common_pattern, rates_of, three_digits
 from empathy_edge.bench.phones.specification import half_width, missing_facts, slowness, specification_fit
 from empathy_edge.bench.phones.validate import ErrorSummary, read_cells, validate
@@ -28,16 +27,6 @@ SMALLEST_GB = 0.45
 """What the smallest measured model streams; below it the cost of layers decides, which is known less well."""
 SAME_ARITHMETIC = 0.02
 """Two runs are of one model if their arithmetic differs by less than this share."""
-
-
-class PredictionSettings(BaseModel):
-    """What is to be predicted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    prompt_tokens: int = Field(default=256, ge=1, description="For the first token.")
-    depth: int = Field(default=0, ge=0, description="Tokens in the cache at decode.")
-    context: int = Field(default=2048, ge=1, description="The window, for memory.")
 
 
 @dataclass(frozen=True)

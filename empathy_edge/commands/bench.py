@@ -1,13 +1,16 @@
-"""Commands for speed and memory: measured here, predicted for phones, measured on phones."""
+"""Commands that measure speed and memory on this machine; those about phones are in `bench_phones`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
+from empathy_edge.commands.bench_phones import device, ingest, predict
+from empathy_edge.commands.groups import Group, refuse_misspelled
+from empathy_edge.commands.json_output import give_json, json_option, none_exists
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -19,8 +22,9 @@ from empathy_edge.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from empathy_edge.bench.measure_settings import MeasureSettings
-    from empathy_edge.bench.phones.predict import PredictionSettings
     from empathy_edge.bench.result_file import StandardResult
 
 
@@ -30,19 +34,20 @@ def _measure_settings() -> type[MeasureSettings]:
     return MeasureSettings
 
 
-def _prediction_settings() -> type[PredictionSettings]:
-    from empathy_edge.bench.phones.predict import PredictionSettings
-
-    return PredictionSettings
-
-
-class _RunByDefault(click.Group):
+class _RunByDefault(Group):
     """`bench ARTIFACT` is `bench run ARTIFACT`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            refuse_misspelled(args[0], self, ctx)
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The first word is a command or an artifact."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return completers.models_or_commands(ctx, self, incomplete)
 
 
 @click.group(
@@ -52,7 +57,7 @@ class _RunByDefault(click.Group):
     "  empathy-edge bench compare new.json old.json",
 )
 def bench() -> None:
-    """Speed and memory of artifacts: measured on this machine, predicted for a phone, read back from one.
+    """Measure speed and memory here, or predict them for a phone.
 
     `bench ARTIFACTS…` is `bench run ARTIFACTS…`.
     """
@@ -60,10 +65,6 @@ def bench() -> None:
 
 MIN_REPETITIONS = 5
 """From fewer rounds no 95 % interval of a median can be had."""
-
-
-def _json_option() -> Any:
-    return click.option("--json", "json_file", type=path_type(), help="Write the result to this new file.")
 
 
 @takes_settings(
@@ -89,11 +90,11 @@ def _json_option() -> Any:
     "  empathy-edge bench model.gguf --threads 4 --prompt-tokens 128 --prompt-tokens 512 \\\n"
     "      --json figures.json\n"
     "  empathy-edge bench exported/gguf-q4_0 --suite chat\n"
-    "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   (exit code 1 if slower)",
+    "  empathy-edge bench exported/gguf-q4_0 --baseline main.json --tolerance 0.1   # exit code 1 if slower",
 )
-@click.argument("artifacts", nargs=-1, required=True)
+@click.argument("artifacts", nargs=-1, required=True, shell_complete=completers.models)
 @template_option()
-@_json_option()
+@json_option()
 @click.option(
     "--llama-bench", "jsonl_file", type=path_type(), help="Also write llama-bench's JSONL to this new file."
 )
@@ -112,24 +113,26 @@ def run(
     template: str | None,
     settings: MeasureSettings,
 ) -> int:
-    """Measure load time, first token, prefill and decode speed, and memory of ARTIFACTS on this machine.
+    """Measure speed and memory of ARTIFACTS on this machine.
 
-    Exit code 1 if --baseline is given and something is slower or larger than --tolerance allows, 4 if the
-    samples are too few or too noisy to tell.
+    Measured are load time, first token, prefill and decode speed, and memory. Exit code 1 if --baseline is
+    given and something is slower or larger than --tolerance allows, 4 if the samples are too few or too noisy
+    to tell.
     """
     from empathy_edge.models.templates import names_with_template
 
-    _none_exists(json_file, jsonl_file, markdown_file)
+    none_exists(json_file, jsonl_file, markdown_file)
     opened = names_with_template(artifacts, template)
     if settings.suite == "chat":
         if jsonl_file or markdown_file or baseline:
             raise click.UsageError("--llama-bench, --markdown and --baseline belong to --suite standard.")
         _measure_chat(opened, settings, json_file)
+        _say_what_next(artifacts[0])
         return 0
     from empathy_edge.bench import latency
     from empathy_edge.bench.latency_summary import show, summaries
     from empathy_edge.bench.outputs import llama_bench_jsonl, markdown
-    from empathy_edge.bench.result_file import read_result, write_result
+    from empathy_edge.bench.result_file import as_json, read_result
     from empathy_edge.runs.settings import BenchSettings
     from empathy_edge.system.files import write_atomically
 
@@ -151,19 +154,33 @@ def run(
         until_stable=settings.until_stable,
         cold=settings.cold,
     )
-    if json_file:
-        write_result(json_file, result)
+    give_json(json_file, as_json(result))
     if jsonl_file:
         write_atomically(jsonl_file, llama_bench_jsonl(result))
     if markdown_file:
         write_atomically(markdown_file, markdown(result))
     show(summaries(result), result.settings)
-    return _against(result, old, settings.tolerance) if old else 0
+    if old is not None:
+        return _against(result, old, settings.tolerance)
+    _say_what_next(artifacts[0])
+    return 0
+
+
+def _say_what_next(artifact: str) -> None:
+    """A GGUF's speed can be predicted for phones; other figures are compared with later ones."""
+    from empathy_edge.console import next_command, next_step
+    from empathy_edge.models.shipped import SHIPPED
+
+    file = Path(artifact)
+    if file.suffix == ".gguf" or (file / "model.gguf").is_file() or artifact in SHIPPED:
+        next_command("empathy-edge", "bench", "predict", "--device", "all", "--artifact", artifact)
+    else:
+        next_step("keep the figures with --json FILE, and see later what changed: --baseline FILE")
 
 
 def _measure_chat(artifacts: list[str], settings: MeasureSettings, json_file: Path | None) -> None:
     from empathy_edge.bench import chat_suite
-    from empathy_edge.bench.result_file import write_result
+    from empathy_edge.bench.result_file import as_json
     from empathy_edge.runs.given_data import data_file
 
     file = data_file(settings.dialogues) if settings.dialogues else None
@@ -174,14 +191,13 @@ def _measure_chat(artifacts: list[str], settings: MeasureSettings, json_file: Pa
         threads=settings.threads,
         max_new_tokens=settings.max_new_tokens,
     )
-    if json_file:
-        write_result(json_file, result)
+    give_json(json_file, as_json(result))
     chat_suite.show(result)
 
 
 def _against(result: StandardResult, old: StandardResult, tolerance: float) -> int:
     from empathy_edge.bench import differences
-    from empathy_edge.console import say
+    from empathy_edge.console import next_step, say
 
     found = differences.differences(result, old)
     if not found:
@@ -192,60 +208,73 @@ def _against(result: StandardResult, old: StandardResult, tolerance: float) -> i
     for name, figure, verdict in verdicts:
         say(f"[{colours[verdict]}]{verdict}[/] {name} {figure}")
     said = {verdict for _, _, verdict in verdicts}
+    if "INCONCLUSIVE" in said:
+        next_step(
+            "the same command with more rounds (--repetitions), or until the samples agree (--until-stable)"
+        )
+    elif "FAIL" in said:
+        next_step("measure both states again side by side; if it stays so, look for what made it slower")
+    else:
+        next_step("keep the new figures as the baseline of the next change (--json FILE)")
     return 1 if "FAIL" in said else 4 if "INCONCLUSIVE" in said else 0
-
-
-def _none_exists(*files: Path | None) -> None:
-    from empathy_edge.errors import EmpathyEdgeError
-
-    for file in files:
-        if file is not None and file.exists():
-            raise EmpathyEdgeError(f"{file}: exists already; choose another name. Nothing was measured.")
 
 
 @bench.command(epilog=EXAMPLES + "  empathy-edge bench compare after.json before.json")
 @click.argument("new", type=path_type())
 @click.argument("old", type=path_type())
-def compare(new: Path, old: Path) -> None:
-    """Which differences between two results of `bench --json` are real: ratios with exact intervals."""
+@json_option()
+def compare(new: Path, old: Path, json_file: Path | None) -> None:
+    """Say which differences between two results are real.
+
+    NEW and OLD are files that `bench --json` wrote. Shown are ratios with exact intervals.
+    """
     from empathy_edge.bench import differences
     from empathy_edge.bench.result_file import read_result
+    from empathy_edge.console import next_command
 
     first, second = read_result(new), read_result(old)
     found = differences.differences(first, second)
     if not found:
         raise click.UsageError("The two have no artifact at the same prompt length in common.")
-    differences.show(found, differences.check_comparable(first, second))
+    changed = differences.check_comparable(first, second)
+    rows = [item.as_json() for item in found]
+    differences.show(found, changed)
+    give_json(json_file, {"not_the_same": changed, "differences": rows}, "bench compare")
+    next_command("empathy-edge", "bench", "ARTIFACT", "--baseline", old)
 
 
 @bench.command(epilog=EXAMPLES + "  empathy-edge bench sustained exported/gguf-q4_0 --minutes 10")
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completers.models)
 @template_option()
 @click.option("--minutes", default=5.0, show_default=True, type=click.FloatRange(0.1, 240))
 @threads_option()
-@_json_option()
+@json_option()
 def sustained(
     artifact: str, template: str | None, minutes: float, threads: int | None, json_file: Path | None
 ) -> None:
-    """Decode without a pause: the first minute beside the last. (Says nothing of a phone's heat.)"""
-    from empathy_edge.bench.result_file import write_result
+    """Decode without a pause: the first minute beside the last.
+
+    (Of a phone's heat it says nothing.)
+    """
+    from empathy_edge.bench.result_file import as_json
     from empathy_edge.bench.sustained import bench_sustained, show_sustained
+    from empathy_edge.console import next_command
     from empathy_edge.models.templates import name_with_template
 
-    _none_exists(json_file)
+    none_exists(json_file)
     result = bench_sustained(name_with_template(artifact, template), minutes=minutes, threads=threads)
-    if json_file:
-        write_result(json_file, result)
+    give_json(json_file, as_json(result))
     show_sustained(result)
+    next_command("empathy-edge", "phone", artifact, "--lan", "--https")
 
 
 @bench.command(epilog=EXAMPLES + "  sudo empathy-edge bench memory exported/gguf-q4_0 --json curve.json")
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completers.models)
 @template_option()
 @click.option("--prompt-tokens", default=128, show_default=True, type=click.IntRange(8, 4096))
 @click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 1024))
 @threads_option()
-@_json_option()
+@json_option()
 def memory(
     artifact: str,
     template: str | None,
@@ -254,136 +283,26 @@ def memory(
     threads: int | None,
     json_file: Path | None,
 ) -> None:
-    """Speed against a memory limit, down to where ARTIFACT thrashes. Needs control groups (Linux, root)."""
+    """Measure how speed falls with the memory that is allowed.
+
+    The limit is lowered to where ARTIFACT thrashes. Needs control groups (Linux, root).
+    """
     from empathy_edge.bench import memory_curve
-    from empathy_edge.bench.result_file import write_result
+    from empathy_edge.bench.result_file import as_json
+    from empathy_edge.console import next_command
     from empathy_edge.models.templates import name_with_template
 
-    _none_exists(json_file)
+    none_exists(json_file)
     result = memory_curve.memory_curve(
         name_with_template(artifact, template),
         threads=threads,
         prompt_tokens=prompt_tokens,
         decode_tokens=decode_tokens,
     )
-    if json_file:
-        write_result(json_file, result)
+    give_json(json_file, as_json(result))
     memory_curve.show(result)
+    next_command("empathy-edge", "bench", "predict", "--device", "all", "--artifact", artifact)
 
 
-@takes_settings(
-    settings=FromSettings(_prediction_settings, ("prompt_tokens", "depth", "context")),
-)
-@bench.command(
-    cls=SettingsCommand,
-    epilog=EXAMPLES + "  empathy-edge bench predict --device galaxy-s23 --artifact exported/gguf-q4_0\n"
-    "  empathy-edge bench predict --device all --artifact model.gguf --prompt-tokens 512 --depth 1024\n"
-    "  empathy-edge bench predict --validate phone_cpu_cells.csv",
-)
-@click.option("--device", "devices", multiple=True, help="An id from `devices`, a profile's .yaml, or all.")
-@click.option("--artifact", help="A GGUF: a file, an artifact folder, or a shipped model.")
-@click.option(
-    "--validate",
-    "cells",
-    type=path_type(),
-    help="Leave each model of this table of measurements out, predict it from the others, and report the "
-    "errors.",
-)
-@click.option(
-    "--unseen",
-    type=path_type(),
-    help="With --validate: predict the models of this table instead, all from the first.",
-)
-@_json_option()
-def predict(
-    devices: tuple[str, ...],
-    artifact: str | None,
-    cells: Path | None,
-    unseen: Path | None,
-    json_file: Path | None,
-    settings: PredictionSettings,
-) -> None:
-    """Decode, prefill, first token and memory on a phone's CPU, with intervals; every figure is `predicted`.
-
-    Predictions are based on measurements of llama.cpp on phones. A device that nobody measured is predicted
-    from its chip's specification, with wider intervals. Types that nobody measured are refused.
-    """
-    from empathy_edge.bench.phones import predict as predictions
-    from empathy_edge.bench.phones.prediction_tables import show, show_errors
-    from empathy_edge.system.files import write_json
-
-    _none_exists(json_file)
-    if cells is not None:
-        errors = predictions.validate_table(cells, unseen)
-        show_errors(errors)
-        as_json: Any = {name: asdict(item) for name, item in errors.items()}
-    else:
-        if not devices or artifact is None:
-            raise click.UsageError("Give --device and --artifact, or --validate.")
-        results = predictions.predict_for(artifact, devices, settings)
-        show(results)
-        as_json = [asdict(item) for item in results]
-    if json_file:
-        write_json(json_file, as_json)
-
-
-@bench.command(
-    epilog=EXAMPLES + "  empathy-edge bench device android exported/gguf-q4_0 \\\n"
-    "      --llama-bench build-android/bin/llama-bench --out phone\n"
-    "  empathy-edge bench device termux exported/gguf-q4_0 --out phone"
-)
-@click.argument("kind", type=click.Choice(["android", "termux"]))
-@click.argument("artifact")
-@click.option(
-    "--llama-bench", "binary", type=path_type(), help="Of android: llama-bench built for arm64 (NDK)."
-)
-@click.option("--prompt-tokens", default=256, show_default=True, type=click.IntRange(8))
-@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8))
-@click.option(
-    "--threads", default=4, show_default=True, type=click.IntRange(1), help="CPU threads on the phone."
-)
-@click.option(
-    "--out", type=path_type(), required=True, help="The folder to write into; it must be new or empty."
-)
-def device(
-    kind: str,
-    artifact: str,
-    binary: Path | None,
-    prompt_tokens: int,
-    decode_tokens: int,
-    threads: int,
-    out: Path,
-) -> None:
-    """Write a folder that measures ARTIFACT on a real phone: by adb from here, or in Termux on the phone."""
-    from empathy_edge.bench.phones.device_folder import write_folder
-
-    write_folder(
-        kind,
-        artifact,
-        out,
-        binary=binary,
-        prompt_tokens=prompt_tokens,
-        decode_tokens=decode_tokens,
-        threads=threads,
-    )
-
-
-@bench.command(
-    epilog=EXAMPLES
-    + "  empathy-edge bench ingest phone/results.jsonl --artifact exported/gguf-q4_0 --device pixel-8 \\\n"
-    "      --out pixel-8.yaml\n"
-    "  empathy-edge bench predict --device pixel-8.yaml --artifact exported/gguf-q8_0"
-)
-@click.argument("file", type=path_type())
-@click.option("--artifact", required=True, help="The GGUF that was run.")
-@click.option("--device", "device_id", required=True, help="An id from `devices`, or a profile's .yaml.")
-@click.option("--out", type=path_type(), required=True, help="The recalibrated profile, a new .yaml file.")
-def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
-    """Read a phone's results (llama-bench JSON or JSONL, PocketPal JSON, CSV) and recalibrate its profile."""
-    from empathy_edge.bench.phones.ingest import ingest as read_in
-
-    _none_exists(out)
-    read_in(file, artifact, device_id, out)
-
-
-COMMANDS = (bench,)
+for command in (predict, device, ingest):
+    bench.add_command(command)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -45,7 +46,7 @@ def _chat_settings() -> type[ChatSettings]:
     epilog=EXAMPLES + "  empathy-edge chat\n  empathy-edge chat runs/quickstart/export/gguf-q4_0\n"
     "  echo 'I failed my exam.' | empathy-edge chat model.gguf --once",
 )
-@click.argument("artifact", default="smollm2-135m")
+@click.argument("artifact", default="smollm2-135m", shell_complete=completers.models)
 @click.option("--once", is_flag=True, help="Answer the standard input as one message, and end.")
 @click.option("--system", help="What the model is told before the conversation. [default: prompts/chat.yaml]")
 @template_option()
@@ -60,6 +61,3 @@ def chat(artifact: str, once: bool, system: str | None, template: str | None, se
     from empathy_edge.models.templates import name_with_template
 
     talk(name_with_template(artifact, template), settings, once=once, system=system)
-
-
-COMMANDS = (chat,)

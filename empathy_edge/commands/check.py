@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
@@ -23,6 +25,7 @@ from empathy_edge.data import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
     from empathy_edge.bench.check.baseline import Baseline
+    from empathy_edge.bench.check.report import CheckReport
     from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.runs.settings import CheckSettings, ReplySettings
 
@@ -65,7 +68,7 @@ _quantized_option = click.option(
     epilog=EXAMPLES + "  empathy-edge baseline exported/merged --out baseline.json.gz\n"
     "  empathy-edge baseline my-model-f16.gguf --prompts prompts.txt --out baseline.json.gz",
 )
-@click.argument("model")
+@click.argument("model", shell_complete=completers.models)
 @_prompts_option
 @map_option()
 @_judge_option
@@ -89,9 +92,12 @@ def baseline(  # noqa: PLR0913 - each is an option
     settings: ReplySettings,
     api: ApiSettings,
 ) -> None:
-    """Keep what the full-precision MODEL replies, so that `check` needs neither it nor torch."""
+    """Keep a model's replies, so that `check` needs no torch.
+
+    MODEL is the full-precision one. `check --baseline FILE` then needs neither it nor torch.
+    """
     from empathy_edge.bench.check.baseline import write_baseline
-    from empathy_edge.console import tell
+    from empathy_edge.console import next_command, tell
     from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.models.templates import name_with_template
 
@@ -100,10 +106,8 @@ def baseline(  # noqa: PLR0913 - each is an option
     opened = name_with_template(model, template)
     made = made_baseline(opened, prompts, columns, judge, allow_quantized_reference, settings, api)
     write_baseline(out, made)
-    tell(
-        f"{out}: {len(made.prompts)} prompts, {out.stat().st_size / 1e6:.1f} MB. "
-        f"Next: empathy-edge check ARTIFACT --baseline {out}"
-    )
+    tell(f"{out}: {len(made.prompts)} prompts, {out.stat().st_size / 1e6:.1f} MB")
+    next_command("empathy-edge", "check", "ARTIFACT", "--baseline", out)
 
 
 @takes_settings(
@@ -117,15 +121,19 @@ def baseline(  # noqa: PLR0913 - each is an option
     + "  empathy-edge check exported/gguf-q8_0 exported/gguf-q4_0 --reference exported/merged\n"
     "  empathy-edge check model-q4_k_m.gguf --baseline baseline.json.gz --junit check.xml",
 )
-@click.argument("artifacts", nargs=-1, required=True)
-@click.option("--reference", help="The full-precision model: a folder, a GGUF in F16, BF16 or F32, a hub id.")
+@click.argument("artifacts", nargs=-1, required=True, shell_complete=completers.models)
+@click.option(
+    "--reference",
+    shell_complete=completers.models,
+    help="The full-precision model: a folder, a GGUF in F16, BF16 or F32, a hub id.",
+)
 @click.option("--baseline", "baseline_file", type=path_type(), help="Instead: what `baseline` wrote.")
 @_prompts_option
 @map_option()
 @_judge_option
 @_quantized_option
 @template_option("The chat template of reference and artifacts")
-@click.option("--json", "json_file", type=path_type(), help="Write the figures as JSON.")
+@json_option()
 @click.option("--junit", "junit_file", type=path_type(), help="Write JUnit XML.")
 @click.option("--markdown", "markdown_file", type=path_type(), help="Write a Markdown summary.")
 @device_option()
@@ -145,17 +153,18 @@ def check(  # noqa: PLR0913 - each is an option
     settings: CheckSettings,
     api: ApiSettings,
 ) -> int:
-    """Did ARTIFACTS keep the empathy of their full-precision model?
+    """Say whether artifacts kept the empathy of their model.
 
-    Exit code 0 when all do (PASS), 1 when one does not (FAIL), 4 when one is undecided; the output says what
-    would decide it. What is estimated and how: docs/gate.md.
+    ARTIFACTS are compared with the full-precision model that they were made of. Exit code 0 when all do
+    (PASS), 1 when one does not (FAIL), 4 when one is undecided; the output says what would decide it. What is
+    estimated and how: docs/gate.md.
     """
     from empathy_edge.bench.check.baseline import read_baseline
     from empathy_edge.bench.check.output import junit, markdown, show
     from empathy_edge.bench.check.run import check as run
     from empathy_edge.bench.check.run import require_ready
     from empathy_edge.models.templates import names_with_template
-    from empathy_edge.system.files import write_atomically, write_json
+    from empathy_edge.system.files import write_atomically
 
     if (reference is None) == (baseline_file is None):
         raise click.UsageError("Give either --reference MODEL or --baseline FILE.")
@@ -171,13 +180,30 @@ def check(  # noqa: PLR0913 - each is an option
     named = judge if reference or _is_given("judge") else None
     checked = run(opened, known, settings, named, api)
     show(checked)
-    if json_file:
-        write_json(json_file, checked.model_dump(mode="json"))
+    give_json(json_file, checked)
     if junit_file:
         write_atomically(junit_file, junit(checked))
     if markdown_file:
         write_atomically(markdown_file, markdown(checked))
+    _say_what_next(checked, artifacts, reference)
     return checked.exit_code()
+
+
+def _say_what_next(checked: CheckReport, artifacts: tuple[str, ...], reference: str | None) -> None:
+    """Ship what passed; where something failed, what loses less; where it is open, what would decide."""
+    from empathy_edge.console import next_command, next_step
+
+    verdicts = {name: item.verdict for name, item in zip(artifacts, checked.artifacts, strict=True)}
+    passed = [name for name, verdict in verdicts.items() if verdict == "PASS"]
+    if passed and Path(passed[0]).is_dir():
+        next_command("empathy-edge", "export", "bundle", passed[0], "--out", "bundle")
+    elif passed:
+        next_command("empathy-edge", "phone", passed[0], "--lan", "--https")
+    elif "FAIL" in verdicts.values():
+        model = reference or checked.reference
+        next_command("empathy-edge", "choose", model, "--device", "pixel-8", "--out", "chosen")
+    else:
+        next_step("what would decide is above; or give a certified judge (--judge, docs/gate.md)")
 
 
 def _refuse_options_of_a_baseline() -> None:
@@ -219,6 +245,3 @@ def made_baseline(
         )
     finally:
         rater.close()
-
-
-COMMANDS = (check, baseline)

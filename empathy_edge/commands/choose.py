@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.check import made_baseline
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -21,7 +23,7 @@ from empathy_edge.data import DEFAULT_JUDGE
 if TYPE_CHECKING:
     from empathy_edge.bench.check.baseline import Baseline
     from empathy_edge.bench.choose.limits import Limits
-    from empathy_edge.bench.phones.predict import PredictionSettings
+    from empathy_edge.bench.phones.prediction_settings import PredictionSettings
     from empathy_edge.models.find import ModelRef
     from empathy_edge.runs.settings import CheckSettings
 
@@ -33,7 +35,7 @@ def _limits() -> type[Limits]:
 
 
 def _prediction_settings() -> type[PredictionSettings]:
-    from empathy_edge.bench.phones.predict import PredictionSettings
+    from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 
     return PredictionSettings
 
@@ -57,10 +59,20 @@ def _check_settings() -> type[CheckSettings]:
     "      --max-kl 0.01 --out chosen\n"
     "  empathy-edge choose my-model --device pixel-6a --to gguf-q8_0 --to gguf-q4_0-gptq --out chosen",
 )
-@click.argument("model")
-@click.option("--device", "device_id", required=True, help="An id from `devices`, or a profile's .yaml.")
+@click.argument("model", shell_complete=completers.models)
 @click.option(
-    "--to", "kinds", multiple=True, help="An artifact to try, as gguf-q4_k_m. [default: docs/choose.md]"
+    "--device",
+    "device_id",
+    required=True,
+    shell_complete=completers.devices,
+    help="An id from `devices`, or a profile's .yaml.",
+)
+@click.option(
+    "--to",
+    "kinds",
+    multiple=True,
+    shell_complete=completers.artifacts,
+    help="An artifact to try, as gguf-q4_k_m. [default: docs/choose.md]",
 )
 @click.option(
     "--goal",
@@ -85,6 +97,7 @@ def _check_settings() -> type[CheckSettings]:
 @click.option("--calibration", type=path_type(), help="Dialogues for compensated and mixed types.")
 @template_option()
 @click.option("--out", required=True, type=path_type(), help="The folder to write into; the same goes on.")
+@json_option()
 def choose(  # noqa: PLR0913 - each is an option
     model: str,
     device_id: str,
@@ -98,12 +111,15 @@ def choose(  # noqa: PLR0913 - each is an option
     calibration: Path | None,
     template: str | None,
     out: Path,
+    json_file: Path | None,
     limits: Limits,
     lengths: PredictionSettings,
     settings: CheckSettings,
 ) -> int:
-    """Which artifact of the full-precision MODEL to ship to a device: the smallest or fastest that keeps its
-    empathy (`check`) and the device's limits, by predicted speed and memory.
+    """Find the artifact of a model to ship to a phone.
+
+    It is the smallest or fastest that keeps the empathy of the full-precision MODEL (`check`) and keeps to
+    the device's limits, by predicted speed and memory.
 
     Exit code 0 when there is one, 1 when none keeps to the limits and the check, 4 when something is open.
     """
@@ -111,7 +127,7 @@ def choose(  # noqa: PLR0913 - each is an option
     from empathy_edge.bench.choose.candidate import default_kinds
     from empathy_edge.bench.choose.output import as_json, draw, show
     from empathy_edge.bench.choose.search import Wish, choose
-    from empathy_edge.console import tell
+    from empathy_edge.console import next_command, next_step, tell
     from empathy_edge.devices import load_device
     from empathy_edge.export.choices import ArtifactMaker
     from empathy_edge.formats.artifact_names import parse_artifact
@@ -140,9 +156,17 @@ def choose(  # noqa: PLR0913 - each is an option
     found = choose(tried, maker, baseline, settings, wish, out / "checks")
     show(found)
     write_json(out / "choice.json", as_json(found))
+    give_json(json_file, as_json(found))
     picture = out / "choice.svg"
     drawn = f" and {picture}" if draw(found, picture) else " (no picture: pip install 'empathy-edge[report]')"
     tell(f"{out / 'choice.json'}{drawn}")
+    if found.chosen is not None:
+        made = (artifacts or out / "artifacts") / found.chosen.name
+        next_command("empathy-edge", "export", "bundle", made, "--out", "bundle")
+    elif found.perhaps is not None:
+        next_step("what would decide is above; or take it as it is: the same command with --max-kl 0.01")
+    else:
+        next_step("allow more (--max-mb, --min-tps, --max-first-token), or try others (--to, docs/choose.md)")
     return found.exit_code()
 
 
@@ -172,6 +196,3 @@ def _baseline(base: ModelRef, file: Path | None, out: Path, allow_quantized: boo
             f"Make one: empathy-edge baseline {base.name} --out baseline.json.gz"
         )
     return baseline
-
-
-COMMANDS = (choose,)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
+from empathy_edge.commands.groups import Group, refuse_misspelled
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -31,7 +35,7 @@ BUNDLE_APPS = (
 """The keys of `export.bundle.apps.APPS`, which is not imported here: `--help` stays fast."""
 
 
-class _ExportGroup(SettingsCommand, click.Group):
+class _ExportGroup(SettingsCommand, Group):
     """`export MODEL` is a command with settings that has commands of its own, as `bundle`."""
 
     _first = ""
@@ -39,6 +43,7 @@ class _ExportGroup(SettingsCommand, click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         self._first = args[0] if args else ""
+        refuse_misspelled(self._first, self, ctx)
         ctx.allow_interspersed_args = self._first not in self.commands
         return super().parse_args(ctx, args)
 
@@ -68,7 +73,7 @@ def _export_settings() -> type[ExportSettings]:
     "  empathy-edge export compare-server exported/gguf-q4_0 --server path/of/llama-server",
 )
 @click.pass_context
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=completers.models_or_commands)
 @click.option(
     "--adapter",
     "adapters",
@@ -89,6 +94,7 @@ def _export_settings() -> type[ExportSettings]:
 )
 @device_option()
 @update_option()
+@json_option()
 def export(  # noqa: PLR0913 - each is an option
     context: click.Context,
     adapters: tuple[Path, ...],
@@ -96,13 +102,15 @@ def export(  # noqa: PLR0913 - each is an option
     template: str | None,
     out: Path | None,
     update: bool,
+    json_file: Path | None,
     settings: ExportSettings,
     model: str | None = None,
 ) -> None:
-    """Merge adapters into MODEL, write GGUF and ONNX artifacts, and compare each with the checkpoint.
+    """Write artifacts of a model for phones: GGUF, ONNX and others.
 
-    MODEL is a shipped name, a hub id, a checkpoint's folder or a .gguf file: the one that the first adapter
-    was trained on. Without MODEL it is the one that the adapter names.
+    Adapters are merged first, and each artifact is compared with the merged checkpoint. MODEL is a shipped
+    name, a hub id, a checkpoint's folder or a .gguf file: the one that the first adapter was trained on.
+    Without MODEL it is the one that the adapter names.
     """
     if context.invoked_subcommand is not None:
         return
@@ -115,6 +123,7 @@ def export(  # noqa: PLR0913 - each is an option
     if not all(math.isfinite(weight) for weight in weights):
         raise click.UsageError("a --weight must be a finite number.")
     from empathy_edge.export.artifacts import run
+    from empathy_edge.export.verify import NotTheModel
     from empathy_edge.models.find import base_of_adapter
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.given_data import data_file
@@ -123,7 +132,27 @@ def export(  # noqa: PLR0913 - each is an option
         file = data_file(Path(settings.calibration))
         settings = settings.model_copy(update={"calibration": str(file)})
     base = checkpoint_with_template(model or base_of_adapter(adapters[0]), template, adapters)
-    run(base=base, adapters=list(adapters), weights=weights, out=out, settings=settings, update=update)
+    try:
+        found = run(
+            base=base, adapters=list(adapters), weights=weights, out=out, settings=settings, update=update
+        )
+    except NotTheModel as failed:
+        give_json(json_file, {"merge": failed.results.merge, "verify": failed.results}, "export")
+        raise
+    give_json(json_file, found, "export")
+    reference = str(out / "merged") if adapters else base.name
+    _say_check_next([out / name for name in settings.artifacts], reference, template)
+
+
+def _say_check_next(artifacts: list[Path], reference: str, template: str | None) -> None:
+    from empathy_edge.bench.check.make import has_quantized_weights
+    from empathy_edge.console import next_command
+    from empathy_edge.models.find import find_model
+
+    words = ["empathy-edge", "check", *map(str, artifacts), "--reference", reference]
+    if has_quantized_weights(find_model(reference)):
+        words.append("--allow-quantized-reference")
+    next_command(*words, *(("--template", template) if template else ()))
 
 
 takes_settings(
@@ -140,6 +169,7 @@ takes_settings(
             "exporter",
         ),
         {"artifacts": "--to", "tensor_types": "--tensor-type", "genai_options": "--genai-option"},
+        {"artifacts": completers.artifacts},
     )
 )(export)
 
@@ -165,24 +195,40 @@ takes_settings(
 def bundle(
     artifact: Path, apps: tuple[str, ...], out: Path, licence: Path | None, as_zip: bool, update: bool
 ) -> None:
-    """What an app takes away: ARTIFACT with licence, model card, settings, instructions and hashes."""
+    """Pack an artifact for an app, with all that belongs to it.
+
+    That is its licence, model card, settings, instructions and hashes.
+    """
+    from empathy_edge.console import next_step
     from empathy_edge.export.bundle.make import make
 
     make(artifact=artifact, out=out, apps=apps, licence=licence, as_zip=as_zip, update=update)
+    given = shlex.join(["empathy-edge", "export", "check", str(out)])
+    next_step(f"the steps for the app are in {out / 'README.md'}; who receives it checks it by: {given}")
 
 
 @export.command("check", epilog=EXAMPLES + "  empathy-edge export check bundle.zip")
 @click.argument("bundle", type=path_type())
-def check_bundle(bundle: Path) -> None:
-    """Check a BUNDLE that you were given, folder or zip: hashes, formats, template. Nothing of it is run."""
-    from empathy_edge.console import say
-    from empathy_edge.export.bundle.check import check
+@json_option()
+def check_bundle(bundle: Path, json_file: Path | None) -> None:
+    """Check a bundle that you were given; nothing of it is run.
 
-    found = check(bundle)
+    BUNDLE is a folder or a zip. Checked are hashes, formats and template.
+    """
+    from empathy_edge.console import next_command, next_step, say
+    from empathy_edge.export.bundle.check import look_at
+
+    found = look_at(bundle)
+    give_json(json_file, found, "export check")
+    found.raise_if_faulty(bundle)
     say(
         f"{bundle}: {found.files} files as the manifest says; {found.artifact.name}, "
         f"{found.artifact.size_mb} MB. No fault found."
     )
+    if bundle.is_dir():
+        next_command("empathy-edge", "chat", bundle)
+    else:
+        next_step("unpack it, and follow its README.md")
 
 
 @export.command(
@@ -190,7 +236,7 @@ def check_bundle(bundle: Path) -> None:
     epilog=EXAMPLES + "  empathy-edge export compare-server exported/gguf-q4_0\n"
     "  empathy-edge export compare-server model.gguf --server path/of/llama-server --prompts 20",
 )
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completers.models)
 @click.option(
     "--server",
     type=path_type(),
@@ -210,22 +256,24 @@ def check_bundle(bundle: Path) -> None:
     show_default=True,
     help="How many tokens each reply has at most.",
 )
-def compare_server(artifact: str, server: Path | None, prompts: int, new_tokens: int) -> None:
-    """Does a GGUF say the same in another llama.cpp, as the one that your app ships?
+@json_option()
+def compare_server(
+    artifact: str, server: Path | None, prompts: int, new_tokens: int, json_file: Path | None
+) -> None:
+    """Say whether a GGUF replies the same in another llama.cpp.
 
-    ARTIFACT, a .gguf file or a folder that `export` made, is opened in our llama.cpp and by a llama-server on
-    this machine. Compared are prompts, token ids, greedy replies and log-probabilities. Exit code 1 if they
-    are not the same.
+    The other one may be that which your app ships. ARTIFACT, a .gguf file or a folder that `export` made, is
+    opened in our llama.cpp and by a llama-server on this machine. Compared are prompts, token ids, greedy
+    replies and log-probabilities. Exit code 1 if they are not the same.
     """
-    from empathy_edge.console import say
+    from empathy_edge.console import next_command, say
     from empathy_edge.errors import VerdictFailed
     from empathy_edge.export.second_engine import compare, show
 
     found = compare(artifact, server=server, prompts=prompts, new_tokens=new_tokens)
     show(found)
+    give_json(json_file, {"verdict": "FAIL" if found.failed else "PASS", "engines": found}, "compare-server")
     if found.failed:
         raise VerdictFailed(found.verdict)
     say(found.verdict)
-
-
-COMMANDS = (export,)
+    next_command("empathy-edge", "export", "bundle", artifact, "--out", "bundle")

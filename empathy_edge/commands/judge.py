@@ -1,119 +1,53 @@
-"""Commands that compare responses: replies of a model, judges and their certificates, sheets for people."""
+"""Commands about judges of responses: test one, compare two models' responses by some."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands.groups import Group
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
-    DATA_FORMS,
     EXAMPLES,
     FromSettings,
     SettingsCommand,
     api_settings,
+    dialogues_option,
+    experts_option,
     map_option,
     out_option,
     path_type,
+    rated_option,
     takes_settings,
-    template_option,
 )
+from empathy_edge.commands.sheet import sheet
 from empathy_edge.judging.questions import QUESTIONS, RATED_BY_EXPERTS
 
 if TYPE_CHECKING:
     from empathy_edge.judging.certificate import Certifications
-    from empathy_edge.judging.certify import CertifySettings
+    from empathy_edge.judging.judge_settings import CertifySettings
     from empathy_edge.judging.pairwise_judges import Judge
-    from empathy_edge.judging.sheet import SheetSettings
     from empathy_edge.llm.api_settings import ApiSettings
 
 
 def _certify_settings() -> type[CertifySettings]:
-    from empathy_edge.judging.certify import CertifySettings
+    from empathy_edge.judging.judge_settings import CertifySettings
 
     return CertifySettings
 
 
-def _sheet_settings() -> type[SheetSettings]:
-    from empathy_edge.judging.sheet import SheetSettings
-
-    return SheetSettings
-
-
-_data_option = click.option(
-    "--data", type=path_type(), help=f"Dialogues with responses rated 3 and 1: {DATA_FORMS}"
-)
-_experts_option = click.option(
-    "--experts",
-    type=path_type(),
-    help="Instead of --data: a folder of experts' annotations (EPITOME's mechanisms, in the layout of "
-    "arXiv 2506.10150).",
-)
-_dialogues_option = click.option(
-    "--dialogues", required=True, type=path_type(), help="What was responded to: the file of `respond`."
-)
-
-
-@click.command(
-    epilog=EXAMPLES
-    + "  empathy-edge respond smollm2-135m --dialogues rows/test.jsonl --out responses/base.jsonl\n"
-    "  empathy-edge respond smollm2-135m --adapter tuned/sft/adapter --adapter tuned/dpo/adapter \\\n"
-    "      --dialogues rows/test.jsonl --out responses/tuned.jsonl"
-)
-@click.argument("model")
-@click.option(
-    "--adapter", "adapters", multiple=True, type=path_type(), help="A PEFT folder to add to a checkpoint."
-)
-@template_option()
-@click.option(
-    "--dialogues",
-    required=True,
-    type=path_type(),
-    help=f"Those of the test split are answered; where there is none, all: {DATA_FORMS}",
-)
-@map_option()
-@click.option("--max-prompts", type=click.IntRange(1), help="Answer only the first ones.")
-@click.option(
-    "--max-new-tokens", default=160, show_default=True, type=click.IntRange(1, 2048), help="Of a response."
-)
-@click.option("--similarity", is_flag=True, help="Also measure how near in meaning the responses come.")
-@click.option(
-    "--out", required=True, type=path_type(), help="The JSONL to write; one that was cut off goes on."
-)
-def respond(  # noqa: PLR0913 - each is an option
-    model: str,
-    adapters: tuple[Path, ...],
-    template: str | None,
-    dialogues: Path,
-    columns: dict[str, str],
-    max_prompts: int | None,
-    max_new_tokens: int,
-    similarity: bool,
-    out: Path,
-) -> None:
-    """Let MODEL answer the test split, greedily, and check the format of its responses."""
-    from empathy_edge.bench.release.arm import run
-    from empathy_edge.models.templates import checkpoint_with_template, name_with_template
-    from empathy_edge.runs.given_data import data_file
-
-    file = data_file(dialogues, columns)
-    if adapters and template:
-        opened = str(checkpoint_with_template(model, template, adapters).path)
-    else:
-        opened = name_with_template(model, template)
-    run(opened, list(adapters), file, out, max_prompts, max_new_tokens, similarity)
-
-
 @click.group(
+    cls=Group,
     epilog=EXAMPLES
     + "  empathy-edge judge certify local:judge.gguf --data rated_responses_5way.csv --out certificate\n"
     "  empathy-edge judge compare responses/tuned.jsonl responses/base.jsonl \\\n"
-    "      --dialogues rows/test.jsonl --judge local:judge.gguf --out compared"
+    "      --dialogues rows/test.jsonl --judge local:judge.gguf --out compared",
 )
 def judge() -> None:
-    """Judges of responses: certify one, compare two models' responses, let people judge."""
+    """Test judges, compare responses by them, let people judge."""
 
 
 @takes_settings(
@@ -135,25 +69,29 @@ def judge() -> None:
     "      --out certificate",
 )
 @click.argument("spec", metavar="JUDGE")
-@_data_option
+@rated_option()
 @map_option()
-@_experts_option
+@experts_option()
 @out_option()
-def certify(
+@json_option()
+def certify(  # noqa: PLR0913 - each is an option
     spec: str,
     data: Path | None,
     columns: dict[str, str],
     experts: Path | None,
     out: Path,
+    json_file: Path | None,
     settings: CertifySettings,
     api: ApiSettings,
 ) -> None:
-    """Test a judge on pairs that people rated 3 and 1, or that experts told apart; writes its certificate.
+    """Test a judge on rated pairs and write its certificate.
 
-    JUDGE is local:MODEL, openai:MODEL, scorer:FILE, file:FILE or ratings:FILE. With --experts the experts'
-    own agreement stands beside the judge's. People are tested by what they answered on a sheet that `judge
-    sheet certify` wrote.
+    The pairs are those that people rated 3 and 1, or that experts told apart. JUDGE is local:MODEL,
+    openai:MODEL, scorer:FILE, file:FILE or ratings:FILE. With --experts the experts' own agreement stands
+    beside the judge's. People are tested by what they answered on a sheet that `judge sheet certify` wrote.
     """
+    from empathy_edge.console import next_command
+    from empathy_edge.judging.certificate import FILE
     from empathy_edge.judging.certify import certify as certify_on_ratings
     from empathy_edge.judging.certify import certify_beside_experts
     from empathy_edge.judging.pairwise_judges import open_judge
@@ -163,11 +101,16 @@ def certify(
         raise click.UsageError("Give --data or --experts.")
     with open_judge(spec, api) as opened:
         if data is not None:
-            certify_on_ratings(opened, data_file(data, columns), settings, out)
-        elif experts is not None:
+            found = certify_on_ratings(opened, data_file(data, columns), settings, out)
+        else:
+            assert experts is not None
             if settings.questions == ("overall",):
                 settings = settings.model_copy(update={"questions": RATED_BY_EXPERTS})
-            certify_beside_experts(opened, experts, settings, out)
+            found = certify_beside_experts(opened, experts, settings, out)
+    give_json(json_file, found, "judge certify")
+    responses = ("FIRST.jsonl", "SECOND.jsonl", "--dialogues", "DIALOGUES.jsonl")
+    judged = ("--judge", spec, "--certificate", out / FILE, "--out", "compared")
+    next_command("empathy-edge", "judge", "compare", *responses, *judged)
 
 
 @takes_settings(api=api_settings())
@@ -183,7 +126,7 @@ def certify(
 )
 @click.argument("first", type=path_type())
 @click.argument("second", type=path_type())
-@_dialogues_option
+@dialogues_option()
 @map_option()
 @click.option(
     "--judge",
@@ -209,6 +152,7 @@ def certify(
     help="What `judge certify` wrote for a judge.",
 )
 @out_option()
+@json_option()
 def compare(  # noqa: PLR0913 - each is an option
     first: Path,
     second: Path,
@@ -218,20 +162,23 @@ def compare(  # noqa: PLR0913 - each is an option
     question: tuple[str, ...],
     certificates: tuple[Path, ...],
     out: Path,
+    json_file: Path | None,
     api: ApiSettings,
 ) -> None:
-    """Compare the responses of two files that `respond` wrote: both orders, ties, intervals, biases.
+    """Compare the responses of two models by judges.
 
-    Several judges are asked one after the other, and their agreement is shown (weighted kappa, Krippendorff's
-    alpha). Verdicts are kept in --out; run again, or with another question, it asks only what it does not
-    know yet.
+    FIRST and SECOND are files that `respond` wrote. Pairs are shown in both orders; ties, intervals and
+    biases are given. Several judges are asked one after the other, and their agreement is shown (weighted
+    kappa, Krippendorff's alpha). Verdicts are kept in --out; run again, or with another question, it asks
+    only what it does not know yet.
     """
+    from empathy_edge.console import next_command
     from empathy_edge.judging.compare import run
     from empathy_edge.runs.given_data import data_file
 
     if len(certificates) > len(judges):
         raise click.UsageError("More certificates than judges; give each judge its own.")
-    run(
+    found = run(
         first=first,
         second=second,
         dialogues=data_file(dialogues, columns),
@@ -239,6 +186,13 @@ def compare(  # noqa: PLR0913 - each is an option
         questions=list(question),
         out=out,
     )
+    give_json(json_file, found, "judge compare")
+    if certificates:
+        said = ("--dialogues", dialogues, "--out", "sheet")
+        next_command("empathy-edge", "judge", "sheet", "make", first, second, *said)
+    else:
+        rated = ("--data", "RATED.csv", "--out", "certificate")
+        next_command("empathy-edge", "judge", "certify", judges[0], *rated)
 
 
 def _open_each(
@@ -259,149 +213,4 @@ def _open_each(
         say(f"  [yellow]Warning:[/] {file}: is of none of these judges, as they are now; it was not used.")
 
 
-@judge.group(
-    epilog=EXAMPLES
-    + "  empathy-edge judge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
-    "  empathy-edge judge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl"
-)
-def sheet() -> None:
-    """Let people judge: blinded, shuffled pairs or single replies, as CSV and as a page for the browser."""
-
-
-_alone_option = click.option(
-    "--alone",
-    is_flag=True,
-    help="Show each reply alone, to be rated from 1 to 9, instead of pairs; for `ratings:FILE`.",
-)
-_both_orders_option = click.option(
-    "--both-orders",
-    is_flag=True,
-    help="Show each pair again, the other way round; without it flips cannot be counted.",
-)
-_sheet_option = click.option("--out", required=True, type=path_type(), help="A new folder.")
-
-
-@takes_settings(
-    settings=FromSettings(_sheet_settings, ("question", "max_prompts", "seed")),
-)
-@sheet.command(
-    "make",
-    cls=SettingsCommand,
-    epilog=EXAMPLES
-    + "  empathy-edge judge sheet make a.jsonl b.jsonl --dialogues rows/test.jsonl --out sheet\n"
-    "  empathy-edge judge sheet make compared/responses/*.jsonl --alone --dialogues rows/test.jsonl \\\n"
-    "      --max-prompts 80 --out sheet",
-)
-@click.argument("responses", nargs=-1, required=True, type=path_type())
-@_dialogues_option
-@map_option()
-@_alone_option
-@_both_orders_option
-@_sheet_option
-def make_sheet(
-    responses: tuple[Path, ...],
-    dialogues: Path,
-    columns: dict[str, str],
-    alone: bool,
-    both_orders: bool,
-    out: Path,
-    settings: SheetSettings,
-) -> None:
-    """Write sheet.csv and sheet.html of two files of RESPONSES, or with --alone of any number.
-
-    A rater opens the page in a browser, and sends back answers.csv. Keep keys.json: `judge sheet read` needs
-    it.
-    """
-    from empathy_edge.formats.dialogue import read_dialogues
-    from empathy_edge.judging.response_pairs import ResponsePairs, read_responses
-    from empathy_edge.judging.sheet import make_alone, make_pairs
-    from empathy_edge.runs.given_data import data_file
-
-    if not alone and len(responses) != 2:
-        raise click.UsageError(
-            f"{len(responses)} files of responses: pairs need two. With --alone any number is shown."
-        )
-    arms = [read_responses(file) for file in responses]
-    spoken = read_dialogues(data_file(dialogues, columns))
-    if alone:
-        rows = make_alone(arms, spoken, settings, out)
-    else:
-        rows = make_pairs(ResponsePairs(spoken, arms[0], arms[1]), settings, out, both_orders=both_orders)
-    _say_where(rows, out)
-
-
-@takes_settings(
-    sheet_settings=FromSettings(_sheet_settings, ("question", "seed")),
-    certify_settings=FromSettings(
-        _certify_settings, ("max_pairs", "seed"), {"max_pairs": "--pairs"}, partial=True
-    ),
-)
-@sheet.command(
-    "certify",
-    cls=SettingsCommand,
-    epilog=EXAMPLES
-    + "  empathy-edge judge sheet certify --data rated_responses_5way.csv --both-orders --out sheet\n"
-    "  empathy-edge judge sheet certify --experts expert_annotations --question interpretations --alone \\\n"
-    "      --out sheet",
-)
-@_data_option
-@map_option()
-@_experts_option
-@_alone_option
-@_both_orders_option
-@_sheet_option
-def certify_sheet(  # noqa: PLR0913 - each is an option
-    data: Path | None,
-    columns: dict[str, str],
-    experts: Path | None,
-    alone: bool,
-    both_orders: bool,
-    out: Path,
-    sheet_settings: SheetSettings,
-    certify_settings: Callable[..., CertifySettings],
-) -> None:
-    """Write the sheet by which people are certified: what `judge certify` asks, with the same options."""
-    from empathy_edge.judging.certify import pairs_for_sheet
-    from empathy_edge.judging.sheet import make_alone, make_pairs
-    from empathy_edge.runs.given_data import data_file
-
-    if (data is None) == (experts is None):
-        raise click.UsageError("Give --data or --experts.")
-    file = None if data is None else data_file(data, columns)
-    rated = pairs_for_sheet(file, experts, certify_settings(questions=(sheet_settings.question,)))
-    if alone:
-        rows = make_alone([rated.first, rated.second], rated.dialogues, sheet_settings, out)
-    else:
-        rows = make_pairs(rated, sheet_settings, out, both_orders=both_orders)
-    _say_where(rows, out)
-
-
-def _say_where(rows: int, out: Path) -> None:
-    from empathy_edge.console import say
-
-    say(f"{rows} to judge in {out / 'sheet.html'} and {out / 'sheet.csv'}")
-
-
-@sheet.command(
-    "read",
-    epilog=EXAMPLES + "  empathy-edge judge sheet read anna.csv ben.csv --sheet sheet --out verdicts.jsonl",
-)
-@click.argument("answers", nargs=-1, required=True, type=path_type())
-@click.option(
-    "--sheet", "folder", required=True, type=path_type(), help="The folder that `judge sheet make` wrote."
-)
-@click.option(
-    "--out", required=True, type=path_type(), help="The new file, for `--judge file:…` or `ratings:…`."
-)
-def read_sheet(answers: tuple[Path, ...], folder: Path, out: Path) -> None:
-    """Read raters' ANSWERS (sheet.csv filled in, or what the page saved) and show how far they agree.
-
-    Name each file after its rater: `judge certify` certifies raters by name, and a certificate holds for the
-    same raters' other sheets.
-    """
-    from empathy_edge.judging.sheet import read
-
-    read(answers=list(answers), sheet=folder, out=out)
-
-
-COMMANDS = (respond, judge)
+judge.add_command(sheet)

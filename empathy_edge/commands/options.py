@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 import click
 
+from empathy_edge.commands import completers
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+Completer = Callable[[click.Context, click.Parameter, str], Any]
+"""Gives what a shell completes an unfinished word with."""
 
 Decorator = Callable[[Any], Any]
 """What click's own decorators are: they take a function, or one that has options already."""
@@ -62,6 +67,30 @@ def map_option() -> Decorator:
     )
 
 
+def rated_option() -> Decorator:
+    """--data of those who test judges: dialogues with responses that people rated."""
+    return click.option(
+        "--data", type=path_type(), help=f"Dialogues with responses rated 3 and 1: {DATA_FORMS}"
+    )
+
+
+def experts_option() -> Decorator:
+    """--experts: instead, what experts marked."""
+    return click.option(
+        "--experts",
+        type=path_type(),
+        help="Instead of --data: a folder of experts' annotations (EPITOME's mechanisms, in the layout of "
+        "arXiv 2506.10150).",
+    )
+
+
+def dialogues_option() -> Decorator:
+    """--dialogues of those who take responses."""
+    return click.option(
+        "--dialogues", required=True, type=path_type(), help="What was responded to: the file of `respond`."
+    )
+
+
 def device_option() -> Decorator:
     """--device: where torch computes, as `system.device` reads it."""
     from empathy_edge.system.device import CHOSEN, DEVICES
@@ -84,6 +113,7 @@ def template_option(of: str = "The chat template") -> Decorator:
     return click.option(
         "--template",
         metavar="NAME|FILE",
+        shell_complete=completers.templates,
         help=f"{of}: one of the model's own by name, a built-in one (docs/formats.md), or a Jinja file. "
         "[default: the model's own]",
     )
@@ -104,6 +134,7 @@ class FromSettings:
         load: imports the class; called when the command is used, since pydantic is slow to import.
         fields: which fields are options.
         names: field → option, where it is not `--the-field`.
+        completes: field → what a shell completes its values with.
         partial: the command gets a function instead, which makes the settings from the fields that are no
             options.
     """
@@ -111,6 +142,7 @@ class FromSettings:
     load: Callable[[], type[BaseModel]]
     fields: Sequence[str]
     names: Mapping[str, str] = field(default_factory=dict)
+    completes: Mapping[str, Completer] = field(default_factory=dict)
     partial: bool = False
 
 
@@ -131,7 +163,7 @@ class SettingsCommand(click.Command):
                 kind = source.load()
                 for name in source.fields:
                     if name not in made:  # a field of two settings is one option
-                        self.params.append(_option(kind, name, source.names.get(name)))
+                        self.params.append(_option(kind, name, source))
                     made.add(name)
         return super().get_params(ctx)
 
@@ -182,14 +214,14 @@ def _checked(kind: type[BaseModel], values: dict[str, object], **more: object) -
         raise EmpathyEdgeError(describe_faults(error, "options")) from None
 
 
-def _option(kind: type[BaseModel], name: str, option: str | None) -> click.Option:
+def _option(kind: type[BaseModel], name: str, source: FromSettings) -> click.Option:
     """The option for a field of a settings class."""
     info = kind.model_fields[name]
     inner = _without_none(info.annotation)
     is_table = get_origin(inner) is dict
     is_list = get_origin(inner) is tuple
     default = None if info.is_required() else info.get_default(call_default_factory=True)
-    words = (option or f"--{name.replace('_', '-')}").removeprefix("--")
+    words = source.names.get(name, f"--{name.replace('_', '-')}").removeprefix("--")
     flag = f"--{words}/--no-{words}" if inner is bool and default else f"--{words}"
     return click.Option(
         [flag, name],
@@ -201,6 +233,7 @@ def _option(kind: type[BaseModel], name: str, option: str | None) -> click.Optio
         show_default=default is not None and default is not False and not is_table,
         help=info.description,
         callback=_as_table if is_table else None,
+        shell_complete=source.completes.get(name),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -50,11 +51,11 @@ def _phone_settings() -> type[PhoneSettings]:
 )
 @click.command(
     cls=SettingsCommand,
-    epilog=EXAMPLES + "  empathy-edge phone exported/gguf-q4_0                    (this machine's browser)\n"
-    "  empathy-edge phone exported/gguf-q4_0 --lan --https      (a phone in the same network)\n"
+    epilog=EXAMPLES + "  empathy-edge phone exported/gguf-q4_0                    # this machine's browser\n"
+    "  empathy-edge phone exported/gguf-q4_0 --lan --https      # a phone in the same network\n"
     "  empathy-edge phone runs/quickstart/export/gguf-q4_0 --lan --https --native figures.json",
 )
-@click.argument("artifact", default="smollm2-135m")
+@click.argument("artifact", default="smollm2-135m", shell_complete=completers.models)
 @template_option()
 @click.option(
     "--out",
@@ -71,22 +72,26 @@ def phone(
     template: str | None,
     settings: PhoneSettings,
 ) -> None:
-    """Serve ARTIFACT (a GGUF) to a phone's browser: it runs there, chats, and sends its figures back.
+    """Run a GGUF in a phone's browser: chat there and measure it.
 
-    Prints an address and a QR code. Nothing is answered without the random token in the address. Results are
-    labelled measured-browser: WebAssembly, not the phone's native speed.
+    ARTIFACT is served to the phone, runs there, and the phone sends its figures back. Prints an address and a
+    QR code. Nothing is answered without the random token in the address. Results are labelled
+    measured-browser: WebAssembly, not the phone's native speed.
     """
+    from empathy_edge.bench.browser.results import PATTERN
     from empathy_edge.bench.browser.serve import results_folder, serve
     from empathy_edge.bench.result_file import read_result
+    from empathy_edge.console import next_command
     from empathy_edge.models.templates import name_with_template
 
+    folder = out or results_folder(artifact)
     serve(
         name_with_template(artifact, template),
         settings,
-        out=out or results_folder(artifact),
+        out=folder,
         native=read_result(native) if native else None,
         qr_file=qr_file,
     )
-
-
-COMMANDS = (phone,)
+    if results := sorted(folder.glob(PATTERN)):
+        of = ("--artifact", artifact, "--device", "DEVICE", "--out", "my-phone.yaml")
+        next_command("empathy-edge", "bench", "ingest", results[-1], *of)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from empathy_edge.commands import completers
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
@@ -62,7 +64,9 @@ TEACHER_OPTIONS = (
 )
 @click.command(
     cls=SettingsCommand,
-    epilog=EXAMPLES + "  empathy-edge distill --data rated_responses_5way.csv --out rows\n"
+    epilog=EXAMPLES
+    + "  empathy-edge distill --data sample --reference first-draft --model editor --out rows\n"
+    "  empathy-edge distill --data rated_responses_5way.csv --out rows\n"
     "  empathy-edge distill --data dialogues.jsonl --method improve-human --strategy sequential \\\n"
     "      --teacher openai:gpt-4o --max-cost 2 --out improved\n"
     "  empathy-edge distill --data dialogues.jsonl --method direct --teacher local:model.gguf --out own\n"
@@ -89,6 +93,7 @@ TEACHER_OPTIONS = (
 )
 @out_option()
 @update_option()
+@json_option()
 def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each stage
     data: Path,
     columns: dict[str, str],
@@ -97,13 +102,16 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
     dry_run: bool,
     out: Path,
     update: bool,
+    json_file: Path | None,
     teacher_settings: Callable[..., TeacherSettings],
     rated_settings: DistillSettings,
 ) -> None:
-    """Turn dialogues into SFT rows and preference pairs: rated responses, or a large model as teacher.
+    """Make SFT rows and preference pairs from dialogues.
 
-    Every answer of a teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
+    They come from rated responses, or from a large model as teacher (--method, --teacher). Every answer of a
+    teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
     """
+    from empathy_edge.console import next_command, next_step
     from empathy_edge.distill import run_distill
     from empathy_edge.runs.given_data import data_file
 
@@ -113,7 +121,9 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
                 "--method rated asks no teacher; choose direct, improve-human or improve-llm."
             )
         file = data_file(data, columns)
-        run_distill.distill_rated(data=file, out=out, settings=rated_settings, update=update)
+        made = run_distill.distill_rated(data=file, out=out, settings=rated_settings, update=update)
+        give_json(json_file, made, "distill")
+        next_command("empathy-edge", "finetune", out, "--base", "smollm2-135m", "--out", "tuned")
         return
     if not teacher:
         raise EmpathyEdgeError(
@@ -123,9 +133,13 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
     settings = teacher_settings(method=method, teacher=teacher)
     file = data_file(data, columns)
     if dry_run:
-        run_distill.estimate_with_teacher(data=file, settings=settings)
-    else:
-        run_distill.distill_with_teacher(data=file, out=out, settings=settings, update=update)
+        estimate = run_distill.estimate_with_teacher(data=file, settings=settings)
+        give_json(json_file, estimate, "distill estimate")
+        next_step("the same command without --dry-run, with --max-cost USD as the limit")
+        return
+    made = run_distill.distill_with_teacher(data=file, out=out, settings=settings, update=update)
+    give_json(json_file, made, "distill")
+    next_command("empathy-edge", "finetune", out, "--base", "smollm2-135m", "--out", "tuned")
 
 
 @click.command(
@@ -138,21 +152,38 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
 )
 @out_option()
 def convert(rows: Path, layout: Literal["llama-factory", "parquet"], out: Path) -> None:
-    """Write the folder ROWS that `distill` made in the layout of another trainer."""
-    from empathy_edge.console import say
+    """Write training rows in the layout of another trainer.
+
+    ROWS is the folder that `distill` made.
+    """
+    from empathy_edge.console import next_step, say
     from empathy_edge.distill.layouts import convert as write
 
     for file in write(rows, layout, out):
         say(f"{file}")
+    next_step("train on them there, then: empathy-edge export MODEL --adapter ADAPTER --out exported")
 
 
 @click.command(epilog=EXAMPLES + "  empathy-edge ledger\n  empathy-edge ledger --export answers.jsonl")
 @click.option("--export", "export_file", type=path_type(), help="Write every answer to this new JSONL file.")
-def ledger(export_file: Path | None) -> None:
-    """Show what was asked of large models and what it cost, by run and model."""
+@json_option()
+def ledger(export_file: Path | None, json_file: Path | None) -> None:
+    """Show what large models were asked and what it cost.
+
+    The sums are by run and model.
+    """
+    from empathy_edge.console import next_command
     from empathy_edge.llm.show_ledger import show_ledger
 
-    show_ledger(export_file)
+    spent = show_ledger(export_file)
+    give_json(json_file, {"spent": spent}, "ledger")
+    distill = ("empathy-edge", "distill", "--data", "sample", "--method", "improve-human", "--teacher")
+    if export_file is not None and export_file.exists():
+        next_command(*distill, f"file:{export_file}", "--out", "rows")
+    elif spent:
+        next_command("empathy-edge", "ledger", "--export", "answers.jsonl")
+    else:
+        next_command(*distill, "openai:gpt-4o-mini", "--dry-run", "--out", "rows")
 
 
 @click.command(
@@ -160,7 +191,7 @@ def ledger(export_file: Path | None) -> None:
     "  empathy-edge select rows/a rows/b --by random --base smollm2-135m --out mixed"
 )
 @click.argument("folders", nargs=-1, required=True, type=path_type())
-@click.option("--base", required=True, help="The student.")
+@click.option("--base", required=True, shell_complete=completers.models, help="The student.")
 @template_option()
 @click.option(
     "--adapter", "adapters", multiple=True, type=path_type(), help="What the student has learned already."
@@ -176,6 +207,7 @@ def ledger(export_file: Path | None) -> None:
 @click.option("--seed", default=0, show_default=True, help="For --by random.")
 @out_option()
 @update_option()
+@json_option()
 def select(  # noqa: PLR0913 - each is an option
     folders: tuple[Path, ...],
     base: str,
@@ -185,9 +217,13 @@ def select(  # noqa: PLR0913 - each is an option
     seed: int,
     out: Path,
     update: bool,
+    json_file: Path | None,
 ) -> None:
-    """Fit the teacher to the student: take one response per dialogue of several FOLDERS of `distill`."""
-    from empathy_edge.console import say
+    """Take the response to each dialogue that fits the student best.
+
+    FOLDERS are several that `distill` made, as of several teachers or strategies.
+    """
+    from empathy_edge.console import next_command, say
     from empathy_edge.distill.selection import run
     from empathy_edge.models.templates import checkpoint_with_template
 
@@ -202,6 +238,8 @@ def select(  # noqa: PLR0913 - each is an option
     )
     for file, item in results.selection.items():
         say(f"{file}: " + ", ".join(f"{count} from {name}" for name, count in item.taken_from.items()))
+    give_json(json_file, results, "select")
+    next_command("empathy-edge", "finetune", out, "--base", base, "--out", "tuned")
 
 
 @takes_settings(
@@ -223,12 +261,13 @@ def select(  # noqa: PLR0913 - each is an option
 )
 @click.argument("rows", type=path_type())
 @map_option()
-@click.option("--base", required=True, help="The student.")
+@click.option("--base", required=True, shell_complete=completers.models, help="The student.")
 @template_option()
 @click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What it has learned already.")
 @out_option()
 @device_option()
 @update_option()
+@json_option()
 def own_pairs(  # noqa: PLR0913 - each is an option
     rows: Path,
     columns: dict[str, str],
@@ -237,19 +276,22 @@ def own_pairs(  # noqa: PLR0913 - each is an option
     adapters: tuple[Path, ...],
     out: Path,
     update: bool,
+    json_file: Path | None,
     settings: OwnPairSettings,
 ) -> None:
-    """Preference pairs from the student's own samples: its best answer against its worst of like length.
+    """Make preference pairs from the student's own samples.
 
-    The prompts are those of ROWS, the folder that `distill` made, or data in any form that `data inspect`
-    recognises. Best is what comes nearest in meaning to the good responses (without any: to what the person
-    says), by sentence embeddings; with --ranker also what a larger model finds likely.
+    A pair is its best answer and its worst of like length. The prompts are those of ROWS, the folder that
+    `distill` made, or data in any form that `data inspect` recognises. Best is what comes nearest in meaning
+    to the good responses (without any: to what the person says), by sentence embeddings; with --ranker also
+    what a larger model finds likely.
     """
+    from empathy_edge.console import next_command
     from empathy_edge.distill.own_pairs import run
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.given_data import data_file
 
-    run(
+    results = run(
         rows=rows if rows.is_dir() else data_file(rows, columns),
         base=checkpoint_with_template(base, template, adapters),
         adapters=list(adapters),
@@ -257,6 +299,6 @@ def own_pairs(  # noqa: PLR0913 - each is an option
         settings=settings,
         update=update,
     )
-
-
-COMMANDS = (distill, select, convert, ledger, own_pairs)
+    give_json(json_file, results, "own-pairs")
+    trained_on = rows if rows.is_dir() else "ROWS"
+    next_command("empathy-edge", "finetune", trained_on, "--base", base, "--pairs", out, "--out", "tuned")

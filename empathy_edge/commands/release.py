@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
@@ -45,7 +47,7 @@ def _release_settings() -> type[ReleaseSettings]:
     "      --certificate certified/certificate.json --max-cost 5 --out released",
 )
 @click.argument("model", type=path_type())
-@click.option("--base", required=True, help="The model before fine-tuning.")
+@click.option("--base", required=True, shell_complete=completers.models, help="The model before fine-tuning.")
 @template_option("The base's chat template, and MODEL's where it has none")
 @click.option(
     "--rows",
@@ -75,6 +77,7 @@ def _release_settings() -> type[ReleaseSettings]:
 @out_option()
 @device_option()
 @update_option()
+@json_option()
 def release(  # noqa: PLR0913 - each is an option
     model: Path,
     base: str,
@@ -86,16 +89,19 @@ def release(  # noqa: PLR0913 - each is an option
     certificate: Path | None,
     out: Path,
     update: bool,
+    json_file: Path | None,
     settings: ReleaseSettings,
     api: ApiSettings,
 ) -> int:
-    """Is the fine-tuned MODEL better than its base, well-formed, and no less safe?
+    """Say whether a fine-tuned model is better than its base.
 
-    Exit code 0 for PASS, 1 for FAIL, 4 when it is undecided: too few prompts, or a judge that is not
-    certified. Whether artifacts keep what the model has is another question: `check`. docs/release.md.
+    And whether it is well-formed and no less safe. MODEL is the fine-tuned one. Exit code 0 for PASS, 1 for
+    FAIL, 4 when it is undecided: too few prompts, or a judge that is not certified. Whether artifacts keep
+    what the model has is another question: `check`. docs/release.md.
     """
     from empathy_edge.bench.release.comparisons import ChosenJudge
     from empathy_edge.bench.release.stage import ReleaseInputs, run
+    from empathy_edge.console import next_command, next_step
     from empathy_edge.judging.certificate import certifications
     from empathy_edge.judging.pairwise_judges import open_judge
     from empathy_edge.models.templates import tuned_with_template
@@ -124,7 +130,13 @@ def release(  # noqa: PLR0913 - each is an option
             chosen=chosen,
             update=update,
         )
+    give_json(json_file, {"verdict": results.verdict, "results": results}, "release")
+    if results.verdict == "PASS":
+        next_command("empathy-edge", "choose", model, "--device", "pixel-8", "--out", "chosen")
+    elif results.verdict == "FAIL":
+        next_step(f"read the responses in {out / 'responses'}, and train on other rows (docs/distil.md)")
+    else:
+        next_step(
+            "more prompts (--max-prompts), or a judge that `judge certify` certified (--judge, --certificate)"
+        )
     return {"PASS": 0, "FAIL": 1, "UNDECIDED": 4}[results.verdict]
-
-
-COMMANDS = (release,)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from empathy_edge.commands import completers
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import EXAMPLES, out_option, path_type, update_option
 
 
@@ -16,31 +18,49 @@ from empathy_edge.commands.options import EXAMPLES, out_option, path_type, updat
 def report(run_folder: Path, out: Path, update: bool) -> None:
     """Write one self-contained HTML page about a finished run."""
     from empathy_edge.bench.report import run as run_stage
+    from empathy_edge.console import next_step
 
     run_stage(run_folder=run_folder, out=out, update=update)
+    next_step(f"open {out / 'report.html'} in a browser")
 
 
 @click.command(epilog=EXAMPLES + "  empathy-edge devices\n  empathy-edge devices raspberry-pi-5")
-@click.argument("device", required=False)
-def devices(device: str | None) -> None:
-    """List the phones and boards that are known, or show one with the source of every number."""
-    from empathy_edge.bench.phones import device_table
+@click.argument("device", required=False, shell_complete=completers.devices)
+@json_option()
+def devices(device: str | None, json_file: Path | None) -> None:
+    """List the known phones and boards, or every number of one.
 
+    Every number has a kind and a source.
+    """
+    from empathy_edge.bench.phones import device_table
+    from empathy_edge.console import next_command
+    from empathy_edge.devices import device_ids, load_device
+
+    known = [load_device(name) for name in ([device] if device else device_ids())]
+    give_json(json_file, {"devices": known}, "devices")
     if device is None:
         device_table.show_all()
+        next_command("empathy-edge", "devices", "pixel-8")
     else:
         device_table.show_one(device)
+        next_command("empathy-edge", "bench", "predict", "--device", device, "--artifact", "smollm2-135m")
 
 
 @click.command(epilog=EXAMPLES + "  empathy-edge doctor")
-def doctor() -> int:
-    """Say what is installed, what is missing for which command, and how to get it.
+@json_option()
+def doctor(json_file: Path | None) -> int:
+    """Say what is installed, what is missing, and how to get it.
 
     Exit code 3 if something is missing.
     """
-    from empathy_edge.doctor import doctor as examine
+    from empathy_edge.console import next_command
+    from empathy_edge.doctor import examine, show
 
-    return 3 if examine() else 0
-
-
-COMMANDS = (report, devices, doctor)
+    found = examine()
+    show(found)
+    give_json(json_file, found, "doctor")
+    if found.missing:
+        next_command("pip", "install", f"empathy-edge[{','.join(found.missing_extras)}]")
+        return 3
+    next_command("empathy-edge", "run", "quickstart")
+    return 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from empathy_edge.commands import completers
+from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
@@ -17,12 +20,15 @@ from empathy_edge.commands.options import (
     update_option,
 )
 
+if TYPE_CHECKING:
+    from empathy_edge.runs.stage import Results
+
 
 @click.command(
     epilog=EXAMPLES + "  empathy-edge run quickstart\n"
     "  empathy-edge run paper --data rated_responses_5way.csv --out runs/paper"
 )
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completers.recipes)
 @click.option("--data", type=path_type(), help=f"Dialogues instead of the recipe's: {DATA_FORMS}")
 @map_option()
 @click.option("--out", type=path_type(), help="The run's folder. [default: runs/<the recipe's name>]")
@@ -33,32 +39,57 @@ from empathy_edge.commands.options import (
 )
 @device_option()
 @update_option()
+@json_option()
 def run(
-    recipe: str, data: Path | None, columns: dict[str, str], out: Path | None, until: str | None, update: bool
+    recipe: str,
+    data: Path | None,
+    columns: dict[str, str],
+    out: Path | None,
+    until: str | None,
+    update: bool,
+    json_file: Path | None,
 ) -> None:
-    """Run every stage of RECIPE (a shipped name or a YAML file), from dialogues to the report.
+    """Run every stage of RECIPE, from dialogues to the report.
 
-    Stages that are done are skipped; a run that was stopped goes on where it was. Exit code 1 when the
-    model or an artifact FAILs.
+    RECIPE is `quickstart`, `paper` or a YAML file. Stages that are done are skipped; a run that was stopped
+    goes on where it was. Exit code 1 when the model or an artifact FAILs.
     """
+    from empathy_edge.console import next_command
+    from empathy_edge.errors import VerdictFailed
     from empathy_edge.runs.given_data import data_file
-    from empathy_edge.runs.pipeline import run_recipe
+    from empathy_edge.runs.pipeline import run_recipe, summary
     from empathy_edge.runs.recipe import load_recipe
 
     settings = load_recipe(recipe)
     file = data_file(data or Path(settings.data), columns)
-    run_recipe(settings, out or Path("runs") / settings.name, data=file, until=until, update=update)
+    folder = out or Path("runs") / settings.name
+    try:
+        run_recipe(settings, folder, data=file, until=until, update=update)
+    except VerdictFailed:
+        give_json(json_file, summary(folder), "run")
+        raise
+    give_json(json_file, summary(folder), "run")
+    if until is not None:
+        next_command("empathy-edge", "run", recipe, *(("--data", data) if data else ()), "--out", folder)
 
 
 @click.command(
     epilog=EXAMPLES + "  empathy-edge finetune rows --base smollm2-135m --out tuned\n"
-    "  empathy-edge finetune rows --recipe my.yaml --out tuned"
+    "  empathy-edge finetune rows --base smollm2-135m --only sft --out tuned-by-sft"
 )
 @click.argument("rows", type=path_type())
-@click.option("--base", help="The model to train; a GGUF is trained on as it ships. [default: the recipe's]")
+@click.option(
+    "--base",
+    shell_complete=completers.models,
+    help="The model to train; a GGUF is trained on as it ships. [default: the recipe's]",
+)
 @template_option()
 @click.option(
-    "--recipe", default="quickstart", show_default=True, help="Where the sft and dpo settings come from."
+    "--recipe",
+    default="quickstart",
+    show_default=True,
+    shell_complete=completers.recipes,
+    help="Where the sft and dpo settings come from.",
 )
 @click.option(
     "--pairs",
@@ -74,6 +105,7 @@ def run(
 @out_option()
 @device_option()
 @update_option()
+@json_option()
 def finetune(  # noqa: PLR0913 - each is an option
     rows: Path,
     base: str | None,
@@ -84,9 +116,13 @@ def finetune(  # noqa: PLR0913 - each is an option
     only: str | None,
     out: Path,
     update: bool,
+    json_file: Path | None,
 ) -> None:
-    """SFT, then DPO, with LoRA, on the folder ROWS that `distill` made."""
-    from empathy_edge.console import say
+    """Train a model with LoRA on the rows of `distill`: SFT, then DPO.
+
+    ROWS is the folder that `distill` made.
+    """
+    from empathy_edge.console import next_command, say
     from empathy_edge.finetune import dpo, sft
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.recipe import load_recipe
@@ -98,11 +134,14 @@ def finetune(  # noqa: PLR0913 - each is an option
     settings = load_recipe(recipe)
     sft_adapters = [sft_folder / "adapter"] if sft_folder else []
     model = checkpoint_with_template(base or settings.base, template or settings.template, sft_adapters)
+    results: dict[str, Results] = {}
     if only != "dpo":
-        sft.run(rows=rows / "sft.jsonl", base=model, out=out / "sft", settings=settings.sft, update=update)
+        results["sft"] = sft.run(
+            rows=rows / "sft.jsonl", base=model, out=out / "sft", settings=settings.sft, update=update
+        )
         say(f"Adapter of SFT: {out / 'sft' / 'adapter'}")
     if only != "sft":
-        dpo.run(
+        results["dpo"] = dpo.run(
             pairs=[folder / "preference.jsonl" for folder in (rows, *more_pairs)],
             base=model,
             sft=sft_folder if only else out / "sft",
@@ -112,6 +151,7 @@ def finetune(  # noqa: PLR0913 - each is an option
         )
         after = ", to be merged after that of SFT" if sft_folder or not only else ""
         say(f"Adapter of DPO: {out / 'dpo' / 'adapter'}{after}")
-
-
-COMMANDS = (run, finetune)
+    give_json(json_file, results, "finetune")
+    made = [*sft_adapters, *(out / step / "adapter" for step in results)]
+    adapters = [word for adapter in made for word in ("--adapter", adapter)]
+    next_command("empathy-edge", "export", *adapters, "--out", "exported")

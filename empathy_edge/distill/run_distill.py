@@ -23,13 +23,14 @@ from empathy_edge.llm.teachers import open_teacher, price_of
 from empathy_edge.runs.settings import DistillSettings
 
 
-def distill_rated(*, data: Path, out: Path, settings: DistillSettings, update: bool) -> None:
+def distill_rated(*, data: Path, out: Path, settings: DistillSettings, update: bool) -> DistillResults:
     """Make rows from rated responses, and print how many."""
     results = run_from_ratings(data=data, out=out, settings=settings, update=update)
     _say_rows(results, out)
+    return results
 
 
-def distill_with_teacher(*, data: Path, out: Path, settings: TeacherSettings, update: bool) -> None:
+def distill_with_teacher(*, data: Path, out: Path, settings: TeacherSettings, update: bool) -> DistillResults:
     """Make rows with a teacher; print the calls, their cost, what the filters rejected, and the rows."""
     price = price_of(settings.teacher, settings.prices)
     budget = Budget(price, settings.max_calls, settings.max_cost)
@@ -50,9 +51,10 @@ def distill_with_teacher(*, data: Path, out: Path, settings: TeacherSettings, up
     for name, rejected in results.caught.items():
         say(f"  left out, {name}: {rejected.count} (e.g. {rejected.examples[0].id})")
     _say_rows(results, out)
+    return results
 
 
-def estimate_with_teacher(*, data: Path, settings: TeacherSettings) -> None:
+def estimate_with_teacher(*, data: Path, settings: TeacherSettings) -> Estimate:
     """Print the calls that `distill_with_teacher` would make, their tokens and their cost."""
     price = price_of(settings.teacher, settings.prices)
     with closing(Ledger(ledger_path())) as ledger:
@@ -65,6 +67,7 @@ def estimate_with_teacher(*, data: Path, settings: TeacherSettings) -> None:
         f"{found.completion_tokens} completion tokens, {_estimated_cost(found, price)}"
     )
     say(f"  {found.in_ledger} answers are in the ledger and cost nothing.")
+    return found
 
 
 def _open_teacher(settings: TeacherSettings, ledger: Ledger, price: Price | None) -> Teacher:

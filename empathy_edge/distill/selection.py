@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from empathy_edge.distill.distill_results import DISTILL_FILES
-from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.errors import EmpathyEdgeError, no_such_file, require_extra
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runs.stage import Results, Stage, open_stage
@@ -131,6 +131,9 @@ def _check_folders(folders: list[Path]) -> None:
         raise EmpathyEdgeError(
             "Two folders have the same name; rename one, since each row says where it was taken from."
         )
+    for folder in folders:
+        if not folder.is_dir():
+            raise no_such_file(folder, what="folder")
     test_files = [folder / "test.jsonl" for folder in folders]
     if len({file.read_bytes() for file in test_files if file.is_file()}) != 1:
         raise EmpathyEdgeError(

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, did_you_mean
 
 FLOAT_TYPES = ("f32", "f16", "bf16")
 GGUF_TYPES = (
@@ -68,6 +68,17 @@ _FIXED_NAMES = (
 """The names without a variable part."""
 
 
+def artifact_names() -> list[str]:
+    """Every name but those of a budget, as gguf-95mb."""
+    plain = [kind for kind in (*FLOAT_TYPES, *GGUF_TYPES) if kind not in NEEDS_IMATRIX]
+    return [
+        *(f"gguf-{kind}" for kind in plain),
+        *(f"gguf-{kind}-imatrix" for kind in GGUF_TYPES),
+        *(f"gguf-{kind}-gptq" for kind in COMPENSATED),
+        *(fixed.text for fixed in _FIXED_NAMES),
+    ]
+
+
 def is_artifact(name: str) -> bool:
     """Whether there is an artifact of this name."""
     try:
@@ -90,8 +101,8 @@ def parse_artifact(name: str) -> ArtifactName:
     if parsed is not None:
         return parsed
     raise EmpathyEdgeError(
-        f"no such artifact: {name}. "
-        f"There are gguf-TYPE with TYPE one of {', '.join((*FLOAT_TYPES, *GGUF_TYPES))}; "
+        f"no such artifact: {name}.{did_you_mean(name, artifact_names())}\n"
+        f"  There are gguf-TYPE with TYPE one of {', '.join((*FLOAT_TYPES, *GGUF_TYPES))}; "
         f"gguf-TYPE-imatrix; gguf-TYPE-gptq with one of {', '.join(COMPENSATED)}; "
         "gguf-lora-f16, gguf-lora-q8_0; gguf-95mb (any budget); "
         "onnx-int4, onnx-int4-gptq, onnx-lora-int4, onnx-int8, onnx-fp32; "

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.errors import EmpathyEdgeError, no_such_file, require_extra
 from empathy_edge.formats.csv_rows import Table, csv_rows, delimiter_of
 from empathy_edge.formats.data_forms import has_a_form
 from empathy_edge.formats.row_fields import Row, printable, where_of
@@ -49,9 +49,7 @@ def open_rows(path: Path, known_columns: Sequence[str] = ()) -> Rows:
     if path.is_dir():
         raise EmpathyEdgeError(f"{path}: is a folder; name a file in it.")
     if not path.is_file():
-        raise EmpathyEdgeError(
-            f"{path}: no such file. Give dialogues as JSON Lines, JSON, CSV, Parquet or text, or 'sample'."
-        )
+        raise no_such_file(path, "Give dialogues as JSON Lines, JSON, CSV, Parquet or text, or 'sample'.")
     file = TextFile(path)
     zipped = "gzip of " if file.is_gzip else ""
     if file.starts_with(b"PAR1"):

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.system.files import writing_atomically
 
 
@@ -80,7 +80,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of JSON lines one after the other; errors as of `read_jsonl`, when their row is reached."""
     if not path.is_file():
-        raise EmpathyEdgeError(f"{path}: no such file.")
+        raise no_such_file(path)
     place = 0
     with open(path, "rb") as handle:
         for number, line in enumerate(handle, 1):

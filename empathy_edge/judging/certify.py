@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
 from empathy_edge.errors import EmpathyEdgeError
@@ -30,27 +28,13 @@ from empathy_edge.judging.certificate import (
 from empathy_edge.judging.compare import ask, make_folder
 from empathy_edge.judging.comparison_figures import ComparisonFigures, PromptVerdicts, comparison_figures
 from empathy_edge.judging.experts import DIMENSIONS, experts_agreement, pairs_of, read_experts
+from empathy_edge.judging.judge_settings import CertifySettings
 from empathy_edge.judging.length_adjusted import ShareInterval
 from empathy_edge.judging.pairwise_judges import Judge, Spent
-from empathy_edge.judging.questions import Question
 from empathy_edge.judging.response_pairs import ResponsePairs
 from empathy_edge.judging.self_preference import SelfPreference, family_of, self_preference
 from empathy_edge.system.files import sha256_json, write_json
 from empathy_edge.system.hash_cache import sha256_file
-
-
-class CertifySettings(BaseModel):
-    """What a judge is tested on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    questions: tuple[Question, ...] = Field(
-        default=("overall",),
-        min_length=1,
-        description="What is asked of the two replies (prompts/judge.yaml).",
-    )
-    max_pairs: int = Field(default=200, ge=40, description="At most so many pairs.")
-    seed: int = Field(default=0, description="For the draw.")
 
 
 def certify(judge: Judge, data: Path, settings: CertifySettings, out: Path) -> Certificate:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.errors import EmpathyEdgeError, no_such_file, require_extra
 from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.text.near_duplicates import leaked_ids
 
@@ -72,7 +72,7 @@ def read_rated(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     if not path.is_file():
-        raise EmpathyEdgeError(f"{path}: no such file. Give a CSV of rated responses.")
+        raise no_such_file(path, "Give a CSV of rated responses.")
     try:
         table = pd.read_csv(path, dtype={"dialog_id": str})
     except (ValueError, UnicodeDecodeError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import DialogueStream
 from empathy_edge.formats.json_lines import writing_jsonl
 from empathy_edge.judging.base_scorer import BaseScorer, Reasons, describe, describe_reasons, expected_rating
+from empathy_edge.judging.evaluation import RatingFigures
 from empathy_edge.judging.open_scorer import open_scorer
 from empathy_edge.judging.rated import rows_to_score
 from empathy_edge.judging.response_pairs import iterate_responses
@@ -28,6 +29,23 @@ MIN_PROMPTS = 20
 
 AT_ONCE = 250
 """Responses that are scored at a time; what a scorer computes of them is in memory."""
+
+
+class RatedArm(TypedDict):
+    """One file: how many responses, their mean expected rating, and its 95 % interval where they suffice."""
+
+    arm: str
+    responses: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class RatedFiles(TypedDict):
+    """What `rate` found: each file, and the scorer's own figures on dialogues that it did not see."""
+
+    arms: list[RatedArm]
+    scorer: RatingFigures
 
 
 class _Said(NamedTuple):
@@ -62,7 +80,7 @@ class _Arm:
             self.worst = scored
 
 
-def rate(responses: tuple[Path, ...], dialogues: Path, scorer_file: Path, out: Path | None) -> None:
+def rate(responses: tuple[Path, ...], dialogues: Path, scorer_file: Path, out: Path | None) -> RatedFiles:
     """Score each file of responses (`id`, `text`), and show each file's mean with its interval over prompts.
 
     Args:
@@ -79,14 +97,16 @@ def rate(responses: tuple[Path, ...], dialogues: Path, scorer_file: Path, out: P
     scorer = open_scorer(scorer_file)
     said = {item.id: _Said(item.situation, item.utterance) for item in DialogueStream(dialogues)}
     counts = [_count(file, said, dialogues) for file in responses]
-    lines = []
+    arms: list[RatedArm] = []
     with writing_jsonl(out) if out else contextlib.nullcontext(_nowhere) as write:
         for file, count in zip(responses, counts, strict=True):
             arm = _rate_file(file, said, scorer, count, write)
-            lines.append([arm.name, str(count), _mean_rating(np.array(arm.scores))])
+            arms.append(_rated_arm(arm))
             _show_extremes(arm)
+    lines = [[item["arm"], str(item["responses"]), _mean_rating(item)] for item in arms]
     stdout.print(table("Expected rating, 1 to 3", ["arm", "responses", "mean [95 %]"], lines))
     tell(f"The scorer's own figures: {describe(scorer.figures)}.")
+    return {"arms": arms, "scorer": scorer.figures}
 
 
 def _nowhere(row: Any) -> None:
@@ -135,12 +155,20 @@ def _in_parts(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[s
         yield part
 
 
-def _mean_rating(scores: np.ndarray) -> str:
+def _rated_arm(arm: _Arm) -> RatedArm:
     """The mean with its interval over prompts, which needs some prompts."""
-    if len(scores) < MIN_PROMPTS:
-        return f"{scores.mean():.3f} (too few for an interval)"
-    mean = bootstrap(scores, resamples=RESAMPLES, seed=SEED)
-    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+    scores = np.array(arm.scores)
+    mean, low, high = float(scores.mean()), None, None
+    if len(scores) >= MIN_PROMPTS:
+        interval = bootstrap(scores, resamples=RESAMPLES, seed=SEED)
+        mean, low, high = interval.mean, interval.low, interval.high
+    return {"arm": arm.name, "responses": len(scores), "mean": mean, "low": low, "high": high}
+
+
+def _mean_rating(item: RatedArm) -> str:
+    if item["low"] is None:
+        return f"{item['mean']:.3f} (too few for an interval)"
+    return f"{item['mean']:.3f} [{item['low']:.3f}, {item['high']:.3f}]"
 
 
 def _show_extremes(arm: _Arm) -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal, NotRequired, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
 from empathy_edge.errors import EmpathyEdgeError
@@ -24,7 +22,7 @@ from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.formats.spreadsheet import without_formula
 from empathy_edge.judging.agreement import Agreement, agreement, describe
 from empathy_edge.judging.file_judges import REPLY_RATINGS
-from empathy_edge.judging.questions import Question
+from empathy_edge.judging.judge_settings import SheetSettings
 from empathy_edge.judging.response_pairs import ResponsePairs, Responses
 from empathy_edge.judging.statistics import wilson
 from empathy_edge.judging.verdicts import ANSWERS, SWAPPED, Pair, rating_key
@@ -40,19 +38,6 @@ Kind = Literal["pairs", "alone"]
 
 Answers = dict[str, str]
 """The key of what was rated → the rater's answer."""
-
-
-class SheetSettings(BaseModel):
-    """What is on a sheet."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    question: Question = Field(
-        default="overall",
-        description="What is asked of the two replies (prompts/judge.yaml), or of one (prompts/alone.yaml).",
-    )
-    max_prompts: int | None = Field(default=None, ge=1, description="Draw so many prompts.")
-    seed: int = Field(default=0, description="For the draw and the order.")
 
 
 class SheetKey(TypedDict):

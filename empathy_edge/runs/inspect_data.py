@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
@@ -148,8 +148,43 @@ class Summary:
         ]
 
 
-def show(name: str, data: DialogueStream, columns: Mapping[str, str]) -> None:
-    """Print what is in a file of data.
+@dataclass(frozen=True)
+class Inspected:
+    """What was found in a file of data.
+
+    Attributes:
+        name: what the user called it.
+        forms: what its rows were recognised as.
+        container: of the file, as CSV.
+        counts: a name and a count each, as they are shown.
+        needs: the commands that take dialogues.
+        shown: the first few dialogues.
+        next_command: a command line that uses the data.
+    """
+
+    name: str
+    forms: tuple[str, ...]
+    container: str
+    counts: list[list[str]]
+    needs: list[Needs]
+    shown: list[Dialogue]
+    next_command: str
+
+    def as_json(self) -> dict[str, object]:
+        """For a program."""
+        return {
+            "name": self.name,
+            "forms": self.forms,
+            "container": self.container,
+            "counts": {name: int(count) for name, count in self.counts},
+            "commands": [asdict(item) | {"ready": item.ready} for item in self.needs],
+            "first": [item.row() for item in self.shown],
+            "next": self.next_command,
+        }
+
+
+def inspect_data(name: str, data: DialogueStream, columns: Mapping[str, str]) -> Inspected:
+    """Read the data.
 
     Args:
         name: what the user called it.
@@ -157,16 +192,27 @@ def show(name: str, data: DialogueStream, columns: Mapping[str, str]) -> None:
         columns: the user's `--map`, which belongs to the next command, too.
     """
     summary = Summary(data)
-    forms = ", ".join(data.forms)
-    tell(f"{name}: {forms} ({data.container})")
-    stdout.print(table("What is in it", ["", "count"], summary.table(data.rows)))
     needs = summary.commands()
-    rows = [[item.command, item.needs, _state(item)] for item in needs]
-    stdout.print(table("What can be done with it", ["command", "needs", "state"], rows))
-    for dialogue in summary.shown:
-        _show_dialogue(dialogue)
     given = " ".join([shlex.quote(name), *(f"--map {shlex.quote(f'{a}={b}')}" for a, b in columns.items())])
-    tell(f"Next: {next_step(given, summary.sources(), needs)}")
+    return Inspected(
+        name=name,
+        forms=tuple(data.forms),
+        container=data.container,
+        counts=summary.table(data.rows),
+        needs=needs,
+        shown=summary.shown,
+        next_command=next_step(given, summary.sources(), needs),
+    )
+
+
+def show(found: Inspected) -> None:
+    """Print what is in a file of data."""
+    tell(f"{found.name}: {', '.join(found.forms)} ({found.container})")
+    stdout.print(table("What is in it", ["", "count"], found.counts))
+    rows = [[item.command, item.needs, _state(item)] for item in found.needs]
+    stdout.print(table("What can be done with it", ["command", "needs", "state"], rows))
+    for dialogue in found.shown:
+        _show_dialogue(dialogue)
 
 
 def _is_rated(dialogue: Dialogue) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from empathy_edge.console import duration, say, show_time_left_of_run
-from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.console import duration, next_command, say, show_time_left_of_run
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, no_such_file
 from empathy_edge.models.find import ModelRef, checkpoint_of
 from empathy_edge.models.templates import checkpoint_with_template
 from empathy_edge.runs.clock import RunClock, expected_seconds
@@ -43,7 +43,7 @@ def run_recipe(
     """
     data = data_file(data or Path(recipe.data))
     if not data.is_file():
-        raise EmpathyEdgeError(f"{data}: no such file. Give the recipe's dialogues with --data FILE.")
+        raise no_such_file(data, "Give the recipe's dialogues with --data FILE.")
     folder = RunFolder(out)
     _require_ours(folder, recipe)
     last = STAGES.index(until) if until else len(STAGES) - 1
@@ -56,7 +56,7 @@ def run_recipe(
         finally:
             show_time_left_of_run(None)
     if until is None:
-        _say_the_end(folder)
+        _say_the_end(folder, recipe)
     failed = _failed(folder, STAGES[: last + 1])
     if failed:
         raise VerdictFailed(f"FAIL: {', '.join(failed)}; the reasons are above.")
@@ -141,12 +141,29 @@ def _clock_of_the_rest(names: tuple[str, ...], job: _Job) -> RunClock:
     return clock
 
 
-def _say_the_end(folder: RunFolder) -> None:
+def _say_the_end(folder: RunFolder, recipe: Recipe) -> None:
     stages = read_json(folder.record)["stages"].values()
     seconds = sum(item["seconds"] for item in stages)
     peak_gb = max((item["peak_memory_mb"] for item in stages), default=0) / 1e3
     say(f"All stages: {duration(seconds)} (since they were last begun), at most {peak_gb:.1f} GB of memory.")
     say(f"Report: {folder.report / 'report.html'}")
+    made = recipe.export.artifacts
+    shown = next((name for name in reversed(made) if name.startswith("gguf-")), made[0])
+    next_command("empathy-edge", "chat", folder.artifact(shown))
+
+
+def summary(out: Path) -> dict[str, object]:
+    """What a run found so far, for a program: its stages' seconds and memory, and its verdicts."""
+    folder = RunFolder(out)
+    found: dict[str, object] = {"folder": str(out), "stages": read_json(folder.record)["stages"]}
+    if (folder.release / "release.json").is_file():
+        found["release"] = read_json(folder.release / "release.json")["verdict"]
+    if (folder.check / "check.json").is_file():
+        artifacts = read_json(folder.check / "check.json")["artifacts"]
+        found["check"] = {item["artifact"]: item["verdict"] for item in artifacts}
+    if (folder.report / "report.html").is_file():
+        found["report"] = str(folder.report / "report.html")
+    return found
 
 
 def _written_at(folder: RunFolder, name: str) -> int | None:

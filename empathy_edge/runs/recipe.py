@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, did_you_mean, did_you_mean_path
 from empathy_edge.runs.settings import (
     BenchSettings,
     CheckStageSettings,
@@ -85,8 +85,10 @@ def load_recipe(name_or_path: str) -> Recipe:
     else:
         path = Path(name_or_path)
         if not path.is_file():
+            near = did_you_mean(name_or_path, recipe_names()) or did_you_mean_path(path)
             raise EmpathyEdgeError(
-                f"{name_or_path}: no such recipe. Give a YAML file, or one of: {', '.join(recipe_names())}."
+                f"{name_or_path}: no such recipe.{near} "
+                f"Give a YAML file, or one of: {', '.join(recipe_names())}."
             )
         try:
             text = path.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.system.files import MANIFEST, file_record, read_json, sha256_json, sha256_path, write_json
 from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.machine import machine, versions
@@ -152,7 +152,7 @@ def open_stage(
     """
     for role, path in inputs.items():
         if not path.exists():
-            raise EmpathyEdgeError(f"{path}: no such file or folder (the {role} of {name}).")
+            raise no_such_file(path, what=f"file or folder (the {role} of {name})")
     hashed = {role: {"path": path.name, "sha256": sha256_path(path)} for role, path in inputs.items()}
     settings = dict(json.loads(json.dumps(settings)))
     fingerprint = sha256_json([name, settings, {role: item["sha256"] for role, item in hashed.items()}])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.hash_cache import sha256_file
 
@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EmpathyEdgeError(f"{path}: no such file.") from None
+        raise no_such_file(path) from None
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise EmpathyEdgeError(f"{path}: not readable as JSON ({error}).") from None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
+from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, did_you_mean_path
 from empathy_edge.export.bundle.ollama import MODELFILE, check_modelfile
 from empathy_edge.export.record import ArtifactRecord
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, render
@@ -52,10 +52,17 @@ ZIP_HEADER = b"PK\x03\x04"
 
 @dataclass(frozen=True)
 class CheckedBundle:
-    """A bundle without faults: the record of its artifact, and how many files its manifest lists."""
+    """A bundle: the record of its artifact, how many files its manifest lists, and all its faults."""
 
     artifact: ArtifactRecord
     files: int
+    faults: tuple[str, ...]
+
+    def raise_if_faulty(self, bundle: Path) -> None:
+        """Raise VerdictFailed with the faults, if there are any."""
+        if self.faults:
+            count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+            raise VerdictFailed(f"{bundle}: {count}:\n  " + "\n  ".join(self.faults))
 
 
 def check(bundle: Path) -> CheckedBundle:
@@ -64,6 +71,17 @@ def check(bundle: Path) -> CheckedBundle:
     Raises:
         EmpathyEdgeError: no bundle at all.
         VerdictFailed: the faults, all of them.
+    """
+    found = look_at(bundle)
+    found.raise_if_faulty(bundle)
+    return found
+
+
+def look_at(bundle: Path) -> CheckedBundle:
+    """Look for faults in a folder or a .zip.
+
+    Raises:
+        EmpathyEdgeError: no bundle at all.
     """
     with _folder_of(bundle) as folder:
         artifact, outputs = _read_manifest(bundle, folder)
@@ -74,10 +92,7 @@ def check(bundle: Path) -> CheckedBundle:
                     _check_format(file)
                 except EmpathyEdgeError as error:
                     faults.append(str(error).replace(f"{folder}/", ""))
-    if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise VerdictFailed(f"{bundle}: {count}:\n  " + "\n  ".join(faults))
-    return CheckedBundle(artifact, len(outputs))
+    return CheckedBundle(artifact, len(outputs), tuple(faults))
 
 
 @contextmanager
@@ -87,7 +102,7 @@ def _folder_of(bundle: Path) -> Iterator[Path]:
         yield bundle
         return
     if not bundle.is_file() or not zipfile.is_zipfile(bundle):
-        raise EmpathyEdgeError(f"{bundle}: is neither a folder nor a zip.")
+        raise EmpathyEdgeError(f"{bundle}: is neither a folder nor a zip.{did_you_mean_path(bundle)}")
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         try:
             names = _unpack(bundle, Path(scratch))

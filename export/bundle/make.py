@@ -16,7 +16,7 @@ from empathy_edge.export.bundle.app_settings import AppSettings, settings_of
 from empathy_edge.export.bundle.apps import EXTRA_FILES, chosen_apps, files_for
 from empathy_edge.export.bundle.card import Origin, model_card, origin_of
 from empathy_edge.export.record import ArtifactManifest, read_manifest
-from empathy_edge.models.find import SHIPPED
+from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space

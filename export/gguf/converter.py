@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 from empathy_edge.console import say
-from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, did_you_mean_path, require_extra
 from empathy_edge.export.external_program import run_external_program
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import own_file, read_json_object, write_json
@@ -92,6 +92,7 @@ def require_script(script: Path) -> None:
     if not script.is_file():
         raise EmpathyEdgeError(
             f"{script}: no such script; give {SCRIPT} of a llama.cpp checkout, or leave --converter out."
+            f"{did_you_mean_path(script)}"
         )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from empathy_edge.console import progress
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.export.calibration import Calibration
 from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.export.gguf.writer import new_gguf
@@ -106,7 +106,7 @@ def read_imatrix(file: Path) -> dict[str, np.ndarray]:
         EmpathyEdgeError: neither of llama.cpp's two formats, damaged, or with values that are no numbers.
     """
     if not file.is_file():
-        raise EmpathyEdgeError(f"{file}: no such importance matrix.")
+        raise no_such_file(file, what="importance matrix")
     with open(file, "rb") as handle:
         is_gguf = handle.read(4) == b"GGUF"
     found = _read_gguf(file) if is_gguf else _read_dat(file)

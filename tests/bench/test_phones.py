@@ -11,7 +11,8 @@ import pytest
 from empathy_edge.bench.phones.device_folder import write_folder
 from empathy_edge.bench.phones.ingest import PhoneSpeed, read_results
 from empathy_edge.bench.phones.model import PHASES, TYPES, Measurement, calibrate, fit
-from empathy_edge.bench.phones.predict import PredictionSettings, predict
+from empathy_edge.bench.phones.predict import predict
+from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.profile import common_pattern
 from empathy_edge.bench.phones.validate import SITUATIONS, leave_out, read_cells, summarize, validate
 from empathy_edge.bench.phones.workload import Workload, workload_of
@@ -92,7 +93,7 @@ def test_validate_command_and_its_errors(tmp_path: Path) -> None:
         "bench", "predict", "--validate", tmp_path / "cells.csv", "--json", tmp_path / "errors.json"
     )
     assert result.returncode == 0, result.stderr
-    assert json.loads((tmp_path / "errors.json").read_text())["decode, profile"]["n"] == 36
+    assert json.loads((tmp_path / "errors.json").read_text())["errors"]["decode, profile"]["n"] == 36
     (tmp_path / "wrong.csv").write_text("device_file,model\na,b\n")
     assert_one_clear_error(
         run_command("bench", "predict", "--validate", tmp_path / "wrong.csv"), 2, "tg64_tps"
@@ -140,7 +141,7 @@ def test_predictions_and_refusals(exported: Path, tmp_path: Path) -> None:
     result = run_command("bench", "predict", *arguments)
     assert result.returncode == 0, result.stderr
     assert "predicted" in result.stdout and "redmi-note-12" in result.stderr
-    for item in json.loads((tmp_path / "p.json").read_text()):
+    for item in json.loads((tmp_path / "p.json").read_text())["predictions"]:
         assert item["label"] == "predicted"
         assert 0 < item["decode_tps"]["low"] < item["decode_tps"]["value"] < item["decode_tps"]["high"]
     artifact = exported / "gguf-q8_0"

@@ -10,6 +10,7 @@ import pytest
 
 from empathy_edge.export import second_engine
 from empathy_edge.export.llama_server import ServedModel, serve, server_command
+from tests.commands.tree import assert_reported, assert_says_next
 from tests.conftest import assert_one_clear_error, run_command
 
 pytest.importorskip("xllamacpp")
@@ -17,10 +18,12 @@ pytest.importorskip("xllamacpp")
 SHORT = ("--prompts", "1", "--new-tokens", "6")
 
 
-def test_a_tiny_model_says_the_same_in_both_engines(exported: Path) -> None:
+def test_a_tiny_model_says_the_same_in_both_engines(exported: Path, tmp_path: Path) -> None:
     for artifact in (exported / "gguf-f16", exported / "gguf-q8_0" / "model.gguf"):
-        result = run_command("export", "compare-server", artifact, *SHORT)
+        result = run_command("export", "compare-server", artifact, *SHORT, "--json", tmp_path / "s.json")
         assert result.returncode == 0, result.stderr
+        assert assert_reported(tmp_path / "s.json", "compare-server 1")["verdict"] == "PASS"
+        assert_says_next(result, "empathy-edge export bundle")
         assert "xllamacpp 2" in result.stdout and "llama-cpp-python 0" in result.stdout
         assert "PASS" in result.stderr and "the same token ids" in result.stderr
 

@@ -14,6 +14,7 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.settings import DistillSettings
+from tests.commands.tree import assert_says_next
 from tests.conftest import run_command
 
 LAUNCHERS = (
@@ -38,6 +39,10 @@ def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> 
     arguments = ["finetune", tmp_path / "rows", "--recipe", tmp_path / "recipe.yaml", "--out"]
     one = run_command(*arguments, tmp_path / "one")
     assert one.returncode == 0, one.stderr
+    made = tmp_path / "one"
+    assert_says_next(
+        one, f"empathy-edge export --adapter {made / 'sft' / 'adapter'} --adapter {made / 'dpo'}"
+    )
     for launcher in LAUNCHERS:
         command = [sys.executable, "-m", *launcher, "-m", "empathy_edge", *arguments, tmp_path / launcher[0]]
         two = subprocess.run(

@@ -10,12 +10,14 @@ import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.judging.certificate import QuestionCertificate, certifications
-from empathy_edge.judging.certify import CertifySettings, certify, certify_beside_experts
+from empathy_edge.judging.certify import certify, certify_beside_experts
 from empathy_edge.judging.experts import read_experts
+from empathy_edge.judging.judge_settings import CertifySettings
 from empathy_edge.judging.pairwise_judges import Judge
 from empathy_edge.judging.self_preference import family_of
 from empathy_edge.judging.verdicts import Pair, Verdict
 from tests.artificial import Artificial
+from tests.commands.tree import assert_reported, assert_says_next
 from tests.conftest import dialogue_row, run_command, write_rows
 from tests.llm.fault_server import FaultServer
 
@@ -196,8 +198,11 @@ def test_a_certificate_says_what_a_judge_costs(rated: Path, tmp_path: Path) -> N
             ("gpt-4o-mini", "from-the-ledger"),
         ):
             command = ("judge", "certify", f"openai:{model}", "--base-url", server.url, "--data", rated)
-            result = run_command(*command, "--pairs", "40", "--out", tmp_path / name, env=environment)
+            given = ("--pairs", "40", "--out", tmp_path / name, "--json", tmp_path / f"{name}.json")
+            result = run_command(*command, *given, env=environment)
             assert result.returncode == 0, result.stderr
+            assert assert_reported(tmp_path / f"{name}.json", "judge certify 1")["pairs"] == 40
+            assert_says_next(result, "empathy-edge judge compare")
             content = json.loads((tmp_path / name / "certificate.json").read_text())
             found.append(content["questions"]["overall"])
             if name == "priced":

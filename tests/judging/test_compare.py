@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empathy_edge.commands.judge import QUESTIONS
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.formats.json_lines import read_jsonl
@@ -18,10 +17,12 @@ from empathy_edge.judging import compare
 from empathy_edge.judging.agreement import agreement
 from empathy_edge.judging.comparison_figures import comparison_figures
 from empathy_edge.judging.file_judges import VerdictFileJudge
+from empathy_edge.judging.judge_settings import SheetSettings
 from empathy_edge.judging.length_adjusted import length_figures
 from empathy_edge.judging.pairwise_judges import LocalJudge, open_judge, parse_answer
+from empathy_edge.judging.questions import QUESTIONS
 from empathy_edge.judging.response_pairs import ResponsePairs, read_responses, words_ahead_of
-from empathy_edge.judging.sheet import SheetSettings, make_pairs
+from empathy_edge.judging.sheet import make_pairs
 from empathy_edge.judging.statistics import holm
 from empathy_edge.judging.verdicts import Pair
 from empathy_edge.llm.api_settings import ApiSettings

@@ -19,6 +19,7 @@ from empathy_edge.judging.features import Miti
 from empathy_edge.judging.open_scorer import open_scorer
 from empathy_edge.judging.rated import PAPER_SHA256, balanced, codes_of, faults, is_the_papers, read_rated
 from empathy_edge.text.embeddings import embed
+from tests.commands.tree import assert_reported, assert_says_next
 from tests.conftest import SHARED_DATA, assert_one_clear_error, dialogue_row, run_command, write_rows
 from tests.judging.conftest import WARM
 from tests.llm.fault_server import FaultServer
@@ -130,7 +131,10 @@ def test_a_scorer_is_the_same_after_its_file(rated_csv: Path, tmp_path: Path) ->
     dialogues.write_text(json.dumps(dialogue | {"split": "test"}) + "\n")
     responses.write_text(json.dumps({"id": "d0", "text": "that must be so hard"}) + "\n")
     arguments = ("score", "rate", responses, "--dialogues", dialogues, "--scorer", file)
-    result = run_command(*arguments, "--out", tmp_path / "s.jsonl")
+    result = run_command(*arguments, "--out", tmp_path / "s.jsonl", "--json", tmp_path / "s.json")
+    (rated,) = assert_reported(tmp_path / "s.json", "score rate 1")["arms"]  # type: ignore[misc]
+    assert rated["arm"] == "arm" and rated["low"] is None
+    assert_says_next(result, f"empathy-edge judge certify scorer:{file}")
     assert result.returncode == 0 and "arm" in result.stdout and "3 above a 1" in result.stdout
     row = json.loads((tmp_path / "s.jsonl").read_text())
     assert row["score"] > 2 and sum(row["probabilities"]) == pytest.approx(1, abs=1e-3)
@@ -183,8 +187,11 @@ def test_a_model_is_asked_for_ratings(rated_csv: Path, tmp_path: Path) -> None:
     }
     with FaultServer(fault_rate=0.2, answer=lambda said: str(warmth(said))) as server:
         command = ("score", "ask", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url)
-        result = run_command(*command, "--max-responses", "60", "--out", tmp_path / "a.json", env=environment)
+        ask = (*command, "--max-responses", "60", "--json", "-")
+        result = run_command(*ask, "--out", tmp_path / "a.json", env=environment)
         assert result.returncode == 0, result.stderr
+        assert assert_reported(result.stdout, "score ask 1")["responses"] == 60
+        assert_says_next(result, "empathy-edge score study")
         found = json.loads((tmp_path / "a.json").read_text())
         assert found["accuracy"]["mean"] > 60 and found["unparsed"] == 0 and found["responses"] == 60
         before = server.requests
@@ -217,15 +224,21 @@ def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -
 
     with FaultServer(fault_rate=0.0, answer=answer) as server:
         command = ("score", "subfactors", rated_csv, "--teacher", "openai:gpt-test", "--base-url", server.url)
-        result = run_command(*command, "--out", tmp_path / "factors.json", env=environment)
+        given = ("--json", "-", "--out", tmp_path / "factors.json")
+        result = run_command(*command, *given, env=environment)
     assert result.returncode == 0, result.stderr
+    assert assert_reported(result.stdout, "score subfactors 1")["subfactors"]
+    assert_says_next(result, "empathy-edge score study")
     schemas = [given["json_schema"]["schema"] for given in server.formats if given]
     assert len(schemas) == server.requests and all(
         set(one["required"]) == {*llm_ratings.SUBFACTORS[2]} for one in schemas
     )
     out = tmp_path / "study"
-    result = run_command("score", "study", rated_csv, "--subfactors", tmp_path / "factors.json", "--out", out)
+    given = ("--subfactors", tmp_path / "factors.json", "--json", tmp_path / "study.json")
+    result = run_command("score", "study", rated_csv, *given, "--out", out)
     assert result.returncode == 0, result.stderr
+    assert assert_reported(tmp_path / "study.json", "score study 1")["rows"]
+    assert_says_next(result, "empathy-edge score train")
     rows = {
         (row["features"], row["classifier"]): row
         for row in json.loads((out / "study.json").read_text())["rows"]
@@ -276,8 +289,11 @@ def test_the_tagger_finds_the_copy_and_measures_itself(papers: Path, tmp_path: P
         {"id": "s", "text": "I'm so sorry to hear that."},
     ]
     file = write_rows(tmp_path / "arm.jsonl", *lines)
-    result = run_command("score", "tag", file, "--data", papers, "--out", tmp_path / "tagged.jsonl")
+    given = ("--out", tmp_path / "tagged.jsonl", "--json", tmp_path / "tag.json")
+    result = run_command("score", "tag", file, "--data", papers, *given)
     assert result.returncode == 0, result.stderr
+    assert len(assert_reported(tmp_path / "tag.json", "score tag 1")["tagged"]) == 2  # type: ignore[arg-type]
+    assert_says_next(result, "empathy-edge score study")
     assert "the codes of chatgpt_empathy are the copy" in " ".join(result.stdout.split())
     rows = {row["id"]: row for row in read_jsonl(tmp_path / "tagged.jsonl")}
     assert "Open Question" in rows["q"]["codes"] and "Open Question" not in rows["s"]["codes"]

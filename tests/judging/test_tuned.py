@@ -16,6 +16,7 @@ from empathy_edge.judging.pairwise_judges import open_judge
 from empathy_edge.judging.rated import balanced, read_rated
 from empathy_edge.judging.verdicts import Pair
 from empathy_edge.llm.api_settings import ApiSettings
+from tests.commands.tree import assert_reported, assert_says_next
 from tests.conftest import assert_one_clear_error, dialogue_row, made_once, run_command, write_rows
 
 pytestmark = pytest.mark.slow
@@ -30,8 +31,10 @@ def folder(rated_csv: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathF
     with made_once(tmp_path_factory, "tuned-scorer") as (out, is_made):
         if not is_made:
             command = ["score", "tune", rated_csv, "--base", tiny_model, *TINY_TRAINING]
-            result = run_command(*command, "--out", out)
+            result = run_command(*command, "--out", out, "--json", "-")
             assert result.returncode == 0, result.stderr
+            assert assert_reported(result.stdout, "score tune 1")["figures"]
+            assert_says_next(result, "empathy-edge score rate")
             assert "On dialogues not seen (1 of 5 folds): accuracy" in result.stderr
     return out
 

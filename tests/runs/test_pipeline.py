@@ -16,6 +16,7 @@ from empathy_edge.runs.pipeline import STAGES, _failed, run_recipe
 from empathy_edge.runs.recipe import load_recipe
 from empathy_edge.runs.run_folder import RunFolder
 from empathy_edge.system.files import write_json
+from tests.commands.tree import assert_reported, assert_says_next
 from tests.conftest import made_once, run_command
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,17 @@ def finished(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         if not is_made:
             result = run_command("run", tiny_recipe, "--out", out)
             assert result.returncode in (0, 1), result.stderr  # a random model may well fail
+            assert f"Next: empathy-edge chat {out / 'export' / 'gguf-q8_0'}" in result.stderr
     return out
+
+
+def test_release_of_a_run_says_what_next(finished: Path, tiny_model: Path, tmp_path: Path) -> None:
+    options = ("--base", tiny_model, "--rows", finished / "distill", "--max-prompts", "4")
+    more = ("--max-new-tokens", "8", "--out", tmp_path / "released", "--json", "-")
+    result = run_command("release", finished / "export" / "merged", *options, *more)
+    assert result.returncode in (0, 1, 4), result.stderr
+    assert assert_reported(result.stdout, "release 1")["verdict"] in ("PASS", "FAIL", "UNDECIDED")
+    assert_says_next(result)
 
 
 def test_a_run_leaves_every_station(finished: Path) -> None:
@@ -138,8 +149,12 @@ def test_one_step_alone(step: str, tiny_recipe: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "alone.yaml"
     recipe.write_text(yaml.safe_dump(content))
     until = ("--until", "export") if step == "sft" else ()
-    result = run_command("run", recipe, "--out", tmp_path / "run", *until)
+    result = run_command("run", recipe, "--out", tmp_path / "run", *until, "--json", "-")
     assert result.returncode in (0, 1), result.stderr
+    summary = assert_reported(result.stdout, "run 1")
+    assert ("check" in summary) is not bool(until)
+    if until:
+        assert_says_next(result, f"empathy-edge run {recipe} --out {tmp_path / 'run'}")
     assert [path.name for path in (tmp_path / "run" / "finetune").iterdir()] == [step]
     inputs = json.loads((tmp_path / "run" / "export" / "merged" / "manifest.json").read_text())["inputs"]
     assert len(inputs) == 1

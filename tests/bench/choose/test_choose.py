@@ -8,11 +8,13 @@ import pytest
 from empathy_edge.bench.choose.candidate import Candidate, default_kinds
 from empathy_edge.bench.choose.limits import Limits, margins, state_of
 from empathy_edge.bench.choose.output import nearest, pareto
-from empathy_edge.bench.phones.predict import Estimate, Prediction, PredictionSettings, predict_workload
+from empathy_edge.bench.phones.predict import Estimate, Prediction, predict_workload
+from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.workload import workload_of, workload_of_tensors
 from empathy_edge.devices import load_device
 from empathy_edge.export.choices import ArtifactMaker
 from empathy_edge.models.find import checkpoint_of
+from tests.commands.tree import assert_reported, assert_says_next
 from tests.conftest import assert_one_clear_error, run_command
 
 
@@ -29,8 +31,10 @@ def test_a_choice_is_made_kept_and_drawn(
         "--to", "gguf-q8_0", "--to", "gguf-f16", "--baseline", baseline_file, "--artifacts", exported,
         "--out", tmp_path,
     ]  # fmt: skip
-    first = run_command(*arguments)
+    first = run_command(*arguments, "--json", tmp_path / "given.json")
     assert first.returncode == 0, first.stdout + first.stderr
+    assert_says_next(first, f"empathy-edge export bundle {exported / 'gguf-q8_0'}")
+    assert_reported(tmp_path / "given.json", "choose 1")
     assert "Ship gguf-q8_0" in first.stdout
     found = json.loads((tmp_path / "choice.json").read_text())
     assert found["chosen"] == "gguf-q8_0" and found["device"] == "pixel-8"
@@ -50,6 +54,7 @@ def test_limits_that_nothing_meets(
         "--baseline", baseline_file, "--artifacts", exported, "--out", tmp_path,
     )  # fmt: skip
     assert result.returncode == 1, result.stdout + result.stderr
+    assert_says_next(result, "allow more")
     said = " ".join(result.stdout.split())
     assert "Nothing meets the limits. Nearest: gguf-q8_0" in said and "% off" in said
     assert not (tmp_path / "checks").exists()
