@@ -1,6 +1,7 @@
 """The report of a run: one self-contained HTML page, and its figures as Markdown.
 
-They tell what was run, the figures with their intervals, plots, and responses side by side.
+The page opens with the verdict in a sentence and what to do next. Pictures and one table follow; the rest is
+folded.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.bench.browser.results import PATTERN
+from empathy_edge.bench.browser.results import COLUMNS, PATTERN, cells
+from empathy_edge.bench.check.output import conditions
 from empathy_edge.bench.release.tables import describe_judge
+from empathy_edge.bench.report_commands import commands
 from empathy_edge.bench.report_markdown import markdown
-from empathy_edge.bench.report_plots import plot_phones, plot_trade_offs, plot_training
+from empathy_edge.bench.report_plots import plot_memory, plot_phones, plot_speed, plot_training, predictions
+from empathy_edge.bench.report_retention import plot_retention
 from empathy_edge.bench.report_run import SAMPLES, FinishedRun, Sample, parts_of, read_run
+from empathy_edge.bench.report_svg import Picture
+from empathy_edge.bench.report_words import next_steps, percent, release_sentence, verdict_sentence
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
 from empathy_edge.runs.run_folder import RunFolder
@@ -59,25 +65,44 @@ def _phone_results(run_folder: Path) -> dict[str, Path]:
 def _page(run: FinishedRun, samples: Sequence[Sample]) -> str:
     """The HTML page."""
     import jinja2
+    import yaml
 
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["figures"] = _figures
-    environment.filters["percent"] = _percent
-    template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figures": _figures, "percent": percent}
+    steps = next_steps(run)
+    return environment.get_template("report.html").render(
         run=run,
-        manifests=run.manifests,
-        total_seconds=sum(manifest.seconds for manifest in run.manifests.values()),
+        artifacts=run.artifacts,
+        verdict=verdict_sentence(run.check),
+        release=release_sentence(run.release),
+        steps=steps,
+        uses_run=any("RUN" in f"{step.text} {step.command}" for step in steps),
+        conditions=conditions(run.check),
+        machine=run.manifests["bench"].machine,
+        bench_settings=run.manifests["bench"].settings,
         judge_quality=describe_judge(run.release.judge),
         samples=samples,
-        training_plot=plot_training(run),
-        trade_off_plot=plot_trade_offs(run),
-        phone_plot=plot_phones(run),
+        commands=commands(run),
+        recipe=yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False),
+        pictures=_pictures(run),
+        phone_pictures=plot_phones(predictions(run)),
+        training_pictures=plot_training(run),
+        browser_columns=COLUMNS,
+        browser_rows=[cells(row) for row in run.phones],
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _pictures(run: FinishedRun) -> list[Picture]:
+    """What each artifact keeps and costs; without what was not measured."""
+    measured = [row for row in run.artifacts if row.size_mb]
+    found = [plot_retention(measured, run.check.min_win_rate) if measured else None]
+    found += [plot_speed(measured), plot_memory(measured)]
+    return [picture for picture in found if picture]
 
 
 def _figures(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report's figures as Markdown, for a repository's docs.
+"""The report's figures as Markdown, for a repository's docs: the verdict first, then a table, then details.
 
 Dialogues are named by id only, because their licence may not allow more.
 """
@@ -8,43 +8,118 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from empathy_edge.bench.browser.results import COLUMNS, cells
-from empathy_edge.bench.check.output import markdown as markdown_of_check
+from empathy_edge.bench.check.output import conditions, sentences
 from empathy_edge.bench.latency_summary import LatencySummary, speed_cells
 from empathy_edge.bench.release.results import WinRate
 from empathy_edge.bench.release.tables import describe_judge
-from empathy_edge.bench.report_run import FinishedRun, Sample
+from empathy_edge.bench.report_commands import commands
+from empathy_edge.bench.report_run import ArtifactRow, FinishedRun, Sample
+from empathy_edge.bench.report_words import next_steps, percent, release_sentence, verdict_sentence
 
 
 def markdown(run: FinishedRun, samples: Sequence[Sample]) -> str:
-    """Every figure of a run, with its command, machine and versions, and some responses."""
+    """Every figure of a run, with its commands, machine and versions, and some responses."""
     lines = [
         *_head(run),
-        *_data(run),
-        *_own_pairs_and_length(run),
-        *_time_and_memory(run),
+        *_artifacts(run),
         *_verdicts(run),
-        *_responses(run),
+        *_release(run),
         *_win_rates(run),
         *_latency(run),
         *_phones(run),
         *_distances(run),
         *_samples(samples),
-        *_versions(run),
+        *_training(run),
+        *_time_and_memory(run),
+        *_again(run),
     ]
     return "\n".join(lines)
 
 
 def _head(run: FinishedRun) -> list[str]:
+    """The verdict, the release verdict, the run, and what to do next."""
     machine = run.manifests["bench"].machine
-    return [
-        f"# {run.recipe.name}",
+    lines = [
+        f"# {_plain(verdict_sentence(run.check))}",
         "",
-        f"`{run.command}`",
+        f"**{run.release.verdict}**: {_plain(release_sentence(run.release))}",
         "",
-        f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb} GB, {machine.system}, Python "
-        f"{machine.python}; {run.manifests['check'].created[:10]}. Base: {run.recipe.base}.",
+        _plain(
+            f"Run “{run.recipe.name}” of {run.manifests['check'].created[:10]}, base {run.recipe.base}, on "
+            f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb} GB, {machine.system}."
+        ),
         "",
     ]
+    steps = next_steps(run)
+    if not steps:
+        return lines
+    lines += ["## What to do next", ""]
+    for number, step in enumerate(steps, 1):
+        command = f" `{step.command}`" if step.command else ""
+        lines.append(f"{number}. {_plain(step.text)}{command}")
+    return [*lines, ""]
+
+
+def _artifacts(run: FinishedRun) -> list[str]:
+    settings = run.manifests["bench"].settings
+    columns = ["artifact", "verdict", "won, at least", "at most", "MB", "decode tok/s", "TTFT s"]
+    columns += ["anonymous MB", "file-backed MB", "mean KL"]
+    return [
+        "## What each artifact keeps and costs",
+        "",
+        "A comparison is won when a reply of the artifact is better than one of its own full-precision model "
+        "to the same prompt; ties count half. At 50 % nothing was lost. Speed and memory: measured-host, "
+        f"{settings['threads']} threads, prompt of {settings['prompt_tokens']} tokens, "
+        f"{settings['decode_tokens']} new ones, medians of {settings['repetitions']}.",
+        "",
+        *_table(columns, [_artifact_row(row) for row in run.artifacts]),
+        "",
+    ]
+
+
+def _artifact_row(row: ArtifactRow) -> list[str]:
+    found, speed, memory = row.checked, row.latency, row.memory_mb
+    cells = [row.name, found.verdict, percent(found.win_rate_low), percent(found.win_rate_high)]
+    if speed:
+        low, high = speed.decode_tps_interval
+        cells += [
+            f"{speed.size_mb:.0f}",
+            f"{speed.decode_tps_median} [{low}, {high}]",
+            f"{speed.ttft_s_median:.3f}",
+        ]
+    else:
+        cells += ["–"] * 3
+    cells += [f"{memory['anonymous']:.0f}", f"{memory['file_backed']:.0f}"] if memory else ["–"] * 2
+    return [*cells, f"{row.verified.mean_kl:.4f}" if row.verified else "–"]
+
+
+def _verdicts(run: FinishedRun) -> list[str]:
+    """The reasons of the verdicts; notes stand below the sentence that they belong to."""
+    lines = ["## Why each artifact got its verdict", ""]
+    for line in sentences(run.check):
+        lines.append(f"  - {_plain(line.strip())}" if line.startswith(" ") else f"- {_plain(line)}")
+    return [*lines, "", _plain(conditions(run.check)), ""]
+
+
+def _release(run: FinishedRun) -> list[str]:
+    """All reasons of the release verdict, and the form of the responses."""
+    columns = ["arm", "well-formed", "stopped", "1–97 words", "no loop", "same language", "median words"]
+    rows = []
+    for arm, row in run.release.format.items():
+        shares = (row.ok, row.stopped, row.length, row.no_loop, row.language)
+        rows.append([arm, *(percent(share) for share in shares), f"{row.median_words:g}"])
+    return [
+        "## The fine-tuned model beside its base",
+        "",
+        f"**{run.release.verdict}**: {_plain('; '.join(run.release.reasons))}.",
+        "",
+        *_table(columns, rows),
+        "",
+    ]
+
+
+def _training(run: FinishedRun) -> list[str]:
+    return ["## Training", "", *_data(run), *_own_pairs_and_length(run)]
 
 
 def _data(run: FinishedRun) -> list[str]:
@@ -78,8 +153,8 @@ def _own_pairs_and_length(run: FinishedRun) -> list[str]:
     if drift:
         lines.append(
             f"Length in DPO, {drift.prompts} prompts: median {drift.median_words_before:g} words before, "
-            f"{drift.median_words_after:g} after; {_percent(drift.stopped_before)} stopped before, "
-            f"{_percent(drift.stopped_after)} after."
+            f"{drift.median_words_after:g} after; {percent(drift.stopped_before)} stopped before, "
+            f"{percent(drift.stopped_after)} after."
         )
     return [*lines, ""] if lines else []
 
@@ -109,20 +184,6 @@ def _time_and_memory(run: FinishedRun) -> list[str]:
     ]
 
 
-def _verdicts(run: FinishedRun) -> list[str]:
-    lines = ["## Artifacts", "", *markdown_of_check(run.check).splitlines(), "", "## Release", ""]
-    return [*lines, f"**{run.release.verdict}**: {'; '.join(run.release.reasons)}.", ""]
-
-
-def _responses(run: FinishedRun) -> list[str]:
-    columns = ["arm", "well-formed", "stopped", "1–97 words", "no loop", "same language", "median words"]
-    rows = []
-    for arm, row in run.release.format.items():
-        shares = (row.ok, row.stopped, row.length, row.no_loop, row.language)
-        rows.append([arm, *(_percent(share) for share in shares), f"{row.median_words:g}"])
-    return ["## Responses", "", *_table(columns, rows), ""]
-
-
 def _win_rates(run: FinishedRun) -> list[str]:
     judge = run.release.judge
     columns = ["comparison", "win rate", "95 % interval", "ties", "where both are well-formed"]
@@ -141,10 +202,10 @@ def _win_rate_row(row: WinRate) -> list[str]:
     rate, well_formed = row.win_rate, row.win_rate_well_formed
     return [
         f"{row.first} against {row.second}",
-        _percent(rate.mean),
-        f"{_percent(rate.low)} – {_percent(rate.high)}",
-        _percent(row.ties),
-        f"{_percent(well_formed.mean)} (n = {well_formed.n})" if well_formed else "–",
+        percent(rate.mean),
+        f"{percent(rate.low)} – {percent(rate.high)}",
+        percent(row.ties),
+        f"{percent(well_formed.mean)} (n = {well_formed.n})" if well_formed else "–",
     ]
 
 
@@ -177,14 +238,9 @@ def _phones(run: FinishedRun) -> list[str]:
     return [
         "## In phones' browsers (measured-browser: WebAssembly, not the phone's native speed)",
         "",
-        *_table(list(COLUMNS), [_plain(cells(row)) for row in run.phones]),
+        *_table(list(COLUMNS), [cells(row) for row in run.phones]),
         "",
     ]
-
-
-def _plain(texts: Sequence[str]) -> list[str]:
-    """Cells of a table with text from elsewhere, which may be Markdown or HTML."""
-    return [text.replace("|", "\\|").replace("&", "&amp;").replace("<", "&lt;") for text in texts]
 
 
 def _distances(run: FinishedRun) -> list[str]:
@@ -192,7 +248,7 @@ def _distances(run: FinishedRun) -> list[str]:
         [
             row.artifact,
             "equal" if row.golden_ids_equal else "differ",
-            _percent(row.top1_agreement),
+            percent(row.top1_agreement),
             f"{row.mean_kl:.4f}",
             f"{row.p99_kl:.3f}",
             str(row.positions),
@@ -211,23 +267,28 @@ def _samples(samples: Sequence[Sample]) -> list[str]:
     lines = ["## Responses side by side", ""]
     for sample in samples:
         emotion = f" ({sample.dialogue.emotion})" if sample.dialogue.emotion else ""
-        lines += [f"### {sample.dialogue.id}{emotion}", ""]
+        lines += [f"### {_plain(f'{sample.dialogue.id}{emotion}')}", ""]
         for arm, row in sample.responses.items():
             cut_off = "" if row["finish_reason"] == "stop" else " (did not stop)"
-            lines.append(f"- **{arm}**{cut_off}: {' '.join(row['text'].split())}")
+            lines.append(f"- **{arm}**{cut_off}: {_plain(row['text'])}")
         lines.append("")
     return lines
 
 
-def _versions(run: FinishedRun) -> list[str]:
+def _again(run: FinishedRun) -> list[str]:
     versions = [f"{name} {version}" for name, version in run.manifests["bench"].versions.items()]
-    return ["## Versions", "", ", ".join(versions), ""]
+    lines = ["## Commands and versions", "", "RUN is the folder of this run.", "", "```"]
+    lines += commands(run)
+    python = run.manifests["bench"].machine.python
+    return [*lines, "```", "", f"{', '.join(versions)}, Python {python}", ""]
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_plain(cell).replace("|", "\\|") for cell in row] for row in rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _plain(text: str) -> str:
+    """Text from elsewhere in one line, which may not be HTML."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.bench.browser.results import BesideNative, beside_native, read_browser_results
-from empathy_edge.bench.check.report import CheckReport
+from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.bench.check.stage import CheckResults
 from empathy_edge.bench.latency import LatencyResults
 from empathy_edge.bench.latency_summary import LatencySummary
@@ -103,6 +104,36 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class ArtifactRow:
+    """All that a run knows of one artifact.
+
+    Attributes:
+        checked: its verdict.
+        latency: its size, speed and memory; None where they were not measured.
+        verified: its distance from the checkpoint; None where it was made again since.
+    """
+
+    checked: CheckedArtifact
+    latency: LatencySummary | None
+    verified: VerifiedArtifact | None
+
+    @property
+    def name(self) -> str:
+        """The artifact's."""
+        return self.checked.artifact
+
+    @property
+    def size_mb(self) -> float | None:
+        """Of the model's files, MB (10^6 bytes); None where it is not known."""
+        return self.latency.size_mb if self.latency else None
+
+    @property
+    def memory_mb(self) -> dict[str, float] | None:
+        """After decoding, MB by kind; None where the system does not tell."""
+        return (self.latency.memory_mb.get("after_decode") if self.latency else None) or None
+
+
+@dataclass(frozen=True)
 class FinishedRun:
     """A run whose stages are all done.
 
@@ -143,8 +174,18 @@ class FinishedRun:
         """The command that made the run."""
         command = f"empathy-edge run {self.recipe.name}"
         if self.recipe.data != "sample":
-            command += f" --data {self.manifests['distill'].inputs['data'].path}"
+            command += f" --data {shlex.quote(self.manifests['distill'].inputs['data'].path)}"
         return command
+
+    @property
+    def artifacts(self) -> list[ArtifactRow]:
+        """The checked artifacts, the largest first; those of unknown size at the end."""
+        measured = {row.artifact: row for row in self.latency}
+        rows = []
+        for item in self.check.artifacts:
+            name = item.artifact
+            rows.append(ArtifactRow(item, measured.get(name), self.verified.get(name)))
+        return sorted(rows, key=lambda row: -(row.size_mb or 0.0))
 
     @property
     def trained(self) -> dict[str, SftResults | DpoResults]:

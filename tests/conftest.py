@@ -50,7 +50,7 @@ if importlib.util.find_spec("torch") is None:
     ]
 
 
-SLOW_FIXTURES = {"exported_onnx", "tuned"}
+SLOW_FIXTURES = {"exported_onnx", "finished_run", "tuned"}
 """A test that needs one of these is slow, though it may take no time itself."""
 
 
@@ -197,6 +197,17 @@ def tiny_recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of the tiny model. A test that changes something in it changes a copy."""
+    with made_once(tmp_path_factory, "finished-run") as (out, is_made):
+        if not is_made:
+            result = run_command("run", tiny_recipe, "--out", out)
+            assert result.returncode in (0, 1), result.stderr  # a random model may well fail
+            assert f"Next: empathy-edge chat {out / 'export' / 'gguf-q8_0'}" in result.stderr
+    return out
 
 
 def run_command(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:

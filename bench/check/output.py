@@ -29,7 +29,7 @@ def show(checked: CheckReport) -> None:
     shown = table("", list(COLUMNS), [_row(item) for item in checked.artifacts])
     shown.columns[5].justify = "left"
     stdout.print(shown)
-    tell(_conditions(checked))
+    tell(conditions(checked))
 
 
 def sentences(checked: CheckReport) -> list[str]:
@@ -50,7 +50,7 @@ def markdown(checked: CheckReport) -> str:
     lines = [f"- {line}" if not line.startswith(" ") else f"  -{line[1:]}" for line in sentences(checked)]
     lines += ["", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
     lines += [_line(_row(item)) for item in checked.artifacts]
-    return "\n".join([*lines, "", _conditions(checked)]) + "\n"
+    return "\n".join([*lines, "", conditions(checked)]) + "\n"
 
 
 def junit(checked: CheckReport) -> str:
@@ -87,7 +87,8 @@ def _row(item: CheckedArtifact) -> list[str]:
     ]
 
 
-def _conditions(checked: CheckReport) -> str:
+def conditions(checked: CheckReport) -> str:
+    """What holds for all verdicts of a check: reference, prompts, replies, bound, judge and controls."""
     quantized = ", whose own weights are quantized" if checked.reference_quantized else ""
     agreement = ""
     if checked.judge_agreement is not None:

@@ -1,0 +1,165 @@
+"""The report's first sentences: what was found, and what to do next, for whoever decides what is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, Verdict
+from empathy_edge.bench.release.results import ReleaseResults
+from empathy_edge.bench.report_run import FinishedRun
+
+MOST_NAMES = 4
+"""Artifacts of one verdict that a sentence names; of more it gives the number."""
+
+IT = "the model's empathy"
+
+
+class NextStep(NamedTuple):
+    """What to do next: a sentence, and a command where there is one (RUN: the run's folder)."""
+
+    text: str
+    command: str = ""
+
+
+def percent(share: float) -> str:
+    """A share in a table: 45.5 %, 100.0 %."""
+    return f"{100 * share:.1f} %"
+
+
+def short_percent(share: float) -> str:
+    """A share as people write it: 45.5 %, 100 %."""
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def verdict_sentence(checked: CheckReport) -> str:
+    """Which artifacts keep their model's empathy, which do not, and which are undecided: one sentence."""
+    clauses = []
+    if kept := _with(checked, "PASS"):
+        clauses.append(f"{_names(kept)} {'keeps' if len(kept) == 1 else 'keep'} {IT}")
+    if lost := _with(checked, "FAIL"):
+        clauses.append(
+            f"{_names(lost)} {'does' if len(lost) == 1 else 'do'} not keep {IT if not kept else 'it'}"
+        )
+    if undecided := _with(checked, "UNDECIDED"):
+        verb = "is" if len(undecided) == 1 else "are"
+        if clauses:
+            clauses.append(f"{_with_bounds(undecided)} {verb} undecided")
+        else:
+            keeps = "keeps" if len(undecided) == 1 else "keep"
+            clauses.append(f"it is undecided whether {_with_bounds(undecided)} {keeps} {IT}")
+    sentence = "; ".join(clauses) or "no artifact was checked"
+    if not _with(checked, "PASS") and not _with(checked, "FAIL"):
+        sentence = sentence[0].upper() + sentence[1:]
+    return sentence + "."
+
+
+def _with(checked: CheckReport, verdict: Verdict) -> list[CheckedArtifact]:
+    return [item for item in checked.artifacts if item.verdict == verdict]
+
+
+def _names(items: Sequence[CheckedArtifact]) -> str:
+    return listed([item.artifact for item in items])
+
+
+def _with_bounds(items: Sequence[CheckedArtifact]) -> str:
+    """The names, each with its bounds; the first says what the figures are of."""
+    if len(items) > MOST_NAMES:
+        return _names(items)
+    named = []
+    for item in items:
+        bounds = f"between {short_percent(item.win_rate_low)} and {short_percent(item.win_rate_high)}"
+        named.append(f"{item.artifact} ({bounds}{'' if named else ' of comparisons won'})")
+    return listed(named)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence; of many the first and the number of the others."""
+    if len(names) > MOST_NAMES:
+        first = names[: MOST_NAMES - 1]
+        return f"{', '.join(first)} and {len(names) - len(first)} more"
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def release_sentence(release: ReleaseResults) -> str:
+    """Whether the fine-tuned model may be released, and the first reason."""
+    reason = release.reasons[0] if release.reasons else "no reason was recorded"
+    if release.verdict == "PASS":
+        return f"The fine-tuned model may be released: {reason}."
+    if release.verdict == "FAIL":
+        return f"Do not release the fine-tuned model itself: {reason}."
+    return f"Whether to release the fine-tuned model itself is undecided: {reason}."
+
+
+def next_steps(run: FinishedRun) -> list[NextStep]:
+    """What to do next, the most pressing first."""
+    return [*_about_the_release(run.release), *_about_artifacts(run), *_about_the_smallest(run)]
+
+
+def _about_the_release(release: ReleaseResults) -> list[NextStep]:
+    if release.verdict == "FAIL":
+        return [
+            NextStep(
+                "Read the replies that speak against the fine-tuned model (below, “The fine-tuned model "
+                "beside its base”), then change the data or the recipe, and run it again."
+            )
+        ]
+    if release.verdict == "UNDECIDED":
+        return [
+            NextStep(
+                "To decide about the fine-tuned model: compare it with its base on more prompts, by a "
+                "certified judge or by people (docs/release.md)."
+            )
+        ]
+    return []
+
+
+def _about_artifacts(run: FinishedRun) -> list[NextStep]:
+    """What decides the undecided, and what not to ship."""
+    steps = []
+    waiting = [item for item in run.check.artifacts if item.ratings_missing]
+    undecided = [item for item in _with(run.check, "UNDECIDED") if not item.ratings_missing]
+    if waiting:
+        steps.append(
+            NextStep(
+                f"To decide {_names(waiting)}: fill in the ratings that are missing, and run it again.",
+                run.command,
+            )
+        )
+    if undecided and run.check.judge_doubts:
+        artifacts = " ".join(f"RUN/export/{item.artifact}" for item in undecided)
+        steps.append(
+            NextStep(
+                f"To decide {_names(undecided)}: let people or a certified judge compare replies. With this "
+                "command people rate replies in a spreadsheet; --judge openai:MODEL asks a large model.",
+                f"empathy-edge check {artifacts} --reference RUN/export/merged --judge sheet:ratings.csv",
+            )
+        )
+    elif undecided:
+        needed = dict.fromkeys(item.to_decide for item in undecided if item.to_decide)
+        steps.append(
+            NextStep(f"To decide {_names(undecided)}, it takes {'; '.join(needed) or 'more prompts'}.")
+        )
+    if lost := _with(run.check, "FAIL"):
+        steps.append(NextStep(f"Do not ship {_names(lost)}: too much is lost."))
+    return steps
+
+
+def _about_the_smallest(run: FinishedRun) -> list[NextStep]:
+    """Of those that pass, the smallest one: what to do with it depends on the release verdict."""
+    passed = [row for row in run.artifacts if row.checked.verdict == "PASS" and row.size_mb]
+    if not passed:
+        return []
+    smallest = passed[-1]
+    found = f"{smallest.name} ({smallest.size_mb:.0f} MB)"
+    if len(passed) > 1:
+        found += ", the smallest that keeps the model's empathy"
+    if run.release.verdict == "PASS":
+        return [
+            NextStep(
+                f"Ship {found}.", f"empathy-edge export bundle RUN/export/{smallest.name} --out bundle --zip"
+            )
+        ]
+    return [NextStep(f"Talk to {found}.", f"empathy-edge chat RUN/export/{smallest.name}")]

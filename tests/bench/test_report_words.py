@@ -1,0 +1,138 @@
+"""The report's first sentences and its pictures, without a run."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, Verdict
+from empathy_edge.bench.report_run import ArtifactRow
+from empathy_edge.bench.report_svg import Picture
+from empathy_edge.bench.report_words import listed, short_percent, verdict_sentence
+
+Found = tuple[str, Verdict, float, float]
+"""An artifact, its verdict and the bounds of its win rate."""
+
+CASES: list[tuple[list[Found], str]] = [
+    ([("a", "PASS", 0.4551, 1)], "a keeps the model's empathy."),
+    ([("a", "PASS", 0.46, 1), ("b", "PASS", 0.47, 1)], "a and b keep the model's empathy."),
+    (
+        [("a", "PASS", 0.4551, 1), ("b", "UNDECIDED", 0.2356, 1)],
+        "a keeps the model's empathy; b (between 23.6 % and 100 % of comparisons won) is undecided.",
+    ),
+    (
+        [("a", "UNDECIDED", 0.2, 0.9), ("b", "FAIL", 0, 0.44)],
+        "b does not keep the model's empathy; a (between 20 % and 90 % of comparisons won) is undecided.",
+    ),
+    (
+        [("a", "PASS", 0.46, 1), ("b", "FAIL", 0, 1), ("c", "FAIL", 0, 0.4)],
+        "a keeps the model's empathy; b and c do not keep it.",
+    ),
+    (
+        [("a", "UNDECIDED", 0, 1), ("b", "UNDECIDED", 0, 0.5)],
+        "It is undecided whether a (between 0 % and 100 % of comparisons won) and b (between 0 % and 50 %) "
+        "keep the model's empathy.",
+    ),
+    (
+        [(name, "UNDECIDED", 0, 1) for name in "abcdef"],
+        "It is undecided whether a, b, c and 3 more keep the model's empathy.",
+    ),
+    ([], "No artifact was checked."),
+]
+
+
+def checked(artifact: str, verdict: Verdict, low: float, high: float) -> CheckedArtifact:
+    """A verdict, with nothing else known."""
+    nothing = dict.fromkeys(
+        (
+            "decided_by", "win_rate_by_judge", "effective_share", "total_variation", "sequence_kl",
+            "same_replies", "well_formed", "well_formed_reference",
+        )
+    )  # fmt: skip
+    return CheckedArtifact(
+        artifact=artifact,
+        identity="",
+        verdict=verdict,
+        sentence="",
+        win_rate_low=low,
+        win_rate_high=high,
+        prompts_scored=0,
+        prompts_answered=0,
+        to_decide="",
+        ratings_missing=0,
+        notes=(),
+        seconds=0,
+        **nothing,
+    )
+
+
+@pytest.mark.parametrize(("found", "sentence"), CASES)
+def test_the_verdict_is_one_sentence(found: list[Found], sentence: str) -> None:
+    report = CheckReport(
+        format="empathy-edge check 1",
+        version="0",
+        reference="merged",
+        reference_identity="",
+        reference_quantized=False,
+        decoding="greedy",
+        max_new_tokens=8,
+        prompts=64,
+        min_win_rate=0.45,
+        judge="nobody",
+        judge_agreement=None,
+        judge_doubts=(),
+        controls=None,
+        artifacts=tuple(checked(*item) for item in found),
+    )
+    assert verdict_sentence(report) == sentence
+
+
+def test_names_and_shares_are_written_as_people_do() -> None:
+    assert [listed(list(names)) for names in ("", "a", "ab", "abc", "abcd")] == [
+        "", "a", "a and b", "a, b and c", "a, b, c and d"
+    ]  # fmt: skip
+    assert [short_percent(share) for share in (1, 0.455, 0.2356, 0)] == ["100 %", "45.5 %", "23.6 %", "0 %"]
+
+
+def drawn(*found: tuple[Found, float]) -> Picture:
+    """The picture of artifacts with their sizes in MB."""
+    pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
+    from empathy_edge.bench.latency_summary import LatencySummary
+    from empathy_edge.bench.report_retention import plot_retention
+
+    rows = []
+    for item, size_mb in found:
+        speed = LatencySummary.model_construct(artifact=item[0], size_mb=size_mb, memory_mb={})
+        rows.append(ArtifactRow(checked(*item), speed, None))
+    return plot_retention(rows, 0.45)
+
+
+def test_a_picture_stands_in_the_page_and_loads_nothing() -> None:
+    name = "<script>$\\frac{x$ & --> </svg>"
+    shown = drawn(((name, "PASS", 0.455, 1), 271.0), (("b", "UNDECIDED", 0, 1), 145.0))
+    svg = ElementTree.fromstring(shown.svg)
+    assert name in [element.text for element in svg.iter("text")]
+    assert "<script" not in shown.svg and "http" not in shown.svg and "<style" not in shown.svg
+    assert svg.attrib["role"] == "img" and svg.attrib["aria-labelledby"] == svg[0].attrib["id"]
+    assert "45.5 % to 100 % of comparisons won" in (svg[1].text or "")
+    assert "var(--pass)" in shown.svg and "var(--undecided)" in shown.svg and "#0101" not in shown.svg
+    ids = {element.attrib["id"] for element in svg.iter() if "id" in element.attrib}
+    assert all(item.startswith("retention-") for item in ids)
+    assert set(re.findall(r"#([\w-]+)", shown.svg)) <= ids
+
+
+def test_names_do_not_cover_each_other() -> None:
+    """Four artifacts of nearly the same size and the same bounds."""
+    names = ("gguf-q4_0", "gguf-q4_0-gptq", "gguf-q4_k_m", "onnx-int4")
+    items: list[tuple[Found, float]] = []
+    for place, name in enumerate(names):
+        items.append(((name, "UNDECIDED", 0, 1), 90.0 + place))
+    svg = ElementTree.fromstring(drawn((("gguf-f16", "PASS", 0.455, 1), 271.0), *items).svg)
+    heights = {}
+    for element in svg.iter("text"):
+        if element.text in names:
+            is_right = "text-anchor: start" in element.attrib["style"]
+            heights[element.text] = (is_right, round(float(element.attrib["y"])))
+    assert len(heights) == len(set(heights.values())) == len(names)
