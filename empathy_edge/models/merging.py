@@ -24,7 +24,7 @@ _NO_WEIGHTS_TO_MERGE = {
     "CARTRIDGE": "puts learned vectors before every layer's keys and values",
     "CPT": "puts learned vectors before the prompt",
     "ADAPTION_PROMPT": "puts learned vectors before the prompt",
-    "XLORA": "mixes its adapters anew for every token",
+    "XLORA": "mixes its adapters for every token",
     "POLY": "mixes its adapters by task",
 }
 """Kinds of adapters that no merged weights can stand for, and why."""

@@ -276,7 +276,7 @@ def _fault_in_rendering(text: str) -> str:
     process.join(TEMPLATE_SECONDS)
     if process.is_alive():
         process.kill()
-        return f"does not come to an end within {TEMPLATE_SECONDS} s."
+        return f"does not finish within {TEMPLATE_SECONDS} s."
     return "it ended the process" if queue.empty() else queue.get()
 
 

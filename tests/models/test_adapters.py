@@ -209,7 +209,7 @@ def _change_json(file: Path, **changes: Any) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "X-LoRA": ({"peft_type": "XLORA"}, "XLORA mixes its adapters anew for every token"),
+    "X-LoRA": ({"peft_type": "XLORA"}, "XLORA mixes its adapters for every token"),
     "prompt tuning": ({"peft_type": "PROMPT_TUNING"}, "puts learned vectors before the prompt"),
     "prefix tuning": ({"peft_type": "PREFIX_TUNING"}, "before every layer's keys and values"),
     "aLoRA": ({"alora_invocation_tokens": [1, 2]}, "only after certain tokens"),
