@@ -216,7 +216,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"peft_type": "NEW_THING"}, "knows no 'NEW_THING'"),
     "Megatron": ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "Megatron"),
     "another rank": ({"r": 3}, "says the rank r is 3"),
-    "randomized start": ({"init_lora_weights": "pissa_niter_4"}, "took a part out of the base that is lost"),
+    "randomized start": (
+        {"init_lora_weights": "pissa_niter_4"},
+        "changed the base, and that",
+    ),
     "an option of tomorrow": ({"use_newthing": True}, "does not know; update peft|the option 'use_newthing'"),
     "no number as alpha": ({"lora_alpha": "16"}, "needs a number lora_alpha .found: '16'"),
 }
