@@ -44,7 +44,9 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     with FaultServer(fault_rate=0.0) as server:
         yield {
             **os.environ,
-            "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(
+                [str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+            ),
             "COLUMNS": "100",
             "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite"),
             "OPENAI_API_KEY": "sk-of-a-test",
