@@ -20,6 +20,9 @@ SHELLS = ("", "sh", "bash", "console")
 """Languages of fenced blocks that may hold commands; `text` is output."""
 
 HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1.*?\n.*?^\2$", re.DOTALL | re.MULTILINE)
+REMARK = re.compile(r"\s{2,}\([^()]*\)$")
+"""What help texts say about an example."""
+
 ASSIGNMENT = re.compile(r"\w+=.*")
 OPERATORS = {"|", "||", "&&", ";", "&", ">", ">>", "<"}
 BEFORE_A_COMMAND = ("$", "sudo", "nice")
@@ -32,7 +35,8 @@ def commands_of(text: str) -> Iterator[tuple[int, list[str]]]:
     for joined in re.split(r"(?<!\\)\n", without_heredocs):
         start, line = line, line + joined.count("\n") + 1
         if "empathy-edge" in joined or "-m empathy_edge" in joined:
-            yield from ((start, arguments) for arguments in _of_line(joined.replace("\\\n", " ")))
+            said = REMARK.sub("", joined.replace("\\\n", " "))
+            yield from ((start, arguments) for arguments in _of_line(said))
 
 
 def _of_line(line: str) -> Iterator[list[str]]:
