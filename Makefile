@@ -82,11 +82,13 @@ setup-optimum: ## create .venv-optimum for `export --exporter optimum` (1.3 GB; 
 	test -x .venv-optimum/bin/optimum-cli || { $(PYTHON) -m venv .venv-optimum && .venv-optimum/bin/python $(PIP) \
 	  torch==2.13.0 'optimum[onnxruntime]==2.1.0' optimum-onnx==0.1.0 transformers==4.57.6 accelerate==1.15.0; }
 
-lint: $(READY) ## ruff, mypy, and whether every import is declared
+lint: $(READY) ## ruff, mypy, whether every import is declared, spelling and plain English
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python scripts/typecheck.py
 	$(VENV)/bin/deptry .
+	$(VENV)/bin/codespell
+	$(VENV)/bin/python -m scripts.check_text
 
 format: $(READY) ## let ruff format the code
 	$(VENV)/bin/ruff format .

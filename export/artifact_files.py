@@ -194,7 +194,7 @@ def require_writer(checkpoint: Path) -> None:
     """Fetch llama.cpp's script where our own writer does not know a checkpoint's family.
 
     Raises:
-        PrerequisiteError: the script, or a package that it imports, is not to be had.
+        PrerequisiteError: the script, or a package that it imports, is not available.
     """
     try:
         family_of(checkpoint, read_config(checkpoint))

@@ -49,7 +49,7 @@ def tell_other_base(base: ModelRef, adapters: Sequence[Path]) -> None:
     if trained.get("weights") == "nf4":
         say(
             f"  {adapters[0]}: was trained with weights: nf4, on this base rounded to four bits, and is "
-            "merged into its full precision (docs/finetune.md has the measured difference)."
+            "merged into its full precision (docs/results/qlora.md has the measured difference)."
         )
     named = None if trained else base_of(adapters[0])
     own = local_checkpoint(named) if named else None

@@ -160,7 +160,7 @@ class LlamaServer:
         except (OSError, ValueError) as error:
             raise EmpathyEdgeError(f"{self.program}: no answer to {path}: {error}") from None
         if not isinstance(found, dict):
-            raise EmpathyEdgeError(f"{self.program}: {path} answered with something else than an object.")
+            raise EmpathyEdgeError(f"{self.program}: {path} did not answer with a JSON object.")
         return found
 
 

@@ -56,7 +56,7 @@ class Bounds:
 FLOATS = Bounds(mean=0.05, clear=0.2)
 QUANTIZED = Bounds(mean=0.5, clear=1.5)
 """Quantized weights are multiplied with activations that are rounded, too; builds for other processors round
-them at other places, and a model multiplies the differences. docs/export.md has what was seen."""
+them at other places, and a model multiplies the differences. docs/results/export.md has what was seen."""
 
 _FLOAT_KINDS = {"F32", "F16", "BF16"}
 

@@ -43,7 +43,8 @@ class LargestWeight:
         """
         if not self.fits_f16:
             raise EmpathyEdgeError(
-                f"{artifact}: {self.tensor} holds the weight {self.value:g}, and F16 ends at {F16_MAX:.0f}.\n"
+                f"{artifact}: {self.tensor} has the weight {self.value:g}, and F16 holds at most "
+                f"{F16_MAX:.0f}.\n"
                 "  Choose gguf-bf16 or gguf-f32, or gguf-q8_0 (for weights up to 8 million)."
             )
 
@@ -79,7 +80,7 @@ def _read_all(checkpoint: Path) -> LargestWeight:
             if not np.isfinite(value):
                 found = "NaN (no number)" if np.isnan(value) else "infinite"
                 raise EmpathyEdgeError(
-                    f"{checkpoint}: a weight of {name} is {found}; nothing that is made of it can answer.\n"
+                    f"{checkpoint}: a weight of {name} is {found}; no artifact made from it can work.\n"
                     "  Train again with a lower learning rate, or take an earlier checkpoint."
                 )
             if len(tensor.shape) > 1 and abs(value) > abs(largest.value):

@@ -91,7 +91,7 @@ def _row(name: str, items: Iterable[str]) -> str:
 
 
 def page_with_tables() -> str:
-    """docs/formats.md with the tables made anew."""
+    """docs/formats.md with new tables."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     return before + BEGIN + support_markdown() + END + after

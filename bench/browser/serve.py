@@ -170,7 +170,7 @@ def _say_address(
         )
     elif settings.lan:
         say(
-            "Without --https a phone's browser allows one thread, and keeps the page for offline use nowhere."
+            "Without --https a phone's browser allows one thread, and does not keep the page for offline use."
         )
     say(
         f"The phone downloads {model_bytes / 1e6:.0f} MB once. The server stops in "

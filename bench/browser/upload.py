@@ -16,7 +16,7 @@ MAX_UPLOAD_BYTES = 262_144
 NEAR_TIE_NATS = 0.5
 """Where two tokens are nearer than this on the host, the phone's arithmetic may take the other one.
 
-At four bits the choices of other processors part at 0.02 to 0.18 nats (docs/phones.md).
+At four bits the choices of other processors part at 0.02 to 0.18 nats (docs/results/predictions.md).
 """
 CLOCK_SLACK_S = 2.0
 """How much longer a phone may say that it measured than passed here: clocks and networks differ."""

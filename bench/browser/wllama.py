@@ -101,7 +101,7 @@ def registry(environment: Mapping[str, str]) -> str:
 def _checked(url: str) -> str:
     """A registry's address without the slash at its end."""
     if not url.strip().startswith(("https://", "http://")):
-        raise EmpathyEdgeError(f"NPM_CONFIG_REGISTRY: {url!r} is not an address of the web.")
+        raise EmpathyEdgeError(f"NPM_CONFIG_REGISTRY: {url!r} is not a web address.")
     return url.strip().rstrip("/")
 
 

@@ -19,7 +19,7 @@ class _Record(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _plain(cls, value: object) -> object:
-        """Text without line breaks and control characters: names in a stranger's files may have any."""
+        """Text without line breaks and control characters: names in files from others may have any."""
         if isinstance(value, str):
             return "".join(character if character.isprintable() else " " for character in value)
         if isinstance(value, list | tuple):

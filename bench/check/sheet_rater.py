@@ -44,7 +44,7 @@ class SheetRater(Rater):
     """Reads ratings from a sheet; replies that are not in it are added, shuffled and blinded.
 
     Replies to one conversation stand together, and only their ratings are compared with each other. The
-    sheet tells nothing of where a reply is from, and the pairs of the certificate are among the others.
+    sheet does not reveal where a reply is from, and the pairs of the certificate are among the others.
     """
 
     together = True

@@ -146,7 +146,7 @@ def _json_rows(file: Path, text: str) -> list[dict[str, Any]]:
     except ValueError:
         rows = _json_lines(file, text)
     if not all(isinstance(row, dict) for row in rows):
-        raise EmpathyEdgeError(f"{file}: holds something else than objects.")
+        raise EmpathyEdgeError(f"{file}: holds something that is not an object.")
     return rows
 
 

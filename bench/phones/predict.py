@@ -168,7 +168,7 @@ def predict_for(artifact: str, devices: Sequence[str], settings: PredictionSetti
         except EmpathyEdgeError:
             unknown.append(device)
     if unknown:
-        say(f"[dim]Unknown, for want of a measurement and of a specification: {', '.join(unknown)}.[/]")
+        say(f"[dim]Unknown, since there is no measurement and no specification: {', '.join(unknown)}.[/]")
     return results
 
 

@@ -280,7 +280,7 @@ def _figures(runtime: Runtime, reply: Reply) -> str:
     new_prompt_tokens = reply.prompt_tokens - reply.cached_tokens
     return (
         f"first token {1000 * reply.ttft_s:.0f} ms, {speed}, {len(reply.token_ids)} tokens{cut_off}; "
-        f"prompt of {reply.prompt_tokens}, {new_prompt_tokens} of them read anew"
+        f"prompt of {reply.prompt_tokens}, {new_prompt_tokens} of them read again"
     )
 
 

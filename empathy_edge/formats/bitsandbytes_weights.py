@@ -116,7 +116,7 @@ def _eight_bits(module: str, scales: StoredTensor, tensors: Mapping[str, StoredT
     if order and order.integers().any():
         raise EmpathyEdgeError(
             f"{packed.file}: {packed.name} is not stored by rows. Load it with the bitsandbytes that wrote "
-            "it, and save it once more."
+            "it, and save it again."
         )
 
     def chunks() -> Iterator[np.ndarray]:

@@ -1,6 +1,6 @@
 """Chat templates of known families, for models that come without one; each is a file of `templates/`.
 
-They are written anew from the families' public documentation, and do not write the token that begins a text
+They are written from the families' public documentation, and do not write the token that begins a text
 at their beginning: whether one is needed there depends on the tokenizer. Tests compare them with llama.cpp's
 own formats.
 """

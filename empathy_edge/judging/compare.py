@@ -132,7 +132,7 @@ def _read_pairs(first: Path, second: Path, dialogues: Path) -> ResponsePairs:
     by_id = {item.id: item for item in read_dialogues(dialogues)}
     common = [name for name in ours if name in theirs]
     if not common:
-        raise EmpathyEdgeError(f"{first} and {second} answer no dialogue in common.")
+        raise EmpathyEdgeError(f"{first} and {second} have no dialogue in common.")
     unknown = sorted(name for name in common if name not in by_id)
     if unknown:
         raise EmpathyEdgeError(f"{dialogues}: lacks {len(unknown)} of the dialogues (first: {unknown[0]}).")

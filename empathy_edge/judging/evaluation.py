@@ -115,7 +115,7 @@ def grouped_folds(chosen: pd.DataFrame, seed: int) -> Iterator[Split]:
 
 
 def evaluate(chosen: pd.DataFrame, method: Method) -> RatingFigures:
-    """The figures of a method, trained anew for each split; those on folds are means over three ways to fold.
+    """The figures of a method, trained again for each split; those on folds are means over three splits.
 
     Args:
         chosen: balanced rated responses.

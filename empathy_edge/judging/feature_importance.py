@@ -93,7 +93,7 @@ def _of_fold(
 
 
 def _no_embeddings() -> Any:
-    raise ValueError("embeddings have no names; their importances say nothing to people")
+    raise ValueError("embeddings have no names; their importances mean nothing to people")
 
 
 def table_rows(importances: list[Importance]) -> list[list[str]]:

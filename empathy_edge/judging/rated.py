@@ -159,7 +159,7 @@ def leave_out(chosen: pd.DataFrame, dialogues: Path) -> tuple[np.ndarray, np.nda
     if not is_out.any():
         raise EmpathyEdgeError(
             f"{dialogues}: none of the rated responses is to one of its {len(test)} dialogues; "
-            "leave --leave-out away."
+            "leave out --leave-out."
         )
     if is_out.all():
         raise EmpathyEdgeError(

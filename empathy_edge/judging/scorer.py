@@ -95,7 +95,7 @@ def train(
     """
     require_extra("sklearn", "score", "Training a scorer")
     if file.exists() and not update:
-        raise EmpathyEdgeError(f"{file}: exists already; choose another name, or say --update to replace it.")
+        raise EmpathyEdgeError(f"{file}: exists already; choose another name, or use --update to replace it.")
     chosen = balanced(read_rated(data))
     embeddings = cache(lambda: Embedded(chosen, embedding))
     figures = evaluate(chosen, Method(FEATURES, CLASSIFIER, embeddings))

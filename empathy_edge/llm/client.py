@@ -182,8 +182,8 @@ class ModelClient:
             self.teacher.interrupt()
             if self._under_way:
                 say(
-                    f"  Stopping: {self._under_way} calls are under way, and their answers are waited for. "
-                    "Ctrl-C once more stops at once."
+                    f"  Stopping: waiting for the answers of {self._under_way} running calls. "
+                    "Ctrl-C again stops at once."
                 )
             await running
             raise

@@ -197,7 +197,7 @@ class OpenAITeacher:
         if refused is None:
             return TeacherError(f"HTTP 400: {_one_line(error.message)}")
         if self._parameters.known != before:  # calls at the same time learn the same
-            say(f"  {self.model} refuses '{refused}'; it is asked without from now on.")
+            say(f"  {self.model} refuses '{refused}'; it is left out from now on.")
         return TryAgain("HTTP 400", 0.0)
 
     def _read(self, response: httpx2.Response) -> Answer:

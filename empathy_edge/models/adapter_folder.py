@@ -68,7 +68,7 @@ def read_adapter(folder: Path) -> AdapterFolder:
         peft_name = name_in_peft(name)
         twin = tensors.get(peft_name)
         if twin and _is_copy(name) == _is_copy(twin.name):
-            raise EmpathyEdgeError(f"{folder}: {twin.name} and {name} are one tensor twice.")
+            raise EmpathyEdgeError(f"{folder}: {twin.name} and {name} are the same tensor.")
         if twin is None or not _is_copy(name):
             tensors[peft_name] = tensor
     return AdapterFolder(folder, config, tensors)

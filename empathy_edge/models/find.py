@@ -162,7 +162,7 @@ def base_of_adapter(adapter: Path) -> ModelRef:
     """The checkpoint that an adapter was trained on, as its folder names it.
 
     Raises:
-        EmpathyEdgeError: nothing names it, or what is named is not to be had; says to name it.
+        EmpathyEdgeError: nothing names it, or what is named is not available; says to name it.
     """
     name = base_of(adapter)
     if name is None:

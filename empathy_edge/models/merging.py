@@ -24,7 +24,7 @@ _NO_WEIGHTS_TO_MERGE = {
     "CARTRIDGE": "puts learned vectors before every layer's keys and values",
     "CPT": "puts learned vectors before the prompt",
     "ADAPTION_PROMPT": "puts learned vectors before the prompt",
-    "XLORA": "mixes its adapters anew for every token",
+    "XLORA": "mixes its adapters for every token",
     "POLY": "mixes its adapters by task",
 }
 """Kinds of adapters that no merged weights can stand for, and why."""
@@ -220,8 +220,8 @@ def _require_mergeable(adapter: AdapterFolder) -> None:
     start = adapter.config.get("init_lora_weights", True)
     if _changes_base_at_start(adapter) and start not in ("pissa", "olora"):
         raise EmpathyEdgeError(
-            f"{adapter.path}: its start ('{start}') took a part out of the base that is lost.\n"
-            "  Save it once more as a plain LoRA, by PEFT's "
+            f"{adapter.path}: its start ('{start}') changed the base, and that change is not stored.\n"
+            "  Save it again as a plain LoRA, by PEFT's "
             "save_pretrained(…, path_initial_model_for_weight_conversion=…)."
         )
     if adapter.kind not in set(PeftType):

@@ -47,7 +47,7 @@ class RunClock:
         self._stage, self._began = stage, time.monotonic()
 
     def end(self, *, skipped: bool = False) -> float:
-        """The stage is done; returns its seconds. One that was skipped tells nothing of the machine."""
+        """The stage is done; returns its seconds. One that was skipped says nothing about the machine."""
         spent = time.monotonic() - self._began
         if not skipped:
             self._worked.append((self._expected[self._stage], spent))

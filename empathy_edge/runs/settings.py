@@ -303,7 +303,7 @@ class TunedScorerSettings(Settings):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.certifiable and self.leave_out:
-            raise ValueError("--certifiable and --leave-out are two ways to the same; give one of them")
+            raise ValueError("--certifiable and --leave-out do the same; give one of them")
         return self
 
     def training(self) -> TrainSettings:

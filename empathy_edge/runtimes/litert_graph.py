@@ -83,7 +83,7 @@ class LitertGraph:
         return {name: make(signature, name) for name in ("tokens", "input_pos", "mask")}
 
     def truncate(self, length: int) -> None:
-        """Keep only the first `length` tokens; what lies behind them is masked and written anew."""
+        """Keep only the first `length` tokens; what lies behind them is masked and written again."""
         del self.read[length:]
 
     def add(self, ids: list[int]) -> None:

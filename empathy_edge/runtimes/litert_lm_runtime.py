@@ -211,7 +211,7 @@ class LiteRtLmRuntime(FolderRuntime):
         if not text:  # what the engine said is in its log only
             raise EmpathyEdgeError(
                 f"{self._file.path}: LiteRT-LM cannot render the chat template: its engine (minijinja) "
-                "has not all that jinja2 has. Give the model a simpler one: --template FILE."
+                "does not support all of jinja2. Give the model a simpler one: --template FILE."
             )
         ids = [int(token) for token in self._engine.tokenize(text)]
         return ids if self._start is None else [self._start, *ids]

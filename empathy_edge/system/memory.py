@@ -138,7 +138,7 @@ def _mb(size: float) -> float:
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep what torch frees: to allocate it anew costs a third of a training step on a CPU."""
+    """Make glibc keep what torch frees: to allocate it again costs a third of a training step on a CPU."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3

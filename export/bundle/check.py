@@ -193,7 +193,7 @@ def _check_format(file: Path) -> None:
         EmpathyEdgeError: names the file and the fault.
     """
     if file.suffix not in KNOWN_SUFFIXES or _looks_pickled(file):
-        raise EmpathyEdgeError(f"{file}: is of a kind that a bundle does not hold; pickles can run code.")
+        raise EmpathyEdgeError(f"{file}: does not belong in a bundle (a pickle can run code).")
     if file.suffix == ".gguf":
         check_gguf(file)
     elif file.suffix == ".litertlm":
@@ -291,7 +291,7 @@ def _fault_in_rendering(text: str) -> str:
     process.join(TEMPLATE_SECONDS)
     if process.is_alive():
         process.kill()
-        return f"does not come to an end within {TEMPLATE_SECONDS} s."
+        return f"does not finish within {TEMPLATE_SECONDS} s."
     return "it ended the process" if queue.empty() else queue.get()
 
 

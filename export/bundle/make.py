@@ -62,7 +62,7 @@ def make(
     zip_file = out.with_name(out.name + ".zip")
     if as_zip and zip_file.exists() and not update:
         raise EmpathyEdgeError(
-            f"{zip_file}: is there already. Use --update to write it anew, or another --out."
+            f"{zip_file}: exists already. Use --update to write it again, or another --out."
         )
     origin = origin_of(artifact)
     app = settings_of(artifact, manifest.artifact)

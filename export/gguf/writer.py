@@ -112,7 +112,7 @@ def new_gguf(file: Path, arch: str) -> Iterator[Any]:
 
 
 def _architecture_and_size(checkpoint: Path, config: dict[str, Any]) -> str:
-    """A name that tells nothing of the folders here, as `llama-135M`."""
+    """A name that does not reveal the folders here, as `llama-135M`."""
     parameters = sum(math.prod(tensor.shape) for tensor in stored_tensors(checkpoint).values())
     return f"{config.get('model_type', 'model')}-{parameters / 1e6:.0f}M"
 

@@ -48,8 +48,8 @@ def require_same_prompts(file: Path, model: Path) -> None:
                 raise EmpathyEdgeError(
                     f"{file}: LiteRT-LM makes another prompt of {len(messages)} turns than the model was "
                     f"trained on: {len(found)} tokens, not {len(expected)}; the first difference is at "
-                    f"{place}. Its template engine (minijinja) has not all that jinja2 has; give the model a "
-                    "simpler one: --template FILE."
+                    f"{place}. Its template engine (minijinja) does not support all of "
+                    "jinja2; give the model a simpler one: --template FILE."
                 )
     finally:
         runtime.close()

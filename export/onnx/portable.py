@@ -86,7 +86,7 @@ def _name_like_transformers_js(graph: Any, checkpoint: Path) -> None:
         raise EmpathyEdgeError(
             f"{checkpoint}: transformers' exporter gives this family a graph that no runtime here can feed "
             f"({unexpected[0] if unexpected else 'no input_ids'}).\n"
-            "  Others may: --to onnx-int4 (ONNX Runtime GenAI), --to gguf-q8_0 (llama.cpp)."
+            "  Try another artifact: --to onnx-int4 (ONNX Runtime GenAI), --to gguf-q8_0 (llama.cpp)."
         )
 
 

@@ -128,7 +128,7 @@ ENDLESS_TEMPLATE = (
 HOSTILE_TEMPLATES = {
     # what the error says: the template
     "reaches out": "{{ messages.__class__.__mro__ }}",
-    "loops have more than|does not come to an end": ENDLESS_TEMPLATE,
+    "loops have more than|does not finish": ENDLESS_TEMPLATE,
     "include": "{% include '/etc/hosts' %}",
     "cannot be rendered": "{{ ''.join(messages) }}",
     "no Jinja template": "{% for %}",

@@ -65,7 +65,7 @@ def test_ctrl_c_keeps_what_is_under_way(tmp_path: Path, environment: dict[str, s
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
-        assert process.returncode == 130 and "calls are under way" in errors, errors
+        assert process.returncode == 130 and "running calls" in errors, errors
         assert 16 <= len(server.paid) == _in_ledger(environment) < 40
 
 

@@ -209,14 +209,17 @@ def _change_json(file: Path, **changes: Any) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "X-LoRA": ({"peft_type": "XLORA"}, "XLORA mixes its adapters anew for every token"),
+    "X-LoRA": ({"peft_type": "XLORA"}, "XLORA mixes its adapters for every token"),
     "prompt tuning": ({"peft_type": "PROMPT_TUNING"}, "puts learned vectors before the prompt"),
     "prefix tuning": ({"peft_type": "PREFIX_TUNING"}, "before every layer's keys and values"),
     "aLoRA": ({"alora_invocation_tokens": [1, 2]}, "only after certain tokens"),
     "unknown": ({"peft_type": "NEW_THING"}, "knows no 'NEW_THING'"),
     "Megatron": ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "Megatron"),
     "another rank": ({"r": 3}, "says the rank r is 3"),
-    "randomized start": ({"init_lora_weights": "pissa_niter_4"}, "took a part out of the base that is lost"),
+    "randomized start": (
+        {"init_lora_weights": "pissa_niter_4"},
+        "changed the base, and that",
+    ),
     "an option of tomorrow": ({"use_newthing": True}, "does not know; update peft|the option 'use_newthing'"),
     "no number as alpha": ({"lora_alpha": "16"}, "needs a number lora_alpha .found: '16'"),
 }
