@@ -100,6 +100,18 @@ class VerifyResults(Results):
     merge: MergeFigures | None
 
 
+class ArtifactsDiffer(VerdictFailed):
+    """An artifact is beyond its bounds.
+
+    Attributes:
+        results: of all artifacts.
+    """
+
+    def __init__(self, message: str, results: VerifyResults) -> None:
+        super().__init__(message)
+        self.results = results
+
+
 def run(
     *,
     checkpoint: Path,
@@ -118,7 +130,7 @@ def run(
         update: do it again where inputs changed.
 
     Raises:
-        VerdictFailed: an artifact is beyond its bounds; all figures are in `verify.json`.
+        ArtifactsDiffer: an artifact is beyond its bounds; all figures are in `verify.json`.
     """
     extent = EXTENTS[mode]
     stage = open_stage(
@@ -140,7 +152,9 @@ def run(
     failed = [row for row in results.artifacts if row.verdict == "FAIL"]
     if failed:
         reasons = ", ".join(f"{row.artifact} ({'; '.join(row.failed)})" for row in failed)
-        raise VerdictFailed(f"{reasons}: not the model that was exported; see {out / 'verify.json'}.")
+        raise ArtifactsDiffer(
+            f"{reasons}: not the model that was exported; see {out / 'verify.json'}.", results
+        )
     return results
 
 
