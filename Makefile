@@ -94,8 +94,9 @@ format: $(READY) ## let ruff format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-docs: $(READY) ## write docs/commands.md and the tables of docs/formats.md anew
+docs: $(READY) ## write docs/commands.md, docs/api.md and the tables of docs/formats.md anew
 	$(VENV)/bin/python scripts/commands_page.py > docs/commands.md
+	$(VENV)/bin/python scripts/api_page.py > docs/api.md
 	$(VENV)/bin/python -m scripts.support_tables
 
 bench: $(READY) ## our own code's share: start-up, and chat and bench beside raw llama-cpp-python

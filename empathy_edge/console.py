@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -32,7 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 # Messages go to stderr, so that a command's results on stdout can be piped.
-# When stderr is not a terminal, lines are not wrapped.
+# When stderr is not a terminal, lines are not wrapped. In a notebook rich shows each message below the cell.
 console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 out = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -69,11 +69,32 @@ def results_on_stderr() -> Iterator[None]:
         out.file = sys.stdout
 
 
+def set_quiet(quiet: bool = True) -> None:
+    """Print no messages and no progress from now on; `set_quiet(False)` prints them again.
+
+    Results and errors are not affected.
+    """
+    console.quiet = quiet
+
+
+@contextlib.contextmanager
+def results_not_printed() -> Iterator[None]:
+    """Print no tables and lines of results meanwhile: the Python API returns them."""
+    before, out.quiet = out.quiet, True
+    try:
+        yield
+    finally:
+        out.quiet = before
+
+
 FIRST_LINE_S = 2.0
 """Without a terminal: seconds until a long task's first line."""
 
 LINE_INTERVAL_S = 10.0
 """Without a terminal: seconds between its next lines."""
+
+NOTEBOOK_INTERVAL_S = 1.0
+"""In a notebook, where the line is written over: seconds until its next state."""
 
 _time_left_of_run: Callable[[float | None], float] | None = None
 
@@ -97,15 +118,27 @@ class _Lines:
         began_s: when the task was added (`time.monotonic`).
         completed_before: how much of it was done then, by an earlier, interrupted run.
         next_s: when the next line is due.
+        shown: IPython's handle of the line, which is written over; in a notebook only.
     """
 
     began_s: float
     completed_before: float
     next_s: float
+    shown: Any = None
+
+    def write_over(self, text: str) -> None:
+        """Show a state of the task in a notebook, in the place of the one before."""
+        from IPython.display import display
+
+        state = {"text/plain": Text.from_markup(text).plain}
+        if self.shown is None:
+            self.shown = display(state, raw=True, display_id=True)
+        else:
+            self.shown.update(state, raw=True)
 
 
 class StageProgress:
-    """A progress bar; without a terminal, a line every ten seconds instead."""
+    """A progress bar; without a terminal, a line every ten seconds instead; in a notebook one line."""
 
     def __init__(self, *, whole_stage: bool) -> None:
         self._whole_stage = whole_stage
@@ -121,7 +154,7 @@ class StageProgress:
             _RunLeftColumn(whole_stage),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console.is_terminal or console.quiet,
         )
 
     def __enter__(self) -> Self:
@@ -169,13 +202,20 @@ class StageProgress:
         """Print the task's state, if there is no terminal and a line is due."""
         task, lines, now = self._bar.tasks[task_id], self._lines[task_id], time.monotonic()
         done = task.completed - lines.completed_before
-        if console.is_terminal or now < lines.next_s or not done or not task.total or task.finished:
+        if task.finished and lines.shown is not None:
+            lines.write_over(f"  {task.description}: {task.completed:g} in {duration(now - lines.began_s)}")
+        is_shown = not console.is_terminal and not console.quiet
+        if not is_shown or now < lines.next_s or not done or not task.total or task.finished:
             return
-        lines.next_s = now + LINE_INTERVAL_S
+        lines.next_s = now + (NOTEBOOK_INTERVAL_S if console.is_jupyter else LINE_INTERVAL_S)
         left_s = (now - lines.began_s) / done * (task.total - task.completed)
         note = f", {task.fields['note']}" if task.fields.get("note") else ""
         parts = f"{task.completed:g} of {task.total:g}{note}, about {duration(left_s)} left"
-        say(f"  {task.description}: {parts}{_run_left(left_s if self._whole_stage else None)}")
+        line = f"  {task.description}: {parts}{_run_left(left_s if self._whole_stage else None)}"
+        if console.is_jupyter:
+            lines.write_over(line)
+        else:
+            say(line)
 
 
 class _RunLeftColumn(ProgressColumn):

@@ -25,14 +25,6 @@ from empathy_edge.runtimes import default_threads, open_runtime
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 
 
-class NotTheModel(VerdictFailed):
-    """An artifact is too far from what it was made of; `results` has all figures."""
-
-    def __init__(self, message: str, results: VerifyResults) -> None:
-        super().__init__(message)
-        self.results = results
-
-
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -108,6 +100,18 @@ class VerifyResults(Results):
     merge: MergeFigures | None
 
 
+class ArtifactsDiffer(VerdictFailed):
+    """An artifact is beyond its bounds.
+
+    Attributes:
+        results: of all artifacts.
+    """
+
+    def __init__(self, message: str, results: VerifyResults) -> None:
+        super().__init__(message)
+        self.results = results
+
+
 def run(
     *,
     checkpoint: Path,
@@ -126,7 +130,7 @@ def run(
         update: do it again where inputs changed.
 
     Raises:
-        NotTheModel: an artifact is beyond its bounds; all figures are in `verify.json`.
+        ArtifactsDiffer: an artifact is beyond its bounds; all figures are in `verify.json`.
     """
     extent = EXTENTS[mode]
     stage = open_stage(
@@ -148,8 +152,9 @@ def run(
     failed = [row for row in results.artifacts if row.verdict == "FAIL"]
     if failed:
         reasons = ", ".join(f"{row.artifact} ({'; '.join(row.failed)})" for row in failed)
-        message = f"{reasons}: not the model that was exported; see {out / 'verify.json'}."
-        raise NotTheModel(message, results)
+        raise ArtifactsDiffer(
+            f"{reasons}: not the model that was exported; see {out / 'verify.json'}.", results
+        )
     return results
 
 

@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from empathy_edge.chat.chat_settings import ChatSettings
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.prompts import load_prompts
-from empathy_edge.runtimes import Runtime
+from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.system.files import write_atomically
 
 KEPT_SHARE = 0.6
@@ -96,6 +97,25 @@ class Conversation:
 
     def _fits(self, window: int) -> bool:
         return self.tokens() + self.reply_tokens <= window
+
+
+def open_conversation(model: str, settings: ChatSettings) -> Conversation:
+    """A new conversation with a model.
+
+    Args:
+        model: what `open_runtime` takes.
+        settings: threads, context window and the length of replies.
+
+    Raises:
+        EmpathyEdgeError: replies may be so long that there is no room for a conversation; or the model's.
+    """
+    if settings.max_new_tokens > settings.context // 2:
+        raise EmpathyEdgeError(
+            f"A reply of {settings.max_new_tokens} tokens leaves no room for a conversation in a context "
+            f"of {settings.context}; --max-new-tokens may be at most half of --context."
+        )
+    runtime = open_runtime(model, threads=settings.threads, context=settings.context)
+    return Conversation(runtime, reply_tokens=settings.max_new_tokens)
 
 
 def _check(system: object, turns: list[Message]) -> None:

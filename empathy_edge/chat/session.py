@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.markup import escape
 
 from empathy_edge.chat.chat_settings import ChatSettings
-from empathy_edge.chat.conversation import Conversation
+from empathy_edge.chat.conversation import Conversation, open_conversation
 from empathy_edge.chat.crisis import crisis_reply, shows_signs
 from empathy_edge.chat.message_input import MessageInput
 from empathy_edge.chat.screen import Screen, side_by_side
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.runtimes import Reply, Runtime, open_runtime
+from empathy_edge.runtimes import Reply, Runtime
 
 COMMANDS = {
     "/help": "this",
@@ -43,7 +43,7 @@ class Chat:
     def __init__(self, model: str, settings: ChatSettings, system: str | None = None) -> None:
         self.settings = settings
         self.interactive = sys.stdin.isatty()
-        self.conversation = self._open(model)
+        self.conversation = open_conversation(model, settings)
         if system:
             self.conversation.system = system
         self.second: Conversation | None = None
@@ -80,16 +80,6 @@ class Chat:
         """Free the memory."""
         for conversation in self._conversations():
             conversation.runtime.close()
-
-    def _open(self, model: str) -> Conversation:
-        settings = self.settings
-        if settings.max_new_tokens > settings.context // 2:
-            raise EmpathyEdgeError(
-                f"A reply of {settings.max_new_tokens} tokens leaves no room for a conversation in a context "
-                f"of {settings.context}; --max-new-tokens may be at most half of --context."
-            )
-        runtime = open_runtime(model, threads=settings.threads, context=settings.context)
-        return Conversation(runtime, reply_tokens=settings.max_new_tokens)
 
     def _conversations(self) -> Iterator[Conversation]:
         yield self.conversation
@@ -249,7 +239,7 @@ class Chat:
         if model in ("", "off"):
             say("One model answers. /compare MODEL lets a second one answer as well.")
             return
-        self.second = self._open(model)
+        self.second = open_conversation(model, self.settings)
         self._copy_conversation(self.second)
         say(f"From now on {escape(self.second.runtime.name)} answers as well.")
 

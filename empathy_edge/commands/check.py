@@ -24,7 +24,6 @@ from empathy_edge.commands.options import (
 from empathy_edge.data import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
-    from empathy_edge.bench.check.baseline import Baseline
     from empathy_edge.bench.check.report import CheckReport
     from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.runs.settings import CheckSettings, ReplySettings
@@ -96,6 +95,7 @@ def baseline(  # noqa: PLR0913 - each is an option
 
     MODEL is the full-precision one. `check --baseline FILE` then needs neither it nor torch.
     """
+    from empathy_edge.api.verdicts import made_baseline
     from empathy_edge.bench.check.baseline import write_baseline
     from empathy_edge.console import next_command, tell
     from empathy_edge.errors import EmpathyEdgeError
@@ -159,6 +159,7 @@ def check(  # noqa: PLR0913 - each is an option
     (PASS), 1 when one does not (FAIL), 4 when one is undecided; the output says what would decide it. What is
     estimated and how: docs/gate.md.
     """
+    from empathy_edge.api.verdicts import made_baseline
     from empathy_edge.bench.check.baseline import read_baseline
     from empathy_edge.bench.check.output import junit, markdown, show
     from empathy_edge.bench.check.run import check as run
@@ -218,30 +219,3 @@ def _refuse_options_of_a_baseline() -> None:
 def _is_given(name: str) -> bool:
     source = click.get_current_context().get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE
-
-
-def made_baseline(
-    model: str,
-    prompts: Path | None,
-    columns: dict[str, str],
-    judge: str,
-    allow_quantized: bool,
-    settings: ReplySettings,
-    api: ApiSettings,
-) -> Baseline:
-    """The baseline of a full-precision model."""
-    from empathy_edge.bench.check.make import make_baseline
-    from empathy_edge.bench.check.prompts import read_prompts
-    from empathy_edge.bench.check.raters import open_rater
-    from empathy_edge.export.artifacts import reference_gguf
-    from empathy_edge.runs.given_data import data_file
-
-    file = None if prompts is None else data_file(prompts, columns)
-    read = read_prompts(file, settings.max_prompts, settings.seed)
-    rater = open_rater(judge, api)
-    try:
-        return make_baseline(
-            model, read, rater, settings, allow_quantized=allow_quantized, as_gguf=reference_gguf
-        )
-    finally:
-        rater.close()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from empathy_edge.commands import completers
-from empathy_edge.commands.check import made_baseline
 from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     EXAMPLES,
@@ -176,6 +175,7 @@ def _baseline(base: ModelRef, file: Path | None, out: Path, allow_quantized: boo
     Raises:
         EmpathyEdgeError: it is of another model.
     """
+    from empathy_edge.api.verdicts import made_baseline
     from empathy_edge.bench.check.baseline import read_baseline, write_baseline
     from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.llm.api_settings import ApiSettings

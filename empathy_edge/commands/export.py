@@ -123,7 +123,7 @@ def export(  # noqa: PLR0913 - each is an option
     if not all(math.isfinite(weight) for weight in weights):
         raise click.UsageError("a --weight must be a finite number.")
     from empathy_edge.export.artifacts import run
-    from empathy_edge.export.verify import NotTheModel
+    from empathy_edge.export.verify import ArtifactsDiffer
     from empathy_edge.models.find import base_of_adapter
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.given_data import data_file
@@ -136,7 +136,7 @@ def export(  # noqa: PLR0913 - each is an option
         found = run(
             base=base, adapters=list(adapters), weights=weights, out=out, settings=settings, update=update
         )
-    except NotTheModel as failed:
+    except ArtifactsDiffer as failed:
         give_json(json_file, {"merge": failed.results.merge, "verify": failed.results}, "export")
         raise
     give_json(json_file, found, "export")

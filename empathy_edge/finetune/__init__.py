@@ -1,1 +1,5 @@
 """Fine-tuning with LoRA in two steps: SFT, then DPO."""
+
+from empathy_edge.callable_package import make_callable
+
+make_callable(__name__)

@@ -15,6 +15,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.budget import Budget, BudgetReached
 from empathy_edge.llm.keeping import Keeper
 from empathy_edge.llm.ledger import Entry, Ledger
+from empathy_edge.llm.own_loop import OwnLoop
 from empathy_edge.llm.records import Answer, CutOff, Request, StepNotKept, Teacher, TeacherError, TryAgain
 
 Item = TypeVar("Item")
@@ -65,7 +66,7 @@ class ModelClient:
         self._failed_in_a_row = 0
         self._stop: BaseException | None = None
         self._stopped = asyncio.Event()
-        self._loop = asyncio.Runner()  # one for all runs: the connections belong to it
+        self._loop = OwnLoop()  # one for all runs: the connections belong to it
 
     def identity(self) -> str:
         """The teacher's identity: everything about it that decides its answers."""

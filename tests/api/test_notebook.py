@@ -1,0 +1,75 @@
+"""Notebooks: the example is executed in a kernel, and messages and progress are readable there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+
+from tests.conftest import ROOT  # noqa: E402
+
+QUICKSTART = ROOT / "docs" / "examples" / "quickstart.ipynb"
+
+
+def executed(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    """The notebook after all its cells were run in a kernel of this environment."""
+    client = nbclient.NotebookClient(
+        notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
+    return client.execute()
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """Of all code cells."""
+    return [item for cell in notebook.cells if cell.cell_type == "code" for item in cell.outputs]
+
+
+@pytest.mark.slow
+def test_the_example_runs(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMPATHY_EDGE_BASE", str(tiny_model))
+    notebook = executed(nbformat.read(QUICKSTART, as_version=4), tmp_path)
+    shown = outputs(notebook)
+    assert not [item for item in shown if item.output_type == "stream"]  # nothing on stdout or stderr
+    results = [item.data["text/html"] for item in shown if item.output_type == "execute_result"]
+    text = "".join(results)
+    for word in ("SFT rows", "reward accuracy", "gguf-q8_0", "win rate", "first token"):
+        assert word in text, word
+
+
+def test_the_example_has_real_outputs() -> None:
+    """Those of the shipped model; a change of the cells asks for new ones (the notebook says how)."""
+    notebook = nbformat.read(QUICKSTART, as_version=4)
+    nbformat.validate(notebook)
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    assert "smollm2-135m" in str(outputs(notebook))
+    assert not [item for item in outputs(notebook) if item.output_type == "error"]
+    assert QUICKSTART.stat().st_size < 60_000
+
+
+PROGRESS = """\
+from empathy_edge import console
+from empathy_edge.console import progress, say, set_quiet
+console.FIRST_LINE_S = console.NOTEBOOK_INTERVAL_S = 0.0
+say("[bold]One[/] message" + " that has more characters than a line of 115" * 4)
+with progress() as bar:
+    task = bar.add_task("SFT", total=3)
+    for step in range(3):
+        bar.update(task, advance=1, note=f"loss {step}")
+set_quiet()
+say("not shown")
+with progress() as bar:
+    bar.advance(bar.add_task("DPO", total=2))
+"""
+
+
+def test_a_tasks_line_is_written_over(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PROGRESS)])
+    message, line = outputs(executed(notebook, tmp_path))
+    assert message.output_type == line.output_type == "display_data"
+    assert message.data["text/plain"].startswith("One message") and "\x1b" not in message.data["text/plain"]
+    assert "<pre" in message.data["text/html"]
+    assert line.data["text/plain"].startswith("  SFT: 3 in ")

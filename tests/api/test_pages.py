@@ -1,0 +1,43 @@
+"""The page of the API is fresh, and its example runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import empathy_edge
+from tests.conftest import ROOT
+
+PAGE = ROOT / "docs" / "api.md"
+
+
+def test_the_page_is_fresh_and_complete() -> None:
+    from scripts.api_page import api_markdown, names_on_the_page
+
+    text = PAGE.read_text(encoding="utf-8")
+    assert text == api_markdown(), "run `make docs`"
+    assert max(map(len, text.splitlines())) <= 100
+    errors = {name for name in empathy_edge.__all__ if name.endswith(("Error", "Failed"))}
+    assert names_on_the_page() | errors == set(empathy_edge.__all__)
+    assert all(name in text for name in errors)
+
+
+@pytest.mark.slow
+def test_the_example_runs(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands on the page, with the tiny model and a tenth of the prompts."""
+    code = PAGE.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 8
+    replaced = code.replace('"smollm2-135m"', repr(str(tiny_model)))
+    replaced = replaced.replace(
+        "reference=made.checkpoint",
+        "reference=made.checkpoint, replies=ReplySettings(max_prompts=64, samples=2, max_new_tokens=8)",
+    )
+    assert replaced.count(str(tiny_model)) == 1 and "ReplySettings" in replaced
+    monkeypatch.chdir(tmp_path)
+    exec(f"from empathy_edge import ReplySettings\n{replaced}", {})
+    printed = capsys.readouterr().out
+    assert "gguf-q8_0" in printed and "keeps it" in printed
+    assert (tmp_path / "tuned" / "dpo" / "adapter").is_dir()
