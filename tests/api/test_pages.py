@@ -23,14 +23,29 @@ def test_the_page_is_fresh_and_complete() -> None:
     assert all(name in text for name in errors)
 
 
+def python_of(page: Path) -> str:
+    """The page's first block of Python, of at most eight lines."""
+    code = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 8
+    return code
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "model"),
+    [(PAGE, '"smollm2-135m"'), (ROOT / "README.md", '"my-org/my-model"')],
+    ids=["api", "README"],
+)
 def test_the_example_runs(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    model: str,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """As it stands on the page, with the tiny model and a tenth of the prompts."""
-    code = PAGE.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-    assert len(code.splitlines()) <= 8
-    replaced = code.replace('"smollm2-135m"', repr(str(tiny_model)))
+    replaced = python_of(page).replace(model, repr(str(tiny_model)))
     replaced = replaced.replace(
         "reference=made.checkpoint",
         "reference=made.checkpoint, replies=ReplySettings(max_prompts=64, samples=2, max_new_tokens=8)",
@@ -40,4 +55,4 @@ def test_the_example_runs(
     exec(f"from empathy_edge import ReplySettings\n{replaced}", {})
     printed = capsys.readouterr().out
     assert "gguf-q8_0" in printed and "keeps it" in printed
-    assert (tmp_path / "tuned" / "dpo" / "adapter").is_dir()
+    assert (tmp_path / "exported" / "gguf-q8_0" / "model.gguf").exists()
