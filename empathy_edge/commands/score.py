@@ -166,8 +166,9 @@ def tune(
     the same command is given again. OUT/scorer.json goes to `score rate`, `judge certify` and `release`, and
     needs no torch.
     """
+    from empathy_edge.judging.tuned import FILE
     from empathy_edge.models.find import checkpoint_of
-    from empathy_edge.runs.tuned_scorer import FILE, train
+    from empathy_edge.runs.tuned_scorer import train
 
     scorer = train(data=data, base=checkpoint_of(base), out=out, settings=settings, update=update)
     give_json(json_file, {"scorer": out / FILE, "figures": scorer.figures}, "score tune")

@@ -109,7 +109,7 @@ class Summary:
         """Each count with its name; `rows` are those of the file."""
         counts = {"rows": rows, **self._counts}
         of_sources = self._by_source.most_common(6)
-        return [[name, str(count)] for name, count in counts.items()] + [
+        return [[name, str(int(count))] for name, count in counts.items()] + [
             [f"responses by {plain(source)}", str(count)] for source, count in of_sources
         ]
 
