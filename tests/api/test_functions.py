@@ -44,7 +44,7 @@ def test_distill_returns_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(read_jsonl(rows.preference_file)) == rows.preference_pairs > 0
     assert len(read_jsonl(rows.test_file)) == rows.test_dialogues > 0
     assert os.fspath(rows) == str(tmp_path / "rows")
-    assert f"SFT rows  {rows.sft_rows}" in " ".join(repr(rows).split(" " * 6))
+    assert f"SFT rows {rows.sft_rows}" in " ".join(repr(rows).split())
     assert "<td" in rows._repr_html_() and str(rows.preference_pairs) in rows._repr_html_()
     printed = capsys.readouterr()
     assert printed.out == "" and f"{rows.sft_rows} SFT rows" in printed.err

@@ -70,6 +70,5 @@ def test_a_tasks_line_is_written_over(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PROGRESS)])
     message, line = outputs(executed(notebook, tmp_path))
     assert message.output_type == line.output_type == "display_data"
-    assert message.data["text/plain"].startswith("One message") and "\x1b" not in message.data["text/plain"]
-    assert "<pre" in message.data["text/html"]
+    assert "<pre" in message.data["text/html"] and "One</span> message" in message.data["text/html"]
     assert line.data["text/plain"].startswith("  SFT: 3 in ")
