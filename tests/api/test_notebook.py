@@ -40,14 +40,11 @@ def test_the_example_runs(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.
         assert word in text, word
 
 
-def test_the_example_has_real_outputs() -> None:
-    """Those of the shipped model; a change of the cells asks for new ones (the notebook says how)."""
+def test_the_example_is_a_valid_notebook() -> None:
+    """Without outputs: they would differ after each run."""
     notebook = nbformat.read(QUICKSTART, as_version=4)
     nbformat.validate(notebook)
-    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
-    assert "smollm2-135m" in str(outputs(notebook))
-    assert not [item for item in outputs(notebook) if item.output_type == "error"]
-    assert QUICKSTART.stat().st_size < 60_000
+    assert not outputs(notebook)
 
 
 PROGRESS = """\
