@@ -36,7 +36,7 @@ dialogues to a reply:
 ```python
 {example}```
 
-A [notebook](examples/quickstart.ipynb) does the same with little data, in a minute or two.
+A [notebook](examples/quickstart.ipynb) does the same with little data, in a few minutes.
 
 - All names come from `empathy_edge`. Importing them loads no library; what a function needs is \
 imported when it is called.

@@ -126,8 +126,8 @@ def distill(  # noqa: PLR0913 - as the command
             _refuse("with a teacher", reference=reference, models=models)
             run_distill.distill_with_teacher(data=file, out=folder, settings=asked, update=update)
         else:
-            assert not settings or isinstance(settings, DistillSettings)
-            rated = with_fields(settings or DistillSettings(), reference=reference, models=models)
+            given = settings if isinstance(settings, DistillSettings) else DistillSettings()
+            rated = with_fields(given, reference=reference, models=models)
             run_distill.distill_rated(data=file, out=folder, settings=rated, update=update)
         return DistillResult(folder, results_of(folder, DistillResults))
 

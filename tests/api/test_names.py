@@ -63,8 +63,8 @@ def test_packages_of_the_functions_names_stay_packages(monkeypatch: pytest.Monke
         assert package is sys.modules[f"empathy_edge.{name}"] and package.__path__
         assert package.__call__ is getattr(empathy_edge.api, name)
     with monkeypatch.context() as patched:
-        patched.setattr("empathy_edge.distill.filters.FILTERS_VERSION", "another")
-        assert filters.FILTERS_VERSION == "another"
+        patched.setattr("empathy_edge.distill.filters.VERSION", "another")
+        assert filters.VERSION == "another"
 
 
 def test_every_name_is_there_and_an_unknown_one_is_not() -> None:

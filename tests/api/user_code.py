@@ -17,7 +17,7 @@ from empathy_edge import (
     export,
     finetune,
 )
-from empathy_edge.distill.filters import FILTERS_VERSION
+from empathy_edge.distill.filters import VERSION
 
 
 def right() -> None:
@@ -34,7 +34,7 @@ def right() -> None:
     assert_type(found.artifacts[0].verdict, Literal["PASS", "FAIL", "UNDECIDED"])
     with chat(made["gguf-f16"]) as talk:
         assert_type(talk.say("Hello"), ChatReply)
-        print(*talk.stream("And now?"), FILTERS_VERSION)
+        print(*talk.stream("And now?"), VERSION)
 
 
 def wrong() -> None:
