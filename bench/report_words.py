@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -129,7 +130,7 @@ def _about_artifacts(run: FinishedRun) -> list[NextStep]:
             )
         )
     if undecided and run.check.judge_doubts:
-        artifacts = " ".join(f"RUN/export/{item.artifact}" for item in undecided)
+        artifacts = " ".join(shlex.quote(f"RUN/export/{item.artifact}") for item in undecided)
         steps.append(
             NextStep(
                 f"To decide {_names(undecided)}: let people or a certified judge compare replies. With this "
