@@ -66,13 +66,13 @@ def plot_retention(rows: Sequence[ArtifactRow], min_win_rate: float) -> Picture:
             _draw(axis, row)
         _draw_levels(axis, 100 * min_win_rate)
         sizes = [row.size_mb or 0.0 for row in rows]
-        room = 0.28 * max(max(sizes) - min(sizes), 0.2 * max(sizes))
+        room = 0.36 * max(max(sizes) - min(sizes), 0.2 * max(sizes))
         axis.set(xlim=(min(sizes) - room, max(sizes) + room), ylim=(-6, 106))
         axis.set(xlabel="size, MB", ylabel="comparisons won, %: at least (mark), at most (line)")
         _draw_legend(axis, [row.checked.verdict for row in rows])
         figure.draw_without_rendering()
         _write_names(figure, axis, rows)
-        title = "Size against what is kept: the share of comparisons won against the artifact's own model"
+        title = "Size against what is kept, in comparisons with the model itself"
         words = f"PASS from {short_percent(min_win_rate)}; {short_percent(0.5)}: nothing lost. "
         words += "; ".join(_describe(row) for row in rows) + "."
         return picture(figure, "retention", title, words)
