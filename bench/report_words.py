@@ -67,7 +67,7 @@ def _with_bounds(items: Sequence[CheckedArtifact]) -> str:
     """The names, each with its bounds; the first says what the figures are of."""
     if len(items) > MOST_NAMES:
         return _names(items)
-    named = []
+    named: list[str] = []
     for item in items:
         bounds = f"between {short_percent(item.win_rate_low)} and {short_percent(item.win_rate_high)}"
         named.append(f"{item.artifact} ({bounds}{'' if named else ' of comparisons won'})")
