@@ -55,7 +55,7 @@ def _head(run: FinishedRun) -> list[str]:
         return lines
     lines += ["## What to do next", ""]
     for number, step in enumerate(steps, 1):
-        command = f" `{step.command}`" if step.command else ""
+        command = f" `{step.command.replace('`', '')}`" if step.command else ""
         lines.append(f"{number}. {_plain(step.text)}{command}")
     return [*lines, ""]
 

@@ -169,8 +169,8 @@ def _plot_lines(lines: Mapping[str, Line], name: str, title: str) -> Picture:
     with drawing(3.6, 2.6) as (figure, axis):
         looks = ((FIRST, "-"), (SECOND, "--"))
         for (label, (steps, values)), (color, style) in zip(known.items(), looks, strict=False):
-            look = {"marker": "o" if len(steps) < FEW_POINTS else "", "markersize": 4, "linewidth": 1.4}
-            axis.plot(steps, values, style, color=color, label=label, **look)
+            (drawn,) = axis.plot(steps, values, style, color=color, label=label, linewidth=1.4)
+            drawn.set(marker="o" if len(steps) < FEW_POINTS else "", markersize=4)
         axis.set(xlabel="step", ylim=(min(0, axis.get_ylim()[0]), None))
         axis.grid(axis="y", color=FAINT, alpha=0.4, linewidth=0.6)
         if len(known) > 1:

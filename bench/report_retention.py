@@ -66,13 +66,13 @@ def plot_retention(rows: Sequence[ArtifactRow], min_win_rate: float) -> Picture:
             _draw(axis, row)
         _draw_levels(axis, 100 * min_win_rate)
         sizes = [row.size_mb or 0.0 for row in rows]
-        room = 0.28 * max(max(sizes) - min(sizes), 0.2 * max(sizes))
+        room = 0.36 * max(max(sizes) - min(sizes), 0.2 * max(sizes))
         axis.set(xlim=(min(sizes) - room, max(sizes) + room), ylim=(-6, 106))
         axis.set(xlabel="size, MB", ylabel="comparisons won, %: at least (mark), at most (line)")
         _draw_legend(axis, [row.checked.verdict for row in rows])
         figure.draw_without_rendering()
         _write_names(figure, axis, rows)
-        title = "Size against what is kept: the share of comparisons won against the artifact's own model"
+        title = "Size against what is kept, in comparisons with the model itself"
         words = f"PASS from {short_percent(min_win_rate)}; {short_percent(0.5)}: nothing lost. "
         words += "; ".join(_describe(row) for row in rows) + "."
         return picture(figure, "retention", title, words)
@@ -89,13 +89,13 @@ def _describe(row: ArtifactRow) -> str:
 def _draw(axis: Axes, row: ArtifactRow) -> None:
     """The interval, the mark at its lower end, and the judge's estimate where there is one."""
     color, marker, filling = LOOKS[row.checked.verdict]
-    size, low, high = row.size_mb, 100 * row.checked.win_rate_low, 100 * row.checked.win_rate_high
+    size, low, high = row.size_mb or 0.0, 100 * row.checked.win_rate_low, 100 * row.checked.win_rate_high
     axis.plot([size, size], [low, high], color=color, linewidth=1.6)
     axis.plot([size], [high], color=color, marker="_", markersize=8, markeredgewidth=1.6)
     if row.checked.win_rate_by_judge is not None:
         axis.plot([size], [100 * row.checked.win_rate_by_judge], color=INK, marker="_", markersize=11)
-    look = {"marker": marker, "markersize": 7, "markeredgewidth": 1.6, "markerfacecolor": filling}
-    axis.plot([size], [low], color=color, zorder=3, **look)
+    (mark,) = axis.plot([size], [low], color=color, marker=marker, markersize=7, zorder=3)
+    mark.set(markeredgewidth=1.6, markerfacecolor=filling)
 
 
 def _draw_levels(axis: Axes, bound: float) -> None:
@@ -124,8 +124,9 @@ def _draw_legend(axis: Axes, verdicts: Sequence[str]) -> None:
     handles = []
     for verdict in (name for name in LOOKS if name in verdicts):
         color, marker, filling = LOOKS[verdict]
-        look = {"marker": marker, "markerfacecolor": filling, "linewidth": 0, "markeredgewidth": 1.6}
-        handles.append(Line2D([], [], color=color, label=MEANINGS[verdict], **look))
+        handle = Line2D([], [], color=color, label=MEANINGS[verdict], linewidth=0, marker=marker)
+        handle.set(markerfacecolor=filling, markeredgewidth=1.6)
+        handles.append(handle)
     axis.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0.2
     )
@@ -137,7 +138,8 @@ def _write_names(figure: Figure, axis: Axes, rows: Sequence[ArtifactRow]) -> Non
     low_left, high_right = scale * axis.transAxes.transform([(0, 0), (1, 1)])
     lines, marks = [], []
     for row in rows:
-        ends = [(row.size_mb, 100 * row.checked.win_rate_low), (row.size_mb, 100 * row.checked.win_rate_high)]
+        size, found = row.size_mb or 0.0, row.checked
+        ends = [(size, 100 * found.win_rate_low), (size, 100 * found.win_rate_high)]
         (x, low), (_, high) = scale * axis.transData.transform(ends)
         marks.append((x, low))
         lines.append(_Box(x - 3, low - 5, x + 3, high + 2))
@@ -152,7 +154,7 @@ def _write_names(figure: Figure, axis: Axes, rows: Sequence[ArtifactRow]) -> Non
         is_right = box.left > x
         axis.annotate(
             row.name,
-            (row.size_mb, 100 * row.checked.win_rate_low),
+            (row.size_mb or 0.0, 100 * row.checked.win_rate_low),
             xytext=(GAP if is_right else -GAP, box.bottom - (low - FONT_SIZE / 2)),
             textcoords="offset points",
             ha="left" if is_right else "right",

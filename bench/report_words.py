@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ def _with_bounds(items: Sequence[CheckedArtifact]) -> str:
     """The names, each with its bounds; the first says what the figures are of."""
     if len(items) > MOST_NAMES:
         return _names(items)
-    named = []
+    named: list[str] = []
     for item in items:
         bounds = f"between {short_percent(item.win_rate_low)} and {short_percent(item.win_rate_high)}"
         named.append(f"{item.artifact} ({bounds}{'' if named else ' of comparisons won'})")
@@ -129,7 +130,7 @@ def _about_artifacts(run: FinishedRun) -> list[NextStep]:
             )
         )
     if undecided and run.check.judge_doubts:
-        artifacts = " ".join(f"RUN/export/{item.artifact}" for item in undecided)
+        artifacts = " ".join(shlex.quote(f"RUN/export/{item.artifact}") for item in undecided)
         steps.append(
             NextStep(
                 f"To decide {_names(undecided)}: let people or a certified judge compare replies. With this "
