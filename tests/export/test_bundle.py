@@ -168,8 +168,8 @@ def test_hostile_files_are_refused_though_the_manifest_fits(bundle: Path, tmp_pa
     with pytest.raises(VerdictFailed) as caught:
         checking.check(copy)
     for words in (
-        "weights.bin: is of a kind",
-        "notes.txt: is of a kind",
+        "weights.bin: does not belong",
+        "notes.txt: does not belong",
         "tokenizer.json: not readable as JSON",
         "model.gguf: the GGUF file is truncated",
         "model.onnx: keeps weights outside of the bundle: '../../secret'",
