@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.bench.browser.chromium import browser, chromedriver
 
-WIDTH, HEIGHT = 900, 1000
+WIDTH, HEIGHT = 900, 1180
 
 page_file, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
 with tempfile.TemporaryDirectory() as scratch, chromedriver(Path(scratch)) as driver, browser(driver) as page:
