@@ -17,7 +17,7 @@ from empathy_edge.commands.options import EXAMPLES, out_option, path_type, updat
 @update_option()
 def report(run_folder: Path, out: Path, update: bool) -> None:
     """Write one self-contained HTML page about a finished run."""
-    from empathy_edge.bench.report import run as run_stage
+    from empathy_edge.bench.report.page import run as run_stage
     from empathy_edge.console import next_step
 
     run_stage(run_folder=run_folder, out=out, update=update)

@@ -316,7 +316,7 @@ def _check(job: _Job) -> str:
 
 
 def _report(job: _Job) -> str:
-    from empathy_edge.bench.report import run
+    from empathy_edge.bench.report.page import run
 
     run(run_folder=job.folder.root, out=job.folder.report, update=job.update)
     return ""

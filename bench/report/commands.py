@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from empathy_edge.bench.report_run import FinishedRun
+from empathy_edge.bench.report.finished_run import FinishedRun
 
 
 def commands(run: FinishedRun) -> list[str]:

@@ -13,13 +13,13 @@ from typing import Any
 from empathy_edge.bench.browser.results import COLUMNS, PATTERN, cells
 from empathy_edge.bench.check.output import conditions
 from empathy_edge.bench.release.tables import describe_judge
-from empathy_edge.bench.report_commands import commands
-from empathy_edge.bench.report_markdown import markdown
-from empathy_edge.bench.report_plots import plot_memory, plot_phones, plot_speed, plot_training, predictions
-from empathy_edge.bench.report_retention import plot_retention
-from empathy_edge.bench.report_run import SAMPLES, FinishedRun, Sample, parts_of, read_run
-from empathy_edge.bench.report_svg import Picture
-from empathy_edge.bench.report_words import next_steps, percent, release_sentence, verdict_sentence
+from empathy_edge.bench.report.commands import commands
+from empathy_edge.bench.report.finished_run import SAMPLES, FinishedRun, Sample, parts_of, read_run
+from empathy_edge.bench.report.markdown import markdown
+from empathy_edge.bench.report.plots import plot_memory, plot_phones, plot_speed, plot_training, predictions
+from empathy_edge.bench.report.retention import plot_retention
+from empathy_edge.bench.report.svg import Picture
+from empathy_edge.bench.report.words import next_steps, percent, release_sentence, verdict_sentence
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
 from empathy_edge.runs.run_folder import RunFolder
@@ -75,7 +75,7 @@ def _page(run: FinishedRun, samples: Sequence[Sample]) -> str:
     )
     environment.filters |= {"figures": _figures, "percent": percent}
     steps = next_steps(run)
-    return environment.get_template("report.html").render(
+    return environment.get_template("page.html").render(
         run=run,
         artifacts=run.artifacts,
         verdict=verdict_sentence(run.check),

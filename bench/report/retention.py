@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from empathy_edge.bench.report_run import ArtifactRow
-from empathy_edge.bench.report_svg import (
+from empathy_edge.bench.report.finished_run import ArtifactRow
+from empathy_edge.bench.report.svg import (
     FAIL,
     FAINT,
     FONT_SIZE,
@@ -18,7 +18,7 @@ from empathy_edge.bench.report_svg import (
     drawing,
     picture,
 )
-from empathy_edge.bench.report_words import short_percent
+from empathy_edge.bench.report.words import short_percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

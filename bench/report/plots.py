@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from empathy_edge.bench.phones.predict import Estimate, predict
-from empathy_edge.bench.report_run import ArtifactRow, FinishedRun
-from empathy_edge.bench.report_svg import FAINT, FIRST, INK, SECOND, Picture, drawing, picture
+from empathy_edge.bench.report.finished_run import ArtifactRow, FinishedRun
+from empathy_edge.bench.report.svg import FAINT, FIRST, INK, SECOND, Picture, drawing, picture
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import read_jsonl
 

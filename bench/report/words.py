@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, Verdict
 from empathy_edge.bench.release.results import ReleaseResults
-from empathy_edge.bench.report_run import FinishedRun
+from empathy_edge.bench.report.finished_run import FinishedRun
 
 MOST_NAMES = 4
 """Artifacts of one verdict that a sentence names; of more it gives the number."""

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, Verdict
-from empathy_edge.bench.report_run import ArtifactRow
-from empathy_edge.bench.report_svg import Picture
-from empathy_edge.bench.report_words import listed, short_percent, verdict_sentence
+from empathy_edge.bench.report.finished_run import ArtifactRow
+from empathy_edge.bench.report.svg import Picture
+from empathy_edge.bench.report.words import listed, short_percent, verdict_sentence
 
 Found = tuple[str, Verdict, float, float]
 """An artifact, its verdict and the bounds of its win rate."""
@@ -100,7 +100,7 @@ def drawn(*found: tuple[Found, float]) -> Picture:
     """The picture of artifacts with their sizes in MB."""
     pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
     from empathy_edge.bench.latency_summary import LatencySummary
-    from empathy_edge.bench.report_retention import plot_retention
+    from empathy_edge.bench.report.retention import plot_retention
 
     rows = []
     for item, size_mb in found:

@@ -12,9 +12,9 @@ from empathy_edge.bench.check.output import conditions, sentences
 from empathy_edge.bench.latency_summary import LatencySummary, speed_cells
 from empathy_edge.bench.release.results import WinRate
 from empathy_edge.bench.release.tables import describe_judge
-from empathy_edge.bench.report_commands import commands
-from empathy_edge.bench.report_run import ArtifactRow, FinishedRun, Sample
-from empathy_edge.bench.report_words import next_steps, percent, release_sentence, verdict_sentence
+from empathy_edge.bench.report.commands import commands
+from empathy_edge.bench.report.finished_run import ArtifactRow, FinishedRun, Sample
+from empathy_edge.bench.report.words import next_steps, percent, release_sentence, verdict_sentence
 
 
 def markdown(run: FinishedRun, samples: Sequence[Sample]) -> str:
