@@ -21,7 +21,6 @@ $(READY): pyproject.toml constraints.txt scripts/setup_venv.py
 demo: $(READY) ## the whole pipeline on the shipped model and dialogues
 	@$(VENV)/bin/empathy-edge run quickstart --out runs/quickstart || { [ $$? -eq 1 ] && \
 	  echo "A verdict of FAIL is a result of the demo, not an error of it: look at the report."; }
-	@echo "Talk to it: $(VENV)/bin/empathy-edge chat runs/quickstart/export/gguf-q8_0"
 
 test: $(READY) ## every test, the real 135M model included
 	$(VENV)/bin/python $(PYTEST)

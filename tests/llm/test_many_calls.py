@@ -126,7 +126,7 @@ def test_a_second_interrupt_at_the_end_loses_no_answer(tmp_path: Path) -> None:
     with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
         teacher = Interrupted(write_rows(tmp_path / "answers.jsonl", {"id": "a", "text": "Oh."}))
         client = ModelClient(teacher, ledger, Budget(None))
-        client._keeper._waiting.append((_entry(1), client._loop.get_loop().create_future()))
+        client._keeper._waiting.append((_entry(1), client._loop._runner.get_loop().create_future()))
         with pytest.raises(KeyboardInterrupt):
             client.close()
         assert ledger.find("1")
