@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import ceil, log
 
 import numpy as np
 
@@ -42,6 +42,8 @@ def what_would_decide(
     total = len(baseline.prompts)
     if total < FEWEST:
         return f"at least {FEWEST} prompts (there are {total})"
+    if prompts := prompts_without_a_judge(evidence, min_win_rate):
+        return f"about {prompts} prompts like these ({total} were there), without any judge"
     if baseline.judge.doubts:
         calls, tokens = cost_of_a_judge(baseline)
         return (
@@ -62,6 +64,14 @@ def what_would_decide(
     if not needed:
         return "a better judge, or many more prompts: the win rate is too near the bound"
     return f"about {round(min(needed), -1):.0f} prompts like these ({used} were used), or a better judge"
+
+
+def prompts_without_a_judge(evidence: Evidence, min_win_rate: float) -> int | None:
+    """With how many prompts like these the bound for every judge would PASS; None if it never would."""
+    found = evidence.log_against_at_most(min_win_rate)["any-judge"]
+    if found <= 0:
+        return None
+    return ceil((ENOUGH - log(MONEY["any-judge"])) / found * len(evidence.any_judge))
 
 
 def cost_of_a_judge(baseline: Baseline) -> tuple[int, int]:

@@ -37,7 +37,7 @@ Export a model as a quantized file (name yours instead of the shipped one):
   empathy-edge export smollm2-135m --to gguf-q8_0 --out exported
 
 Check that the quantized file kept the model's empathy:
-  empathy-edge check exported/gguf-q8_0 --reference smollm2-135m --allow-quantized-reference --max-prompts 64
+  empathy-edge check exported/gguf-q8_0 --reference smollm2-135m --allow-quantized-reference --max-prompts 96
 
 Find out which file to ship to which phone:
   empathy-edge choose smollm2-135m --device pixel-8 --allow-quantized-reference --out chosen
