@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from empathy_edge.llm.own_loop import OwnLoop
+from tests.conftest import ROOT
 
 
 def in_a_notebook(work: Callable[[], Any]) -> Any:
@@ -50,8 +53,8 @@ def test_an_error_is_raised_where_the_result_was_wanted() -> None:
         in_a_notebook(lambda: OwnLoop().run(fails()))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends a signal to this process")
-def test_an_interrupt_lets_the_work_come_to_its_end() -> None:
+def interrupted() -> None:
+    """Ctrl-C comes while the work waits; run in a process of its own, whose only thread it may hit."""
     ended = []
 
     async def waits() -> None:
@@ -64,3 +67,10 @@ def test_an_interrupt_lets_the_work_come_to_its_end() -> None:
     with pytest.raises(KeyboardInterrupt):
         in_a_notebook(lambda: OwnLoop().run(waits()))
     assert ended == [True]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal to this process")
+def test_an_interrupt_lets_the_work_come_to_its_end() -> None:
+    script = "from tests.llm.test_own_loop import interrupted\ninterrupted()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
