@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from empathy_edge.errors import EmpathyEdgeError
+
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import CompleteEvent, Completion
@@ -45,12 +47,14 @@ class MessageInput:
         commands: what begins with a slash; the Tab key completes it.
         history: a file that keeps what was typed for the arrow keys of the next chat. By default nothing is
             kept beyond this chat.
+
+    Raises:
+        EmpathyEdgeError: the file cannot be written.
     """
 
     def __init__(self, commands: Sequence[str], history: Path | None = None) -> None:
-        self.interactive = sys.stdin.isatty()
         self._read: Callable[[], str] = self._lines
-        if self.interactive:
+        if sys.stdin.isatty():
             session = _terminal(commands, history)
             self._read = lambda: str(session.prompt())
 
@@ -116,6 +120,9 @@ def _terminal(commands: Sequence[str], history: Path | None) -> PromptSession[st
 def _private(path: Path) -> str:
     """The file, made if it is new, which only its user can read."""
     path = path.expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise EmpathyEdgeError(f"--history {path}: cannot be written ({error.strerror}).") from None
     return str(path)

@@ -23,7 +23,7 @@ from empathy_edge.commands.options import (
     rated_option,
     takes_settings,
 )
-from empathy_edge.commands.sheet import sheet
+from empathy_edge.commands.sheet import certify_settings, sheet
 from empathy_edge.judging.questions import QUESTIONS, RATED_BY_EXPERTS
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from empathy_edge.judging.judge_settings import CertifySettings
     from empathy_edge.judging.pairwise_judges import Judge
     from empathy_edge.llm.api_settings import ApiSettings
-
-
-def _certify_settings() -> type[CertifySettings]:
-    from empathy_edge.judging.judge_settings import CertifySettings
-
-    return CertifySettings
 
 
 @click.group(
@@ -52,7 +46,7 @@ def judge() -> None:
 
 @takes_settings(
     settings=FromSettings(
-        _certify_settings,
+        certify_settings,
         ("questions", "max_pairs", "seed"),
         {"questions": "--question", "max_pairs": "--pairs"},
     ),

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from empathy_edge.judging.judge_settings import CertifySettings, SheetSettings
 
 
-def _certify_settings() -> type[CertifySettings]:
+def certify_settings() -> type[CertifySettings]:
+    """The settings of certificates, which `judge certify` has, too."""
     from empathy_edge.judging.judge_settings import CertifySettings
 
     return CertifySettings
@@ -117,7 +118,7 @@ def make_sheet(
 @takes_settings(
     sheet_settings=FromSettings(_sheet_settings, ("question", "seed")),
     certify_settings=FromSettings(
-        _certify_settings, ("max_pairs", "seed"), {"max_pairs": "--pairs"}, partial=True
+        certify_settings, ("max_pairs", "seed"), {"max_pairs": "--pairs"}, partial=True
     ),
 )
 @sheet.command(

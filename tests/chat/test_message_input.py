@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.chat.message_input import is_unfinished, message_of
+from empathy_edge.chat.message_input import _private, is_unfinished, message_of
+from empathy_edge.errors import EmpathyEdgeError
 from tests.conftest import run_command
 
 
@@ -45,6 +46,11 @@ def test_several_lines_from_a_pipe(exported: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     turns = json.loads(file.read_text())["turns"]
     assert [turn["content"] for turn in turns if turn["role"] == "user"] == ["one\ntwo", "three \nfour"]
+
+
+def test_a_history_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(EmpathyEdgeError, match=f"--history {tmp_path}: cannot be written"):
+        _private(tmp_path)  # a folder
 
 
 @pytest.mark.skipif(not shutil.which("tmux"), reason="no tmux")
