@@ -122,7 +122,7 @@ def _machine_facts() -> dict[str, str]:
         "processor": f"{here['cpu']}, {here['cores']} cores ({threads})",
         "memory": f"{here['memory_gb']} GB",
         "disk free": f"{free_gb:.1f} GB at the model cache",
-        "model cache": f"{cache} ({_cached_mb():.0f} MB; EMPATHY_EDGE_CACHE moves it)",
+        "model cache": f"{cache} ({_cached_mb():.0f} MB; `empathy-edge cache`, EMPATHY_EDGE_CACHE)",
         "shipped models": ", ".join(SHIPPED),
         "GPU": _gpu(),
         "LiteRT-LM": _litert(),

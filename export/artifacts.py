@@ -39,6 +39,7 @@ from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.hash_cache import sha256_file
+from empathy_edge.system.kept_models import mark_used
 from empathy_edge.system.machine import require_space
 
 _SHARE_OF_FP32 = {
@@ -232,6 +233,7 @@ def reference_gguf(reference: ModelRef) -> Path | None:
     except EmpathyEdgeError as error:
         say(f"  Replies are drawn on torch, which is slower: {error}")
         return None
+    mark_used(out)
     return folder
 
 

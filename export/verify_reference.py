@@ -25,6 +25,7 @@ from empathy_edge.runtimes.torch_runtime import TorchRuntime
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.device import chosen_device
 from empathy_edge.system.files import sha256_json, write_atomically
+from empathy_edge.system.kept_models import mark_used
 from empathy_edge.system.memory import release_freed_memory
 
 VERSION = 1
@@ -95,6 +96,7 @@ def reference_of(checkpoint: Path, extent: Extent) -> Reference:
     file = cache_folder() / "verify" / f"{key[:32]}.npz"
     kept = _read(file)
     if kept is not None:
+        mark_used(file)
         return kept
     reference = _answer(checkpoint, conversations, extent.response_tokens)
     release_freed_memory()

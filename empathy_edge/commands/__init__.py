@@ -80,6 +80,6 @@ cli.add_sections(
         ),
         "Measure": (bench.bench, choose.choose),
         "Chat": (chat.chat, phone.phone),
-        "Look up": (report.doctor, report.devices, prepare.ledger, completion.completion),
+        "Look up": (report.doctor, report.devices, report.cache, prepare.ledger, completion.completion),
     }
 )

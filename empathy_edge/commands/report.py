@@ -46,6 +46,43 @@ def devices(device: str | None, json_file: Path | None) -> None:
         next_command("empathy-edge", "bench", "predict", "--device", device, "--artifact", "smollm2-135m")
 
 
+@click.command(epilog=EXAMPLES + "  empathy-edge cache\n  empathy-edge cache --remove-unused 30")
+@click.option(
+    "--remove-unused",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Remove the models that no command has used for so many days. What was used within the last hour "
+    "stays.",
+)
+@json_option()
+def cache(remove_unused: float | None, json_file: Path | None) -> None:
+    """Show which models the cache keeps, or remove unused ones.
+
+    They are converted models, which commands make again when they need them. Replies and ratings in the
+    cache are never removed.
+    """
+    from empathy_edge.console import next_command, out, table
+    from empathy_edge.system import kept_models
+    from empathy_edge.system.cache import cache_folder
+
+    removed = [] if remove_unused is None else kept_models.remove_unused(remove_unused)
+    found = kept_models.kept_models()
+    rows = [
+        [item.model, kept_models.WHAT[item.kind], f"{item.mb:.0f}", f"{item.unused_days:.1f}"]
+        for item in found
+    ]
+    out.print(table(str(cache_folder()), ["model", "what", "MB", "days unused"], rows))
+    if remove_unused is not None:
+        out.print(f"Removed: {len(removed)} models, {sum(item.mb for item in removed):.0f} MB.")
+    out.print(f"Kept: {len(found)} models, {sum(item.mb for item in found):.0f} MB.")
+    content = {
+        name: [item.as_json() for item in items] for name, items in (("kept", found), ("removed", removed))
+    }
+    give_json(json_file, content, "cache")
+    if found and remove_unused is None:
+        next_command("empathy-edge", "cache", "--remove-unused", "30")
+
+
 @click.command(epilog=EXAMPLES + "  empathy-edge doctor")
 @json_option()
 def doctor(json_file: Path | None) -> int:

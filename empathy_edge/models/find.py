@@ -33,6 +33,7 @@ from empathy_edge.models.templated_folder import name_of_templated
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json, sha256_path
 from empathy_edge.system.hash_cache import sha256_file
+from empathy_edge.system.kept_models import mark_used
 
 HUB_ID = r"[\w.-]+/[\w.-]+"
 """An owner and a name, as the hub has them."""
@@ -133,6 +134,7 @@ def checkpoint_of(name: str) -> ModelRef:
     folder = cache_folder() / "checkpoints" / ref.sha256[:16]
     if not (folder / "config.json").is_file():
         convert_gguf(ref.path, folder, name=name, sha256=ref.sha256)
+    mark_used(folder)
     return ModelRef(name, "checkpoint", folder)
 
 
@@ -150,6 +152,7 @@ def dequantized(ref: ModelRef) -> ModelRef:
     folder = cache_folder() / "checkpoints" / ref.identity[:16]
     if not (folder / "config.json").is_file():
         dequantize_checkpoint(ref.path, folder, name=ref.name, sha256=ref.sha256, quantization=quantization)
+    mark_used(folder)
     activations = " (there activations were rounded as well)" if quantization.rounds_activations else ""
     say(
         f"  {ref.name}: {quantization.method} became fp32, each weight as it was. What an adapter changes is "

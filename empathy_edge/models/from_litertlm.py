@@ -12,6 +12,7 @@ from empathy_edge.models.templated_folder import link
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, write_atomically, write_json
 from empathy_edge.system.hash_cache import sha256_file
+from empathy_edge.system.kept_models import mark_used
 
 DEFAULT_CONTEXT = 4096
 """Tokens, where a file does not say how many it allows."""
@@ -27,6 +28,7 @@ def folder_of_litertlm(path: Path) -> Path:
     sha256 = sha256_file(path)
     folder = cache_folder() / "litertlm" / sha256[:16] / path.stem
     if (folder / MANIFEST).is_file() and (folder / MODEL).is_file():
+        mark_used(folder.parent)
         return folder
     if not file.metadata.template:
         raise EmpathyEdgeError(
