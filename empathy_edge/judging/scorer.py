@@ -16,7 +16,7 @@ import numpy as np
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.judging.base_scorer import BaseScorer, Reasons, describe, short_hash
-from empathy_edge.judging.classifiers import RATINGS, classifiers
+from empathy_edge.judging.classifiers import RATINGS, classifiers, fit
 from empathy_edge.judging.evaluation import SEED, Method, evaluate, grouped_folds
 from empathy_edge.judging.features import Block, Embedded, Form, Nearness, Words
 from empathy_edge.judging.rated import balanced, leave_out, read_rated
@@ -133,7 +133,7 @@ def _fit(training: pd.DataFrame, embedded: Embedded) -> _Fitted:
     words = Words()
     words.fit(training)
     features = _columns([words, Form(), Nearness(embedded)], training)
-    model = classifiers(SEED)[CLASSIFIER]().fit(features, training["rating"])
+    model = fit(classifiers(SEED)[CLASSIFIER](), features, training["rating"])
     return _Fitted(words, model, features.mean(0))
 
 

@@ -11,6 +11,7 @@ from empathy_edge.console import out as stdout
 from empathy_edge.console import table
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
+from empathy_edge.judging.classifiers import fit
 from empathy_edge.judging.evaluation import FOLDS, SEED
 from empathy_edge.judging.features import one_hot
 from empathy_edge.judging.rated import MITI_CODES, codes_of, read_rated, same_codes
@@ -148,7 +149,7 @@ class _Tagger:
         self._model: Any = OneVsRestClassifier(
             LogisticRegression(C=STRENGTH, max_iter=500, class_weight="balanced")
         )
-        self._model.fit(features, one_hot(codes_of(rated), codes) > 0)
+        fit(self._model, features, one_hot(codes_of(rated), codes) > 0)
 
     def probabilities(self, texts: list[str]) -> np.ndarray:
         """The probability of each code, float64 [texts, codes]."""
