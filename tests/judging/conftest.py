@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import dialogue_row, write_rows
+
+COMPARED = 120
+"""Prompts of the arms."""
+
 WARM = [
     "that",
     "must",
@@ -48,3 +53,19 @@ def rated_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 row |= {f"response_{name}": " ".join(words), f"rating_{name}": rating}
             writer.writerow(row)
     return file
+
+
+@pytest.fixture(scope="session")
+def arms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Two arms' responses of random lengths; 'good' is in the better one, in two of three the first arm's."""
+    folder = tmp_path_factory.mktemp("arms")
+    chance = random.Random(0)
+    rows: list[list[dict[str, str]]] = [[], []]
+    for number in range(COMPARED):
+        texts = [f"reply {number} " + "word " * chance.randint(1, 30) for _ in range(2)]
+        texts[number % 3 == 0] += "good"
+        for side, text in zip(rows, texts, strict=True):
+            side.append({"id": f"d{number}", "text": text.strip(), "finish_reason": "stop"})
+    said = [dialogue_row(id=f"d{n}", utterance=f"Thing {n} happened.", split="test") for n in range(COMPARED)]
+    files = [write_rows(folder / f"{name}.jsonl", *side) for name, side in zip(("a", "b"), rows, strict=True)]
+    return files[0], files[1], write_rows(folder / "dialogues.jsonl", *said)

@@ -1,6 +1,5 @@
 """Comparisons show their biases: order, length, answers that cannot be read; and sheets are blind."""
 
-import csv
 import json
 import os
 import random
@@ -11,43 +10,24 @@ import numpy as np
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.formats.dialogue import Dialogue, read_dialogues
+from empathy_edge.formats.dialogue import Dialogue
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging import compare
 from empathy_edge.judging.agreement import agreement
 from empathy_edge.judging.comparison_figures import comparison_figures
 from empathy_edge.judging.file_judges import VerdictFileJudge
-from empathy_edge.judging.judge_settings import SheetSettings
 from empathy_edge.judging.length_adjusted import length_figures
 from empathy_edge.judging.pairwise_judges import LocalJudge, open_judge, parse_answer
 from empathy_edge.judging.questions import QUESTIONS
 from empathy_edge.judging.response_pairs import ResponsePairs, read_responses, words_ahead_of
-from empathy_edge.judging.sheet import make_pairs
 from empathy_edge.judging.statistics import holm
 from empathy_edge.judging.verdicts import Pair
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.prompts import load_prompts
 from tests.artificial import Artificial
-from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
+from tests.conftest import assert_one_clear_error, run_command, write_rows
+from tests.judging.conftest import COMPARED
 from tests.llm.fault_server import FaultServer
-
-PROMPTS = 120
-
-
-@pytest.fixture(scope="session")
-def arms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Two arms' responses of random lengths; 'good' is in the better one, in two of three the first arm's."""
-    folder = tmp_path_factory.mktemp("arms")
-    chance = random.Random(0)
-    rows: list[list[dict[str, str]]] = [[], []]
-    for number in range(PROMPTS):
-        texts = [f"reply {number} " + "word " * chance.randint(1, 30) for _ in range(2)]
-        texts[number % 3 == 0] += "good"
-        for side, text in zip(rows, texts, strict=True):
-            side.append({"id": f"d{number}", "text": text.strip(), "finish_reason": "stop"})
-    said = [dialogue_row(id=f"d{n}", utterance=f"Thing {n} happened.", split="test") for n in range(PROMPTS)]
-    files = [write_rows(folder / f"{name}.jsonl", *side) for name, side in zip(("a", "b"), rows, strict=True)]
-    return files[0], files[1], write_rows(folder / "dialogues.jsonl", *said)
 
 
 def judged(arms: tuple[Path, Path, Path], rule: str, out: Path) -> dict:
@@ -76,7 +56,7 @@ def test_several_judges_stand_beside_each_other_with_their_agreement(
     found = done["agreement"]["overall"]
     kappas = {tuple(name.split()[-1] for name in row["between"]): row for row in found["kappa"]}
     assert kappas["fair", "mute"]["kappa"] == 1.0, "where both could be read they say the same"
-    assert 60 < kappas["fair", "mute"]["pairs"] < PROMPTS == kappas["fair", "family"]["pairs"]
+    assert 60 < kappas["fair", "mute"]["pairs"] < COMPARED == kappas["fair", "family"]["pairs"]
     assert kappas["fair", "family"]["kappa"] == pytest.approx(0, abs=0.2) and found["alpha"] < 0.9
     assert judged(arms, "fair", tmp_path / "alone") == done["judges"][0]["questions"]["overall"]
 
@@ -139,14 +119,14 @@ def test_a_fair_judge(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
     assert 0.35 < found["longer_wins"]["share"] < 0.65
     assert abs(found["length_adjusted"]["mean"] - 2 / 3) < 0.05
     assert len(found["worst"]) == 10 and all("good" in row["second"] for row in found["worst"])
-    assert sum(item["n"] for item in found["by_emotion"].values()) == PROMPTS
+    assert sum(item["n"] for item in found["by_emotion"].values()) == COMPARED
 
 
 def test_a_judge_that_takes_the_first_place_tells_nothing(
     arms: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     found = judged(arms, "place", tmp_path)
-    assert found["win_rate"]["mean"] == 0.5 and found["ties"] == PROMPTS and found["p_against_half"] == 1
+    assert found["win_rate"]["mean"] == 0.5 and found["ties"] == COMPARED and found["p_against_half"] == 1
     assert found["first_position_wins"]["share"] == 1.0 and found["order_flips"] == 1.0
 
 
@@ -224,14 +204,14 @@ def test_what_is_known_is_not_asked_again(arms: tuple[Path, Path, Path], tmp_pat
         "out": tmp_path,
     }
     whole = compare.run(**common, questions=["overall"])
-    assert judge.asked == 2 * PROMPTS
+    assert judge.asked == 2 * COMPARED
     lines = (tmp_path / "verdicts.jsonl").read_text().splitlines()
     # A kill while it was writing.
     (tmp_path / "verdicts.jsonl").write_text("\n".join(lines[:100]) + '\n{"judge": "arti')
     again = compare.run(**common, questions=["overall", "affective"])
-    assert judge.asked == 2 * PROMPTS + (2 * PROMPTS - 100) + 2 * PROMPTS
+    assert judge.asked == 2 * COMPARED + (2 * COMPARED - 100) + 2 * COMPARED
     # Whole again; nothing was appended to the line that was cut off.
-    assert len(read_jsonl(tmp_path / "verdicts.jsonl")) == 4 * PROMPTS
+    assert len(read_jsonl(tmp_path / "verdicts.jsonl")) == 4 * COMPARED
     rates = [done["judges"][0]["questions"]["overall"]["win_rate"] for done in (again, whole)]
     assert rates[0] == rates[1]
 
@@ -243,151 +223,6 @@ def test_a_folder_that_holds_something_else_is_left_alone(
     with pytest.raises(EmpathyEdgeError, match=r"holds something else \(winrate\.json\)"):
         judged(arms, "fair", tmp_path)
     assert [item.name for item in tmp_path.iterdir()] == ["winrate.json"]
-
-
-def test_sheets_are_blind_and_come_back(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    first, second, dialogues = arms
-    common = ("--dialogues", dialogues, "--question", "cognitive")
-    result = run_command(
-        "judge", "sheet", "make", first, second, *common, "--max-prompts", "60", "--out", tmp_path / "s"
-    )
-    assert result.returncode == 0, result.stderr
-    page = (tmp_path / "s/sheet.html").read_text()
-    assert "http" not in page, "nothing is fetched"
-    assert "a.jsonl" not in page and "d17" not in page, "no arm, no id"
-    rows = list(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
-    assert len(rows) == 60
-    assert set(rows[0]) == {"key", "situation", "utterance", "reply_1", "reply_2", "answer"}
-    ours = {row["text"] for row in read_jsonl(first)}
-    assert 15 < sum(row["reply_1"] in ours for row in rows) < 45  # the order is drawn
-    for name, wrong in (("anna", 0), ("ben", 6)):
-        with open(tmp_path / f"{name}.csv", "w", newline="") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(["key", "answer"])
-            for number, row in enumerate(rows):
-                right = "1" if "good" in row["reply_1"] else "2"
-                writer.writerow([row["key"], {"1": "2", "2": "1"}[right] if number < wrong else right])
-    files = (tmp_path / "anna.csv", tmp_path / "ben.csv")
-    arguments = ("--sheet", tmp_path / "s", "--out", tmp_path / "verdicts.jsonl")
-    result = run_command("judge", "sheet", "read", *files, *arguments)
-    assert result.returncode == 0 and "Krippendorff's alpha 0." in result.stdout
-    verdicts = read_jsonl(tmp_path / "verdicts.jsonl")
-    assert len(verdicts) == 120 and sum(row["verdict"] == "tie" for row in verdicts) == 12
-    judge = f"file:{tmp_path / 'verdicts.jsonl'}"
-    result = run_command(
-        "judge", "compare", first, second, *common, "--judge", judge, "--out", tmp_path / "c"
-    )
-    assert result.returncode == 0 and "is about 60 of 120 dialogues" in result.stderr, result.stderr
-    found = json.loads((tmp_path / "c/compared.json").read_text())["judges"][0]["questions"]["cognitive"]
-    assert found["ties"] == 6 and found["win_rate"]["n"] == 60
-    assert found["order_flips"] is None, "nobody saw a pair in both orders"
-    assert found["first_position_wins"]["n"] == 54, "verdicts that are mirrored tell nothing of the order"
-    write_rows(tmp_path / "other.jsonl", *(row | {"text": "else"} for row in read_jsonl(first)))
-    result = run_command(
-        "judge",
-        "compare",
-        tmp_path / "other.jsonl",
-        second,
-        *common,
-        "--judge",
-        judge,
-        "--out",
-        tmp_path / "d",
-    )
-    assert_one_clear_error(result, 2, "pairs are not in it", "texts or question are others")
-    (tmp_path / "anna.csv").write_text("key,answer\nxyz,1\n")
-    result = run_command("judge", "sheet", "read", *files, *arguments[:-1], tmp_path / "no.jsonl")
-    assert_one_clear_error(result, 2, "line 2: the key 'xyz' is not in this sheet")
-
-
-@pytest.mark.slow
-def test_raters_are_certified_and_judge_other_sheets(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """A rater of single replies is certified; the certificate is valid for that rater's other sheets."""
-    first, second, dialogues = arms
-    rated = []
-    for number in range(60):
-        responses = [
-            {
-                "source": f"x{rating}",
-                "text": f"reply {number} {'good' if rating == 3 else 'poor'}",
-                "rating": rating,
-            }
-            for rating in (3, 1)
-        ]
-        rated.append(dialogue_row(id=f"r{number}", utterance=f"Other {number}.", responses=responses))
-    data = write_rows(tmp_path / "rated.jsonl", *rated)
-
-    def answered(command: tuple[object, ...], name: str, rows: int, rater: str) -> Path:
-        result = run_command("judge", "sheet", *command, "--alone", "--out", tmp_path / name)
-        assert result.returncode == 0, result.stderr
-        shown = list(csv.DictReader((tmp_path / name / "sheet.csv").read_text().splitlines()))
-        assert len(shown) == rows and set(shown[0]) == {"key", "situation", "utterance", "reply", "answer"}
-        answers = tmp_path / name / f"{rater}.csv"
-        with open(answers, "w", newline="") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(["key", "answer"])
-            writer.writerows((row["key"], "7" if "good" in row["reply"] else "3") for row in shown)
-        out = tmp_path / f"{name}-{rater}.jsonl"
-        result = run_command("judge", "sheet", "read", answers, "--sheet", tmp_path / name, "--out", out)
-        assert result.returncode == 0, result.stderr
-        return out
-
-    learned = answered(("certify", "--data", data), "by", 120, "anna")
-    result = run_command(
-        "judge", "certify", f"ratings:{learned}", "--data", data, "--out", tmp_path / "certified"
-    )
-    assert result.returncode == 0 and "raters:anna:alone" in result.stdout, result.stderr
-    judged = answered(
-        ("make", first, second, first, "--dialogues", dialogues, "--max-prompts", "50"), "gate", 100, "anna"
-    )
-    command = ("judge", "compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{judged}")
-    certificate = ("--certificate", tmp_path / "certified/certificate.json")
-    result = run_command(*command, *certificate, "--out", tmp_path / "compared")
-    assert result.returncode == 0, result.stderr
-    found = json.loads((tmp_path / "compared/compared.json").read_text())["judges"][0]
-    item = found["questions"]["overall"]
-    assert found["prompts"] == 50 and item["judge"]["certified"]
-    assert item["ties"] == 0 and item["order_flips"] == 0
-    other = answered(
-        ("make", first, second, "--dialogues", dialogues, "--max-prompts", "50"), "again", 100, "ben"
-    )
-    command = ("judge", "compare", first, second, "--dialogues", dialogues, "--judge", f"ratings:{other}")
-    assert_one_clear_error(
-        run_command(*command, *certificate, "--out", tmp_path / "no"), 2, "is of another judge"
-    )
-    result = run_command(
-        "judge", "compare", second, first, *command[4:], "--question", "cognitive", "--out", tmp_path / "no2"
-    )
-    assert_one_clear_error(result, 2, "replies are not in it")
-
-
-def test_pairs_in_both_orders_tell_of_flips(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    first, second, dialogues = arms
-    common = ("--dialogues", dialogues, "--max-prompts", "50", "--both-orders", "--out", tmp_path / "s")
-    assert run_command("judge", "sheet", "make", first, second, *common).returncode == 0
-    shown = list(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
-    assert len(shown) == 100 and len({row["key"] for row in shown[:50]}) == 50
-    with open(tmp_path / "anna.csv", "w", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["key", "answer"])
-        writer.writerows((row["key"], "1") for row in shown)  # whatever is shown first
-    out = tmp_path / "verdicts.jsonl"
-    read = ("judge", "sheet", "read", tmp_path / "anna.csv", "--sheet", tmp_path / "s", "--out", out)
-    assert run_command(*read).returncode == 0
-    judge = ("--judge", f"file:{out}", "--out", tmp_path / "c")
-    assert run_command("judge", "compare", first, second, "--dialogues", dialogues, *judge).returncode == 0
-    item = json.loads((tmp_path / "c/compared.json").read_text())["judges"][0]["questions"]["overall"]
-    assert item["order_flips"] == 1.0 and item["first_position_wins"]["share"] == 1.0
-
-
-def test_a_hostile_reply_stays_text_in_the_sheet(arms: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    hostile = {"d0": {"text": "</script><script>alert(1)</script>"}}
-    formula = {"d0": {"text": "=HYPERLINK(1)"}}
-    pairs = ResponsePairs(read_dialogues(arms[2]), hostile, formula)
-    make_pairs(pairs, SheetSettings(), tmp_path / "s")
-    assert "<script>alert" not in (tmp_path / "s/sheet.html").read_text()
-    row = next(csv.DictReader((tmp_path / "s/sheet.csv").read_text().splitlines()))
-    assert "'=HYPERLINK(1)" in (row["reply_1"], row["reply_2"])
 
 
 def test_a_local_judge_gives_probabilities(
