@@ -68,6 +68,7 @@ def draw(folder: Path, reference: Path, baseline_file: Path, artifacts: Sequence
             task = bar.add_task(artifact.name, total=len(baseline.prompts))
             for done in _answer(baseline, runtime, artifact, folder / f"{artifact.name}.jsonl"):
                 bar.update(task, completed=done)
+            bar.update(task, completed=len(baseline.prompts))
             say(f"  {artifact.name}: {len(baseline.prompts)} prompts")
     runtime.close()
 
@@ -91,11 +92,11 @@ def read_answers(folder: Path) -> tuple[Baseline, dict[str, list[Answer]]]:
 
 def _answer(baseline: Baseline, reference: Runtime, artifact: Path, file: Path) -> Iterator[int]:
     """Append to the file what is missing in it; yields how many prompts are done."""
-    done = len(read_unfinished_jsonl(file)) // BLOCK * BLOCK
-    if file.exists() and len(read_unfinished_jsonl(file)) == len(baseline.prompts):
+    kept = read_unfinished_jsonl(file)
+    if len(kept) == len(baseline.prompts):
         return
-    kept = read_unfinished_jsonl(file)[:done]
-    file.write_text("".join(map(line_of, kept)), encoding="utf-8")
+    done = len(kept) // BLOCK * BLOCK
+    file.write_text("".join(map(line_of, kept[:done])), encoding="utf-8")
     runtime = open_runtime(artifact, context=CONTEXT)
     with file.open("a", encoding="utf-8") as handle:
         for start in range(done, len(baseline.prompts), BLOCK):
