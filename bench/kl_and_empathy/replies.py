@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from empathy_edge.bench.check.baseline import Baseline, PromptRecord, read_baseline
@@ -19,6 +20,9 @@ CONTEXT = 2048
 BLOCK = 32
 """Prompts that are answered before their replies are kept."""
 
+KL_PROMPTS = 64
+"""Prompts on whose replies the divergence is measured; all are answered."""
+
 BASELINE = "baseline.json.gz"
 
 
@@ -31,20 +35,20 @@ class Answer(BaseModel):
         kl: KL(reference ‖ artifact) at temperature 1, nats, summed over the tokens of the reference's first
             reply to the prompt.
         same_top: how many of these tokens have the same likeliest token in both.
-        tokens: how many they are.
+        tokens: how many they are; 0 after the first `KL_PROMPTS`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: str
     text: str
-    kl: FiniteFloat
-    same_top: int = Field(ge=0)
-    tokens: int = Field(gt=0)
+    kl: FiniteFloat = 0.0
+    same_top: int = Field(0, ge=0)
+    tokens: int = Field(0, ge=0)
 
 
 def draw(folder: Path, reference: Path, baseline_file: Path, artifacts: Sequence[Path]) -> None:
-    """Have each artifact answer all prompts of a baseline; what the folder has already is not made again.
+    """Have each artifact answer all prompts of a baseline; whole blocks of an earlier run stay.
 
     Args:
         folder: gets the baseline, and a file for each artifact.
@@ -57,20 +61,32 @@ def draw(folder: Path, reference: Path, baseline_file: Path, artifacts: Sequence
     """
     baseline = read_baseline(baseline_file)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / BASELINE
-    if not kept.exists():
-        kept.write_bytes(baseline_file.read_bytes())
-    elif kept.read_bytes() != baseline_file.read_bytes():
+    copy = folder / BASELINE
+    if not copy.exists():
+        copy.write_bytes(baseline_file.read_bytes())
+    elif copy.read_bytes() != baseline_file.read_bytes():
         raise EmpathyEdgeError(f"{folder} is of another baseline; take another folder.")
-    runtime = open_runtime(reference, context=CONTEXT)
+    files = {artifact: folder / f"{artifact.name}.jsonl" for artifact in artifacts}
+    kept = {artifact: _keep_whole_blocks(file, len(baseline.prompts)) for artifact, file in files.items()}
+    done = min(kept.values())
+    models = {artifact: open_runtime(artifact, context=CONTEXT) for artifact in artifacts}
+    full = open_runtime(reference, context=CONTEXT)
     with progress() as bar:
-        for artifact in artifacts:
-            task = bar.add_task(artifact.name, total=len(baseline.prompts))
-            for done in _answer(baseline, runtime, artifact, folder / f"{artifact.name}.jsonl"):
-                bar.update(task, completed=done)
-            bar.update(task, completed=len(baseline.prompts))
-            say(f"  {artifact.name}: {len(baseline.prompts)} prompts")
-    runtime.close()
+        task = bar.add_task("prompts", total=len(baseline.prompts), completed=done)
+        for start in range(done, len(baseline.prompts), BLOCK):
+            records = baseline.prompts[start : start + BLOCK]
+            missing = {artifact: model for artifact, model in models.items() if kept[artifact] <= start}
+            texts = {artifact: _draw(baseline, start, model) for artifact, model in missing.items()}
+            for number, record in enumerate(records):
+                log_p = _log_probs(record, full) if start + number < KL_PROMPTS else None
+                for artifact, model in missing.items():
+                    answer = _answer(record, texts[artifact][number], log_p, model)
+                    with files[artifact].open("a", encoding="utf-8") as handle:
+                        handle.write(line_of(answer.model_dump()))
+                bar.advance(task)
+    for runtime in (full, *models.values()):
+        runtime.close()
+    say(f"{len(artifacts)} artifacts have answered {len(baseline.prompts)} prompts; they are in {folder}")
 
 
 def read_answers(folder: Path) -> tuple[Baseline, dict[str, list[Answer]]]:
@@ -90,48 +106,43 @@ def read_answers(folder: Path) -> tuple[Baseline, dict[str, list[Answer]]]:
     return baseline, found
 
 
-def _answer(baseline: Baseline, reference: Runtime, artifact: Path, file: Path) -> Iterator[int]:
-    """Append to the file what is missing in it; yields how many prompts are done."""
+def _keep_whole_blocks(file: Path, prompts: int) -> int:
+    """Cut off what an interrupted run left after its last whole block; returns how many prompts stay."""
     kept = read_unfinished_jsonl(file)
-    if len(kept) == len(baseline.prompts):
-        return
-    done = len(kept) // BLOCK * BLOCK
-    file.write_text("".join(map(line_of, kept[:done])), encoding="utf-8")
-    runtime = open_runtime(artifact, context=CONTEXT)
-    with file.open("a", encoding="utf-8") as handle:
-        for start in range(done, len(baseline.prompts), BLOCK):
-            for answer in _answer_block(baseline, start, reference, runtime):
-                handle.write(line_of(answer.model_dump()))
-            handle.flush()
-            yield min(start + BLOCK, len(baseline.prompts))
-    runtime.close()
+    whole = len(kept) if len(kept) == prompts else len(kept) // BLOCK * BLOCK
+    file.write_text("".join(map(line_of, kept[:whole])), encoding="utf-8")
+    return whole
 
 
-def _answer_block(baseline: Baseline, start: int, reference: Runtime, runtime: Runtime) -> list[Answer]:
-    records = baseline.prompts[start : start + BLOCK]
-    for record in records:
-        for model in (reference, runtime):
-            if model.encode(list(record.messages)) != list(record.token_ids):
-                raise EmpathyEdgeError(f"{record.id}: a model has other token ids than the baseline.")
+def _draw(baseline: Baseline, start: int, runtime: Runtime) -> list[str]:
+    """One sampled reply to each prompt of a block."""
+    prompts = [record.token_ids for record in baseline.prompts[start : start + BLOCK]]
     settings = baseline.settings
     seed = (settings.seed + 1) * 1_000_003 + start
     sampling = Sampling(settings.temperature, seed, settings.max_new_tokens, ignore_stop=False)
-    drawn = runtime.draw([record.token_ids for record in records], 1, sampling)
-    return [
-        _answer_of(record, runtime.text_of(reply), reference, runtime)
-        for record, reply in zip(records, drawn, strict=True)
-    ]
+    return [runtime.text_of(reply) for reply in runtime.draw(prompts, 1, sampling)]
 
 
-def _answer_of(record: PromptRecord, text: str, reference: Runtime, runtime: Runtime) -> Answer:
-    tokens = record.replies[0].token_ids
-    log_p, log_q = (
-        log_softmax(model.reply_logits(record.token_ids, tokens)) for model in (reference, runtime)
-    )
+def _log_probs(record: PromptRecord, runtime: Runtime) -> np.ndarray:
+    """Of each next token of the reference's first reply, float32 [tokens, vocabulary].
+
+    Raises:
+        EmpathyEdgeError: the model has other token ids than the baseline.
+    """
+    if runtime.encode(list(record.messages)) != list(record.token_ids):
+        raise EmpathyEdgeError(f"{record.id}: a model has other token ids than the baseline.")
+    logits = runtime.reply_logits(record.token_ids, record.replies[0].token_ids)
+    return log_softmax(logits).astype(np.float32)
+
+
+def _answer(record: PromptRecord, text: str, log_p: np.ndarray | None, runtime: Runtime) -> Answer:
+    if log_p is None:
+        return Answer(prompt=record.id, text=text)
+    log_q = _log_probs(record, runtime)
     return Answer(
         prompt=record.id,
         text=text,
         kl=float(kl_divergence(log_p, log_q).sum()),
         same_top=int((log_p.argmax(axis=-1) == log_q.argmax(axis=-1)).sum()),
-        tokens=len(tokens),
+        tokens=len(log_p),
     )
