@@ -35,9 +35,9 @@ class MeasureSettings(BaseModel):
         default=None, ge=1, description="CPU threads. [default: all cores this process may use]"
     )
     dialogues: Path | None = Field(
-        default=None, description="Of chat: JSONL with the turns of conversations. [default: shipped]"
+        default=None, description="chat: JSONL with the turns of conversations. [default: shipped ones]"
     )
-    max_new_tokens: int = Field(default=64, ge=1, description="Of chat: for a turn.")
+    max_new_tokens: int = Field(default=64, ge=1, description="chat: the most tokens of a reply.")
     tolerance: float = Field(
         default=0.1, ge=0, le=1, description="With --baseline: how much slower or larger is a FAIL."
     )

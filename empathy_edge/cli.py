@@ -33,7 +33,7 @@ def run_cli(arguments: list[str]) -> int:
         from empathy_edge.system.hash_cache import read_every_file_again
 
         read_every_file_again()
-    from empathy_edge.errors import EmpathyEdgeError
+    from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 
     try:
         result = cli.main(
@@ -52,6 +52,10 @@ def run_cli(arguments: list[str]) -> int:
         if debug:
             raise
         _complain(str(error))
+        if isinstance(error, VerdictFailed):
+            from empathy_edge.console import next_step
+
+            next_step(error.next_step)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,9 +19,18 @@ class EmpathyEdgeError(Exception):
 
 
 class VerdictFailed(EmpathyEdgeError):
-    """A check ran to its end and failed (exit code 1)."""
+    """A check ran to its end and failed (exit code 1).
+
+    Args:
+        message: what failed, and why.
+        next_step: what to do next; the command line ends with it.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, next_step: str) -> None:
+        super().__init__(message)
+        self.next_step = next_step
 
 
 class PrerequisiteError(EmpathyEdgeError):

@@ -27,7 +27,7 @@ from empathy_edge.export.gguf.converter import require_script
 from empathy_edge.export.litertlm.convert import require_environment as require_litert
 from empathy_edge.export.merged import MergeResults
 from empathy_edge.export.onnx.q4_0_grid import require_q4_0
-from empathy_edge.export.record import ArtifactRecord, Details
+from empathy_edge.export.record import ArtifactRecord, Details, OriginalBase, original_base
 from empathy_edge.export.verify import VerifyResults
 from empathy_edge.export.weight_range import largest_weight
 from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
@@ -274,7 +274,8 @@ def _make_artifact(name: ArtifactName, job: ExportJob, calibration: CalibrationD
     copy_tokenizer(job.checkpoint, folder)
     model_files = [file for file in folder.iterdir() if file.suffix in _MODEL_SUFFIXES]
     size_mb = sum(file.stat().st_size for file in model_files) / 1e6
-    stage.finish(artifact=_record(name, folder, size_mb, details).as_json())
+    origin = original_base(job.checkpoint, job.base)
+    stage.finish(artifact=_record(name, folder, size_mb, origin, details).as_json())
     note = f"; {details['note']}" if "note" in details else ""
     say(f"  {name.text}: {size_mb:.0f} MB{note}")
 
@@ -309,7 +310,9 @@ def _is_calibrated(name: ArtifactName) -> bool:
     return name.method in ("imatrix", "gptq", "budget")
 
 
-def _record(name: ArtifactName, folder: Path, size_mb: float, details: Details) -> ArtifactRecord:
+def _record(
+    name: ArtifactName, folder: Path, size_mb: float, origin: OriginalBase, details: Details
+) -> ArtifactRecord:
     file = next(folder / item for item in _MODEL_FILES if (folder / item).exists())
     return ArtifactRecord(
         name=name.text,
@@ -319,5 +322,6 @@ def _record(name: ArtifactName, folder: Path, size_mb: float, details: Details) 
         file=file.name,
         sha256=sha256_file(file),
         size_mb=round(size_mb, 1),
+        **origin,
         **details,
     )

@@ -266,14 +266,16 @@ def _compare(
         found = model(input_ids=ids).logits
     if not (torch.isfinite(expected).all() and torch.isfinite(found).all()):
         raise VerdictFailed(
-            f"{merged}: logits of the adapter model or of the merged checkpoint are NaN or infinite; look "
-            "for such a weight in the adapters, or for a --weight that is far too large."
+            f"{merged}: logits of the adapter model or of the merged checkpoint are NaN or infinite.",
+            "look for such a weight in the adapters, or for a --weight that is far too large; export again",
         )
     difference = max(difference, float((expected - found).abs().max()))
     if not difference <= tolerance:
         raise VerdictFailed(
             f"{merged}: the merged checkpoint differs from the adapter model by {difference:.4f} in a logit "
-            f"(allowed: {tolerance})."
+            f"(allowed: {tolerance}).",
+            "make sure that base and adapters belong together. Where you accept the difference, give more as "
+            "merge_tolerance under `export` in a recipe",
         )
     return MergeResults(
         merge_max_abs_logit_difference=round(difference, 6),
@@ -305,7 +307,8 @@ def _require_tying_as_said(model: Any, merged: Path) -> bool:
     if tied != bool(model.config.tie_word_embeddings):
         raise VerdictFailed(
             f"{merged}: input and output embeddings are {'tied' if tied else 'untied'}, "
-            "but config.json says otherwise."
+            "but config.json says otherwise.",
+            "correct tie_word_embeddings in the base's config.json, and export again",
         )
     return tied
 

@@ -8,7 +8,11 @@ from typing import Any, TypedDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import MANIFEST, read_json
+from empathy_edge.models.find import ModelRef
+from empathy_edge.system.files import MANIFEST, read_json, read_json_object
+
+LONGEST_CHAIN = 8
+"""So many merged checkpoints, each made of the one before, are followed to the first base."""
 
 
 class ArtifactRecord(BaseModel):
@@ -22,6 +26,8 @@ class ArtifactRecord(BaseModel):
         file: the model file's name.
         sha256: of the model file.
         size_mb: of all model files, in MB (10^6 bytes).
+        base: the name of the model that it was made of, before any training.
+        base_sha256: of that model's weights.
         adapter: the file name of the LoRA beside the model.
         adapter_sha256: of that file.
         rank: of the LoRA.
@@ -39,6 +45,8 @@ class ArtifactRecord(BaseModel):
     file: str
     sha256: str
     size_mb: float
+    base: str | None = None
+    base_sha256: str | None = None
     adapter: str | None = None
     adapter_sha256: str | None = None
     rank: int | None = None
@@ -58,6 +66,44 @@ class Details(TypedDict, total=False):
     rank: int
     estimated_mb: float
     note: str
+
+
+class OriginalBase(TypedDict):
+    """The fields of an artifact's record that name the model before any training."""
+
+    base: str
+    base_sha256: str
+
+
+def original_base(checkpoint: Path, base: ModelRef) -> OriginalBase:
+    """The model that an artifact comes from: of a merged checkpoint or of an artifact, what it was made of.
+
+    Of a folder on this machine the last part of its path is given: a bundle says no more than that.
+
+    Args:
+        checkpoint: the folder that the artifact is made of.
+        base: the base of the export.
+    """
+    found = OriginalBase(base=base.name, base_sha256=base.sha256)
+    folder = checkpoint if (checkpoint / MANIFEST).is_file() else Path(base.name).expanduser()
+    for _ in range(LONGEST_CHAIN):
+        if not (folder / MANIFEST).is_file():
+            break
+        manifest = read_json_object(folder / MANIFEST)
+        known = manifest.get("artifact") or manifest.get("settings") or {}
+        if not {"base", "base_sha256"} <= known.keys():
+            break
+        found = OriginalBase(base=known["base"], base_sha256=known["base_sha256"])
+        if "artifact" in manifest:  # its record names the original already
+            break
+        folder = Path(found["base"]).expanduser()
+    return OriginalBase(base=_public_name(found["base"]), base_sha256=found["base_sha256"])
+
+
+def _public_name(name: str) -> str:
+    """A shipped name or a hub id as it is; of a path its last part."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else name
 
 
 class OutputFile(BaseModel):

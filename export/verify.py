@@ -108,7 +108,11 @@ class ArtifactsDiffer(VerdictFailed):
     """
 
     def __init__(self, message: str, results: VerifyResults) -> None:
-        super().__init__(message)
+        super().__init__(
+            message,
+            "do not ship what failed; make it in another way (--to, --template, --converter, --exporter). "
+            "What each check means: docs/export.md",
+        )
         self.results = results
 
 

@@ -206,7 +206,8 @@ def finished_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
         if not is_made:
             result = run_command("run", tiny_recipe, "--out", out)
             assert result.returncode in (0, 1), result.stderr  # a random model may well fail
-            assert f"Next: empathy-edge chat {out / 'export' / 'gguf-q8_0'}" in result.stderr
+            last = result.stderr.rstrip().splitlines()[-1]
+            assert last == f"Next: empathy-edge chat {out / 'export' / 'gguf-q8_0'}"
     return out
 
 

@@ -21,13 +21,13 @@ class PhoneSettings(BaseModel):
     minutes: float = Field(default=60, gt=0, le=1440, description="The server stops by itself after so long.")
     stop_after: int | None = Field(default=None, ge=1, le=100, description="Stop after so many results.")
     threads: int | None = Field(
-        default=None, ge=1, le=64, description="Of the phone's CPU. [default: half of its cores]"
+        default=None, ge=1, le=64, description="Threads on the phone. [default: half of its cores]"
     )
     context: int = Field(default=1024, ge=128, le=8192, description="Context window on the phone, tokens.")
     max_new_tokens: int = Field(default=160, ge=1, le=1024, description="The most tokens of a reply.")
-    prompt_tokens: int = Field(default=128, ge=8, le=4096, description="Of the bench: the prompt's length.")
-    decode_tokens: int = Field(default=32, ge=2, le=1024, description="Of the bench: new tokens.")
-    rounds: int = Field(default=5, ge=1, le=40, description="Of the bench: how often each is measured.")
+    prompt_tokens: int = Field(default=128, ge=8, le=4096, description="Measure: tokens of the prompt.")
+    decode_tokens: int = Field(default=32, ge=2, le=1024, description="Measure: new tokens.")
+    rounds: int = Field(default=5, ge=1, le=40, description="Measure: how often.")
     seed: int = Field(
         default=0, ge=0, description="Which of the shipped dialogues are compared with the host."
     )

@@ -10,6 +10,6 @@ class PredictionSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompt_tokens: int = Field(default=256, ge=1, description="For the first token.")
-    depth: int = Field(default=0, ge=0, description="Tokens in the cache at decode.")
-    context: int = Field(default=2048, ge=1, description="The window, for memory.")
+    prompt_tokens: int = Field(default=256, ge=1, description="Tokens of the prompt that is read.")
+    depth: int = Field(default=0, ge=0, description="Tokens that are in the cache before decoding.")
+    context: int = Field(default=2048, ge=1, description="Context window, tokens; it takes memory.")

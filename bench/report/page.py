@@ -15,6 +15,7 @@ from empathy_edge.bench.check.output import conditions
 from empathy_edge.bench.release.tables import describe_judge
 from empathy_edge.bench.report.commands import commands
 from empathy_edge.bench.report.finished_run import SAMPLES, FinishedRun, Sample, parts_of, read_run
+from empathy_edge.bench.report.line_breaks import command_html, prose_html
 from empathy_edge.bench.report.markdown import markdown
 from empathy_edge.bench.report.plots import plot_memory, plot_phones, plot_speed, plot_training, predictions
 from empathy_edge.bench.report.retention import plot_retention
@@ -73,7 +74,12 @@ def _page(run: FinishedRun, samples: Sequence[Sample]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figures": _figures, "percent": percent}
+    environment.filters |= {
+        "command_html": command_html,
+        "figures": _figures,
+        "percent": percent,
+        "prose_html": prose_html,
+    }
     steps = next_steps(run)
     return environment.get_template("page.html").render(
         run=run,

@@ -107,6 +107,9 @@ def finetune(  # noqa: PLR0913 - as the command
         name = settings.base if base is None else model_of(base)
         adapters = [] if start is None else [start / "adapter"]
         model = checkpoint_with_template(name, template or settings.template, adapters)
+        pairs: list[Path] = []
+        if only != "sft":
+            pairs = dpo_step.pairs_of(data, [path_of(more) for more in more_pairs], after_sft=only is None)
         if only != "dpo":
             start = folder / "sft"
             trained = sft_step.run(
@@ -114,7 +117,6 @@ def finetune(  # noqa: PLR0913 - as the command
             )
             adapters.append(start / "adapter")
         if only != "sft":
-            pairs = [path / "preference.jsonl" for path in (data, *map(path_of, more_pairs))]
             tuned = dpo_step.run(
                 pairs=pairs,
                 base=model,

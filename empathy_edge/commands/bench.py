@@ -169,13 +169,18 @@ def run(
 def _say_what_next(artifact: str) -> None:
     """A GGUF's speed can be predicted for phones; other figures are compared with later ones."""
     from empathy_edge.console import next_command, next_step
-    from empathy_edge.models.shipped import SHIPPED
 
-    file = Path(artifact)
-    if file.suffix == ".gguf" or (file / "model.gguf").is_file() or artifact in SHIPPED:
+    if _is_gguf(artifact):
         next_command("empathy-edge", "bench", "predict", "--device", "all", "--artifact", artifact)
     else:
         next_step("keep the figures with --json FILE, and see later what changed: --baseline FILE")
+
+
+def _is_gguf(artifact: str) -> bool:
+    from empathy_edge.models.shipped import SHIPPED
+
+    file = Path(artifact)
+    return file.suffix == ".gguf" or (file / "model.gguf").is_file() or artifact in SHIPPED
 
 
 def _measure_chat(artifacts: list[str], settings: MeasureSettings, json_file: Path | None) -> None:
@@ -246,7 +251,9 @@ def compare(new: Path, old: Path, json_file: Path | None) -> None:
 @bench.command(epilog=EXAMPLES + "  empathy-edge bench sustained exported/gguf-q4_0 --minutes 10")
 @click.argument("artifact", shell_complete=completers.models)
 @template_option()
-@click.option("--minutes", default=5.0, show_default=True, type=click.FloatRange(0.1, 240))
+@click.option(
+    "--minutes", default=5.0, show_default=True, type=click.FloatRange(0.1, 240), help="How long it decodes."
+)
 @threads_option()
 @json_option()
 def sustained(
@@ -254,7 +261,7 @@ def sustained(
 ) -> None:
     """Decode without a pause: the first minute beside the last.
 
-    (Of a phone's heat it says nothing.)
+    It says nothing about how a phone slows down when it is hot: see `phone`.
     """
     from empathy_edge.bench.result_file import as_json
     from empathy_edge.bench.sustained import bench_sustained, show_sustained
@@ -265,14 +272,25 @@ def sustained(
     result = bench_sustained(name_with_template(artifact, template), minutes=minutes, threads=threads)
     give_json(json_file, as_json(result))
     show_sustained(result)
-    next_command("empathy-edge", "phone", artifact, "--lan", "--https")
+    if _is_gguf(artifact):
+        next_command("empathy-edge", "phone", artifact, "--lan", "--https")
+    else:
+        next_command("empathy-edge", "check", artifact, "--reference", "MODEL")
 
 
 @bench.command(epilog=EXAMPLES + "  sudo empathy-edge bench memory exported/gguf-q4_0 --json curve.json")
 @click.argument("artifact", shell_complete=completers.models)
 @template_option()
-@click.option("--prompt-tokens", default=128, show_default=True, type=click.IntRange(8, 4096))
-@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 1024))
+@click.option(
+    "--prompt-tokens",
+    default=128,
+    show_default=True,
+    type=click.IntRange(8, 4096),
+    help="Tokens of the prompt.",
+)
+@click.option(
+    "--decode-tokens", default=64, show_default=True, type=click.IntRange(8, 1024), help="New tokens."
+)
 @threads_option()
 @json_option()
 def memory(
@@ -289,7 +307,6 @@ def memory(
     """
     from empathy_edge.bench import memory_curve
     from empathy_edge.bench.result_file import as_json
-    from empathy_edge.console import next_command
     from empathy_edge.models.templates import name_with_template
 
     none_exists(json_file)
@@ -301,7 +318,7 @@ def memory(
     )
     give_json(json_file, as_json(result))
     memory_curve.show(result)
-    next_command("empathy-edge", "bench", "predict", "--device", "all", "--artifact", artifact)
+    _say_what_next(artifact)
 
 
 for command in (predict, device, ingest):

@@ -101,11 +101,11 @@ def predict(
 )
 @click.argument("kind", type=click.Choice(["android", "termux"]))
 @click.argument("artifact", shell_complete=completers.models)
+@click.option("--llama-bench", "binary", type=path_type(), help="android: llama-bench built for arm64 (NDK).")
 @click.option(
-    "--llama-bench", "binary", type=path_type(), help="Of android: llama-bench built for arm64 (NDK)."
+    "--prompt-tokens", default=256, show_default=True, type=click.IntRange(8), help="Tokens of the prompt."
 )
-@click.option("--prompt-tokens", default=256, show_default=True, type=click.IntRange(8))
-@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8))
+@click.option("--decode-tokens", default=64, show_default=True, type=click.IntRange(8), help="New tokens.")
 @click.option(
     "--threads", default=4, show_default=True, type=click.IntRange(1), help="CPU threads on the phone."
 )
@@ -123,7 +123,7 @@ def device(
 ) -> None:
     """Write a folder that measures ARTIFACT on a real phone.
 
-    KIND says how: `android` by adb from here, `termux` in Termux on the phone.
+    `android` measures by adb from here, `termux` in Termux on the phone.
     """
     from empathy_edge.bench.phones.device_folder import write_folder
     from empathy_edge.console import next_step
@@ -159,7 +159,7 @@ def device(
 def ingest(file: Path, artifact: str, device_id: str, out: Path) -> None:
     """Read a phone's results and recalibrate its profile.
 
-    FILE is llama-bench's JSON or JSONL, PocketPal's JSON, or CSV.
+    FILE is llama-bench's JSON or JSONL, PocketPal's JSON, what `phone` wrote, or CSV (docs/phones.md).
     """
     from empathy_edge.bench.phones.ingest import ingest as read_in
     from empathy_edge.console import next_command

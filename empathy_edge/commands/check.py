@@ -134,8 +134,10 @@ def baseline(  # noqa: PLR0913 - each is an option
 @_quantized_option
 @template_option("The chat template of reference and artifacts")
 @json_option()
-@click.option("--junit", "junit_file", type=path_type(), help="Write JUnit XML.")
-@click.option("--markdown", "markdown_file", type=path_type(), help="Write a Markdown summary.")
+@click.option("--junit", "junit_file", type=path_type(), help="Also write JUnit XML to this file.")
+@click.option(
+    "--markdown", "markdown_file", type=path_type(), help="Also write a Markdown summary to this file."
+)
 @device_option()
 def check(  # noqa: PLR0913 - each is an option
     artifacts: tuple[str, ...],
@@ -198,8 +200,10 @@ def _say_what_next(checked: CheckReport, artifacts: tuple[str, ...], reference: 
     passed = [name for name, verdict in verdicts.items() if verdict == "PASS"]
     if passed and Path(passed[0]).is_dir():
         next_command("empathy-edge", "export", "bundle", passed[0], "--out", "bundle")
-    elif passed:
+    elif passed and not passed[0].endswith(".litertlm"):
         next_command("empathy-edge", "phone", passed[0], "--lan", "--https")
+    elif passed:
+        next_command("empathy-edge", "chat", passed[0])
     elif "FAIL" in verdicts.values():
         model = reference or checked.reference
         next_command("empathy-edge", "choose", model, "--device", "pixel-8", "--out", "chosen")

@@ -71,7 +71,7 @@ def _check_settings() -> type[CheckSettings]:
     "kinds",
     multiple=True,
     shell_complete=completers.artifacts,
-    help="An artifact to try, as gguf-q4_k_m. [default: docs/choose.md]",
+    help="An artifact to try, as gguf-q4_k_m. [default: those in docs/choose.md]",
 )
 @click.option(
     "--goal",
@@ -95,7 +95,12 @@ def _check_settings() -> type[CheckSettings]:
 )
 @click.option("--calibration", type=path_type(), help="Dialogues for compensated and mixed types.")
 @template_option()
-@click.option("--out", required=True, type=path_type(), help="The folder to write into; the same goes on.")
+@click.option(
+    "--out",
+    required=True,
+    type=path_type(),
+    help="The folder to write into; a search that was stopped goes on there.",
+)
 @json_option()
 def choose(  # noqa: PLR0913 - each is an option
     model: str,

@@ -86,11 +86,14 @@ def _export_settings() -> type[ExportSettings]:
     "weights",
     multiple=True,
     type=float,
-    help="By what an adapter's change is multiplied, once for each --adapter (plain LoRA). [default: 1]",
+    help="Multiplies an adapter's change; once for each --adapter. docs/export.md says which cannot be. "
+    "[default: 1]",
 )
 @template_option()
 @click.option(
-    "--out", type=path_type(), help="The folder to write into; it must be new, empty, or of the same kind."
+    "--out",
+    type=path_type(),
+    help="The folder to write into; it must be new, empty, or of the same kind.  [required]",
 )
 @device_option()
 @update_option()
@@ -188,7 +191,10 @@ takes_settings(
 )
 @out_option()
 @click.option(
-    "--license", "licence", type=path_type(), help="The licence's text, where it does not come with the base."
+    "--license",
+    "licence",
+    type=path_type(),
+    help="The text of the base's licence; only that of the shipped model is known.",
 )
 @click.option("--zip", "as_zip", is_flag=True, help="Also write OUT.zip.")
 @update_option()
@@ -269,11 +275,20 @@ def compare_server(
     from empathy_edge.console import next_command, say
     from empathy_edge.errors import VerdictFailed
     from empathy_edge.export.second_engine import compare, show
+    from empathy_edge.system.files import MANIFEST
 
     found = compare(artifact, server=server, prompts=prompts, new_tokens=new_tokens)
     show(found)
     give_json(json_file, {"verdict": "FAIL" if found.failed else "PASS", "engines": found}, "compare-server")
     if found.failed:
-        raise VerdictFailed(found.verdict)
+        raise VerdictFailed(
+            found.verdict,
+            "where only a chat differs, give the app the model's template (`empathy-edge export bundle`); "
+            "else try another version of it (--server), or another type (`empathy-edge export --to`)",
+        )
     say(found.verdict)
-    next_command("empathy-edge", "export", "bundle", artifact, "--out", "bundle")
+    folder = Path(artifact) if Path(artifact).is_dir() else Path(artifact).parent
+    if (folder / MANIFEST).is_file():
+        next_command("empathy-edge", "export", "bundle", folder, "--out", "bundle")
+    else:
+        next_command("empathy-edge", "check", artifact, "--reference", "MODEL")

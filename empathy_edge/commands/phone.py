@@ -81,7 +81,7 @@ def phone(
     from empathy_edge.bench.browser.results import PATTERN
     from empathy_edge.bench.browser.serve import results_folder, serve
     from empathy_edge.bench.result_file import read_result
-    from empathy_edge.console import next_command
+    from empathy_edge.console import next_command, next_step
     from empathy_edge.models.templates import name_with_template
 
     folder = out or results_folder(artifact)
@@ -95,3 +95,5 @@ def phone(
     if results := sorted(folder.glob(PATTERN)):
         of = ("--artifact", artifact, "--device", "DEVICE", "--out", "my-phone.yaml")
         next_command("empathy-edge", "bench", "ingest", results[-1], *of)
+    else:
+        next_step("the same command again; on the phone: Download and load, then Measure")

@@ -58,7 +58,7 @@ TEACHER_OPTIONS = (
     teacher_settings=FromSettings(_teacher_settings, TEACHER_OPTIONS, partial=True),
     rated_settings=FromSettings(
         _distill_settings,
-        ("reference", "models", "max_sft", "max_pairs", "pairs_per_dialogue", "seed"),
+        ("reference", "models", "sft_on_chosen", "max_sft", "max_pairs", "pairs_per_dialogue", "seed"),
         {"models": "--model"},
     ),
 )
@@ -111,7 +111,7 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
     They come from rated responses, or from a large model as teacher (--method, --teacher). Every answer of a
     teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
     """
-    from empathy_edge.console import next_command, next_step
+    from empathy_edge.console import next_step
     from empathy_edge.distill import run_distill
     from empathy_edge.runs.given_data import data_file
 
@@ -123,7 +123,7 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
         file = data_file(data, columns)
         made = run_distill.distill_rated(data=file, out=out, settings=rated_settings, update=update)
         give_json(json_file, made, "distill")
-        next_command("empathy-edge", "finetune", out, "--base", "smollm2-135m", "--out", "tuned")
+        _say_finetune_next(out, made.sft_rows, made.preference_pairs)
         return
     if not teacher:
         raise EmpathyEdgeError(
@@ -139,7 +139,17 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
         return
     made = run_distill.distill_with_teacher(data=file, out=out, settings=settings, update=update)
     give_json(json_file, made, "distill")
-    next_command("empathy-edge", "finetune", out, "--base", "smollm2-135m", "--out", "tuned")
+    _say_finetune_next(out, made.sft_rows, made.preference_pairs)
+
+
+def _say_finetune_next(rows: Path, sft_rows: int, preference_pairs: int, base: str = "smollm2-135m") -> None:
+    """Rows of one kind alone train one step alone."""
+    from empathy_edge.console import next_command
+
+    only: tuple[str, ...] = ()
+    if not (sft_rows and preference_pairs):
+        only = ("--only", "sft" if sft_rows else "dpo")
+    next_command("empathy-edge", "finetune", rows, "--base", base, *only, "--out", "tuned")
 
 
 @click.command(
@@ -148,7 +158,11 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
 )
 @click.argument("rows", type=path_type())
 @click.option(
-    "--to", "layout", required=True, type=click.Choice(("llama-factory", "parquet")), help="The layout."
+    "--to",
+    "layout",
+    required=True,
+    type=click.Choice(("llama-factory", "parquet")),
+    help="The trainer's layout.",
 )
 @out_option()
 def convert(rows: Path, layout: Literal["llama-factory", "parquet"], out: Path) -> None:
@@ -191,10 +205,16 @@ def ledger(export_file: Path | None, json_file: Path | None) -> None:
     "  empathy-edge select rows/a rows/b --by random --base smollm2-135m --out mixed"
 )
 @click.argument("folders", nargs=-1, required=True, type=path_type())
-@click.option("--base", required=True, shell_complete=completers.models, help="The student.")
+@click.option(
+    "--base", required=True, shell_complete=completers.models, help="The student: the model to be trained."
+)
 @template_option()
 @click.option(
-    "--adapter", "adapters", multiple=True, type=path_type(), help="What the student has learned already."
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=path_type(),
+    help="What the student has learned already: a PEFT folder.",
 )
 @click.option(
     "--by",
@@ -221,9 +241,9 @@ def select(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Take the response to each dialogue that fits the student best.
 
-    FOLDERS are several that `distill` made, as of several teachers or strategies.
+    FOLDERS are two or more that `distill` made of the same dialogues, as by several teachers or strategies.
     """
-    from empathy_edge.console import next_command, say
+    from empathy_edge.console import say
     from empathy_edge.distill.selection import run
     from empathy_edge.models.templates import checkpoint_with_template
 
@@ -239,7 +259,7 @@ def select(  # noqa: PLR0913 - each is an option
     for file, item in results.selection.items():
         say(f"{file}: " + ", ".join(f"{count} from {name}" for name, count in item.taken_from.items()))
     give_json(json_file, results, "select")
-    next_command("empathy-edge", "finetune", out, "--base", base, "--out", "tuned")
+    _say_finetune_next(out, results.sft_rows, results.preference_pairs, base)
 
 
 @takes_settings(
@@ -261,9 +281,17 @@ def select(  # noqa: PLR0913 - each is an option
 )
 @click.argument("rows", type=path_type())
 @map_option()
-@click.option("--base", required=True, shell_complete=completers.models, help="The student.")
+@click.option(
+    "--base", required=True, shell_complete=completers.models, help="The student: the model to be trained."
+)
 @template_option()
-@click.option("--adapter", "adapters", multiple=True, type=path_type(), help="What it has learned already.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=path_type(),
+    help="What it has learned already: a PEFT folder.",
+)
 @out_option()
 @device_option()
 @update_option()

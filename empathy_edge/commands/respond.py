@@ -31,7 +31,11 @@ from empathy_edge.commands.options import DATA_FORMS, EXAMPLES, map_option, path
 @map_option()
 @click.option("--max-prompts", type=click.IntRange(1), help="Answer only the first ones.")
 @click.option(
-    "--max-new-tokens", default=160, show_default=True, type=click.IntRange(1, 2048), help="Of a response."
+    "--max-new-tokens",
+    default=160,
+    show_default=True,
+    type=click.IntRange(1, 2048),
+    help="The most tokens of a response.",
 )
 @click.option("--similarity", is_flag=True, help="Also measure how near in meaning the responses come.")
 @click.option(

@@ -272,7 +272,11 @@ def ask(  # noqa: PLR0913 - each is an option
 @_seed_option
 @_file_option
 @click.option(
-    "--version", type=click.Choice(["1", "2"]), default="2", show_default=True, help="Of the paper's list."
+    "--version",
+    type=click.Choice(["1", "2"]),
+    default="2",
+    show_default=True,
+    help="Version of the paper's list.",
 )
 @json_option()
 def subfactors(  # noqa: PLR0913 - each is an option

@@ -101,7 +101,7 @@ def run(
 @click.option(
     "--sft", "sft_folder", type=path_type(), help="With --only dpo: the folder of an SFT step to start from."
 )
-@click.option("--only", type=click.Choice(("sft", "dpo")), help="One step alone, as an ablation.")
+@click.option("--only", type=click.Choice(("sft", "dpo")), help="One step alone, as for rows of one kind.")
 @out_option()
 @device_option()
 @update_option()
@@ -134,6 +134,7 @@ def finetune(  # noqa: PLR0913 - each is an option
     settings = load_recipe(recipe)
     sft_adapters = [sft_folder / "adapter"] if sft_folder else []
     model = checkpoint_with_template(base or settings.base, template or settings.template, sft_adapters)
+    pairs = [] if only == "sft" else dpo.pairs_of(rows, more_pairs, after_sft=only is None)
     results: dict[str, Results] = {}
     if only != "dpo":
         results["sft"] = sft.run(
@@ -142,7 +143,7 @@ def finetune(  # noqa: PLR0913 - each is an option
         say(f"Adapter of SFT: {out / 'sft' / 'adapter'}")
     if only != "sft":
         results["dpo"] = dpo.run(
-            pairs=[folder / "preference.jsonl" for folder in (rows, *more_pairs)],
+            pairs=pairs,
             base=model,
             sft=sft_folder if only else out / "sft",
             out=out / "dpo",

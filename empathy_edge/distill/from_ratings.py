@@ -301,6 +301,8 @@ def _check_rows(data: Path, written: _Counts, settings: DistillSettings) -> None
     )
     if not written.sft and not written.pairs:
         raise EmpathyEdgeError(why)
+    if not written.sft and not settings.sft_on_chosen:
+        why += "\n  With --sft-on-chosen the chosen response of each pair becomes an SFT row, too."
     say(f"  [yellow]Warning:[/] {escape(why)}\n  Only one of the two steps of training is possible.")
 
 

@@ -29,23 +29,27 @@ class ResponseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    words: int = Field(default=28, ge=5, description="The length that is asked for.")
-    most_words: int = Field(default=97, ge=5, description="Longer ones are left out.")
-    temperature: float = Field(default=0.7, ge=0, le=2, description="For sampling.")
-    max_tokens: int = Field(default=256, ge=1, description="Of one answer.")
+    words: int = Field(default=28, ge=5, description="How many words the teacher is told to write.")
+    most_words: int = Field(default=97, ge=5, description="Leave out responses of more words.")
+    temperature: float = Field(
+        default=0.7, ge=0, le=2, description="The teacher's; 0 takes the likeliest token each time."
+    )
+    max_tokens: int = Field(default=256, ge=1, description="The most tokens of one answer of the teacher.")
 
 
 class TeacherSettings(ApiSettings, ResponseSettings):
     """All of a distillation with a teacher but its files. The command line's options have the same names."""
 
     method: Method = Field(description="Answer, improve the human response, or improve the teacher's own.")
-    strategy: Strategy = Field(default="all-dimensions", description="How a response is improved.")
+    strategy: Strategy = Field(
+        default="all-dimensions", description="improve-human and improve-llm: how a response is improved."
+    )
     teacher: str = Field(
         min_length=1,
         description="openai:MODEL, batch:MODEL (the Batch API), local:MODEL (what `chat` takes) "
         "or file:ANSWERS.jsonl.",
     )
-    timeout: float = Field(default=60.0, ge=0.1, description="Seconds for one try.")
+    timeout: float = Field(default=60.0, ge=0.1, description="Seconds for one try of a call.")
     no_wait: bool = Field(
         default=False, description="batch: send and leave; the same command fetches the answers later."
     )

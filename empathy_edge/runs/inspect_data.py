@@ -35,10 +35,17 @@ class Needs:
 
 @dataclass(frozen=True)
 class Sources:
-    """Who wrote the responses: the one to improve on, and the better ones; see `distill --method rated`."""
+    """Who wrote the responses: the one to improve on, and the better ones; see `distill --method rated`.
+
+    Attributes:
+        reference: the one to improve on.
+        models: the others.
+        never_good: no response of the reference is rated 3, as in preferences: pairs, and no SFT rows.
+    """
 
     reference: str
     models: tuple[str, ...]
+    never_good: bool
 
 
 class _Ratings:
@@ -63,7 +70,8 @@ class _Ratings:
             return None
         share = {source: self.good[source] / count for source, count in self.rated.items()}
         reference = "human" if "human" in share else min(share, key=lambda source: share[source])
-        return Sources(reference, tuple(source for source in share if source != reference))
+        models = tuple(source for source in share if source != reference)
+        return Sources(reference, models, never_good=not self.good[reference])
 
 
 class Summary:
@@ -248,7 +256,8 @@ def next_step(given: str, sources: Sources | None, needs: list[Needs]) -> str:
     if "distill --method rated" in ready and sources is not None:
         models = " ".join(f"--model {shlex.quote(plain(model))}" for model in sources.models)
         reference = shlex.quote(plain(sources.reference))
-        return f"{distill} --reference {reference} {models} --out rows"
+        also = " --sft-on-chosen" if sources.never_good else ""
+        return f"{distill} --reference {reference} {models}{also} --out rows"
     if "distill --method improve-human" in ready:
         return f"{distill} --method improve-human --teacher openai:gpt-4o --out rows"
     if "distill --method direct" in ready:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from empathy_edge.console import duration, next_command, say, show_time_left_of_run
+from empathy_edge.console import duration, next_step, say, show_time_left_of_run
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, no_such_file
 from empathy_edge.models.find import ModelRef, checkpoint_of
 from empathy_edge.models.templates import checkpoint_with_template
@@ -56,10 +57,15 @@ def run_recipe(
         finally:
             show_time_left_of_run(None)
     if until is None:
-        _say_the_end(folder, recipe)
+        _say_the_end(folder)
     failed = _failed(folder, STAGES[: last + 1])
     if failed:
-        raise VerdictFailed(f"FAIL: {', '.join(failed)}; the reasons are above.")
+        change = "change the data or the recipe, and run it again with --update"
+        raise VerdictFailed(
+            f"FAIL: {', '.join(failed)}; the reasons are above.", change if until else _chat(folder, recipe)
+        )
+    if until is None:
+        next_step(_chat(folder, recipe))
 
 
 def _failed(folder: RunFolder, stages: Sequence[str]) -> list[str]:
@@ -141,15 +147,19 @@ def _clock_of_the_rest(names: tuple[str, ...], job: _Job) -> RunClock:
     return clock
 
 
-def _say_the_end(folder: RunFolder, recipe: Recipe) -> None:
+def _say_the_end(folder: RunFolder) -> None:
     stages = read_json(folder.record)["stages"].values()
     seconds = sum(item["seconds"] for item in stages)
     peak_gb = max((item["peak_memory_mb"] for item in stages), default=0) / 1e3
     say(f"All stages: {duration(seconds)} (since they were last begun), at most {peak_gb:.1f} GB of memory.")
     say(f"Report: {folder.report / 'report.html'}")
+
+
+def _chat(folder: RunFolder, recipe: Recipe) -> str:
+    """The command that talks to the last GGUF, or to the first artifact where there is none."""
     made = recipe.export.artifacts
     shown = next((name for name in reversed(made) if name.startswith("gguf-")), made[0])
-    next_command("empathy-edge", "chat", folder.artifact(shown))
+    return shlex.join(["empathy-edge", "chat", str(folder.artifact(shown))])
 
 
 def summary(out: Path) -> dict[str, object]:

@@ -55,8 +55,8 @@ class DistillSettings(Settings):
     )
     sft_on_chosen: bool = Field(
         default=False,
-        description="Make the chosen response of each pair an SFT row too. The paper keeps the two apart, "
-        "but a few dozen dialogues are too few for that.",
+        description="rated: make the chosen response of each pair an SFT row, too. The paper keeps the two "
+        "apart; a few dozen dialogues are too few for that.",
     )
     hard_pairs: bool = Field(
         default=False,
@@ -87,7 +87,7 @@ class TrainSettings(Settings):
     """One step of fine-tuning with LoRA."""
 
     epochs: float = Field(default=1.0, gt=0, le=50, description="Passes over the rows.")
-    learning_rate: float = Field(default=3e-4, gt=0, lt=1, description="The highest; it falls to 0.")
+    learning_rate: float = Field(default=3e-4, gt=0, lt=1, description="The highest rate; it falls to 0.")
     batch_size: int = Field(default=8, ge=1, description="Rows in a step.")
     micro_batch_size: int | None = Field(
         default=None, ge=1, description="Rows in memory at a time: less memory, the same result."
@@ -143,7 +143,7 @@ class DpoSettings(TrainSettings):
     length, `ipo` is that of arXiv 2310.12036.
     """
 
-    learning_rate: float = Field(default=1e-4, gt=0, lt=1, description="The highest; it falls to 0.")
+    learning_rate: float = Field(default=1e-4, gt=0, lt=1, description="The highest rate; it falls to 0.")
     batch_size: int = Field(default=4, ge=1, description="Pairs in a step.")
     beta: float = Field(
         default=0.1, gt=0, le=10, description="How strongly the policy is held to the reference."
@@ -184,7 +184,7 @@ class OwnPairSettings(Settings):
     prompts: int = Field(default=400, ge=1, description="How many prompts are answered.")
     samples: int = Field(default=4, ge=2, le=64, description="Answers to each prompt.")
     temperature: float = Field(default=0.8, gt=0, le=2, description="For sampling.")
-    max_new_tokens: int = Field(default=96, ge=8, le=512, description="Of an answer.")
+    max_new_tokens: int = Field(default=96, ge=8, le=512, description="The most tokens of an answer.")
     tone_penalty: float = Field(
         default=0.3,
         ge=0,
@@ -202,10 +202,10 @@ class OwnPairSettings(Settings):
         description="Weight of the ranker's log-probability, in nats a character, less the prompt's mean.",
     )
     margin: float = Field(
-        default=0.1, ge=0, le=2, description="Least difference of the two scores of a pair."
+        default=0.1, ge=0, le=2, description="The two scores of a pair must differ by at least this."
     )
     length_ratio: float = Field(
-        default=1.3, ge=1, description="Most that the two lengths may differ, a ratio."
+        default=1.3, ge=1, description="The longer answer of a pair may have so many times the other's words."
     )
     safety_pairs: int = Field(
         default=0,
@@ -285,7 +285,7 @@ class TunedScorerSettings(Settings):
     """A small language model fine-tuned as a scorer, and what it is measured on."""
 
     epochs: float = Field(default=3.0, gt=0, le=50, description="Passes over the rows.")
-    learning_rate: float = Field(default=5e-4, gt=0, lt=1, description="The highest; it falls to 0.")
+    learning_rate: float = Field(default=5e-4, gt=0, lt=1, description="The highest rate; it falls to 0.")
     lora_rank: int = Field(default=16, ge=1, le=256, description="Rank of LoRA.")
     folds: int = Field(default=5, ge=1, le=5, description="Measure on so many of five folds.")
     on_paper_split: bool = Field(
@@ -332,7 +332,7 @@ class ReleaseSettings(Settings):
     max_prompts: int | None = Field(
         default=None, ge=1, description="Use only the first prompts of the test split."
     )
-    max_new_tokens: int = Field(default=160, ge=8, le=2048, description="Of a response.")
+    max_new_tokens: int = Field(default=160, ge=8, le=2048, description="The most tokens of a response.")
     min_format_ok: float = Field(
         default=0.95,
         ge=0,
@@ -352,9 +352,9 @@ class ReplySettings(Settings):
     """How replies are made; a baseline and every check against it have the same."""
 
     temperature: float = Field(
-        default=0.7, gt=0, le=2, description="Replies are drawn at it, from the model's whole distribution."
+        default=0.7, gt=0, le=2, description="Draw replies at this, from the model's whole distribution."
     )
-    max_new_tokens: int = Field(default=128, ge=8, le=2048, description="Of a reply.")
+    max_new_tokens: int = Field(default=128, ge=8, le=2048, description="The most tokens of a reply.")
     samples: int = Field(default=4, ge=2, le=16, description="Replies of the reference to each prompt.")
     max_prompts: int | None = Field(default=None, ge=1, description="Use only so many of the prompts.")
     seed: int = Field(default=0, ge=0, description="For the order of the prompts and for the replies.")

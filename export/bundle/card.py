@@ -80,6 +80,9 @@ def origin_of(artifact: Path) -> Origin:
             known["trained"] = trained
         if "base_sha256" in settings:
             known["base"], known["base_sha256"] = settings["base"], settings["base_sha256"]
+    if "base" not in known and (artifact / MANIFEST).is_file():
+        record = read_json(artifact / MANIFEST).get("artifact", {})
+        known["base"], known["base_sha256"] = record.get("base"), record.get("base_sha256")
     if (run / "distill" / MANIFEST).is_file():
         data = read_json(run / "distill" / MANIFEST)["inputs"].get("data")
         if data:
@@ -101,9 +104,10 @@ def model_card(artifact: Path, manifest: ArtifactManifest, origin: Origin) -> st
     """Markdown: what the artifact is, what it was made from and how, its figures and its limits."""
     record = manifest.artifact
     data = f"{origin.data.path}{_short(origin.data.sha256)}" if origin.data else "not recorded"
+    purpose = "fine-tuned to answer with empathy" if origin.trained else "for empathetic chat"
     kind = f"{record.format}, {record.quantization} ({record.method}), {record.size_mb} MB"
     lines = [
-        f"# {record.name}: a small language model fine-tuned to answer with empathy",
+        f"# {record.name}: a small language model {purpose}",
         "",
         f"- Base: {origin.base or 'not recorded'}{_short(origin.base_sha256)}",
         f"- Data: {data}",

@@ -49,6 +49,9 @@ BINARY_SUFFIXES = (".data", ".onnx", ".pte")
 
 ZIP_HEADER = b"PK\x03\x04"
 
+DO_NOT_USE = "do not use it; ask whoever made it for a new one (`empathy-edge export bundle` writes it)"
+"""The next step after a bundle with faults."""
+
 
 @dataclass(frozen=True)
 class CheckedBundle:
@@ -62,7 +65,7 @@ class CheckedBundle:
         """Raise VerdictFailed with the faults, if there are any."""
         if self.faults:
             count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-            raise VerdictFailed(f"{bundle}: {count}:\n  " + "\n  ".join(self.faults))
+            raise VerdictFailed(f"{bundle}: {count}:\n  " + "\n  ".join(self.faults), DO_NOT_USE)
 
 
 def check(bundle: Path) -> CheckedBundle:
@@ -127,11 +130,13 @@ def _unpack(bundle: Path, scratch: Path) -> list[str]:
         if unsafe or len(set(names)) != len(names) or len(names) > MAX_FILES:
             raise VerdictFailed(
                 f"{bundle}: a name in it leads out of the folder, is a link, or comes twice: "
-                f"{(unsafe or names)[0]!r}."
+                f"{(unsafe or names)[0]!r}.",
+                DO_NOT_USE,
             )
         if size > MAX_UNPACKED_RATIO * bundle.stat().st_size:
             raise VerdictFailed(
-                f"{bundle}: would unpack to {size / 1e6:.0f} MB, far more than its own size; not unpacked."
+                f"{bundle}: would unpack to {size / 1e6:.0f} MB, far more than its own size; not unpacked.",
+                DO_NOT_USE,
             )
         require_space(scratch, 1.05 * size / 1e6, "unpacking the bundle")
         archive.extractall(scratch)

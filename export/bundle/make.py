@@ -16,13 +16,16 @@ from empathy_edge.export.bundle.app_settings import AppSettings, settings_of
 from empathy_edge.export.bundle.apps import EXTRA_FILES, chosen_apps, files_for
 from empathy_edge.export.bundle.card import Origin, model_card, origin_of
 from empathy_edge.export.record import ArtifactManifest, read_manifest
-from empathy_edge.models.shipped import SHIPPED
+from empathy_edge.models.shipped import package_of
 from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.system.files import MANIFEST, read_json, write_json
 from empathy_edge.system.machine import require_space
 
 TEXTS = ("chat_template.jinja", "LICENSE", "MODEL_CARD.md", "README.md")
 """The files of a bundle that explain the artifact's own files."""
+
+OWN_PACKAGE = "empathy-edge"
+"""Its licence is that of the shipped models, where the package that brings them is not installed."""
 
 
 class BundleResults(Results):
@@ -98,7 +101,7 @@ def _texts(
 ) -> dict[str, str]:
     """The files that explain the artifact's own files, by name."""
     return {
-        "LICENSE": _licence(origin.base, licence),
+        "LICENSE": _licence(manifest.artifact.base or origin.base, licence),
         "MODEL_CARD.md": model_card(artifact, manifest, origin),
     }
 
@@ -122,14 +125,23 @@ def _licence(base: str | None, given: Path | None) -> str:
             return given.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise EmpathyEdgeError(f"{given}: not readable as the licence's text ({error}).") from None
-    package = SHIPPED[base][0] if base in SHIPPED else None
-    files = (metadata.files(package) or []) if package else []
-    found = next((item for item in files if item.name == "LICENSE"), None)
+    package = package_of(base)
+    found = (_licence_of(package) or _licence_of(OWN_PACKAGE)) if package else None
     if found is None:
         raise EmpathyEdgeError(
             f"The licence of {base or 'the base'} is not known here; give its text with --license FILE."
         )
-    return found.read_text(encoding="utf-8")
+    return found
+
+
+def _licence_of(package: str) -> str | None:
+    """The licence's text in an installed package; None where there is no such package or text."""
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        return None
+    found = next((item for item in files if item.name == "LICENSE"), None)
+    return found.read_text(encoding="utf-8") if found else None
 
 
 def _zip(folder: Path, file: Path) -> None:

@@ -17,8 +17,10 @@ from empathy_edge.bench.overhead import compare
 from empathy_edge.bench.result_file import read_result
 from empathy_edge.bench.timing_intervals import median_interval, percentile, ratio_interval
 from empathy_edge.bench.worker_records import GridRun, GridSample
+from empathy_edge.cli import run_cli
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.runs.settings import BenchSettings
+from tests.commands.tree import assert_reported
 from tests.conftest import assert_one_clear_error, run_command
 
 ARGUMENTS = ("--prompt-tokens", "16", "--decode-tokens", "8", "--threads", "1")
@@ -145,25 +147,41 @@ def test_sustained(exported: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_memory_curve_or_a_clear_word_why_not(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_memory_curve(
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Where control groups can be made, the smallest limits are slow or do not run; elsewhere one error."""
+    """Where control groups can be made, the smallest limits are slow or do not run.
+
+    Elsewhere it is one error, and the same is done in a folder that limits nothing.
+    """
     monkeypatch.setattr(memory_curve, "REPETITIONS", 1)
     monkeypatch.setattr(memory_curve, "SHARES", (1.3, 0.9, 0.5))
-    try:
-        figures = memory_curve.memory_curve(
-            str(exported / "gguf-f16"), threads=1, prompt_tokens=16, decode_tokens=8
-        )
-    except EmpathyEdgeError as error:
-        assert "group" in str(error)
-        return
+    file = tmp_path / "curve.json"
+    command = ["bench", "memory", str(exported / "gguf-f16"), *ARGUMENTS, "--json", str(file)]
+    if run_cli(command) != 0:
+        assert "group" in capsys.readouterr().err and not file.exists()
+        monkeypatch.setattr(memory_curve, "_V1", tmp_path / "none")
+        monkeypatch.setattr(memory_curve, "_V2", tmp_path)
+        (tmp_path / "cgroup.controllers").write_text("memory\n")
+        assert run_cli(command) == 0
+    assert f"Next: empathy-edge bench predict --device all --artifact {command[2]}" in capsys.readouterr().err
+    content = assert_reported(file, "bench 2")
+    assert (content["label"], content["suite"], content["artifact"]) == (
+        "measured-host",
+        "memory",
+        "gguf-f16",
+    )
+    assert content["settings"]["cgroup"] in (1, 2) and content["peak_rss_mb"] > 0  # type: ignore[index, operator]
+    assert "smallest_limit_that_keeps_90_percent_mb" in content and content["machine"]["cpu"]  # type: ignore[index]
+    figures = memory_curve.MemoryResult.model_validate(content)
     points = figures.points
     assert points[0].limit_mb is None and points[0].ran and len(points) >= 3
     limits = [point.limit_mb or 0 for point in points[1:]]
     assert limits == sorted(limits, reverse=True)
     assert all(point.decode_tps for point in points if point.ran)
-    memory_curve.show(figures)
 
 
 def test_the_harness_is_small() -> None:

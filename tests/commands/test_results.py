@@ -140,6 +140,18 @@ def test_export_and_bundles(tiny_model: Path, tmp_path: Path) -> None:
     (bundle / "README.md").write_text("changed")
     bad = run_command("export", "check", bundle, "--json", "-")
     assert bad.returncode == 1 and assert_reported(bad.stdout, "export check 1")["faults"]
+    assert_says_next(bad, "do not use it")
+
+
+def test_an_export_that_fails_says_what_next(tiny_model: Path, tmp_path: Path) -> None:
+    """Four bits where eight were asked for are beyond the bounds of eight."""
+    rough = ("--to", "gguf-q8_0", "--tensor-type", "token_embd=q4_0", "--out", tmp_path / "out")
+    result = run_command("export", tiny_model, *rough, "--json", "-")
+    assert result.returncode == 1, result.stderr
+    assert "not the model that was exported" in result.stderr
+    found = assert_reported(result.stdout, "export 1")
+    assert found["verify"]["artifacts"][0]["verdict"] == "FAIL"  # type: ignore[index]
+    assert_says_next(result, "do not ship what failed")
 
 
 def test_responses_and_judges(data: Path, exported: Path, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from empathy_edge.models.find import checkpoint_of, find_model
 from empathy_edge.runs.settings import DistillSettings, FitSettings, OwnPairSettings
 from empathy_edge.runtimes.likelihood import log_probs_per_character
 from empathy_edge.text.tone import clashes
-from tests.conftest import write_rows
+from tests.commands.tree import assert_reported, assert_says_next
+from tests.conftest import run_command, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +91,15 @@ def test_random_selection_is_a_mixture(folders: list[Path], tiny_model: Path, tm
     arguments = {"folders": folders, "base": find_model(str(tiny_model)), "adapters": [], "by": "random"}
     results = selection.run(**arguments, out=tmp_path / "out")  # type: ignore[arg-type]
     assert set(results.selection["sft.jsonl"].taken_from) == {"plain", "shouted"}
-    again = selection.run(**arguments, out=tmp_path / "out")  # type: ignore[arg-type]
-    assert again == results
+    options = ("--base", tiny_model, "--by", "random", "--out", tmp_path / "out", "--json", "-")
+    again = run_command("select", *folders, *options)
+    assert again.returncode == 0, again.stderr
+    assert_says_next(again, f"empathy-edge finetune {tmp_path / 'out'} --base {tiny_model} --out tuned")
+    found = assert_reported(again.stdout, "select 1")
+    assert (found["sft_rows"], found["preference_pairs"]) == (8, 6)
+    of_sft = found["selection"]["sft.jsonl"]  # type: ignore[index]
+    assert of_sft["candidates"] == 16 and sum(of_sft["taken_from"].values()) == 8
+    assert of_sft["taken_from"] == results.selection["sft.jsonl"].taken_from
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert set(manifest["results"]) == {"sft_rows", "preference_pairs", "selection"}
 
@@ -172,7 +180,16 @@ def test_own_samples_become_pairs_and_are_not_sampled_twice(folders: list[Path],
     results = own_pairs.run(**arguments)  # type: ignore[arg-type]
     assert results.samples == 30 and results.pairs >= 1
     assert results.mean_score["chosen"] > results.mean_score["rejected"]
-    assert own_pairs.run(**arguments) == results  # type: ignore[arg-type]
+    again = run_command(
+        "own-pairs", folders[0], "--base", "smollm2-135m", "--prompts", "10", "--samples", "3", "--margin",
+        "0.02", "--length-ratio", "4", "--max-new-tokens", "60", "--out", tmp_path / "own", "--json", "-",
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert_says_next(again, f"empathy-edge finetune {folders[0]} --base smollm2-135m --pairs ")
+    found = assert_reported(again.stdout, "own-pairs 1")
+    assert (found["prompts"], found["samples"], found["pairs"]) == (10, 30, results.pairs)
+    assert found["mean_score"] == results.mean_score
+    assert set(found["median_words"]) == {"chosen", "rejected"}  # type: ignore[call-overload]
 
 
 def test_own_pairs_take_prompts_without_responses(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.settings import DistillSettings
-from tests.conftest import dialogue_row, write_rows
+from tests.commands.tree import assert_says_next
+from tests.conftest import dialogue_row, run_command, write_rows
 
 
 def _rated(name: str, human: int, model: int, split: str = "train") -> dict[str, object]:
@@ -54,6 +55,20 @@ def test_sft_on_chosen_trains_on_both(tmp_path: Path) -> None:
     run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("llm",), sft_on_chosen=True))
     assert [row["id"] for row in read_jsonl(tmp_path / "out" / "sft.jsonl")] == ["a", "b"]
     assert [row["id"] for row in read_jsonl(tmp_path / "out" / "preference.jsonl")] == ["b"]
+
+
+def test_distill_says_how_pairs_give_sft_rows_too(tmp_path: Path) -> None:
+    pair = {"prompt": "I lost my job.", "chosen": "Oh no.", "rejected": "So?"}
+    data = write_rows(tmp_path / "pairs.jsonl", pair)
+    command = ("distill", "--data", data, "--reference", "rejected", "--model", "chosen", "--out")
+    pairs = run_command(*command, tmp_path / "pairs")
+    assert pairs.returncode == 0 and "With --sft-on-chosen" in " ".join(pairs.stderr.split())
+    assert_says_next(pairs, f"empathy-edge finetune {tmp_path / 'pairs'} --base smollm2-135m --only dpo ")
+    both = run_command(*command, tmp_path / "both", "--sft-on-chosen")
+    assert both.returncode == 0 and "Warning" not in both.stderr
+    assert_says_next(both, f"empathy-edge finetune {tmp_path / 'both'} --base smollm2-135m --out ")
+    (row,) = read_jsonl(tmp_path / "both" / "sft.jsonl")
+    assert row["completion"][0]["content"] == "Oh no."
 
 
 def test_hard_pairs_are_two_model_responses_to_one_dialogue(tmp_path: Path) -> None:

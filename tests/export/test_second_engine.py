@@ -48,6 +48,7 @@ def test_another_template_in_the_app_is_a_fail_that_names_both_versions(
         "a chat through its server has other token ids",
     )
     assert "the same text has other token ids" not in result.stderr
+    assert_says_next(result, "where only a chat differs")
 
 
 def test_a_server_that_is_missing_or_ends_is_one_clear_error(exported: Path, tmp_path: Path) -> None:

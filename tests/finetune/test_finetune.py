@@ -28,7 +28,7 @@ from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import DistillSettings, DpoSettings, TrainSettings
 from empathy_edge.runs.stage import results_of
 from empathy_edge.runtimes.torch_batch import Generated
-from tests.conftest import made_once
+from tests.conftest import assert_one_clear_error, made_once, run_command
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,25 @@ def test_cut_off_response_is_refused_before_training(rows: Path, tiny_model: Pat
         EmpathyEdgeError, match=r"sft\.jsonl: row \d+: 'completion' ends at token \d+, beyond"
     ):
         check_lengths(rows / "sft.jsonl", examples, tokenizer, 64)
+
+
+@pytest.mark.parametrize(("empty", "words"), [("preference", "--only sft"), ("sft", "--sft-on-chosen")])
+def test_rows_of_one_kind_are_refused_before_either_step(
+    empty: str, words: str, rows: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """SFT was trained first, and then DPO found no pairs."""
+    one_kind = Path(shutil.copytree(rows, tmp_path / "rows"))
+    (one_kind / f"{empty}.jsonl").write_text("")
+    result = run_command("finetune", one_kind, "--base", tiny_model, "--out", tmp_path / "tuned")
+    assert_one_clear_error(result, 2, words)
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_pairs_from_elsewhere_suffice(rows: Path, tmp_path: Path) -> None:
+    """As those of `own-pairs` to rows that have none: the empty file was refused."""
+    (tmp_path / "sft.jsonl").write_text("{}\n")
+    (tmp_path / "preference.jsonl").write_text("")
+    assert dpo.pairs_of(tmp_path, [rows], after_sft=True) == [rows / "preference.jsonl"]
 
 
 @pytest.mark.parametrize("bad", [{"prompt": []}, {"completion": [{"role": "assistant", "content": " "}]}, {}])

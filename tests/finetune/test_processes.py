@@ -14,7 +14,7 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.settings import DistillSettings
-from tests.commands.tree import assert_says_next
+from tests.commands.tree import assert_reported, assert_says_next
 from tests.conftest import run_command
 
 LAUNCHERS = (
@@ -37,8 +37,15 @@ def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> 
         )
     )
     arguments = ["finetune", tmp_path / "rows", "--recipe", tmp_path / "recipe.yaml", "--out"]
-    one = run_command(*arguments, tmp_path / "one")
+    one = run_command(*arguments, tmp_path / "one", "--json", tmp_path / "one.json")
     assert one.returncode == 0, one.stderr
+    found = assert_reported(tmp_path / "one.json", "finetune 1")
+    assert set(found) == {"format", "sft", "dpo"}
+    sft, dpo = found["sft"], found["dpo"]
+    assert (sft["steps"], sft["rows"], dpo["steps"], dpo["pairs"]) == (12, 32, 6, 16)  # type: ignore[index]
+    assert sft["loss_last"] < sft["loss_first"] and len(sft["held_out_loss"]) == 2  # type: ignore[index]
+    assert 0 <= dpo["reward_accuracy_last"] <= 1  # type: ignore[index]
+    assert dpo["length_drift"]["prompts"] == 2  # type: ignore[index]
     made = tmp_path / "one"
     assert_says_next(
         one, f"empathy-edge export --adapter {made / 'sft' / 'adapter'} --adapter {made / 'dpo'}"

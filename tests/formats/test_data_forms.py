@@ -346,7 +346,7 @@ def test_inspect_says_what_a_file_is_and_what_can_be_done(tmp_path: Path) -> Non
     assert "preferences (TRL) (JSON Lines)" in words
     assert "5 of 64 needed: use the shipped prompts" in words
     assert "rejected, rated 1: No 0." in words and "\u001b" not in result.stdout
-    assert "--reference rejected --model chosen" in " ".join(result.stderr.split())
+    assert "--reference rejected --model chosen --sft-on-chosen --out" in " ".join(result.stderr.split())
     assert "row-3" in words and "row-4" not in words
 
 

@@ -45,6 +45,18 @@ def test_the_report(driver: str, axe: str, finished_run: Path) -> None:
         assert page.log() == []
 
 
+def test_names_and_commands_in_the_report_are_broken_at_spaces_only(driver: str, finished_run: Path) -> None:
+    words = "[...document.querySelectorAll('.word')]"
+    with browser(driver) as page:
+        page.open((finished_run / "report" / "report.html").as_uri())
+        look(page, width=360, scheme="light")
+        page.run(OPEN)
+        assert page.run(f"return {words}.some(word => word.textContent.startsWith('RUN/export/gguf-'))")
+        assert page.run(f"return {words}.filter(word => word.getClientRects().length > 1).length") == 0
+        commands = "[...document.querySelectorAll('code.command')].map(item => item.textContent)"
+        assert all(text.startswith("empathy-edge ") for text in page.run(f"return {commands}"))
+
+
 def test_what_is_folded_in_the_report_is_printed(driver: str, finished_run: Path) -> None:
     inside = "[...document.querySelectorAll('details > :not(summary)')]"
     shown = f"return {inside}.every(item => item.checkVisibility())"

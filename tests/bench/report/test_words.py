@@ -9,6 +9,7 @@ import pytest
 
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, Verdict
 from empathy_edge.bench.report.finished_run import ArtifactRow
+from empathy_edge.bench.report.line_breaks import prose_html
 from empathy_edge.bench.report.svg import Picture
 from empathy_edge.bench.report.words import listed, short_percent, verdict_sentence
 
@@ -94,6 +95,24 @@ def test_names_and_shares_are_written_as_people_do() -> None:
         "", "a", "a and b", "a, b and c", "a, b, c and d"
     ]  # fmt: skip
     assert [short_percent(share) for share in (1, 0.455, 0.2356, 0)] == ["100 %", "45.5 %", "23.6 %", "0 %"]
+
+
+@pytest.mark.parametrize(
+    ("word", "is_name"),
+    [
+        ("gguf-q8_0", True),
+        ("(onnx-int4", True),
+        ("gguf-iq4_nl-gptq,", True),
+        ("--judge", True),
+        ("fine-tuned", False),
+        ("full-precision", False),
+        ("q8_0", False),
+        ("5", False),
+    ],
+)
+def test_names_are_not_broken_at_their_hyphens(word: str, is_name: bool) -> None:
+    kept = f'<span class="word">{word}</span>'
+    assert prose_html(f"The <b> {word} is.") == f"The &lt;b&gt; {kept if is_name else word} is."
 
 
 def drawn(*found: tuple[Found, float]) -> Picture:
