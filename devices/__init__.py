@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError, did_you_mean, did_you_mean_path
 
-Kind = Literal["measured", "datasheet", "derived"]
+Kind = Literal["measured", "datasheet", "derived", "assumed"]
+"""Measured; published; computed from published figures; or taken as usual, since no document that was read
+says it, which the source then tells."""
 
 
 class _Record(BaseModel):
@@ -173,6 +175,6 @@ def parse_device(text: str, device_id: str, where: str) -> Device:
             f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()
         ]
         raise EmpathyEdgeError(
-            f"{where}: every number needs a value, a kind (measured, datasheet, derived) and a source:\n"
+            f"{where}: every number needs a value, a kind ({', '.join(get_args(Kind))}) and a source:\n"
             + "\n".join(faults)
         ) from None

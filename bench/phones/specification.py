@@ -21,29 +21,35 @@ from empathy_edge.bench.phones.model import Phase
 from empathy_edge.devices import Device
 
 MULTIPLIERS = {
+    # Arm's software optimization guide of the core:
     "Cortex-A55": 1,
-    "Cortex-A72": 1,
-    "Cortex-A76": 2,
-    "Cortex-A78": 2,
-    "Cortex-A510": 1,
-    "Cortex-A520": 1,
+    "Cortex-A520": 1,  # two for a pair of cores that shares them
+    "Cortex-A720": 2,
+    "Cortex-X4": 4,
+    # LLVM's scheduling model, made from Arm's guide of the core:
+    "C1-Premium": 2,
+    "C1-Ultra": 6,
+    # LLVM schedules them as Neoverse N2 and N3, V1 and V2, which have two and four:
     "Cortex-A710": 2,
     "Cortex-A715": 2,
-    "Cortex-A720": 2,
     "Cortex-A725": 2,
+    "C1-Pro": 2,
     "Cortex-X1": 4,
     "Cortex-X2": 4,
     "Cortex-X3": 4,
-    "Cortex-X4": 4,
-    "C1-Pro": 2,
-    "C1-Premium": 4,
-    "C1-Ultra": 6,
+    # Measured or reported by others (docs/phones.md):
+    "Cortex-A76": 2,
+    "Cortex-A78": 2,
     "Oryon": 4,
+    "Oryon prime": 4,
+    "Oryon performance": 2,
     "Apple efficiency": 2,
     "Apple performance": 4,
+    # Not found in a document that was read:
+    "Cortex-A72": 1,
+    "Cortex-A510": 1,
 }
-"""How many 128-bit integer products a core begins in each cycle (Arm's software optimization guides, SDOT in
-Q form; for Qualcomm's and Apple's cores the widths that were found by measuring). C1-Premium is a guess."""
+"""How many 128-bit integer products (SDOT in Q form) a core begins in each cycle."""
 
 DECODE_CORES, PREFILL_CORES = 4, 8
 """As many of the fastest cores count: beyond four the memory is the limit; llama.cpp is seldom given more

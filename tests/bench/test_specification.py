@@ -96,6 +96,13 @@ def test_all_profiles_but_one_can_be_predicted() -> None:
     assert half_width(load_device("iphone-13-pro"), "decode") == 2 * half_width(new, "decode")
 
 
+def test_cores_of_one_name_need_not_be_as_wide() -> None:
+    """Oryon's performance cores begin half as many products in a cycle as its prime cores."""
+    specification = specification_of(load_device("poco-myron"))
+    assert specification is not None
+    assert specification.decode_cores == pytest.approx(2 * 4.6 * 4 + 2 * 3.62 * 2)
+
+
 def test_a_device_that_nobody_measured(exported: Path) -> None:
     artifact = str(exported / "gguf-q8_0")
     result = run_command("bench", "predict", "--device", "pixel-8", "--artifact", artifact)
