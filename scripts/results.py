@@ -207,6 +207,7 @@ def _run_commands(figures: Figures, record: RunRecord, folder: Path, where: Path
     """Run each command in a bash of its own, until one fails; returns the exit code."""
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = {**os.environ, "PATH": programs}
+    write_json(folder / "run.json", record)
     with (folder / "output.txt").open("wb") as kept:
         for command in figures.commands:
             _show(kept, f"\n$ {command.strip()}\n".encode())
@@ -223,7 +224,7 @@ def _run_commands(figures: Figures, record: RunRecord, folder: Path, where: Path
 
 
 def _run_one(command: str, where: Path, environment: dict[str, str], kept: IO[bytes]) -> int:
-    """Run a command; what it writes is shown at once, and kept."""
+    """Run a command; what it writes is shown at once, and kept. Returns its exit code."""
     started = subprocess.Popen(
         ["bash", "-eu", "-o", "pipefail", "-c", command],
         cwd=where,
@@ -235,7 +236,8 @@ def _run_one(command: str, where: Path, environment: dict[str, str], kept: IO[by
     assert started.stdout is not None
     while piece := started.stdout.read(65536):
         _show(kept, piece)
-    return started.wait()
+    code = started.wait()
+    return code if code >= 0 else 128 - code  # ended by a signal; as shells say it
 
 
 def _show(kept: IO[bytes], text: bytes) -> None:
