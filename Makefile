@@ -8,7 +8,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-optimum setup-litert demo demo-litert test test-fast test-litert test-kill fuzz test-lowest test-phone test-executorch lint format docs bench clean
+.PHONY: help setup setup-optimum setup-litert demo demo-litert test test-fast test-litert test-kill fuzz test-lowest test-phone test-executorch lint format docs results bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -93,10 +93,14 @@ format: $(READY) ## let ruff format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-docs: $(READY) ## write docs/commands.md, docs/api.md and the tables of docs/formats.md anew
+docs: $(READY) ## write docs/commands.md, docs/api.md, the tables of docs/formats.md and docs/results/README.md anew
 	$(VENV)/bin/python scripts/commands_page.py > docs/commands.md
 	$(VENV)/bin/python scripts/api_page.py > docs/api.md
 	$(VENV)/bin/python -m scripts.support_tables
+	$(VENV)/bin/python -m scripts.results_page
+
+results: $(READY) ## list every figure of the documentation; NAME=… DATA=folder makes some again
+	@$(VENV)/bin/python -m scripts.results $(NAME) $(if $(DATA),--data "$(DATA)")
 
 bench: $(READY) ## our own code's share: start-up, and chat and bench beside raw llama-cpp-python
 	$(VENV)/bin/python -m empathy_edge.bench.startup

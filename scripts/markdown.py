@@ -75,16 +75,21 @@ def without_code(line: str) -> str:
     return re.sub(r"\]\([^)\s]*\)", "]", plain)
 
 
-def anchors(text: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
-    found: set[str] = set()
-    for _, line in prose(text):
+def headings(text: str) -> dict[str, int]:
+    """The anchors of a page's headings, as GitHub makes them, with their lines from 1."""
+    found: dict[str, int] = {}
+    for number, line in prose(text):
         if heading := re.match(r"#{1,6} (.+)", line):
             plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading[1]).replace("`", "")
             anchor = NO_WORD.sub("", plain.strip().lower()).replace(" ", "-")
             count = sum(1 for other in found if re.fullmatch(re.escape(anchor) + r"(-\d+)?", other))
-            found.add(f"{anchor}-{count}" if count else anchor)
+            found[f"{anchor}-{count}" if count else anchor] = number
     return found
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings."""
+    return set(headings(text))
 
 
 def links(text: str) -> Iterator[tuple[int, str]]:
