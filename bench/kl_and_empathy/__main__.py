@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from empathy_edge.bench.kl_and_empathy.curve import Curve, Model, Point, fit, largest_kl, models_of
+from empathy_edge.bench.kl_and_empathy.curve import Curve, Model, Point, fit, models_of
 from empathy_edge.bench.kl_and_empathy.replies import draw
 from empathy_edge.errors import EmpathyEdgeError
 
@@ -40,7 +40,7 @@ def sentences(name: str, points: Sequence[Point]) -> str:
     """The curve through some artifacts, in words."""
     curve = fit(points)
     slope = curve.slope_interval
-    most = largest_kl(curve, MIN_WIN_RATE)
+    bound = curve.meets(MIN_WIN_RATE)
     examples = ", ".join(
         f"{kl:g}: {found.mean:.1%} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
         for kl in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -51,8 +51,8 @@ def sentences(name: str, points: Sequence[Point]) -> str:
         f"[{100 * slope.low:.1f}, {100 * slope.high:.1f}] points x sqrt(mean KL in nats). "
         f"Standard deviation around it {100 * curve.deviation:.1f} points, of which sampling alone makes "
         f"{100 * curve.sampling:.1f}. Error of an artifact left out {100 * curve.left_out:.1f} points "
-        f"({100 * curve.without:.1f} without KL). Predicted W: {examples}. W is predicted to be at least "
-        f"{MIN_WIN_RATE:.0%} up to a mean KL of {most:.4f}."
+        f"({100 * curve.without:.1f} without KL). Predicted W: {examples}. The curve falls to "
+        f"{MIN_WIN_RATE:.0%} at a mean KL of {bound.mean:.3f} [{bound.low:.3f}, {bound.high:.3f}]."
     )
 
 
@@ -84,6 +84,13 @@ def picture(file: Path, models: Sequence[Model], curve: Curve) -> None:
             axis.errorbar(
                 [kl for kl, _ in found], middles, yerr=around, fmt=mark, capsize=2, label=model.name
             )
+            for point in model.points:
+                axis.annotate(
+                    f" {point.name.removeprefix('gguf-')}",
+                    (point.mean_kl, 100 * point.win_rate.high),
+                    rotation=60,
+                    fontsize=8,
+                )
         axis.axhline(50, color="0.4", linewidth=0.8, linestyle=":")
         axis.axhline(100 * MIN_WIN_RATE, color="0.4", linewidth=0.8, linestyle="--")
         axis.set(xscale="log", xlabel="mean KL from the full-precision model, nats a token", ylabel="W, %")

@@ -157,6 +157,18 @@ class Curve:
         middle = 0.5 - self.slope * sqrt(mean_kl)
         return Interval(middle, middle - width, middle + width, middle - width)
 
+    def meets(self, win_rate: float) -> Interval:
+        """The mean KL at which the curve falls to a win rate below 50 %, with the 95 % interval of the slope.
+
+        Where the slope may be 0, the upper end is infinite.
+        """
+        slope = self.slope_interval
+        kl, high, low = (
+            ((0.5 - win_rate) / value) ** 2 if value > 0 else float("inf")
+            for value in (slope.mean, slope.low, slope.high)
+        )
+        return Interval(kl, low, high, low)
+
 
 def fit(points: Sequence[Point]) -> Curve:
     """The curve through these artifacts; at least three."""
@@ -202,12 +214,3 @@ def _student(degrees: int) -> float:
     from scipy.stats import t
 
     return float(t.ppf(0.975, degrees))
-
-
-def largest_kl(curve: Curve, win_rate: float) -> float:
-    """The largest mean KL at which the prediction interval stays at or above a win rate; 0: there is none."""
-    low, high = 0.0, 10.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if curve.at(middle).low >= win_rate else (low, middle)
-    return low

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from empathy_edge.bench.kl_and_empathy.curve import Point, fit, largest_kl
+from empathy_edge.bench.kl_and_empathy.curve import Point, fit, models_of
 from empathy_edge.bench.kl_and_empathy.replies import read_answers
 from tests.bench.check.test_sheet_rater import fill
+from tests.conftest import ROOT
 
 SLOPE = 0.25
 
@@ -44,12 +46,11 @@ def test_the_curve_finds_a_known_slope_and_its_intervals_hold() -> None:
     assert 35 <= slopes_covered <= 40 and 35 <= others_covered <= 40
 
 
-def test_the_largest_kl_is_where_the_prediction_meets_the_bound() -> None:
-    curve = fit(made_up(0, prompts=4000))
-    most = largest_kl(curve, 0.45)
-    assert 0 < most < (0.05 / SLOPE) ** 2  # the curve itself meets 45 % there
-    assert curve.at(most).low >= 0.45 - 1e-6 > curve.at(1.05 * most).low
-    assert largest_kl(curve, 0.51) == 0
+def test_the_curve_tells_at_which_kl_it_falls_to_a_win_rate() -> None:
+    bound = fit(made_up(0, prompts=4000)).meets(0.45)
+    assert bound.low < (0.05 / SLOPE) ** 2 < bound.high and bound.high < 2 * bound.low
+    level = fit([replace(point, points=np.full(100, 0.5)) for point in made_up(0)])
+    assert level.meets(0.45).high == float("inf")
 
 
 def test_artifacts_are_answered_rated_and_put_on_the_curve(
@@ -91,3 +92,19 @@ def test_artifacts_are_answered_rated_and_put_on_the_curve(
     other.write_bytes(b"another")
     refused = command("draw", folder, noisy, "--reference", exported / "gguf-f16", "--baseline", other)
     assert refused.returncode == 2 and "Error:" in refused.stderr
+
+
+def test_the_kept_ratings_give_the_figures_of_the_page() -> None:
+    results = ROOT / "docs" / "results"
+    folder = results / "responses" / "kl-and-empathy" / "smollm2-135m"
+    (model,) = models_of([folder], results / "verdicts" / "kl-and-empathy.csv")
+    page = (results / "kl-and-empathy.md").read_text()
+    for point in model.points:
+        won = point.win_rate
+        interval = f"{won.mean:.1%} [{100 * won.low:.1f}, {100 * won.high:.1f}]".replace("%", " %")
+        assert (
+            f"| {point.name} | {point.mean_kl:.4f} | {point.top_1:.1%} | ".replace("%", " %") + interval
+            in page
+        )
+    slope = fit(model.points).slope_interval
+    assert f"{100 * slope.mean:.1f} [{100 * slope.low:.1f}, {100 * slope.high:.1f}] points" in page
