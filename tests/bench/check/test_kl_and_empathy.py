@@ -59,21 +59,25 @@ def test_artifacts_are_answered_rated_and_put_on_the_curve(
     folder, sheet = tmp_path / "tiny", tmp_path / "ratings.csv"
     noisy = tmp_path / "noisy"
     noisy.symlink_to(damaged)
-    artifacts = [exported / "gguf-f16", exported / "gguf-q8_0", noisy]
+    artifacts = [exported / "gguf-q8_0", noisy]
     drawing = ["draw", folder, *artifacts, "--reference", exported / "gguf-f16", "--baseline", baseline_file]
     first = command(*drawing)
     assert first.returncode == 0, first.stderr
     baseline, answers = read_answers(folder)
     kl = {name: sum(answer.kl for answer in rows) for name, rows in answers.items()}
-    assert abs(kl["gguf-f16"]) < 1e-6 < kl["gguf-q8_0"] < kl["noisy"]
-    assert all(answer.same_top == answer.tokens for answer in answers["gguf-f16"])
+    assert 0 < 10 * kl["gguf-q8_0"] < kl["noisy"]
+    assert {answer.tokens > 0 for answer in answers["noisy"][:64]} == {True}
 
-    whole = (folder / "noisy.jsonl").read_text().splitlines(keepends=True)
-    (folder / "noisy.jsonl").write_text("".join(whole[:40]))  # cut off: goes on at the last whole block
+    file = folder / "noisy.jsonl"
+    whole = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(whole[:40]))  # cut off: goes on after the last whole block
     unfinished = command("read", folder, "--sheet", sheet)
     assert unfinished.returncode == 2 and "40 of" in unfinished.stderr and "noisy.jsonl" in unfinished.stderr
     assert command(*drawing).returncode == 0
-    assert (folder / "noisy.jsonl").read_text() == "".join(whole)
+    assert file.read_text().startswith("".join(whole[:32]))
+    again = read_answers(folder)[1]
+    assert [answer.text for answer in again["noisy"]] == [answer.text for answer in answers["noisy"]]
+    assert again["gguf-q8_0"] == answers["gguf-q8_0"]
 
     waiting = command("read", folder, "--sheet", sheet)
     assert waiting.returncode == 4 and "have no rating yet" in waiting.stderr
@@ -83,9 +87,9 @@ def test_artifacts_are_answered_rated_and_put_on_the_curve(
     result = command("read", folder, "--sheet", sheet, "--picture", tmp_path / "curve.svg")
     assert result.returncode == 0, result.stderr
     rows = [line for line in result.stdout.splitlines() if line.startswith("| tiny")]
-    assert [row.split(" | ")[1] for row in rows] == ["gguf-f16", "gguf-q8_0", "noisy"]
-    assert "| noisy | " in rows[2] and "| 0.0% [" in rows[2]
-    assert "All, 3 artifacts: W = 50 %" in result.stdout
+    assert [row.split(" | ")[1] for row in rows] == ["gguf-q8_0", "noisy"]
+    assert "| noisy | " in rows[1] and "| 0.0% [" in rows[1]
+    assert "All, 2 artifacts: W = 50 %" in result.stdout
     assert "<svg" in (tmp_path / "curve.svg").read_text()
 
     other = tmp_path / "other.json.gz"
