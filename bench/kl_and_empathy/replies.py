@@ -43,8 +43,8 @@ class Answer(BaseModel):
     prompt: str
     text: str
     kl: FiniteFloat = 0.0
-    same_top: int = Field(0, ge=0)
-    tokens: int = Field(0, ge=0)
+    same_top: int = Field(default=0, ge=0)
+    tokens: int = Field(default=0, ge=0)
 
 
 def draw(folder: Path, reference: Path, baseline_file: Path, artifacts: Sequence[Path]) -> None:
