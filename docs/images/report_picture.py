@@ -21,6 +21,7 @@ with tempfile.TemporaryDirectory() as scratch, chromedriver(Path(scratch)) as dr
     page.devtools(
         "Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False
     )
+    page.devtools("Emulation.setScrollbarsHidden", hidden=True)
     shown = page.devtools("Page.captureScreenshot", format="png")["data"]
 picture = Image.open(io.BytesIO(base64.b64decode(shown))).convert("RGB")
 picture.quantize(256).save(out, optimize=True)
