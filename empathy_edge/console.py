@@ -118,13 +118,27 @@ class _Lines:
         began_s: when the task was added (`time.monotonic`).
         completed_before: how much of it was done then, by an earlier, interrupted run.
         next_s: when the next line is due.
+        first_s: when its first part was done, and `first` how much that was. Time left is counted from there:
+            the first part often loads a model.
         shown: IPython's handle of the line, which is written over; in a notebook only.
     """
 
     began_s: float
     completed_before: float
     next_s: float
+    first_s: float | None = None
+    first: float = 0.0
     shown: Any = None
+
+    def left_s(self, now: float, completed: float, total: float) -> float | None:
+        """Seconds until the task is done; None before its second part is."""
+        if self.first_s is None:
+            if completed > self.completed_before:
+                self.first_s, self.first = now, completed
+            return None
+        if completed <= self.first:
+            return None
+        return (now - self.first_s) / (completed - self.first) * (total - completed)
 
     def write_over(self, text: str) -> None:
         """Show a state of the task in a notebook, in the place of the one before."""
@@ -204,13 +218,14 @@ class StageProgress:
         done = task.completed - lines.completed_before
         if task.finished and lines.shown is not None:
             lines.write_over(f"  {task.description}: {task.completed:g} in {duration(now - lines.began_s)}")
+        left_s = lines.left_s(now, task.completed, task.total or 0)
         is_shown = not console.is_terminal and not console.quiet
         if not is_shown or now < lines.next_s or not done or not task.total or task.finished:
             return
         lines.next_s = now + (NOTEBOOK_INTERVAL_S if console.is_jupyter else LINE_INTERVAL_S)
-        left_s = (now - lines.began_s) / done * (task.total - task.completed)
         note = f", {task.fields['note']}" if task.fields.get("note") else ""
-        parts = f"{task.completed:g} of {task.total:g}{note}, about {duration(left_s)} left"
+        left = "" if left_s is None else f", about {duration(left_s)} left"
+        parts = f"{task.completed:g} of {task.total:g}{note}{left}"
         line = f"  {task.description}: {parts}{_run_left(left_s if self._whole_stage else None)}"
         if console.is_jupyter:
             lines.write_over(line)
