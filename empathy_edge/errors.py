@@ -71,6 +71,10 @@ def no_such_file(path: str | Path, advice: str = "", *, what: str = "file") -> E
     return EmpathyEdgeError(f"{path}: no such {what}.{did_you_mean_path(path)} {advice}".rstrip())
 
 
+CLEARLY_FARTHER = 0.15
+"""Of difflib's ratio, 0 to 1."""
+
+
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """` Did you mean X?` with the names nearest to `wanted`, at most three; empty where none is near.
 
@@ -103,7 +107,15 @@ def did_you_mean_path(path: str | Path) -> str:
 
 
 def _nearest(wanted: str, known: Iterable[str], count: int) -> list[str]:
-    from difflib import get_close_matches
+    """The nearest names, the nearest first; none that is clearly farther than that one."""
+    from difflib import SequenceMatcher, get_close_matches
 
     by_lower = {name.lower(): name for name in known}
-    return [by_lower[name] for name in get_close_matches(wanted.lower(), by_lower, n=count)]
+    near = get_close_matches(wanted.lower(), by_lower, n=count)
+    # With the arguments as get_close_matches has them: the ratio depends on their order.
+    ratios = [SequenceMatcher(None, name, wanted.lower()).ratio() for name in near]
+    return [
+        by_lower[name]
+        for name, ratio in zip(near, ratios, strict=True)
+        if ratio > ratios[0] - CLEARLY_FARTHER
+    ]

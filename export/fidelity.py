@@ -89,6 +89,11 @@ def fidelity_of(runtime: Runtime, replies: Sequence[ReferenceReply]) -> Fidelity
     )
 
 
+UNREADABLE = "\N{REPLACEMENT CHARACTER}".encode()
+"""What a runtime that gives texts, as LiteRT-LM, shows of bytes that are no UTF-8: which tokens they were
+cannot be told. A model that was never trained says such tokens."""
+
+
 def _ends_as_stop(ids: Sequence[int], runtime: Runtime) -> list[int]:
     return [STOP if token in runtime.stop_ids else token for token in ids]
 
@@ -104,6 +109,8 @@ def _check_own_reply(runtime: Runtime, reference: ReferenceReply) -> str:
     said = [*reply.token_ids, *([min(runtime.stop_ids)] if reply.finish_reason == "stop" else [])]
     log_probs = log_softmax(runtime.reply_logits(reference.prompt_ids, said))
     for token, found in zip(said, log_probs, strict=True):
+        if UNREADABLE in runtime.token_bytes(token):
+            return ""
         same = sorted(runtime.stop_ids) if token in runtime.stop_ids else [token]
         if found.max() - found[same].max() > CLEAR_NATS:
             return "its own reply is not what its logits say (look at its prompt cache)"

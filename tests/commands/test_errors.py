@@ -27,7 +27,7 @@ from tests.conftest import assert_one_clear_error, run_command
         ("check a --refrence b", "Did you mean '--reference'?"),
         ("chat smollm2-135", "Did you mean smollm2-135m?"),
         ("run quikstart", "Did you mean quickstart?"),
-        ("devices pixel8", "Did you mean pixel-8 or pixel-6a?"),
+        ("devices pixel8", "Did you mean pixel-8?"),
         ("choose smollm2-135m --device galaxy-s32 --out o", "Did you mean galaxy-s23"),
         ("export smollm2-135m --to gguf-q4km --out o", "Did you mean gguf-q4_k_m"),
         ("chat --template mstral", "Did you mean mistral-v3?"),

@@ -56,6 +56,7 @@ def test_an_error_is_raised_where_the_result_was_wanted() -> None:
 def interrupted() -> None:
     """Ctrl-C comes while the work waits; run in a process of its own, whose only thread it may hit."""
     ended = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins without it
 
     async def waits() -> None:
         threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
