@@ -20,6 +20,8 @@ def support_markdown() -> str:
     from empathy_edge.formats.built_in_templates import BUILT_IN
     from tests.export.test_converter import ONLY_BY_SCRIPT
     from tests.export.test_families import CASES
+    from tests.export.test_litertlm_families import BY_HAND, CONVERTED, FP32_ONLY
+    from tests.export.test_litertlm_families import REFUSED as REFUSED_BY_LITERT
     from tests.export.test_onnx_families import BY_BUILDER
     from tests.export.test_onnx_families import REFUSED as REFUSED_BY_BUILDER
     from tests.export.test_vocabulary import KINDS
@@ -71,6 +73,12 @@ def support_markdown() -> str:
         "|---|---|",
         _row("made and verified", ["llama", *BY_BUILDER]),
         _row("refused by the builder; the message names other artifacts", REFUSED_BY_BUILDER),
+        "",
+        "| LiteRT-LM (`litertlm-int8`) by litert-torch 0.9.4 | families |",
+        "|---|---|",
+        _row("made and verified", [*CONVERTED, *BY_HAND]),
+        _row("in fp32 only", FP32_ONLY),
+        _row("refused by litert-torch; the message names other artifacts", REFUSED_BY_LITERT),
         "",
         "## Built-in templates",
         "",

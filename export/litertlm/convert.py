@@ -16,7 +16,7 @@ from pathlib import Path
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, require_extra
 from empathy_edge.export.external_program import offline_environment, run_external_program
-from empathy_edge.export.litertlm import worker
+from empathy_edge.export.litertlm import launcher, worker
 from empathy_edge.export.litertlm.package import package
 from empathy_edge.export.litertlm.prompts_check import require_same_prompts
 from empathy_edge.export.onnx.genai import architecture_of
@@ -52,11 +52,18 @@ def write_float(checkpoint: Path, folder: Path) -> None:
         PrerequisiteError: the environment, or memory, is missing.
         EmpathyEdgeError: litert-torch failed, with its last lines; or LiteRT-LM renders other prompts.
     """
-    program = _program("litert-torch")
+    _program("litert-torch")
+    python = _program("python")
     require_memory_for(checkpoint)
     read_template(checkpoint)  # a missing one is said before minutes of conversion
     with tempfile.TemporaryDirectory(prefix=".converting-", dir=folder) as scratch:
-        command = [str(program), "export_hf", f"--model={checkpoint}", f"--output_dir={scratch}"]
+        command = [
+            str(python),
+            str(Path(launcher.__file__)),
+            "export_hf",
+            f"--model={checkpoint}",
+            f"--output_dir={scratch}",
+        ]
         command += [f"--cache_length={CONTEXT}", f"--prefill_lengths=[{PREFILL}]"]
         # The lightweight conversion takes two thirds of the memory, for the same graph.
         command += ["--quantization_recipe=none", "--experimental_lightweight_conversion=True"]
