@@ -34,8 +34,10 @@ def inspect(file: Path, columns: dict[str, str], json_file: Path | None) -> None
     from empathy_edge.console import next_step
     from empathy_edge.runs.given_data import open_given
     from empathy_edge.runs.inspect_data import inspect_data, show
+    from empathy_edge.runs.map_advice import naming_columns
 
-    found = inspect_data(file.as_posix(), open_given(file, columns), columns)
+    with naming_columns(("empathy-edge", "data", "inspect"), file, columns):
+        found = inspect_data(file.as_posix(), open_given(file, columns), columns)
     show(found)
     give_json(json_file, found.as_json(), "data inspect")
     next_step(found.next_command)

@@ -26,6 +26,7 @@ from empathy_edge.errors import (
     did_you_mean_path,
     require_extra,
 )
+from empathy_edge.formats.data_rows import open_rows
 from empathy_edge.formats.dialogue import Columns, DialogueStream
 from empathy_edge.formats.json_lines import line_of
 from empathy_edge.formats.row_fields import FIELDS
@@ -64,6 +65,14 @@ def open_given(given: Path, columns: Columns | None = None) -> DialogueStream:
     """The dialogues in it, as the user gave it; arguments and errors as for `data_file`."""
     _check_fields(columns or {})
     return DialogueStream(_file_of(given), columns)
+
+
+def first_row(given: Path, columns: Columns) -> dict[str, Any]:
+    """The fields of the first row of a file or dataset; those of `columns` under our names."""
+    row = next(open_rows(_file_of(given), list(columns.values())).rows, None)
+    values = {} if row is None else row.values
+    kept = {name: value for name, value in values.items() if name not in columns.values()}
+    return kept | {field: values.get(column) for field, column in columns.items()}
 
 
 def _check_fields(columns: Columns) -> None:
