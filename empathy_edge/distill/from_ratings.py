@@ -121,10 +121,20 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     """
     before = _state(data)
     overview = _look_over(data, settings)
+    rules = settings if overview.has_rating else _all_good(overview, settings)
     stage = _open(data, out, settings, update, is_cut=overview.is_cut)
     if stage.done:
         return stage.results(DistillResults)
-    rules = settings if overview.has_rating else _all_good(overview, settings)
+    with stage.nothing_left_of_a_failure():
+        results = _make(stage, data, rules, overview)
+        if _state(data) != before:
+            raise EmpathyEdgeError(f"{data}: the file changed while it was read; run again, with --update.")
+        stage.finish(results)
+    return results
+
+
+def _make(stage: Stage, data: Path, rules: DistillSettings, overview: _Overview) -> DistillResults:
+    out = stage.folder
     rejected = RejectedResponses()
     training, found = _training(data, rules, overview, rejected)
     for identifier, utterance in load_prompts("safety").texts.items():
@@ -134,11 +144,9 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
         write = {kind: files.enter_context(writing_jsonl(out / f"{kind}.jsonl")) for kind in rows.KINDS}
         rows.write(training(), write)
         _check_rows(data, rows.written, rules, has_rating=overview.has_rating)
-        safety = safety_rows() * settings.safety_rows
+        safety = safety_rows() * rules.safety_rows
         rows.write_safety(safety, write["sft"])
     _write_test(data, out / "test.jsonl")
-    if _state(data) != before:
-        raise EmpathyEdgeError(f"{data}: the file changed while it was read; run again, with --update.")
     results = DistillResults(
         dialogues=overview.dialogues,
         train_dialogues=overview.dialogues - overview.test_dialogues,
@@ -153,10 +161,9 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
         caught=rejected.report(),
         median_words={name: median(lengths) for name, lengths in rows.words.items()},
     )
-    if not overview.has_rating:
-        results = results.model_copy(update={"taken_as_good": overview.found.sft})
-    stage.finish(results)
-    return results
+    if overview.has_rating:
+        return results
+    return results.model_copy(update={"taken_as_good": overview.found.sft})
 
 
 def _state(data: Path) -> tuple[int, int]:
