@@ -33,7 +33,7 @@ from empathy_edge.distill.rated_rows import (
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, DialogueStream
 from empathy_edge.formats.json_lines import writing_jsonl
-from empathy_edge.formats.usual_names import NoResponsesError
+from empathy_edge.formats.usual_names import NoResponses
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.settings import DistillSettings
 from empathy_edge.runs.stage import Stage, open_stage
@@ -189,7 +189,7 @@ def _look_over(data: Path, settings: DistillSettings) -> _Overview:
     for dialogue in DialogueStream(data):
         overview.add(dialogue, settings)
     if not overview.sources:
-        raise NoResponsesError(
+        raise NoResponses(
             f"{data}: no dialogue has a response (first: {overview.first_id}).\n"
             "  `empathy-edge distill --method direct --teacher …` lets a large model answer."
         )

@@ -31,7 +31,7 @@ from empathy_edge.formats.published_forms import (
     from_turns,
 )
 from empathy_edge.formats.row_fields import Row, printable
-from empathy_edge.formats.usual_names import ColumnsNotNamedError, with_usual_names, with_usual_reply
+from empathy_edge.formats.usual_names import ColumnsNotNamed, with_usual_names, with_usual_reply
 
 PLAIN_FIELDS = ("utterance", "text", "prompt")
 """What a prompt without anything else may be called."""
@@ -222,4 +222,4 @@ def _conversation_of(row: Row) -> str | None:
 def _unknown_form(row: Row) -> Exception:
     columns = ", ".join(str(name) for name in list(row.values)[:12]) or "nothing"
     problem = printable(f"{row.where}: of no known form; its fields are: {columns}.")
-    return ColumnsNotNamedError(problem, row.values)
+    return ColumnsNotNamed(problem, row.values)

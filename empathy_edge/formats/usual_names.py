@@ -34,7 +34,7 @@ class Named:
     names: str
 
 
-class ColumnsNotNamedError(EmpathyEdgeError):
+class ColumnsNotNamed(EmpathyEdgeError):
     """What a person says, or the reply, is in no field whose name is known.
 
     Attributes:
@@ -52,7 +52,7 @@ class ColumnsNotNamedError(EmpathyEdgeError):
         )
 
 
-class NoResponsesError(EmpathyEdgeError):
+class NoResponses(EmpathyEdgeError):
     """No dialogue has a response; a column that nobody has named may hold them."""
 
 

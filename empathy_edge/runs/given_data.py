@@ -22,6 +22,8 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import (
     EmpathyEdgeError,
     PrerequisiteError,
+    as_given,
+    call_as_given,
     did_you_mean,
     did_you_mean_path,
     require_extra,
@@ -58,7 +60,11 @@ def data_file(given: Path, columns: Columns | None = None) -> Path:
     """
     _check_fields(columns or {})
     file = _file_of(given)
-    return _in_our_form(file, columns) if columns else file
+    if not columns:
+        return file
+    ours = _in_our_form(file, columns)
+    call_as_given(ours, as_given(str(file)))
+    return ours
 
 
 def open_given(given: Path, columns: Columns | None = None) -> DialogueStream:
@@ -99,7 +105,9 @@ def _from_stdin() -> Path:
     if sys.stdin.isatty():
         raise EmpathyEdgeError("'-' reads the data from stdin, as in: cat dialogues.jsonl | empathy-edge …")
     parts = iter(lambda: sys.stdin.buffer.read(CHUNK), b"")
-    return _kept("stdin", _limited(parts, "stdin", "give a file"))
+    file = _kept("stdin", _limited(parts, "stdin", "give a file"))
+    call_as_given(file, "stdin")
+    return file
 
 
 def _limited(parts: Iterable[bytes], name: str, remedy: str) -> Iterator[bytes]:
@@ -148,7 +156,9 @@ def _from_hub(found: re.Match[str]) -> Path:
     require_extra("datasets", "train", "Reading datasets of the hub")
     name, split = f"{found['owner']}/{found['name']}", found["split"]
     lines = _limited(_lines_of_dataset(name, split), name, "save a part of it as a file, and give that")
-    return _kept(f"{found['owner']}-{found['name']}-{split or 'train'}.jsonl", lines)
+    file = _kept(f"{found['owner']}-{found['name']}-{split or 'train'}.jsonl", lines)
+    call_as_given(file, found.group())
+    return file
 
 
 def _lines_of_dataset(name: str, split: str | None) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Columns
-from empathy_edge.formats.usual_names import ColumnsNotNamedError, NoResponsesError, map_options
+from empathy_edge.formats.usual_names import ColumnsNotNamed, NoResponses, map_options
 from empathy_edge.runs.given_data import STDIN, first_row
 
 
@@ -35,12 +35,12 @@ def naming_columns(
 
     try:
         yield
-    except ColumnsNotNamedError as error:
+    except ColumnsNotNamed as error:
         raise EmpathyEdgeError(
             f"{error.problem}\n  Say which field holds what the person says, and which the reply, as in:\n"
             f"  {whole(error.options)}\n  All forms: docs/formats.md."
         ) from None
-    except NoResponsesError as error:
+    except NoResponses as error:
         options = [] if given.as_posix() == STDIN else map_options(first_row(given, columns))
         if not any(option.startswith("response=") for option in options):
             raise

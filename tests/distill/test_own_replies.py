@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from empathy_edge import distill
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Response, read_data
 from empathy_edge.formats.json_lines import read_jsonl
 from tests.commands.tree import assert_says_next
@@ -145,3 +147,37 @@ def test_an_error_gives_the_whole_command(row: dict[str, object], options: str, 
         "distill", "--data", data, *shlex.split(options), "--out", out, env=_environment(tmp_path)
     )
     assert made.returncode == 0 and "1 response without a rating" in made.stderr
+
+
+def test_errors_about_mapped_columns_name_the_file_that_was_given(tmp_path: Path) -> None:
+    """They named a file of the cache, posts.csv.jsonl."""
+    environment = _environment(tmp_path)
+    data = tmp_path / "posts.csv"
+    data.write_text("body,note,stars\nI lost.,Oh.,1\nI lost it.,,2\n")
+    command = ("distill", "--out", tmp_path / "rows", "--map", "utterance=body", "--data")
+    for given, name in ((data, str(data)), ("-", "stdin")):
+        text = data.read_text()
+        refused = run_command(*command, given, input=text, env=environment)
+        assert_one_clear_error(refused, 2, "no dialogue has a response", "row-2")
+        assert f"Error: {name}: no dialogue" in refused.stderr
+        assert str(tmp_path / "cache") not in refused.stderr
+    rated = ("--map", "response=note", "--map", "rating=stars", "--model", "response")
+    refused = run_command(*command, data, *rated, "--reference", "response", env=environment)
+    assert_one_clear_error(refused, 2, f"{data}: gives 0 SFT rows")
+    data.write_text("body,note,stars\nI lost.,Oh.,9\n")
+    refused = run_command(*command, data, *rated, env=environment)
+    assert_one_clear_error(refused, 2, f"{data}: row 2: 'rating' is '9'")
+    with pytest.raises(EmpathyEdgeError) as caught:
+        distill(data, tmp_path / "rows", columns={"utterance": "body", "history": "stars"})
+    assert str(caught.value).startswith(f"{data}: row 2: ")
+
+
+def test_a_warning_names_the_file_that_was_given(tmp_path: Path) -> None:
+    data = tmp_path / "posts.csv"
+    data.write_text("body,note,stars\nI lost.,Oh.,3\n")
+    maps = [f"--map={item}" for item in ("utterance=body", "response=note", "rating=stars")]
+    made = run_command(
+        "distill", "--data", data, *maps, "--reference", "response", "--model", "response",
+        "--out", tmp_path / "rows", env=_environment(tmp_path),
+    )  # fmt: skip
+    assert made.returncode == 0 and f"Warning: {data}: gives" in made.stderr.replace("\n", "")
