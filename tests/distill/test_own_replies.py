@@ -13,6 +13,7 @@ from empathy_edge import distill
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Response, read_data
 from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.formats.usual_names import map_options
 from tests.commands.tree import assert_says_next
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 
@@ -30,13 +31,9 @@ def _environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "EMPATHY_EDGE_CACHE": str(tmp_path / "cache")}
 
 
-@pytest.mark.parametrize(
-    ("said", "reply", "source"),
-    [("message", "empathetic_reply", "response"), ("prompt", "response", "response"),
-     ("prompt", "completion", "completion")],
-)  # fmt: skip
-def test_replies_without_ratings_become_sft_rows(said: str, reply: str, source: str, tmp_path: Path) -> None:
+def test_replies_without_ratings_become_sft_rows(tmp_path: Path) -> None:
     """They were refused for want of ratings, with advice to ask a teacher."""
+    said, reply, source = "message", "empathetic_reply", "response"
     data = write_rows(tmp_path / "mine.jsonl", *({**row, "feeling": "sad"} for row in _rows(said, reply)))
     inspected = run_command("data", "inspect", data)
     assert_says_next(inspected, f"empathy-edge distill --data {data} --out rows")
@@ -95,6 +92,7 @@ RECOGNISED = {
     "a question and an answer": ({"question": "I lost.", "answer": "Oh."}, "question and answer"),
     "input and output": ({"input": "I lost.", "output": "Oh."}, "input and output"),
     "capitals": ({"User_Message": "I lost.", "Empathetic_Reply": "Oh."}, "User_Message and Empathetic_Reply"),
+    "prompt and completion": ({"text": "I lost.", "completion": "Oh."}, "completion"),
     "a known prompt": ({"prompt": "I lost.", "answer": "Oh."}, "answer"),
     "our own utterance": ({"utterance": "I lost.", "reply": "Oh.", "mood": "sad"}, "reply"),
 }
@@ -129,9 +127,21 @@ def test_a_table_is_known_by_its_usual_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "options"),
     [
-        ({"body": "I lost.", "comfort": "Oh."}, "--map utterance=body --map response=comfort"),
         ({"my reply": "Oh.", "body": "I lost."}, "--map utterance=body --map 'response=my reply'"),
         ({"message": "a", "reply": "b", "answer": "c"}, "--map utterance=message --map response=reply"),
+        ({"text": "I lost.", "comfort": "Oh."}, "--map response=comfort"),
+        ({"id": "a", "emotion": "sad", "rating": 3, "body": "I lost."}, "--map utterance=body"),
+        ({"rating": 3}, "--map utterance=FIELD"),
+    ],
+)
+def test_fields_to_be_named(row: dict[str, object], options: str) -> None:
+    assert shlex.join(map_options(row)) == options
+
+
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [
+        ({"body": "I lost.", "comfort": "Oh."}, "--map utterance=body --map response=comfort"),
         ({"text": "I lost.", "comfort": "Oh."}, "--map response=comfort"),
     ],
 )
@@ -141,8 +151,7 @@ def test_an_error_gives_the_whole_command(row: dict[str, object], options: str, 
     out = tmp_path / "rows"
     refused = run_command("distill", "--data", data, "--out", out)
     assert_one_clear_error(refused, 2, f"{data}: ")
-    command = f"empathy-edge distill --data {data} {options} --out {out}"
-    assert command in refused.stderr.splitlines()[-1 if "text" in row else -2].strip()
+    assert f"\n  empathy-edge distill --data {data} {options} --out {out}\n" in refused.stderr
     made = run_command(
         "distill", "--data", data, *shlex.split(options), "--out", out, env=_environment(tmp_path)
     )
