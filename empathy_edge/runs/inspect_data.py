@@ -185,6 +185,11 @@ class Inspected:
     shown: list[Dialogue]
     next_command: str
 
+    @property
+    def has_responses(self) -> bool:
+        """Whether a dialogue has one."""
+        return ["with a response", "0"] not in self.counts
+
     def as_json(self) -> dict[str, object]:
         """For a program."""
         return {

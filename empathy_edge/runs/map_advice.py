@@ -41,9 +41,18 @@ def naming_columns(
             f"  {whole(error.options)}\n  All forms: docs/formats.md."
         ) from None
     except NoResponses as error:
-        options = [] if given.as_posix() == STDIN else map_options(first_row(given, columns))
-        if not any(option.startswith("response=") for option in options):
+        options = unnamed_replies(given, columns)
+        if not options:
             raise
         raise EmpathyEdgeError(
             f"{error}\n  If a field holds the replies, name it, as in:\n  {whole(options)}"
         ) from None
+
+
+def unnamed_replies(given: Path, columns: Columns) -> list[str]:
+    """`--map` for a field that may hold the replies of data without responses; none where no field may.
+
+    Stdin was read already, and tells nothing.
+    """
+    options = [] if given.as_posix() == STDIN else map_options(first_row(given, columns))
+    return options if any(option.startswith("response=") for option in options) else []

@@ -149,6 +149,8 @@ def test_an_error_gives_the_whole_command(row: dict[str, object], options: str, 
     """It named the utterance alone, and the next try failed for want of the reply."""
     data = write_rows(tmp_path / "posts.jsonl", row)
     out = tmp_path / "rows"
+    inspected = run_command("data", "inspect", data)
+    assert options in " ".join(inspected.stderr.split())
     refused = run_command("distill", "--data", data, "--out", out)
     assert_one_clear_error(refused, 2, f"{data}: ")
     assert f"\n  empathy-edge distill --data {data} {options} --out {out}\n" in refused.stderr
