@@ -101,4 +101,6 @@ def _unexpected(error: Exception) -> int:
 
 
 def _complain(message: str) -> None:
-    click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
+    from empathy_edge.errors import as_given
+
+    click.echo(click.style("Error: ", fg="red", bold=True) + as_given(message), err=True)

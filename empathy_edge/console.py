@@ -31,6 +31,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from empathy_edge.errors import as_given
+
 # Messages go to stderr, so that a command's results on stdout can be piped.
 # When stderr is not a terminal, lines are not wrapped. In a notebook rich shows each message below the cell.
 console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
@@ -40,7 +42,7 @@ out = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty(
 def say(message: str) -> None:
     """Print one message to stderr; of several processes that train together, only the main one prints."""
     if os.environ.get("RANK", "0") == "0":
-        console.print(message)
+        console.print(as_given(message))
 
 
 def tell(text: str) -> None:

@@ -12,10 +12,28 @@ MOST_NAMES = 5000
 """Of a folder, so many names are compared with the one that is not there."""
 
 
+_given: dict[str, str] = {}
+
+
+def call_as_given(kept: Path, name: str) -> None:
+    """Let errors name a file of the cache as the user named what it was made from."""
+    _given[str(kept)] = name
+
+
+def as_given(text: str) -> str:
+    """A message with the user's names for files of the cache."""
+    for kept, name in _given.items():
+        text = text.replace(kept, name)
+    return text
+
+
 class EmpathyEdgeError(Exception):
     """The input or the usage is wrong; the message says what, where, and what to do (exit code 2)."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(as_given(message))
 
 
 class VerdictFailed(EmpathyEdgeError):

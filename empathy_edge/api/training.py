@@ -93,6 +93,7 @@ def finetune(  # noqa: PLR0913 - as the command
     from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.finetune import dpo as dpo_step
     from empathy_edge.finetune import sft as sft_step
+    from empathy_edge.finetune.given_rows import check_rows
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.recipe import load_recipe
 
@@ -102,14 +103,16 @@ def finetune(  # noqa: PLR0913 - as the command
     start = None if sft_folder is None else path_of(sft_folder)
     trained: SftResults | None = None
     tuned: DpoResults | None = None
+    others = [path_of(more) for more in more_pairs]
     with called(device):
+        check_rows(data, others, only)
         settings = load_recipe(str(path_of(recipe)))
         name = settings.base if base is None else model_of(base)
         adapters = [] if start is None else [start / "adapter"]
         model = checkpoint_with_template(name, template or settings.template, adapters)
         pairs: list[Path] = []
         if only != "sft":
-            pairs = dpo_step.pairs_of(data, [path_of(more) for more in more_pairs], after_sft=only is None)
+            pairs = dpo_step.pairs_of(data, others)
         if only != "dpo":
             start = folder / "sft"
             trained = sft_step.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -31,11 +32,17 @@ def data() -> None:
 @map_option()
 @json_option()
 def inspect(file: Path, columns: dict[str, str], json_file: Path | None) -> None:
-    from empathy_edge.console import next_step
+    from rich.markup import escape
+
+    from empathy_edge.console import next_step, say
     from empathy_edge.runs.given_data import open_given
     from empathy_edge.runs.inspect_data import inspect_data, show
+    from empathy_edge.runs.map_advice import naming_columns, unnamed_replies
 
-    found = inspect_data(file.as_posix(), open_given(file, columns), columns)
+    with naming_columns(("empathy-edge", "data", "inspect"), file, columns):
+        found = inspect_data(file.as_posix(), open_given(file, columns), columns)
     show(found)
+    if not found.has_responses and (options := unnamed_replies(file, columns)):
+        say(f"No response was found. If a field holds the replies, add: {escape(shlex.join(options))}")
     give_json(json_file, found.as_json(), "data inspect")
     next_step(found.next_command)

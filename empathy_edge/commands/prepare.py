@@ -64,8 +64,8 @@ TEACHER_OPTIONS = (
 )
 @click.command(
     cls=SettingsCommand,
-    epilog=EXAMPLES
-    + "  empathy-edge distill --data sample --reference first-draft --model editor --out rows\n"
+    epilog=EXAMPLES + "  empathy-edge distill --data my_dialogues.jsonl --out rows\n"
+    "  empathy-edge distill --data sample --reference first-draft --model editor --out rows\n"
     "  empathy-edge distill --data rated_responses_5way.csv --out rows\n"
     "  empathy-edge distill --data dialogues.jsonl --method improve-human --strategy sequential \\\n"
     "      --teacher openai:gpt-4o --max-cost 2 --out improved\n"
@@ -108,20 +108,23 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
 ) -> None:
     """Make SFT rows and preference pairs from dialogues.
 
-    They come from rated responses, or from a large model as teacher (--method, --teacher). Every answer of a
-    teacher is kept in the ledger and never asked for twice; see `empathy-edge ledger`.
+    They come from rated responses, or from a large model as teacher (--method, --teacher). Responses of which
+    none has a rating are taken as good ones, and become SFT rows. Every answer of a teacher is kept in the
+    ledger and never asked for twice; see `empathy-edge ledger`.
     """
     from empathy_edge.console import next_step
     from empathy_edge.distill import run_distill
     from empathy_edge.runs.given_data import data_file
+    from empathy_edge.runs.map_advice import naming_columns
 
     if method == "rated":
         if teacher:
             raise EmpathyEdgeError(
                 "--method rated asks no teacher; choose direct, improve-human or improve-llm."
             )
-        file = data_file(data, columns)
-        made = run_distill.distill_rated(data=file, out=out, settings=rated_settings, update=update)
+        with naming_columns(("empathy-edge", "distill", "--data"), data, columns, ("--out", out)):
+            file = data_file(data, columns)
+            made = run_distill.distill_rated(data=file, out=out, settings=rated_settings, update=update)
         give_json(json_file, made, "distill")
         _say_finetune_next(out, made.sft_rows, made.preference_pairs)
         return

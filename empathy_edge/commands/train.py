@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -113,7 +113,7 @@ def finetune(  # noqa: PLR0913 - each is an option
     recipe: str,
     more_pairs: tuple[Path, ...],
     sft_folder: Path | None,
-    only: str | None,
+    only: Literal["sft", "dpo"] | None,
     out: Path,
     update: bool,
     json_file: Path | None,
@@ -124,6 +124,7 @@ def finetune(  # noqa: PLR0913 - each is an option
     """
     from empathy_edge.console import next_command, say
     from empathy_edge.finetune import dpo, sft
+    from empathy_edge.finetune.given_rows import check_rows
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.recipe import load_recipe
 
@@ -131,10 +132,11 @@ def finetune(  # noqa: PLR0913 - each is an option
         raise click.UsageError(
             "--sft belongs to --only dpo; without it, DPO starts from the SFT step made here."
         )
+    check_rows(rows, more_pairs, only)
     settings = load_recipe(recipe)
     sft_adapters = [sft_folder / "adapter"] if sft_folder else []
     model = checkpoint_with_template(base or settings.base, template or settings.template, sft_adapters)
-    pairs = [] if only == "sft" else dpo.pairs_of(rows, more_pairs, after_sft=only is None)
+    pairs = [] if only == "sft" else dpo.pairs_of(rows, more_pairs)
     results: dict[str, Results] = {}
     if only != "dpo":
         results["sft"] = sft.run(

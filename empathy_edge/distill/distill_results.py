@@ -42,6 +42,7 @@ class DistillResults(Results):
         preference_pairs: rows in `preference.jsonl`.
         control_pairs: rows in `control.jsonl` (rated responses only).
         left_out_as_nearly_in_the_test_split: ids (rated responses only).
+        taken_as_good: responses that are taken as good ones, where none of the file has a rating.
         calls: answered calls (teacher only).
         answers_from_the_ledger: answers that were paid before (teacher only).
         cost_usd: of the calls (teacher only).
@@ -61,6 +62,7 @@ class DistillResults(Results):
     preference_pairs: int
     control_pairs: int | None = None
     left_out_as_nearly_in_the_test_split: list[str] | None = None
+    taken_as_good: int | None = None
     calls: int | None = None
     answers_from_the_ledger: int | None = None
     cost_usd: float | None = None

@@ -1,5 +1,6 @@
 """The direct method: rated responses become SFT rows and preference pairs (arXiv 2507.08151, section 3).
 
+Where no response of a file has a rating, all are taken as good ones, and become SFT rows.
 The file of dialogues is read three times, row by row, so that it may be larger than the memory.
 """
 
@@ -8,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import random
 import statistics
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from empathy_edge.distill.rated_rows import (
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, DialogueStream
 from empathy_edge.formats.json_lines import writing_jsonl
+from empathy_edge.formats.usual_names import NoResponses
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.settings import DistillSettings
 from empathy_edge.runs.stage import Stage, open_stage
@@ -67,6 +70,7 @@ class _Overview:
         test_dialogues: how many of them are in the test split.
         kept_for_tests: those.
         sources: of the responses.
+        training_sources: of those of the training split, each with how many there are.
         has_rating: whether a response has one.
         found: what those of the training split give.
         is_cut: whether one of them has more than `pairs_per_dialogue` pairs.
@@ -77,6 +81,7 @@ class _Overview:
     test_dialogues: int = 0
     kept_for_tests: KeptForTests = field(default_factory=KeptForTests)
     sources: set[str] = field(default_factory=set)
+    training_sources: Counter[str] = field(default_factory=Counter)
     has_rating: bool = False
     found: _Counts = field(default_factory=_Counts)
     is_cut: bool = False
@@ -87,8 +92,9 @@ class _Overview:
         if dialogue.split == "test":
             self.test_dialogues += 1
             self.kept_for_tests.add(dialogue.id, dialogue.utterance)
-        elif self.found.add(dialogue, settings):
-            self.is_cut = True
+        else:
+            self.is_cut = self.found.add(dialogue, settings) or self.is_cut
+            self.training_sources.update(response.source for response in dialogue.responses)
         for response in dialogue.responses:
             self.sources.add(response.source)
             self.has_rating = self.has_rating or response.rating is not None
@@ -101,8 +107,11 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     reference's fails on them. `settings.fit` compares all responses with each other, and holds the training
     split in memory; nothing else does.
 
+    Where no response of the file has a rating, each becomes an SFT row; where `settings.models` is not the
+    default, those of its sources.
+
     Args:
-        data: dialogues with rated responses.
+        data: dialogues with responses.
         out: the stage's folder.
         settings: which sources count as reference and as model, and how many rows are kept.
         update: make the stage again where its settings or inputs changed.
@@ -112,23 +121,32 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
     """
     before = _state(data)
     overview = _look_over(data, settings)
+    rules = settings if overview.has_rating else _all_good(overview, settings)
     stage = _open(data, out, settings, update, is_cut=overview.is_cut)
     if stage.done:
         return stage.results(DistillResults)
+    with stage.nothing_left_of_a_failure():
+        results = _make(stage, data, rules, overview)
+        if _state(data) != before:
+            raise EmpathyEdgeError(f"{data}: the file changed while it was read; run again, with --update.")
+        stage.finish(results)
+    return results
+
+
+def _make(stage: Stage, data: Path, rules: DistillSettings, overview: _Overview) -> DistillResults:
+    out = stage.folder
     rejected = RejectedResponses()
-    training, found = _training(data, settings, overview.found, rejected)
+    training, found = _training(data, rules, overview, rejected)
     for identifier, utterance in load_prompts("safety").texts.items():
         overview.kept_for_tests.add(identifier, utterance)
-    rows = _Rows(found, settings, overview.kept_for_tests)
+    rows = _Rows(found, rules, overview.kept_for_tests)
     with contextlib.ExitStack() as files:
         write = {kind: files.enter_context(writing_jsonl(out / f"{kind}.jsonl")) for kind in rows.KINDS}
         rows.write(training(), write)
-        _check_rows(data, rows.written, settings)
-        safety = safety_rows() * settings.safety_rows
+        _check_rows(data, rows.written, rules, has_rating=overview.has_rating)
+        safety = safety_rows() * rules.safety_rows
         rows.write_safety(safety, write["sft"])
     _write_test(data, out / "test.jsonl")
-    if _state(data) != before:
-        raise EmpathyEdgeError(f"{data}: the file changed while it was read; run again, with --update.")
     results = DistillResults(
         dialogues=overview.dialogues,
         train_dialogues=overview.dialogues - overview.test_dialogues,
@@ -143,8 +161,9 @@ def run(*, data: Path, out: Path, settings: DistillSettings, update: bool = Fals
         caught=rejected.report(),
         median_words={name: median(lengths) for name, lengths in rows.words.items()},
     )
-    stage.finish(results)
-    return results
+    if overview.has_rating:
+        return results
+    return results.model_copy(update={"taken_as_good": overview.found.sft})
 
 
 def _state(data: Path) -> tuple[int, int]:
@@ -164,22 +183,19 @@ def _look_over(data: Path, settings: DistillSettings) -> _Overview:
     """Read every dialogue.
 
     Raises:
-        EmpathyEdgeError: no responses or ratings, or none of a source; says which method needs none.
+        EmpathyEdgeError: no responses, or none of a source; says which method needs none.
     """
     overview = _Overview()
     for dialogue in DialogueStream(data):
         overview.add(dialogue, settings)
     if not overview.sources:
-        raise EmpathyEdgeError(
-            f"{data}: no dialogue has a response (first: {overview.first_id}); rated responses are needed.\n"
+        raise NoResponses(
+            f"{data}: no dialogue has a response (first: {overview.first_id}).\n"
             "  `empathy-edge distill --method direct --teacher …` lets a large model answer."
         )
-    if not overview.has_rating:
-        raise EmpathyEdgeError(
-            f"{data}: no response has a rating (first: {overview.first_id}); ratings of 1 to 3 are needed.\n"
-            "  `empathy-edge distill --method improve-human --teacher …` lets a large model rate and improve."
-        )
-    missing = [source for source in (settings.reference, *settings.models) if source not in overview.sources]
+    learned_from = _learned_from(overview, settings)
+    wanted = (settings.reference, *learned_from) if overview.has_rating else learned_from
+    missing = [source for source in wanted if source not in overview.sources]
     if missing:
         raise EmpathyEdgeError(
             f"{data}: no response comes from {', '.join(repr(name) for name in missing)} "
@@ -188,6 +204,29 @@ def _look_over(data: Path, settings: DistillSettings) -> _Overview:
             "Name them with --reference and --model."
         )
     return overview
+
+
+def _learned_from(overview: _Overview, settings: DistillSettings) -> tuple[str, ...]:
+    """The sources of good responses: without any rating all of the file, unless the settings name others."""
+    if overview.has_rating or settings.models != DistillSettings().models:
+        return settings.models
+    return tuple(sorted(overview.sources))
+
+
+def _all_good(overview: _Overview, settings: DistillSettings) -> DistillSettings:
+    """The settings that make an SFT row of each response of a file without ratings; says how many."""
+    models = _learned_from(overview, settings)
+    count = sum(overview.training_sources[source] for source in models)
+    overview.found = _Counts(sft=count)
+    what = "1 response without a rating is taken as a good one"
+    if count != 1:
+        what = f"{count} responses without ratings are taken as good ones"
+    say(f"{what}: SFT rows only")
+    return settings.model_copy(update={"models": models})
+
+
+def _as_good(dialogue: Dialogue) -> Dialogue:
+    return replace(dialogue, responses=tuple(replace(item, rating=3) for item in dialogue.responses))
 
 
 def _open(data: Path, out: Path, settings: DistillSettings, update: bool, *, is_cut: bool) -> Stage:
@@ -208,15 +247,16 @@ LATER_SETTINGS = ("safety_rows", "pairs_per_dialogue")
 
 
 def _training(
-    data: Path, settings: DistillSettings, found: _Counts, rejected: RejectedResponses
+    data: Path, settings: DistillSettings, overview: _Overview, rejected: RejectedResponses
 ) -> tuple[Training, _Counts]:
     """The dialogues of the training split, made fit if the settings say so, and how many rows they give."""
 
     def of_file() -> Iterator[Dialogue]:
-        return (dialogue for dialogue in DialogueStream(data) if dialogue.split == "train")
+        dialogues = (dialogue for dialogue in DialogueStream(data) if dialogue.split == "train")
+        return dialogues if overview.has_rating else map(_as_good, dialogues)
 
     if settings.fit is None:
-        return of_file, found
+        return of_file, overview.found
     fitted = fit_responses(list(of_file()), settings.models, settings.fit, rejected)
     found = _Counts()
     for dialogue in fitted:
@@ -291,9 +331,14 @@ def _drawn(count: int, at_most: int | None, seed: int) -> Container[int]:
     return set(random.Random(seed).sample(range(count), at_most))
 
 
-def _check_rows(data: Path, written: _Counts, settings: DistillSettings) -> None:
-    if written.sft and written.pairs:
+def _check_rows(data: Path, written: _Counts, settings: DistillSettings, *, has_rating: bool) -> None:
+    if written.sft and (written.pairs or not has_rating):
         return
+    if not has_rating:
+        raise EmpathyEdgeError(
+            f"{data}: gives no SFT rows: every dialogue with a response is of the test split, or nearly the "
+            "same as one of it or as a safety prompt."
+        )
     why = (
         f"{data}: gives {written.sft} SFT rows and {written.pairs} preference pairs.\n"
         f"  An SFT row needs {'/'.join(settings.models)} rated 3 and '{settings.reference}' rated 3 or "

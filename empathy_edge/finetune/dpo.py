@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from empathy_edge.console import quiet_libraries, say
-from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.errors import require_extra
+from empathy_edge.finetune.given_rows import PAIRS, is_empty
 from empathy_edge.finetune.memory_needed import check_memory, space_needed_mb
 from empathy_edge.finetune.training_results import FILES, DpoResults, TrainingResults, finish_stage
 from empathy_edge.formats.chat_format import Message
@@ -34,34 +35,15 @@ LAST_STEPS = 10
 """Rewards in the manifest are means over this many steps."""
 
 
-def pairs_of(rows: Path, more: Sequence[Path], *, after_sft: bool) -> list[Path]:
+def pairs_of(rows: Path, more: Sequence[Path]) -> list[Path]:
     """The files of preference pairs of several folders, without those that have none.
 
     Args:
         rows: the folder that `distill` made.
         more: folders that `own-pairs` made.
-        after_sft: whether SFT is trained on `rows` first.
-
-    Raises:
-        EmpathyEdgeError: one of the two steps has no rows; said before the other one is trained.
     """
-    files = [folder / "preference.jsonl" for folder in (rows, *more)]
-    filled = [file for file in files if not _is_empty(file)]
-    if after_sft and not filled:
-        raise EmpathyEdgeError(
-            f"{rows}: has no preference pairs, which DPO needs. Train SFT alone (--only sft), or give pairs "
-            "that `own-pairs` made (--pairs)."
-        )
-    if after_sft and _is_empty(rows / "sft.jsonl"):
-        raise EmpathyEdgeError(
-            f"{rows}: has no SFT rows. Train DPO alone (--only dpo), or make the rows with "
-            "`distill --sft-on-chosen`."
-        )
-    return filled or files
-
-
-def _is_empty(file: Path) -> bool:
-    return file.is_file() and file.stat().st_size == 0
+    files = [folder / PAIRS for folder in (rows, *more)]
+    return [file for file in files if not is_empty(file)]
 
 
 def run(
@@ -95,6 +77,14 @@ def run(
         stage = _open(pairs, base, sft, out, settings, update)
     if stage.done:
         return stage.results(DpoResults)
+    with stage.nothing_left_of_a_failure():
+        return _train(stage, pairs, base, sft, settings)
+
+
+def _train(
+    stage: Stage, pairs: list[Path], base: ModelRef, sft: Path | None, settings: DpoSettings
+) -> DpoResults:
+    out = stage.folder
     for file in pairs:
         refuse_leaks(file)
     count_rows(pairs, FIELDS)  # before the model is loaded: a wrong row is found at once

@@ -14,7 +14,7 @@ from empathy_edge.formats.training_rows import count_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.templated_folder import keep_template
 from empathy_edge.runs.settings import TrainSettings
-from empathy_edge.runs.stage import open_stage
+from empathy_edge.runs.stage import Stage, open_stage
 from empathy_edge.system.machine import require_space
 from empathy_edge.system.processes import main_first
 from empathy_edge.text.near_duplicates import refuse_leaks
@@ -58,6 +58,12 @@ def run(
         )
     if stage.done:
         return stage.results(SftResults)
+    with stage.nothing_left_of_a_failure():
+        return _train(stage, rows, base, settings)
+
+
+def _train(stage: Stage, rows: Path, base: ModelRef, settings: TrainSettings) -> SftResults:
+    out = stage.folder
     refuse_leaks(rows)
     count_rows([rows], FIELDS)  # before the model is loaded: a wrong row is found at once
     require_space(out, space_needed_mb([rows]), "the SFT adapter, its checkpoints, rows and tokens")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.row_fields import FIELDS, Row, printable, where_of
+from empathy_edge.formats.usual_names import name_both
 
 MAX_FIELD = 1 << 20
 """Characters of a CSV field."""
@@ -50,7 +51,7 @@ def delimiter_of(table: Table, name: str) -> str | None:
         return best if counts[best] else ("\t" if name.endswith(".tsv") else ",")
     known = table.known_columns
     names = {_column_name(column.strip().strip('"'), known) for column in header.split(best)}
-    is_header = bool(names & {*KNOWN_COLUMNS, *known})
+    is_header = bool(names & {*KNOWN_COLUMNS, *known}) or name_both({name.lower() for name in names})
     is_table = is_header and (not name.endswith(".txt") or _has_two_alike(table, best))
     return best if is_table else None
 

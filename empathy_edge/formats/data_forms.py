@@ -30,7 +30,8 @@ from empathy_edge.formats.published_forms import (
     from_paper_csv,
     from_turns,
 )
-from empathy_edge.formats.row_fields import Row
+from empathy_edge.formats.row_fields import Row, printable
+from empathy_edge.formats.usual_names import ColumnsNotNamed, with_usual_names, with_usual_reply
 
 PLAIN_FIELDS = ("utterance", "text", "prompt")
 """What a prompt without anything else may be called."""
@@ -71,10 +72,15 @@ def from_rated_responses(row: Row) -> Dialogue:
         raise row.wrong("'responses' must be a list.")
     said = own_conversation(row)
     responses = [_response(row, number, item) for number, item in enumerate(items or (), 1)]
-    if single := row.optional_text("response"):
-        source = row.optional_text("source") or "response"
-        responses.append(Response(source, single, row.rating("rating")))
-    return dialogue_of(row, said, responses)
+    return dialogue_of(row, said, [*responses, *_single_response(row)])
+
+
+def _single_response(row: Row) -> list[Response]:
+    """The response in a field of its own, if there is one."""
+    text = row.optional_text("response")
+    if not text:
+        return []
+    return [Response(row.optional_text("source") or "response", text, row.rating("rating"))]
 
 
 def _response(row: Row, number: int, item: Any) -> Response:
@@ -86,10 +92,10 @@ def from_plain(row: Row) -> Dialogue:
     """A prompt alone: `text`, or TRL's `prompt`, which may be messages or a conversation as one text."""
     field = next((name for name in PLAIN_FIELDS if name in row.values), "text")
     value = row.values.get(field)
-    if isinstance(value, list):
+    if isinstance(value, list) and not row.has("response"):
         return from_messages(Row(row.number, row.where, {**row.values, "messages": value}))
-    if field == "prompt" and is_spoken(value):
-        return dialogue_of(row, prompt_of(row), [])
+    if isinstance(value, list) or (field == "prompt" and is_spoken(value)):
+        return dialogue_of(row, prompt_of(row, field), _single_response(row))
     said = row.text(field)
     return from_rated_responses(Row(row.number, row.where, {**row.values, "utterance": said}))
 
@@ -128,6 +134,9 @@ FORMS = (
 )
 """In this order: the first that fits a row is taken."""
 
+PROMPTS = (FORMS[0], FORMS[-1])
+"""Forms that leave it open what the response is called."""
+
 
 def dialogues_of(rows: Iterable[Row], split: Split) -> Iterator[Found]:
     """The dialogues of a file's rows.
@@ -158,10 +167,25 @@ def dialogues_of(rows: Iterable[Row], split: Split) -> Iterator[Found]:
                 for dialogue in from_esconv(row, split):
                     yield Found(row, "ESConv, as published", dialogue)
                 continue
-            form = next((item for item in FORMS if item.fits(row.values)), form)
+            fitting = next((item for item in FORMS if item.fits(row.values)), None)
+            if found := _by_usual_names(row, fitting):
+                yield found
+                continue
+            form = fitting or form
             if form is None:
                 raise _unknown_form(row)
             yield Found(row, form.name, form.read(row))
+
+
+def _by_usual_names(row: Row, fitting: Form | None) -> Found | None:
+    """The dialogue of a row whose form leaves open what its texts are called, where their names tell."""
+    if fitting is not None and fitting not in PROMPTS:
+        return None
+    named = with_usual_reply(row) if fitting else with_usual_names(row)
+    if named is None:
+        return None
+    read = fitting.read if fitting else from_rated_responses
+    return Found(row, f"dialogues by usual names ({named.names})", read(named.row))
 
 
 def _unpacked(row: Row) -> Row:
@@ -197,8 +221,5 @@ def _conversation_of(row: Row) -> str | None:
 
 def _unknown_form(row: Row) -> Exception:
     columns = ", ".join(str(name) for name in list(row.values)[:12]) or "nothing"
-    return row.wrong(
-        f"of no known form; its fields are: {columns}.\n"
-        "  Say which field holds what the person says, as in --map utterance=FIELD; the forms: "
-        "docs/formats.md."
-    )
+    problem = printable(f"{row.where}: of no known form; its fields are: {columns}.")
+    return ColumnsNotNamed(problem, row.values)

@@ -44,7 +44,7 @@ def open_rows(path: Path, known_columns: Sequence[str] = ()) -> Rows:
         known_columns: names that the user gave: a first line with one of them is a header.
 
     Raises:
-        EmpathyEdgeError: the file is missing, empty, too large, not UTF-8, or a row cannot be read.
+        EmpathyEdgeError: the file is missing, empty, no data, too large, not UTF-8, or a row cannot be read.
     """
     if path.is_dir():
         raise EmpathyEdgeError(f"{path}: is a folder; name a file in it.")
@@ -54,6 +54,7 @@ def open_rows(path: Path, known_columns: Sequence[str] = ()) -> Rows:
     zipped = "gzip of " if file.is_gzip else ""
     if file.starts_with(b"PAR1"):
         return Rows(f"{zipped}Parquet", _parquet_rows(file))
+    file.require_data()
     found = _text_rows(file, known_columns)
     return Rows(zipped + found.container, found.rows)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.binary_files import LONGEST, kind_of
 
 MAX_BYTES = 2 << 30
 """Of what is held in memory as a whole, and of a gzip or Parquet file, decompressed."""
@@ -129,6 +130,15 @@ class TextFile:
                     yield part
         except (OSError, EOFError, zlib.error) as error:
             raise EmpathyEdgeError(f"{self.path}: not readable as gzip ({error}).") from None
+
+    def require_data(self) -> None:
+        """Raise EmpathyEdgeError where the first bytes are those of something that holds no data."""
+        kind = kind_of(next(self._parts(LONGEST), b""))
+        if kind is not None:
+            raise EmpathyEdgeError(
+                f"{self.path}: is {kind}, which is no data. "
+                "Give JSON Lines, JSON, CSV, Parquet or text (UTF-8), also gzipped."
+            )
 
     def _binary(self) -> EmpathyEdgeError:
         return EmpathyEdgeError(f"{self.path}: is UTF-16 or binary; save it as UTF-8.")

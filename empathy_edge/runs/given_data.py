@@ -22,10 +22,13 @@ from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import (
     EmpathyEdgeError,
     PrerequisiteError,
+    as_given,
+    call_as_given,
     did_you_mean,
     did_you_mean_path,
     require_extra,
 )
+from empathy_edge.formats.data_rows import open_rows
 from empathy_edge.formats.dialogue import Columns, DialogueStream
 from empathy_edge.formats.json_lines import line_of
 from empathy_edge.formats.row_fields import FIELDS
@@ -57,13 +60,25 @@ def data_file(given: Path, columns: Columns | None = None) -> Path:
     """
     _check_fields(columns or {})
     file = _file_of(given)
-    return _in_our_form(file, columns) if columns else file
+    if not columns:
+        return file
+    ours = _in_our_form(file, columns)
+    call_as_given(ours, as_given(str(file)))
+    return ours
 
 
 def open_given(given: Path, columns: Columns | None = None) -> DialogueStream:
     """The dialogues in it, as the user gave it; arguments and errors as for `data_file`."""
     _check_fields(columns or {})
     return DialogueStream(_file_of(given), columns)
+
+
+def first_row(given: Path, columns: Columns) -> dict[str, Any]:
+    """The fields of the first row of a file or dataset; those of `columns` under our names."""
+    row = next(open_rows(_file_of(given), list(columns.values())).rows, None)
+    values = {} if row is None else row.values
+    kept = {name: value for name, value in values.items() if name not in columns.values()}
+    return kept | {field: values.get(column) for field, column in columns.items()}
 
 
 def _check_fields(columns: Columns) -> None:
@@ -90,7 +105,9 @@ def _from_stdin() -> Path:
     if sys.stdin.isatty():
         raise EmpathyEdgeError("'-' reads the data from stdin, as in: cat dialogues.jsonl | empathy-edge …")
     parts = iter(lambda: sys.stdin.buffer.read(CHUNK), b"")
-    return _kept("stdin", _limited(parts, "stdin", "give a file"))
+    file = _kept("stdin", _limited(parts, "stdin", "give a file"))
+    call_as_given(file, "stdin")
+    return file
 
 
 def _limited(parts: Iterable[bytes], name: str, remedy: str) -> Iterator[bytes]:
@@ -139,7 +156,9 @@ def _from_hub(found: re.Match[str]) -> Path:
     require_extra("datasets", "train", "Reading datasets of the hub")
     name, split = f"{found['owner']}/{found['name']}", found["split"]
     lines = _limited(_lines_of_dataset(name, split), name, "save a part of it as a file, and give that")
-    return _kept(f"{found['owner']}-{found['name']}-{split or 'train'}.jsonl", lines)
+    file = _kept(f"{found['owner']}-{found['name']}-{split or 'train'}.jsonl", lines)
+    call_as_given(file, found.group())
+    return file
 
 
 def _lines_of_dataset(name: str, split: str | None) -> Iterator[bytes]:

@@ -125,15 +125,22 @@ class Summary:
         """Those of the training split; see `_Ratings.sources`."""
         return self._ratings.sources()
 
+    @property
+    def all_good(self) -> bool:
+        """Whether no response has a rating; `distill` then takes those to train on as good ones."""
+        return bool(self._train["answered"]) and not self._counts["with a rated response"]
+
     def commands(self) -> list[Needs]:
         """The commands that take dialogues, and how many of these suffice for each."""
         train, dialogues = self._train["all"], self._counts["dialogues"]
-        rated = self._train["rated"] if self.sources() else 0
+        ready, needs = self._train["rated"] if self.sources() else 0, "responses of two sources, rated 1 to 3"
+        if self.all_good:
+            ready, needs = self._train["answered"], "responses, all taken as good"
         ask = "use --method direct"
         only_test = "all are of the test split"
         every = max(1, train)
         return [
-            Needs("distill --method rated", "responses of two sources, rated 1 to 3", rated, 1, ask),
+            Needs("distill --method rated", needs, ready, 1, ask),
             Needs("distill --method direct", "prompts", train, 1, only_test),
             Needs(
                 "distill --method improve-human",
@@ -177,6 +184,11 @@ class Inspected:
     needs: list[Needs]
     shown: list[Dialogue]
     next_command: str
+
+    @property
+    def has_responses(self) -> bool:
+        """Whether a dialogue has one."""
+        return ["with a response", "0"] not in self.counts
 
     def as_json(self) -> dict[str, object]:
         """For a program."""
@@ -250,10 +262,12 @@ def plain(text: str) -> str:
 
 
 def next_step(given: str, sources: Sources | None, needs: list[Needs]) -> str:
-    """A command line that uses the data; `sources` are those that it could take."""
+    """A command line that uses the data; `sources` are those with ratings that it could take."""
     ready = [item.command for item in needs if item.ready]
     distill = f"empathy-edge distill --data {given}"
-    if "distill --method rated" in ready and sources is not None:
+    if "distill --method rated" in ready:
+        if sources is None:  # no response has a rating: all count as good
+            return f"{distill} --out rows"
         models = " ".join(f"--model {shlex.quote(plain(model))}" for model in sources.models)
         reference = shlex.quote(plain(sources.reference))
         also = " --sft-on-chosen" if sources.never_good else ""

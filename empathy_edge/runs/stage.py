@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +28,10 @@ from empathy_edge.system.machine import machine, versions
 MARKER = ".unfinished.json"
 LOCK = ".lock"
 
-TEMPORARY = ("scratch/*", "checkpoints/*")
+SCRATCH = "scratch"
+"""Of a stage's folder: what it keeps for itself while it runs."""
+
+TEMPORARY = (f"{SCRATCH}/*", "checkpoints/*")
 """What stages delete before their end. Files that are mapped into memory then stay on Windows, and on NFS
 under another name, until the process ends."""
 
@@ -61,7 +66,10 @@ def _results_in(manifest: Any, kind: type[R], file: Path) -> R:
 
 @dataclass
 class Stage:
-    """One stage's folder while the stage runs, or when it is already done."""
+    """One stage's folder while the stage runs, or when it is already done.
+
+    `made` are the folders that were not there before, the innermost first.
+    """
 
     folder: Path
     name: str
@@ -71,7 +79,33 @@ class Stage:
     done: bool = False
     resumed: bool = False
     manifest: dict[str, Any] = field(default_factory=dict)
+    made: list[Path] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+
+    @contextlib.contextmanager
+    def nothing_left_of_a_failure(self) -> Iterator[None]:
+        """Run the stage; where it fails before it has done anything, its marker and its new folders go.
+
+        What a stage keeps for itself while it runs, as rows and tokens, does not count as done.
+        """
+        try:
+            yield
+        except Exception:
+            if os.environ.get("RANK", "0") == "0":
+                self._forget()
+            raise
+
+    def _forget(self) -> None:
+        kept = self.folder / SCRATCH
+        if any(kept not in path.parents for path in _files_of_stage(self.folder)):
+            return
+        shutil.rmtree(kept, ignore_errors=True)
+        if _files_of_stage(self.folder):
+            return
+        (self.folder / MARKER).unlink(missing_ok=True)
+        for folder in self.made:
+            with contextlib.suppress(OSError):  # something else is in it
+                folder.rmdir()
 
     def results(self, kind: type[R]) -> R:
         """What a stage that is done found."""
@@ -170,6 +204,7 @@ def open_stage(
     record_path = next((folder / n for n in (MANIFEST, MARKER) if (folder / n).is_file()), None)
     if record_path is None:
         _require_ours(folder)
+        stage.made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / MARKER, head)
         return stage

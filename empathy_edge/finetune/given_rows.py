@@ -1,0 +1,66 @@
+"""The rows that a user gives to be trained on, checked before a model is looked for."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from empathy_edge.errors import EmpathyEdgeError, no_such_file
+
+SFT_ROWS, PAIRS = "sft.jsonl", "preference.jsonl"
+
+
+def check_rows(rows: Path, more: Sequence[Path], only: Literal["sft", "dpo"] | None) -> None:
+    """Check that the folders have rows for the steps that are to be trained.
+
+    Args:
+        rows: the folder that `distill` made.
+        more: folders that `own-pairs` made.
+        only: the step that is trained alone.
+
+    Raises:
+        EmpathyEdgeError: one is a file or not there, or a step has no rows; says what to do.
+    """
+    _require_folder(rows, "distill")
+    for folder in more:
+        _require_folder(folder, "own-pairs")
+    has_rows = not is_empty(rows / SFT_ROWS)
+    has_pairs = any(not is_empty(folder / PAIRS) for folder in (rows, *more))
+    if not has_rows and not has_pairs:
+        raise EmpathyEdgeError(
+            f"{rows}: has neither SFT rows ({SFT_ROWS}) nor preference pairs ({PAIRS}). "
+            "Give the folder that `distill` made."
+        )
+    if only != "sft" and not has_pairs:
+        raise EmpathyEdgeError(
+            f"{rows}: has no preference pairs, which DPO needs. Train SFT alone (--only sft), or give pairs "
+            "that `own-pairs` made (--pairs)."
+        )
+    if only != "dpo" and not has_rows:
+        raise EmpathyEdgeError(
+            f"{rows}: has no SFT rows. Train DPO alone (--only dpo), or make the rows with "
+            "`distill --sft-on-chosen`."
+        )
+
+
+def is_empty(file: Path) -> bool:
+    """Whether there is no such file, or nothing in it."""
+    return not file.is_file() or file.stat().st_size == 0
+
+
+def _require_folder(given: Path, made_by: str) -> None:
+    if given.is_dir():
+        return
+    if given.is_file() and given.name in (SFT_ROWS, PAIRS):
+        raise EmpathyEdgeError(f"{given}: is one file of rows; give its folder: {given.parent}")
+    if given.is_file() and made_by == "distill":
+        distill = shlex.join(["empathy-edge", "distill", "--data", str(given), "--out", "rows"])
+        raise EmpathyEdgeError(
+            f"{given}: is a file of data; `finetune` takes the folder of rows that `distill` makes of it:\n"
+            f"  {distill}\n  empathy-edge finetune rows …"
+        )
+    if given.is_file():
+        raise EmpathyEdgeError(f"{given}: is a file; give a folder that `{made_by}` made.")
+    raise no_such_file(given, f"Give a folder that `{made_by}` made.", what="folder")
