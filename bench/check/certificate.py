@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from math import ceil, comb, floor
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -145,19 +146,35 @@ def judge_record(rater: Rater) -> JudgeRecord:
     )
 
 
+def known_doubts(rater: Rater) -> tuple[str, ...] | None:
+    """Why the judge is not certified, where that is known without asking it; else None."""
+    known = _known_certificate(rater)
+    return known.doubts() if known else None
+
+
+def _known_certificate(rater: Rater) -> Agreement | None:
+    """The judge's certificate that is shipped, or was made before on this machine."""
+    shipped = read_json(judges_file()).get(rater.identity)
+    if shipped and shipped["pairs_sha256"] == sha256_file(certification_pairs()):
+        return Agreement(**shipped["agreement"])
+    kept = _kept_certificate(rater)
+    return Agreement(**read_json(kept)["agreement"]) if kept.is_file() else None
+
+
+def _kept_certificate(rater: Rater) -> Path:
+    """The file in the cache for a certificate that is made here."""
+    key = sha256_json([rater.identity, sha256_file(certification_pairs()), rater.tuned])
+    return cache_folder() / "judges" / f"{key[:32]}.json"
+
+
 def _certificate_of(rater: Rater) -> Agreement:
     """The judge's certificate: shipped, made before on this machine, or made now (a minute or two)."""
-    pairs_sha256 = sha256_file(certification_pairs())
-    shipped = read_json(judges_file()).get(rater.identity)
-    key = sha256_json([rater.identity, pairs_sha256, rater.tuned])
-    kept = cache_folder() / "judges" / f"{key[:32]}.json"
-    if shipped and shipped["pairs_sha256"] == pairs_sha256:
-        return Agreement(**shipped["agreement"])
-    if kept.is_file():
-        return Agreement(**read_json(kept)["agreement"])
+    if known := _known_certificate(rater):
+        return known
     say(f"{rater.name}: has no certificate yet; it rates the pairs that readers have read.")
     pairs = read_pairs("certify" if rater.tuned else None)
     agreement = agreement_with_readers(pairs, rate_pairs(rater, pairs))
+    kept = _kept_certificate(rater)
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_json(kept, {"judge": rater.name, "agreement": asdict(agreement)})
     return agreement

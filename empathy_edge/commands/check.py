@@ -163,6 +163,7 @@ def check(  # noqa: PLR0913 - each is an option
     """
     from empathy_edge.api.verdicts import made_baseline
     from empathy_edge.bench.check.baseline import read_baseline
+    from empathy_edge.bench.check.beforehand import say_what_can_pass
     from empathy_edge.bench.check.output import junit, markdown, show
     from empathy_edge.bench.check.run import check as run
     from empathy_edge.bench.check.run import require_ready
@@ -176,6 +177,7 @@ def check(  # noqa: PLR0913 - each is an option
         _refuse_options_of_a_baseline()
         opened = names_with_template(artifacts, template)
         known = read_baseline(baseline_file)
+        say_what_can_pass(len(known.prompts), known.judge.name, known.judge.doubts)
     else:
         assert reference is not None
         full, *opened = names_with_template([reference, *artifacts], template)
