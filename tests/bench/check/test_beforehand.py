@@ -18,13 +18,14 @@ def test_limits_and_work_are_said_before_anything_is_drawn(
     )  # fmt: skip
     assert result.returncode == 4, result.stderr
     said = " ".join(result.stderr.split())
-    few = "With 8 prompts nothing can pass, it takes at least 64"
-    judge = (
-        "With 64 or more, only artifacts nearly identical to the reference can pass (F16, BF16): the judge "
+    expected = (
+        "With 8 prompts nothing can pass, it takes at least 64",
+        "With 64 or more, only artifacts nearly identical to the reference can pass (F16, BF16): "
+        "the judge likelihood:smollm2-135m is not certified",
+        "First 24 replies of the reference (3 to each prompt); they are kept for later checks.",
+        "replies: 16, ",
     )
-    work = "First 24 replies of the reference (3 to each prompt); they are kept for later checks."
-    drawn = "replies: 16, "
-    places = [said.find(text) for text in (few, judge + "likelihood:smollm2-135m is not", work, drawn)]
+    places = [said.find(text) for text in expected]
     assert -1 not in places and places == sorted(places), result.stderr
 
 
