@@ -31,6 +31,9 @@ FEWEST_PAIRS = 60
 LEAST_AGREEMENT = 0.55
 """The lower bound of a judge's agreement; below it a loss of five points looks like one of half a point."""
 
+AGREES = "it agrees with readers"
+"""How a doubt begins that holds the judge's agreement."""
+
 MOST_LENGTH_BIAS = 0.2
 """How much more often the longer reply may win than with the readers."""
 
@@ -119,8 +122,8 @@ class Agreement:
             found.append(f"only {self.pairs} unequal pairs (needed: {FEWEST_PAIRS})")
         if self.low < LEAST_AGREEMENT:
             found.append(
-                f"it agrees with readers on {self.share:.0%} of {self.pairs} unequal pairs, surely only on "
-                f"{self.low:.0%} (needed: {LEAST_AGREEMENT:.0%})"
+                f"{AGREES} on {self.share:.0%} of {self.pairs} unequal pairs; it must be surely above "
+                f"{LEAST_AGREEMENT:.0%}, and is surely only above {self.low:.0%}"
             )
         if abs(self.longer_by_judge - self.longer_by_readers) > MOST_LENGTH_BIAS:
             found.append(

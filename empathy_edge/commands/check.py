@@ -24,6 +24,7 @@ from empathy_edge.commands.options import (
 from empathy_edge.data import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
+    from empathy_edge.bench.check.baseline import Baseline
     from empathy_edge.bench.check.report import CheckReport
     from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.runs.settings import CheckSettings, ReplySettings
@@ -190,16 +191,21 @@ def check(  # noqa: PLR0913 - each is an option
         write_atomically(junit_file, junit(checked))
     if markdown_file:
         write_atomically(markdown_file, markdown(checked))
-    _say_what_next(checked, artifacts, reference)
+    _say_what_next(checked, artifacts, reference, known)
     return checked.exit_code()
 
 
-def _say_what_next(checked: CheckReport, artifacts: tuple[str, ...], reference: str | None) -> None:
-    """Ship what passed; where something failed, what loses less; where it is open, what would decide."""
-    from empathy_edge.console import next_command, next_step
+def _say_what_next(
+    checked: CheckReport, artifacts: tuple[str, ...], reference: str | None, known: Baseline
+) -> None:
+    """What decides the undecided; then ship what passed, or find what loses less than what failed."""
+    from empathy_edge.console import next_command
 
     verdicts = {name: item.verdict for name, item in zip(artifacts, checked.artifacts, strict=True)}
     passed = [name for name, verdict in verdicts.items() if verdict == "PASS"]
+    is_last = not passed and "FAIL" not in verdicts.values()
+    if "UNDECIDED" in verdicts.values():
+        _say_what_decides(checked, artifacts, reference, known, is_last=is_last)
     if passed and Path(passed[0]).is_dir():
         next_command("empathy-edge", "export", "bundle", passed[0], "--out", "bundle")
     elif passed and not passed[0].endswith(".litertlm"):
@@ -209,8 +215,61 @@ def _say_what_next(checked: CheckReport, artifacts: tuple[str, ...], reference: 
     elif "FAIL" in verdicts.values():
         model = reference or checked.reference
         next_command("empathy-edge", "choose", model, "--device", "pixel-8", "--out", "chosen")
+
+
+def _say_what_decides(
+    checked: CheckReport, artifacts: tuple[str, ...], reference: str | None, known: Baseline, *, is_last: bool
+) -> None:
+    """The commands that decide the undecided; the one to take is the last line, if nothing else is."""
+    from empathy_edge.bench.check.next_commands import CheckCommand, baseline_again, check_of, what_to_do
+    from empathy_edge.console import next_command, next_step, say_command
+
+    undecided = {}
+    for name, item in zip(artifacts, checked.artifacts, strict=True):
+        if item.verdict == "UNDECIDED":
+            undecided[name] = item
+    if reference is not None:
+        values = click.get_current_context().params
+        head = check_of(list(undecided), reference)
+        again = CheckCommand(head, _options_again(), values["max_prompts"], values["prompts"] is not None)
     else:
-        next_step("what would decide is above; or give a certified judge (--judge, docs/gate.md)")
+        again = baseline_again(known)
+    judge = known.judge.name if _is_given("judge") else None
+    todo = what_to_do(list(undecided.values()), checked, again, judge)
+    of = ", ".join(item.artifact for item in undecided.values())
+    then = "" if reference is not None else f", then check with --baseline {again.head[-1]} and that --judge"
+    for what, command in reversed(todo.commands):
+        is_next = is_last and command == todo.commands[0][1]
+        say_command(f"To decide {of} {what}{then}:", () if is_next else command)
+    if is_last and todo.commands:
+        next_command(*todo.commands[0][1])
+    elif is_last:
+        next_step(todo.text)
+    elif todo.text:
+        say_command(f"To decide {of}: {todo.text}.", ())
+
+
+def _options_again() -> tuple[str, ...]:
+    """The options of this command that were given, for the same check once more.
+
+    Not those that `CheckCommand` has, and no files to write.
+    """
+    context = click.get_current_context()
+    others = ("artifacts", "reference", "max_prompts", "judge", "json_file", "junit_file", "markdown_file")
+    words: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in others or name not in context.params or not _is_given(name):
+            continue
+        option, value = parameter.opts[0], context.params[name]
+        if name == "columns":
+            for field, column in value.items():
+                words += [option, f"{field}={column}"]
+        elif isinstance(value, bool):
+            words.append(option if value else parameter.secondary_opts[0])
+        else:
+            words += [option, str(value)]
+    return tuple(words)
 
 
 def _refuse_options_of_a_baseline() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.bench.check.beforehand import what_can_pass, work_of_the_reference
+from tests.commands.tree import assert_says_next
 from tests.conftest import run_command
 
 
@@ -22,11 +23,15 @@ def test_limits_and_work_are_said_before_anything_is_drawn(
         "With 8 prompts nothing can pass, it takes at least 64",
         "With 64 or more, only artifacts nearly identical to the reference can pass (F16, BF16): "
         "the judge likelihood:smollm2-135m is not certified",
+        "(the reference as an F16 GGUF, on which its replies are drawn)",
         "First 24 replies of the reference (3 to each prompt); they are kept for later checks.",
         "replies: 16, ",
     )
     places = [said.find(text) for text in expected]
     assert -1 not in places and places == sorted(places), result.stderr
+    again = f"empathy-edge check {exported / 'gguf-f16'} --reference {tiny_model} --max-prompts 96"
+    assert_says_next(result, again)
+    assert "--max-new-tokens 8" in result.stderr.splitlines()[-1]
 
 
 def test_a_baseline_says_what_it_cannot_decide(baseline_file: Path, exported: Path) -> None:
