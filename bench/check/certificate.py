@@ -25,6 +25,9 @@ from empathy_edge.system.files import read_json, sha256_json, write_json
 from empathy_edge.system.hash_cache import sha256_file
 
 BISECTIONS = 50
+CERTIFICATE_PAIRS = 448
+"""Pairs that a judge rates for its certificate."""
+
 FEWEST_PAIRS = 60
 """Unequal pairs; with fewer no judge is certified."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from empathy_edge.bench.check.baseline import Baseline
 from empathy_edge.bench.check.beforehand import FEWER_PROMPTS
+from empathy_edge.bench.check.certificate import CERTIFICATE_PAIRS
 from empathy_edge.bench.check.prompts import FEWEST, read_prompts, sha256_of
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.runs.settings import ReplySettings
@@ -86,16 +87,28 @@ class WhatDecides:
     commands: tuple[tuple[str, Command], ...] = ()
 
 
+def groups_of(undecided: Mapping[str, CheckedArtifact]) -> list[dict[str, CheckedArtifact]]:
+    """Those that a judge decides, and last those that more prompts decide; a group has at least one."""
+    by_prompts = {name: item for name, item in undecided.items() if item.prompts_needed is not None}
+    others = {name: item for name, item in undecided.items() if name not in by_prompts}
+    return [group for group in (others, by_prompts) if group]
+
+
 def what_to_do(
-    undecided: Sequence[CheckedArtifact], checked: CheckReport, again: CheckCommand, judge: str | None
+    undecided: Sequence[CheckedArtifact],
+    checked: CheckReport,
+    again: CheckCommand,
+    judge: str | None,
+    samples: int,
 ) -> WhatDecides:
     """What decides them: ratings that are missing, more prompts, or a judge.
 
     Args:
-        undecided: some of the artifacts of `checked`.
+        undecided: some of the artifacts of `checked`, of one group of `groups_of`.
         checked: all of the check.
         again: the check, of those artifacts alone.
         judge: as the user named it; None: by default.
+        samples: of the reference's replies to a prompt.
     """
     needed = [item.prompts_needed for item in undecided]
     if any(item.ratings_missing for item in undecided):
@@ -111,6 +124,7 @@ def what_to_do(
             return WhatDecides(f"give about {most} prompts (--prompts FILE); no judge is needed")
         return WhatDecides("", (("with more prompts", again.with_prompts(most, judge)),))
     if checked.judge_doubts:
-        by_people = ("by people, who fill in a spreadsheet", again.by(PEOPLE))
+        ratings = checked.prompts * (samples + 1) + 2 * CERTIFICATE_PAIRS
+        by_people = (f"by people, who give {ratings} ratings or more in a spreadsheet", again.by(PEOPLE))
         return WhatDecides("", (by_people, ("by a large model", again.by(LARGE_MODEL))))
     return WhatDecides("what would decide is above")

@@ -7,14 +7,12 @@ from math import ceil, log
 import numpy as np
 
 from empathy_edge.bench.check.baseline import Baseline
+from empathy_edge.bench.check.certificate import CERTIFICATE_PAIRS
 from empathy_edge.bench.check.check_judge import CheckJudge
 from empathy_edge.bench.check.controls import Controls
 from empathy_edge.bench.check.next_commands import LARGE_MODEL, PEOPLE
 from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.win_rate import ENOUGH, MONEY, Evidence
-
-CERTIFICATE_PAIRS = 448
-"""Pairs that a judge rates for its certificate."""
 
 INSTRUCTION_TOKENS = 240
 """Of prompts/rate.yaml and the answer, about."""

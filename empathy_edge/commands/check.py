@@ -25,6 +25,7 @@ from empathy_edge.data import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
     from empathy_edge.bench.check.baseline import Baseline
+    from empathy_edge.bench.check.next_commands import CheckCommand
     from empathy_edge.bench.check.report import CheckReport
     from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.runs.settings import CheckSettings, ReplySettings
@@ -221,32 +222,42 @@ def _say_what_decides(
     checked: CheckReport, artifacts: tuple[str, ...], reference: str | None, known: Baseline, *, is_last: bool
 ) -> None:
     """The commands that decide the undecided; the one to take is the last line, if nothing else is."""
-    from empathy_edge.bench.check.next_commands import CheckCommand, baseline_again, check_of, what_to_do
+    from empathy_edge.bench.check.next_commands import groups_of, what_to_do
     from empathy_edge.console import next_command, next_step, say_command
 
     undecided = {}
     for name, item in zip(artifacts, checked.artifacts, strict=True):
         if item.verdict == "UNDECIDED":
             undecided[name] = item
-    if reference is not None:
-        values = click.get_current_context().params
-        head = check_of(list(undecided), reference)
-        again = CheckCommand(head, _options_again(), values["max_prompts"], values["prompts"] is not None)
-    else:
-        again = baseline_again(known)
-    judge = known.judge.name if _is_given("judge") else None
-    todo = what_to_do(list(undecided.values()), checked, again, judge)
-    of = ", ".join(item.artifact for item in undecided.values())
-    then = "" if reference is not None else f", then check with --baseline {again.head[-1]} and that --judge"
-    for what, command in reversed(todo.commands):
-        is_next = is_last and command == todo.commands[0][1]
-        say_command(f"To decide {of} {what}{then}:", () if is_next else command)
-    if is_last and todo.commands:
-        next_command(*todo.commands[0][1])
-    elif is_last:
-        next_step(todo.text)
-    elif todo.text:
-        say_command(f"To decide {of}: {todo.text}.", ())
+    judge = known.judge.name if reference is None or _is_given("judge") else None
+    for group in reversed(groups := groups_of(undecided)):
+        again = _check_again(list(group), reference, known)
+        todo = what_to_do(list(group.values()), checked, again, judge, known.settings.samples)
+        of = ", ".join(item.artifact for item in group.values())
+        then = (
+            "" if reference is not None else f", then check with --baseline {again.head[-1]} and that --judge"
+        )
+        is_next = is_last and group == groups[0]
+        for what, command in reversed(todo.commands):
+            is_shown_below = is_next and command == todo.commands[0][1]
+            say_command(f"To decide {of} {what}{then}:", () if is_shown_below else command)
+        if is_next and todo.commands:
+            next_command(*todo.commands[0][1])
+        elif is_next:
+            next_step(todo.text)
+        elif todo.text:
+            say_command(f"To decide {of}: {todo.text}.", ())
+
+
+def _check_again(artifacts: list[str], reference: str | None, known: Baseline) -> CheckCommand:
+    """This check of some of the artifacts, or the command that makes its baseline."""
+    from empathy_edge.bench.check.next_commands import CheckCommand, baseline_again, check_of
+
+    if reference is None:
+        return baseline_again(known)
+    values = click.get_current_context().params
+    own_prompts = values["prompts"] is not None
+    return CheckCommand(check_of(artifacts, reference), _options_again(), values["max_prompts"], own_prompts)
 
 
 def _options_again() -> tuple[str, ...]:

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.bench.check.baseline import read_baseline
-from empathy_edge.bench.check.next_commands import CheckCommand, baseline_again, check_of, what_to_do
+from empathy_edge.bench.check.next_commands import (
+    CheckCommand,
+    baseline_again,
+    check_of,
+    groups_of,
+    what_to_do,
+)
 from empathy_edge.bench.check.report import CheckReport
 from tests.bench.report.test_words import checked
 from tests.commands.tree import parse
@@ -52,7 +58,7 @@ def report(prompts: int, doubts: tuple[str, ...], **changes: object) -> CheckRep
 )
 def test_what_decides_is_a_ready_command(found: CheckReport, commands: list[str]) -> None:
     again = CheckCommand(check_of(["my model/gguf-q8_0"], "merged"), ("--samples", "2"))
-    todo = what_to_do(found.artifacts, found, again, None)
+    todo = what_to_do(found.artifacts, found, again, None, 2)
     assert [shlex.join(command) for _, command in todo.commands] == [
         f"empathy-edge check 'my model/gguf-q8_0' --reference merged {options}" for options in commands
     ]
@@ -64,7 +70,14 @@ def test_what_decides_is_a_ready_command(found: CheckReport, commands: list[str]
 def test_more_prompts_than_there_are_must_be_given() -> None:
     found = report(96, (DOUBT,), prompts_needed=150)
     again = CheckCommand(check_of(["a"], "merged"), own_prompts=True)
-    assert "give about 160 prompts" in what_to_do(found.artifacts, found, again, None).text
+    assert "give about 160 prompts" in what_to_do(found.artifacts, found, again, None, 2).text
+
+
+def test_near_and_far_artifacts_are_decided_by_different_means() -> None:
+    near = checked("f16", "UNDECIDED", 0.4, 1).model_copy(update={"prompts_needed": 72})
+    far = checked("q8_0", "UNDECIDED", 0.2, 1)
+    assert groups_of({"a/f16": near, "a/q8_0": far}) == [{"a/q8_0": far}, {"a/f16": near}]
+    assert groups_of({"a/f16": near}) == [{"a/f16": near}]
 
 
 def test_a_baseline_is_made_again_as_it_was(baseline_file: Path) -> None:
