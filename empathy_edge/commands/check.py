@@ -12,6 +12,7 @@ from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
+    VALUES,
     FromSettings,
     SettingsCommand,
     api_settings,
@@ -255,7 +256,7 @@ def _check_again(artifacts: list[str], reference: str | None, known: Baseline) -
 
     if reference is None:
         return baseline_again(known)
-    values = click.get_current_context().params
+    values = click.get_current_context().meta[VALUES]
     own_prompts = values["prompts"] is not None
     return CheckCommand(check_of(artifacts, reference), _options_again(), values["max_prompts"], own_prompts)
 
@@ -266,13 +267,14 @@ def _options_again() -> tuple[str, ...]:
     Not those that `CheckCommand` has, and no files to write.
     """
     context = click.get_current_context()
+    values = context.meta[VALUES]
     others = ("artifacts", "reference", "max_prompts", "judge", "json_file", "junit_file", "markdown_file")
     words: list[str] = []
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name in others or name not in context.params or not _is_given(name):
+        if name in others or name not in values or not _is_given(name):
             continue
-        option, value = parameter.opts[0], context.params[name]
+        option, value = parameter.opts[0], values[name]
         if name == "columns":
             for field, column in value.items():
                 words += [option, f"{field}={column}"]
