@@ -61,6 +61,14 @@ def next_step(text: str) -> None:
         console.print(f"Next: {text}", markup=False, soft_wrap=True)
 
 
+def say_command(text: str, words: Sequence[str]) -> None:
+    """Say on stderr what a command does, and below it the command, which can be pasted; none where empty."""
+    if os.environ.get("RANK", "0") == "0":
+        console.print(text, markup=False, soft_wrap=True)
+        if words:
+            console.print(f"  {shlex.join(words)}", markup=False, soft_wrap=True)
+
+
 @contextlib.contextmanager
 def results_on_stderr() -> Iterator[None]:
     """Leave stdout to a program that reads it: tables and lines of results go to stderr meanwhile."""

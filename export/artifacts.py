@@ -207,8 +207,12 @@ def make_artifacts(
     base: ModelRef,
     adapters: list[Path],
     update: bool = False,
+    purpose: str = "",
 ) -> list[Path]:
-    """Make each artifact of the settings from a checkpoint folder; returns their folders, in order."""
+    """Make each artifact of the settings from a checkpoint folder; returns their folders, in order.
+
+    `purpose` says what they are for, where the user did not ask for them.
+    """
     names = [parse_artifact(text) for text in settings.artifacts]
     largest = largest_weight(checkpoint)
     if F16_GGUF in settings.artifacts:
@@ -219,17 +223,18 @@ def make_artifacts(
     job = ExportJob(checkpoint, out, settings, base, adapters, update, float_source)
     calibration = CalibrationData(job)
     for name in in_order:
-        _make_artifact(name, job, calibration)
+        _make_artifact(name, job, calibration, purpose)
     return [out / name.text for name in names]
 
 
 def reference_gguf(reference: ModelRef) -> Path | None:
     """A checkpoint's F16 GGUF in the cache; None where its family has no converter here."""
     out = cache_folder() / "references" / reference.identity[:32]
+    purpose = "the reference as an F16 GGUF, on which its replies are drawn"
     try:
         settings = ExportSettings(artifacts=(F16_GGUF,))
         source = dequantized(reference)
-        (folder,) = make_artifacts(source.path, out, settings, base=source, adapters=[])
+        (folder,) = make_artifacts(source.path, out, settings, base=source, adapters=[], purpose=purpose)
     except EmpathyEdgeError as error:
         say(f"  Replies are drawn on torch, which is slower: {error}")
         return None
@@ -257,7 +262,7 @@ def _share_of_fp32(name: ArtifactName) -> float:
     return _SHARE_OF_FP32.get(key, _SHARE_OF_OTHERS)
 
 
-def _make_artifact(name: ArtifactName, job: ExportJob, calibration: CalibrationData) -> None:
+def _make_artifact(name: ArtifactName, job: ExportJob, calibration: CalibrationData, purpose: str) -> None:
     """Make one artifact's folder, unless it is there already."""
     folder = job.out / name.text
     stage = open_stage(
@@ -276,7 +281,8 @@ def _make_artifact(name: ArtifactName, job: ExportJob, calibration: CalibrationD
     size_mb = sum(file.stat().st_size for file in model_files) / 1e6
     origin = original_base(job.checkpoint, job.base)
     stage.finish(artifact=_record(name, folder, size_mb, origin, details).as_json())
-    note = f"; {details['note']}" if "note" in details else ""
+    note = f" ({purpose})" if purpose else ""
+    note += f"; {details['note']}" if "note" in details else ""
     say(f"  {name.text}: {size_mb:.0f} MB{note}")
 
 

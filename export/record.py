@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models.find import ModelRef
+from empathy_edge.models.find import ModelRef, refuse_unfinished
 from empathy_edge.system.files import MANIFEST, read_json, read_json_object
 
 LONGEST_CHAIN = 8
@@ -138,8 +138,9 @@ def read_manifest(folder: Path) -> ArtifactManifest:
     """Read the manifest of an artifact's folder.
 
     Raises:
-        EmpathyEdgeError: there is no manifest, or not of an artifact.
+        EmpathyEdgeError: it is unfinished, or there is no manifest of an artifact.
     """
+    refuse_unfinished(folder)
     try:
         return ArtifactManifest.model_validate(read_json(folder / MANIFEST))
     except ValidationError:

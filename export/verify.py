@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+from rich.markup import escape
 
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
@@ -23,6 +24,11 @@ from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
 from empathy_edge.runs.stage import Results, open_stage, results_of
 from empathy_edge.runtimes import default_threads, open_runtime
 from empathy_edge.system.files import MANIFEST, read_json, write_json
+
+WHAT_RIGHT_MEANS = (
+    "  right: it computes what the checkpoint computes, up to the rounding of its format. Whether it kept "
+    "its empathy is another question: empathy-edge check"
+)
 
 
 class _Frozen(BaseModel):
@@ -241,14 +247,15 @@ def _show(results: VerifyResults, prompts: int) -> None:
         "MB",
         "token ids",
         "stop ids",
-        "same greedy text",
         "top-1",
         "mean KL",
         "p99 KL",
-        "verdict",
+        "conversion",
     )
     title = f"Verified against the merged checkpoint (torch, fp32), {prompts} prompts"
-    stdout.print(table(title, columns, [_cells(row, prompts) for row in results.artifacts]))
+    stdout.print(table(title, columns, [_cells(row) for row in results.artifacts]))
+    if any(row.verdict == "PASS" for row in results.artifacts):
+        say(escape(WHAT_RIGHT_MEANS))
     mean_kls: dict[str, float | None] = {}
     for row in results.artifacts:
         mean_kls[row.artifact] = row.mean_kl if isinstance(row, CheckedArtifact) else None
@@ -268,19 +275,18 @@ def _warning_lines(results: VerifyResults) -> list[str]:
     return lines
 
 
-def _cells(row: CheckedArtifact | UnloadableArtifact, prompts: int) -> list[str]:
+def _cells(row: CheckedArtifact | UnloadableArtifact) -> list[str]:
     if isinstance(row, UnloadableArtifact):
-        return [row.artifact, f"{row.size_mb:.0f}", *["–"] * 6, "FAIL: does not load"]
+        return [row.artifact, f"{row.size_mb:.0f}", *["–"] * 5, "wrong: does not load"]
     return [
         row.artifact,
         f"{row.size_mb:.0f}",
         "equal" if row.golden_ids_equal else "DIFFER",
         "equal" if row.stop_ids_equal else "DIFFER",
-        f"{row.greedy_same}/{prompts}",
         f"{row.top1_agreement:.1%}",
         f"{row.mean_kl:.4f}",
         f"{row.p99_kl:.3f}",
-        row.verdict,
+        "right" if row.verdict == "PASS" else "wrong",
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from math import ceil, comb, floor
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,11 +25,17 @@ from empathy_edge.system.files import read_json, sha256_json, write_json
 from empathy_edge.system.hash_cache import sha256_file
 
 BISECTIONS = 50
+CERTIFICATE_PAIRS = 448
+"""Pairs that a judge rates for its certificate."""
+
 FEWEST_PAIRS = 60
 """Unequal pairs; with fewer no judge is certified."""
 
 LEAST_AGREEMENT = 0.55
 """The lower bound of a judge's agreement; below it a loss of five points looks like one of half a point."""
+
+AGREES = "it agrees with readers"
+"""How a doubt begins that holds the judge's agreement."""
 
 MOST_LENGTH_BIAS = 0.2
 """How much more often the longer reply may win than with the readers."""
@@ -118,8 +125,8 @@ class Agreement:
             found.append(f"only {self.pairs} unequal pairs (needed: {FEWEST_PAIRS})")
         if self.low < LEAST_AGREEMENT:
             found.append(
-                f"it agrees with readers on {self.share:.0%} of {self.pairs} unequal pairs, surely only on "
-                f"{self.low:.0%} (needed: {LEAST_AGREEMENT:.0%})"
+                f"{AGREES} on {self.share:.0%} of {self.pairs} unequal pairs; it must be surely above "
+                f"{LEAST_AGREEMENT:.0%}, and is surely only above {self.low:.0%}"
             )
         if abs(self.longer_by_judge - self.longer_by_readers) > MOST_LENGTH_BIAS:
             found.append(
@@ -145,19 +152,35 @@ def judge_record(rater: Rater) -> JudgeRecord:
     )
 
 
+def known_doubts(rater: Rater) -> tuple[str, ...] | None:
+    """Why the judge is not certified, where that is known without asking it; else None."""
+    known = _known_certificate(rater)
+    return known.doubts() if known else None
+
+
+def _known_certificate(rater: Rater) -> Agreement | None:
+    """The judge's certificate that is shipped, or was made before on this machine."""
+    shipped = read_json(judges_file()).get(rater.identity)
+    if shipped and shipped["pairs_sha256"] == sha256_file(certification_pairs()):
+        return Agreement(**shipped["agreement"])
+    kept = _kept_certificate(rater)
+    return Agreement(**read_json(kept)["agreement"]) if kept.is_file() else None
+
+
+def _kept_certificate(rater: Rater) -> Path:
+    """The file in the cache for a certificate that is made here."""
+    key = sha256_json([rater.identity, sha256_file(certification_pairs()), rater.tuned])
+    return cache_folder() / "judges" / f"{key[:32]}.json"
+
+
 def _certificate_of(rater: Rater) -> Agreement:
     """The judge's certificate: shipped, made before on this machine, or made now (a minute or two)."""
-    pairs_sha256 = sha256_file(certification_pairs())
-    shipped = read_json(judges_file()).get(rater.identity)
-    key = sha256_json([rater.identity, pairs_sha256, rater.tuned])
-    kept = cache_folder() / "judges" / f"{key[:32]}.json"
-    if shipped and shipped["pairs_sha256"] == pairs_sha256:
-        return Agreement(**shipped["agreement"])
-    if kept.is_file():
-        return Agreement(**read_json(kept)["agreement"])
+    if known := _known_certificate(rater):
+        return known
     say(f"{rater.name}: has no certificate yet; it rates the pairs that readers have read.")
     pairs = read_pairs("certify" if rater.tuned else None)
     agreement = agreement_with_readers(pairs, rate_pairs(rater, pairs))
+    kept = _kept_certificate(rater)
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_json(kept, {"judge": rater.name, "agreement": asdict(agreement)})
     return agreement

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from empathy_edge.bench.check.baseline import PromptRecord, ReferenceReply
+from empathy_edge.bench.check.beforehand import work_of_the_reference
 from empathy_edge.bench.check.prompts import CheckPrompt
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
@@ -63,6 +64,7 @@ def draw_records(
     records = _records_of(parts, prompts, token_ids)
     if records:
         say(f"  {len(records)} of {len(prompts)} prompts have replies from an earlier run.")
+    say(work_of_the_reference(len(prompts) - len(records), settings.samples + 1))
     parts.parent.mkdir(parents=True, exist_ok=True)
     parts.write_text("".join(map(_line, records)), encoding="utf-8")
     with progress(whole_stage=True) as bar, parts.open("a", encoding="utf-8") as handle:

@@ -24,7 +24,7 @@ from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.same_question import compare_questions, same_tokens
 from empathy_edge.bench.check.sheet_rater import RatingsMissing
-from empathy_edge.bench.check.what_decides import what_would_decide
+from empathy_edge.bench.check.what_decides import prompts_without_a_judge, what_would_decide
 from empathy_edge.bench.check.win_rate import (
     SMALLEST_EFFECTIVE_SHARE,
     Bounds,
@@ -53,6 +53,8 @@ LOOK_EVERY = 16
 
 FEWEST_FOR_WEIGHTS = 64
 """Prompts before the effective sample size is believed."""
+
+NO_LIKELIHOOD = "how likely it finds the reference's replies was not looked at"
 
 SAMPLED_STEPS: dict[Step, report.DecidedBy] = {
     "any-judge": "likelihood, any judge",
@@ -128,7 +130,7 @@ class Ladder:
         question = compare_questions(self.baseline, runtime)
         if question.stops:
             return self._broken(identity, question.stops[0], start, decided_by="same question")
-        self.notes += [f"step 3 (likelihood) is left out: {text}" for text in question.tokens]
+        self.notes += [f"{NO_LIKELIHOOD}: {text}" for text in question.tokens]
         self._answer(runtime, FIRST_HEALTH)
         health = self._look_at_health()
         if health.fails:
@@ -187,7 +189,7 @@ class Ladder:
         for number, record in enumerate(self.baseline.prompts, 1):
             if not same_tokens(record, runtime):
                 self.scored.clear()
-                self.notes.append(f"step 3 (likelihood) is left out: {record.id} has other token ids")
+                self.notes.append(f"{NO_LIKELIHOOD}: {record.id} has other token ids")
                 return
             self.scored.append(prompt_evidence(record, runtime, self.baseline.settings.temperature))
             self.advance()
@@ -197,13 +199,16 @@ class Ladder:
                 return
             if not self._judge_counts and self._too_far_for_any_judge():
                 self.notes.append(
-                    f"step 3 (likelihood) ends after {number} prompts: without a judge who counts it shows "
-                    f"{self._mean_for_any_judge():.1%}, and more prompts would not bring it to the bound"
+                    f"without a certified judge {number} prompts show no more than about "
+                    f"{self._mean_for_any_judge():.1%} of comparisons won, by how likely it finds the "
+                    f"reference's replies; more prompts would not bring this to "
+                    f"{self.settings.min_win_rate:.0%}"
                 )
                 return
             if number >= FEWEST_FOR_WEIGHTS and not self._weights_hold:
                 self.notes.append(
-                    f"step 3 (likelihood) does not apply: the weights of {number} prompts stand for "
+                    "how likely it finds the reference's replies tells nothing, the two models are too far "
+                    f"apart: after {number} prompts the weights stand for "
                     f"{weight_figures(self.scored).effective_share:.0%} of the replies "
                     f"(needed: {SMALLEST_EFFECTIVE_SHARE:.0%})"
                 )
@@ -214,7 +219,7 @@ class Ladder:
         total = len(self.baseline.prompts)
         if not (self._may_judge or self.settings.greedy):
             self._answer(runtime, self.settings.health_prompts)
-            self.notes.append(f"step 4 (judge) is left out: {self._why_no_judge()}")
+            self.notes.append(f"no judge compared its replies with the reference's: {self._why_no_judge()}")
             return
         done: list[float] = self.judged if self._may_judge else self.same
         block = self.judge.block if self._may_judge else LOOK_EVERY
@@ -253,7 +258,7 @@ class Ladder:
 
     def _why_no_judge(self) -> str:
         if not self.baseline.judge.certified:
-            return "the judge is not certified"
+            return f"{self.baseline.judge.name} is not certified"
         if self.controls and self.controls.doubts:
             return "a control is out of order"
         return f"name the baseline's judge, to have it opened: --judge {self.judge.spec}"
@@ -320,6 +325,11 @@ class Ladder:
             self.baseline, self.controls, self.judge, self._evidence, used, self.settings.min_win_rate
         )
 
+    def _prompts_needed(self) -> int | None:
+        if self.waits_for or len(self.baseline.prompts) < FEWEST:
+            return None
+        return prompts_without_a_judge(self._evidence, self.settings.min_win_rate)
+
     def _broken(
         self, identity: str, reason: str, start: float, decided_by: report.DecidedBy = "health"
     ) -> CheckedArtifact:
@@ -348,6 +358,7 @@ class Ladder:
             well_formed_reference=round(self.health.reference, 4) if self.health else None,
             to_decide=outcome.to_decide,
             ratings_missing=self.waits_for.missing if self.waits_for else 0,
+            prompts_needed=self._prompts_needed() if outcome.verdict == "UNDECIDED" else None,
             notes=tuple(self.notes),
             seconds=round(time.perf_counter() - start, 1),
         )

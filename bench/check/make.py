@@ -12,7 +12,8 @@ from empathy_edge.bench.check.baseline import (
     PromptRecord,
     ReferenceRecord,
 )
-from empathy_edge.bench.check.certificate import judge_record
+from empathy_edge.bench.check.beforehand import say_what_can_pass
+from empathy_edge.bench.check.certificate import judge_record, known_doubts
 from empathy_edge.bench.check.drawing import (
     CONTEXT,
     draw_records,
@@ -62,6 +63,7 @@ def make_baseline(
     _refuse_quantized(reference, allow_quantized)
     if reference.kind == "checkpoint":
         read_template(reference.path)  # without one nothing below works
+    say_what_can_pass(len(prompts), rater.name, known_doubts(rater))
     gguf = as_gguf(reference) if reference.kind == "checkpoint" else None
     runtime = open_runtime(gguf or reference.path, context=CONTEXT)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+from empathy_edge.bench.check.certificate import AGREES
 from empathy_edge.bench.check.controls import MILD
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, ControlFigures
 from empathy_edge.console import out as stdout
@@ -91,7 +92,8 @@ def conditions(checked: CheckReport) -> str:
     """What holds for all verdicts of a check: reference, prompts, replies, bound, judge and controls."""
     quantized = ", whose own weights are quantized" if checked.reference_quantized else ""
     agreement = ""
-    if checked.judge_agreement is not None:
+    is_in_a_doubt = any(doubt.startswith(AGREES) for doubt in checked.judge_doubts)
+    if checked.judge_agreement is not None and not is_in_a_doubt:
         agreement = f", right on {checked.judge_agreement:.0%} of unequal pairs"
     controls = checked.controls
     found = (*checked.judge_doubts, *(controls.doubts if controls else ()))

@@ -49,6 +49,7 @@ class CheckedArtifact(_Record):
         well_formed_reference: of the reference's.
         to_decide: what would decide it, in words; empty where it is decided.
         ratings_missing: how many ratings by people it waits for.
+        prompts_needed: about how many prompts would decide it without any judge; None where none would.
         notes: what was left out and why.
         seconds: that the check took.
     """
@@ -73,6 +74,7 @@ class CheckedArtifact(_Record):
     ratings_missing: int
     notes: tuple[str, ...]
     seconds: float
+    prompts_needed: int | None = None
 
 
 class ControlFigures(_Record):

@@ -19,6 +19,7 @@ from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.formats.litert_weights import refuse_ruined
 from empathy_edge.llm.api_settings import ApiSettings
+from empathy_edge.models.find import refuse_unfinished
 from empathy_edge.runs.settings import CheckSettings
 from empathy_edge.text.language import require_language_detection
 
@@ -29,13 +30,14 @@ def require_ready(artifacts: Sequence[str]) -> None:
     """Whether the artifacts are there, and what health needs: asked before a baseline is made.
 
     Raises:
-        EmpathyEdgeError: an artifact is not there, or cannot be any good.
+        EmpathyEdgeError: an artifact is not there, is unfinished, or cannot be any good.
         PrerequisiteError: a package is not installed.
     """
     for name in artifacts:
         if not Path(name).expanduser().exists():
             advice = "Give an artifact folder, a .gguf or a .litertlm file."
             raise no_such_file(name, advice, what="file or folder")
+        refuse_unfinished(Path(name).expanduser())
         refuse_ruined(Path(name).expanduser())
     require_language_detection()
 

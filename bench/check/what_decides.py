@@ -7,13 +7,12 @@ from math import ceil, log
 import numpy as np
 
 from empathy_edge.bench.check.baseline import Baseline
+from empathy_edge.bench.check.certificate import CERTIFICATE_PAIRS
 from empathy_edge.bench.check.check_judge import CheckJudge
 from empathy_edge.bench.check.controls import Controls
+from empathy_edge.bench.check.next_commands import LARGE_MODEL, PEOPLE
 from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.win_rate import ENOUGH, MONEY, Evidence
-
-CERTIFICATE_PAIRS = 448
-"""Pairs that a judge rates for its certificate."""
 
 INSTRUCTION_TOKENS = 240
 """Of prompts/rate.yaml and the answer, about."""
@@ -47,9 +46,8 @@ def what_would_decide(
     if baseline.judge.doubts:
         calls, tokens = cost_of_a_judge(baseline)
         return (
-            f"a certified judge ({baseline.judge.name}: {baseline.judge.doubts[0]}); a baseline with --judge "
-            f"openai:MODEL may have one, once {calls} calls with about {tokens / 1e6:.1f} million tokens; "
-            "with --judge sheet:FILE.csv people can be it"
+            f"a certified judge: people (--judge {PEOPLE}), or a large model (--judge {LARGE_MODEL}; once "
+            f"{calls} calls with about {tokens / 1e6:.1f} million tokens)"
         )
     if controls and controls.doubts:
         return f"controls in order ({controls.doubts[0]})"

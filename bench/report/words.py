@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from empathy_edge.bench.check.next_commands import LARGE_MODEL, PEOPLE, CheckCommand, check_of
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, Verdict
 from empathy_edge.bench.release.results import ReleaseResults
 from empathy_edge.bench.report.finished_run import FinishedRun
@@ -130,12 +131,13 @@ def _about_artifacts(run: FinishedRun) -> list[NextStep]:
             )
         )
     if undecided and run.check.judge_doubts:
-        artifacts = " ".join(shlex.quote(f"RUN/export/{item.artifact}") for item in undecided)
+        artifacts = [f"RUN/export/{item.artifact}" for item in undecided]
+        by_people = CheckCommand(check_of(artifacts, "RUN/export/merged")).by(PEOPLE)
         steps.append(
             NextStep(
                 f"To decide {_names(undecided)}: let people or a certified judge compare replies. With this "
-                "command people rate replies in a spreadsheet; --judge openai:MODEL asks a large model.",
-                f"empathy-edge check {artifacts} --reference RUN/export/merged --judge sheet:ratings.csv",
+                f"command people rate replies in a spreadsheet; --judge {LARGE_MODEL} asks a large model.",
+                shlex.join(by_people),
             )
         )
     elif undecided:

@@ -94,6 +94,7 @@ def check(  # noqa: PLR0913 - as the command
         PrerequisiteError: a package or an API key is missing.
     """
     from empathy_edge.bench.check.baseline import read_baseline
+    from empathy_edge.bench.check.beforehand import say_what_can_pass
     from empathy_edge.bench.check.run import check as run
     from empathy_edge.bench.check.run import require_ready
     from empathy_edge.data import DEFAULT_JUDGE
@@ -112,6 +113,7 @@ def check(  # noqa: PLR0913 - as the command
             _refuse_beside_a_baseline(prompts=prompts, columns=columns, replies=replies)
             opened = names_with_template(names, template)
             known = read_baseline(path_of(baseline))
+            say_what_can_pass(len(known.prompts), known.judge.name, known.judge.doubts)
         else:
             assert reference is not None
             judge = judge or DEFAULT_JUDGE

@@ -12,6 +12,7 @@ from empathy_edge.commands.json_output import give_json, json_option
 from empathy_edge.commands.options import (
     DATA_FORMS,
     EXAMPLES,
+    VALUES,
     FromSettings,
     SettingsCommand,
     api_settings,
@@ -24,6 +25,8 @@ from empathy_edge.commands.options import (
 from empathy_edge.data import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
+    from empathy_edge.bench.check.baseline import Baseline
+    from empathy_edge.bench.check.next_commands import CheckCommand
     from empathy_edge.bench.check.report import CheckReport
     from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.runs.settings import CheckSettings, ReplySettings
@@ -163,6 +166,7 @@ def check(  # noqa: PLR0913 - each is an option
     """
     from empathy_edge.api.verdicts import made_baseline
     from empathy_edge.bench.check.baseline import read_baseline
+    from empathy_edge.bench.check.beforehand import say_what_can_pass
     from empathy_edge.bench.check.output import junit, markdown, show
     from empathy_edge.bench.check.run import check as run
     from empathy_edge.bench.check.run import require_ready
@@ -176,6 +180,7 @@ def check(  # noqa: PLR0913 - each is an option
         _refuse_options_of_a_baseline()
         opened = names_with_template(artifacts, template)
         known = read_baseline(baseline_file)
+        say_what_can_pass(len(known.prompts), known.judge.name, known.judge.doubts)
     else:
         assert reference is not None
         full, *opened = names_with_template([reference, *artifacts], template)
@@ -188,16 +193,21 @@ def check(  # noqa: PLR0913 - each is an option
         write_atomically(junit_file, junit(checked))
     if markdown_file:
         write_atomically(markdown_file, markdown(checked))
-    _say_what_next(checked, artifacts, reference)
+    _say_what_next(checked, artifacts, reference, known)
     return checked.exit_code()
 
 
-def _say_what_next(checked: CheckReport, artifacts: tuple[str, ...], reference: str | None) -> None:
-    """Ship what passed; where something failed, what loses less; where it is open, what would decide."""
-    from empathy_edge.console import next_command, next_step
+def _say_what_next(
+    checked: CheckReport, artifacts: tuple[str, ...], reference: str | None, known: Baseline
+) -> None:
+    """What decides the undecided; then ship what passed, or find what loses less than what failed."""
+    from empathy_edge.console import next_command
 
     verdicts = {name: item.verdict for name, item in zip(artifacts, checked.artifacts, strict=True)}
     passed = [name for name, verdict in verdicts.items() if verdict == "PASS"]
+    is_last = not passed and "FAIL" not in verdicts.values()
+    if "UNDECIDED" in verdicts.values():
+        _say_what_decides(checked, artifacts, reference, known, is_last=is_last)
     if passed and Path(passed[0]).is_dir():
         next_command("empathy-edge", "export", "bundle", passed[0], "--out", "bundle")
     elif passed and not passed[0].endswith(".litertlm"):
@@ -207,8 +217,72 @@ def _say_what_next(checked: CheckReport, artifacts: tuple[str, ...], reference: 
     elif "FAIL" in verdicts.values():
         model = reference or checked.reference
         next_command("empathy-edge", "choose", model, "--device", "pixel-8", "--out", "chosen")
-    else:
-        next_step("what would decide is above; or give a certified judge (--judge, docs/gate.md)")
+
+
+def _say_what_decides(
+    checked: CheckReport, artifacts: tuple[str, ...], reference: str | None, known: Baseline, *, is_last: bool
+) -> None:
+    """The commands that decide the undecided; the one to take is the last line, if nothing else is."""
+    from empathy_edge.bench.check.next_commands import groups_of, what_to_do
+    from empathy_edge.console import next_command, next_step, say_command
+
+    undecided = {}
+    for name, item in zip(artifacts, checked.artifacts, strict=True):
+        if item.verdict == "UNDECIDED":
+            undecided[name] = item
+    judge = known.judge.name if reference is None or _is_given("judge") else None
+    for group in reversed(groups := groups_of(undecided)):
+        again = _check_again(list(group), reference, known)
+        todo = what_to_do(list(group.values()), checked, again, judge, known.settings.samples)
+        of = ", ".join(item.artifact for item in group.values())
+        then = (
+            "" if reference is not None else f", then check with --baseline {again.head[-1]} and that --judge"
+        )
+        is_next = is_last and group == groups[0]
+        for what, command in reversed(todo.commands):
+            is_shown_below = is_next and command == todo.commands[0][1]
+            say_command(f"To decide {of} {what}{then}:", () if is_shown_below else command)
+        if is_next and todo.commands:
+            next_command(*todo.commands[0][1])
+        elif is_next:
+            next_step(todo.text)
+        elif todo.text:
+            say_command(f"To decide {of}: {todo.text}.", ())
+
+
+def _check_again(artifacts: list[str], reference: str | None, known: Baseline) -> CheckCommand:
+    """This check of some of the artifacts, or the command that makes its baseline."""
+    from empathy_edge.bench.check.next_commands import CheckCommand, baseline_again, check_of
+
+    if reference is None:
+        return baseline_again(known)
+    values = click.get_current_context().meta[VALUES]
+    own_prompts = values["prompts"] is not None
+    return CheckCommand(check_of(artifacts, reference), _options_again(), values["max_prompts"], own_prompts)
+
+
+def _options_again() -> tuple[str, ...]:
+    """The options of this command that were given, for the same check once more.
+
+    Not those that `CheckCommand` has, and no files to write.
+    """
+    context = click.get_current_context()
+    values = context.meta[VALUES]
+    others = ("artifacts", "reference", "max_prompts", "judge", "json_file", "junit_file", "markdown_file")
+    words: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in others or name not in values or not _is_given(name):
+            continue
+        option, value = parameter.opts[0], values[name]
+        if name == "columns":
+            for field, column in value.items():
+                words += [option, f"{field}={column}"]
+        elif isinstance(value, bool):
+            words.append(option if value else parameter.secondary_opts[0])
+        else:
+            words += [option, str(value)]
+    return tuple(words)
 
 
 def _refuse_options_of_a_baseline() -> None:

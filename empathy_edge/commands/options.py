@@ -146,6 +146,10 @@ class FromSettings:
     partial: bool = False
 
 
+VALUES = "empathy_edge.values"
+"""Where a context's `meta` has the value of each option, those of settings too, while the command runs."""
+
+
 class SettingsCommand(click.Command):
     """A command that takes settings objects, whose fields are its options."""
 
@@ -170,6 +174,7 @@ class SettingsCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Put the options' values together into settings, check them, and call the function."""
         given = dict(ctx.params)
+        ctx.meta[VALUES] = given
         for parameter, source in self.settings.items():
             values = {}
             for name in source.fields:

@@ -31,7 +31,7 @@ from empathy_edge.models.from_quantized import (
 from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.models.templated_folder import name_of_templated
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import MANIFEST, read_json, sha256_json, sha256_path
+from empathy_edge.system.files import MANIFEST, MARKER, read_json, sha256_json, sha256_path
 from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.kept_models import mark_used
 
@@ -98,6 +98,7 @@ def find_model(name: str) -> ModelRef:
         EmpathyEdgeError: there is no such model, or its files are damaged or incomplete.
     """
     path = Path(name).expanduser()
+    refuse_unfinished(path)
     if path.is_file() and path.suffix == ".litertlm":
         return ModelRef(name, "artifact", folder_of_litertlm(path))
     if path.is_file():
@@ -119,6 +120,20 @@ def find_model(name: str) -> ModelRef:
         f"{name}: no such model.{near}\n  Give one of: {', '.join(SHIPPED)}; a hub id like "
         "HuggingFaceTB/SmolLM2-135M-Instruct; a checkpoint folder; a .gguf or .litertlm file."
     )
+
+
+def refuse_unfinished(path: Path) -> None:
+    """Refuse a folder whose maker, as `export`, did not come to its end, and a file in it.
+
+    Raises:
+        EmpathyEdgeError: it is unfinished.
+    """
+    folder = path.parent if path.is_file() else path
+    if (folder / MARKER).is_file() and not (folder / MANIFEST).is_file():
+        raise EmpathyEdgeError(
+            f"{path}: is unfinished; the export that makes it was cut off, or is still running.\n"
+            "  Run the same export (or run) again: it goes on there. Or leave this one out."
+        )
 
 
 def checkpoint_of(name: str) -> ModelRef:

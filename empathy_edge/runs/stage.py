@@ -21,11 +21,18 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError, no_such_file
-from empathy_edge.system.files import MANIFEST, file_record, read_json, sha256_json, sha256_path, write_json
+from empathy_edge.system.files import (
+    MANIFEST,
+    MARKER,
+    file_record,
+    read_json,
+    sha256_json,
+    sha256_path,
+    write_json,
+)
 from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.machine import machine, versions
 
-MARKER = ".unfinished.json"
 LOCK = ".lock"
 
 SCRATCH = "scratch"

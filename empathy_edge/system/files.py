@@ -15,6 +15,8 @@ from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.hash_cache import sha256_file
 
 MANIFEST = "manifest.json"
+MARKER = ".unfinished.json"
+"""In the folder of a stage until it is done; its manifest takes its place."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -128,6 +128,8 @@ def test_export_and_bundles(tiny_model: Path, tmp_path: Path) -> None:
         "export", tiny_model, "--to", "gguf-q8_0", "--verify", "quick", "--out", out, kind="export 1"
     )
     assert found["verify"]["artifacts"][0]["artifact"] == "gguf-q8_0"  # type: ignore[index]
+    assert found["verify"]["artifacts"][0]["greedy_same"] >= 0  # type: ignore[index]
+    assert "conversion" in shown and "right" in shown and "PASS" not in shown and "greedy" not in shown
     expected = f"empathy-edge check '{out / 'gguf-q8_0'}' --reference {tiny_model}"
     assert shown.splitlines()[-1] == f"Next: {expected}"
     licence, bundle = tmp_path / "LICENSE", tmp_path / "bundle"

@@ -9,6 +9,7 @@ from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.models.find import checkpoint_of, find_model, packaged_gguf
 from empathy_edge.models.identity import model_identity
 from empathy_edge.runs.stage import open_stage
+from tests.conftest import assert_one_clear_error, run_command
 
 
 def test_kinds(tiny_model: Path) -> None:
@@ -98,3 +99,29 @@ def test_a_cache_that_cannot_be_written_is_said_before_the_model_is_read(
     monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(PrerequisiteError, match=r"cannot be written.*\n.*EMPATHY_EDGE_CACHE"):
         checkpoint_of("smollm2-135m")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "check whole/gguf-f16 exported/gguf-q4_0-gptq --reference nowhere",
+        "check exported/gguf-q4_0-gptq/model.gguf --reference nowhere",
+        "chat exported/gguf-q4_0-gptq",
+        "bench exported/gguf-q4_0-gptq/model.gguf",
+        "export bundle exported/gguf-q4_0-gptq --out bundle",
+    ],
+)
+def test_an_artifact_whose_export_was_cut_off_is_refused_at_once(line: str, tmp_path: Path) -> None:
+    cut_off = tmp_path / "exported" / "gguf-q4_0-gptq"
+    open_stage(cut_off, "export gguf-q4_0-gptq", settings={}, inputs={}, files=("model*",))
+    (cut_off / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "whole" / "gguf-f16").mkdir(parents=True)
+    words = ("gguf-q4_0-gptq", "is unfinished", "Run the same export")
+    assert_one_clear_error(run_command(*line.split(), cwd=tmp_path, input=""), 2, *words)
+
+
+def test_an_artifact_is_finished_once_it_has_a_manifest(exported: Path, tmp_path: Path) -> None:
+    """A process that was ended between its last two steps leaves the marker beside the manifest."""
+    folder = shutil.copytree(exported / "gguf-f16", tmp_path / "gguf-f16")
+    (folder / ".unfinished.json").write_text("{}")
+    assert find_model(str(folder)).kind == "artifact"

@@ -19,8 +19,8 @@ import pytest
 
 from empathy_edge.runs.pipeline import STAGES
 from empathy_edge.runs.run_folder import RunFolder
-from empathy_edge.runs.stage import LOCK, MARKER
-from empathy_edge.system.files import MANIFEST
+from empathy_edge.runs.stage import LOCK
+from empathy_edge.system.files import MANIFEST, MARKER
 from tests.conftest import made_once, run_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
-from empathy_edge.runs.stage import MARKER, Results, locked, open_stage, results_of
+from empathy_edge.runs.stage import Results, locked, open_stage, results_of
 from empathy_edge.system import hash_cache
-from empathy_edge.system.files import MANIFEST, write_atomically
+from empathy_edge.system.files import MANIFEST, MARKER, write_atomically
 from empathy_edge.system.machine import require_space
 from tests.conftest import assert_one_clear_error, dialogue_row, run_command, write_rows
 

@@ -21,6 +21,7 @@ from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import open_runtime
 from empathy_edge.system.cache import cache_folder
+from tests.commands.tree import assert_says_next
 from tests.conftest import CHECK_REPLIES, assert_one_clear_error, run_command
 
 
@@ -63,7 +64,16 @@ def test_an_exact_copy_passes_whatever_the_judge(baseline_file: Path, exported: 
 def test_without_a_certified_judge_a_far_artifact_is_undecided(baseline_file: Path, damaged: Path) -> None:
     result = run_command("check", damaged, "--baseline", baseline_file)
     assert result.returncode == 4, result.stdout
-    assert "UNDECIDED" in result.stdout and "it takes a certified judge" in " ".join(result.stdout.split())
+    said = " ".join(result.stdout.split())
+    assert "UNDECIDED" in said and "it takes a certified judge: people (--judge sheet:ratings.csv)" in said
+    assert "no judge compared its replies with the reference's: likelihood:" in said
+    assert "step 3" not in said and "step 4" not in said
+    assert said.count("of unequal pairs") == 0 and said.count("it agrees with readers on") == 1
+    assert "it must be surely above 55%, and is surely only above" in said
+    assert "--out judged.json.gz --max-prompts 80 --temperature 0.5" in result.stderr
+    assert "--judge openai:MODEL" in result.stderr
+    assert_says_next(result, "empathy-edge baseline ")
+    assert result.stderr.rstrip().endswith("--judge sheet:ratings.csv")
 
 
 def test_a_damaged_model_fails_by_the_judge(certified: Path, damaged: Path) -> None:
@@ -166,6 +176,7 @@ def test_too_few_prompts_never_pass(tiny_model: Path, exported: Path, tmp_path: 
     )
     assert result.returncode == 4, result.stdout + result.stderr
     assert "at least 64 prompts" in result.stdout
+    assert_says_next(result, "give at least 64 prompts (--prompts FILE)")
 
 
 def test_the_shipped_prompts() -> None:

@@ -1,0 +1,91 @@
+"""What to do about an undecided artifact: commands that can be pasted."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.bench.check.baseline import read_baseline
+from empathy_edge.bench.check.next_commands import (
+    CheckCommand,
+    baseline_again,
+    check_of,
+    groups_of,
+    what_to_do,
+)
+from empathy_edge.bench.check.report import CheckReport
+from tests.bench.report.test_words import checked
+from tests.commands.tree import parse
+
+DOUBT = "it agrees with readers on 55% of 224 unequal pairs"
+
+
+def report(prompts: int, doubts: tuple[str, ...], **changes: object) -> CheckReport:
+    """A check with one undecided artifact."""
+    artifact = checked("gguf-q8_0", "UNDECIDED", 0.2, 1).model_copy(update=changes)
+    return CheckReport(
+        format="empathy-edge check 1",
+        version="0",
+        reference="merged",
+        reference_identity="",
+        reference_quantized=False,
+        decoding="greedy",
+        max_new_tokens=8,
+        prompts=prompts,
+        min_win_rate=0.45,
+        judge="likelihood:smollm2-135m",
+        judge_agreement=0.55,
+        judge_doubts=doubts,
+        controls=None,
+        artifacts=(artifact,),
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "commands"),
+    [
+        (
+            report(640, (DOUBT,)),
+            ["--samples 2 --judge sheet:ratings.csv", "--samples 2 --judge openai:MODEL"],
+        ),
+        (report(8, (DOUBT,)), ["--max-prompts 96 --samples 2"]),
+        (report(96, (DOUBT,), prompts_needed=150), ["--max-prompts 160 --samples 2"]),
+        (report(96, (DOUBT,), ratings_missing=7), []),
+        (report(640, ()), []),
+    ],
+)
+def test_what_decides_is_a_ready_command(found: CheckReport, commands: list[str]) -> None:
+    again = CheckCommand(check_of(["my model/gguf-q8_0"], "merged"), ("--samples", "2"))
+    todo = what_to_do(found.artifacts, found, again, None, 2)
+    assert [shlex.join(command) for _, command in todo.commands] == [
+        f"empathy-edge check 'my model/gguf-q8_0' --reference merged {options}" for options in commands
+    ]
+    assert bool(todo.text) is not bool(commands)
+    for _, command in todo.commands:
+        parse(list(command[1:]))
+
+
+def test_more_prompts_than_there_are_must_be_given() -> None:
+    found = report(96, (DOUBT,), prompts_needed=150)
+    again = CheckCommand(check_of(["a"], "merged"), own_prompts=True)
+    assert "give about 160 prompts" in what_to_do(found.artifacts, found, again, None, 2).text
+
+
+def test_near_and_far_artifacts_are_decided_by_different_means() -> None:
+    near = checked("f16", "UNDECIDED", 0.4, 1).model_copy(update={"prompts_needed": 72})
+    far = checked("q8_0", "UNDECIDED", 0.2, 1)
+    assert groups_of({"a/f16": near, "a/q8_0": far}) == [{"a/q8_0": far}, {"a/f16": near}]
+    assert groups_of({"a/f16": near}) == [{"a/f16": near}]
+
+
+def test_a_baseline_is_made_again_as_it_was(baseline_file: Path) -> None:
+    known = read_baseline(baseline_file)
+    again = baseline_again(known)
+    assert shlex.join(again.by("openai:MODEL")) == (
+        f"empathy-edge baseline {known.reference.name} --out judged.json.gz --max-prompts 80 "
+        "--temperature 0.5 --max-new-tokens 12 --samples 3 --judge openai:MODEL"
+    )
+    other = known.model_copy(update={"prompts_sha256": "0" * 64})
+    assert baseline_again(other).own_prompts
