@@ -292,7 +292,7 @@ def _figures(runtime: Runtime, reply: Reply) -> str:
     speed = f"{reply.decode_tps:.0f} tokens/s" if reply.decode_tps else "one token"
     cut_off = ", cut off" if reply.finish_reason == "length" else ""
     new_prompt_tokens = reply.prompt_tokens - reply.cached_tokens
-    read = f"{new_prompt_tokens} of them read anew" if reply.cached_tokens else "all of it read"
+    read = f"{new_prompt_tokens} of them read again" if reply.cached_tokens else "all of it read"
     return (
         f"first token {1000 * reply.ttft_s:.0f} ms, {speed}, {len(reply.token_ids)} tokens{cut_off}; "
         f"prompt of {reply.prompt_tokens}, {read}"

@@ -68,7 +68,7 @@ def test_a_conversation_is_saved_for_people_by_the_name_of_the_file(exported: Pa
 def test_only_what_was_read_before_is_read_anew(exported: Path) -> None:
     result = run_command("chat", exported / "gguf-f16", *SHORT, input="Hello\n/stats\nAnd you?\n/stats\n")
     first, second = [line for line in result.stderr.splitlines() if "first token" in line]
-    assert "all of it read;" in first and "of them read anew;" in second
+    assert "all of it read;" in first and "of them read again;" in second
 
 
 @pytest.mark.skipif(not shutil.which("tmux"), reason="no tmux")
