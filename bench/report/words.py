@@ -16,9 +16,12 @@ MOST_NAMES = 4
 
 IT = "the model's empathy"
 
+KNOWS_NOTHING = 0.98
+"""An interval of the share of comparisons won that is so wide says nothing."""
+
 
 class NextStep(NamedTuple):
-    """What to do next: a sentence, and a command where there is one (RUN: the run's folder)."""
+    """What to do next: a sentence, and a command where there is one."""
 
     text: str
     command: str = ""
@@ -50,10 +53,21 @@ def verdict_sentence(checked: CheckReport) -> str:
         else:
             keeps = "keeps" if len(undecided) == 1 else "keep"
             clauses.append(f"it is undecided whether {_with_bounds(undecided)} {keeps} {IT}")
+        clauses[-1] += _why_nothing_is_known(undecided, checked)
     sentence = "; ".join(clauses) or "no artifact was checked"
     if not _with(checked, "PASS") and not _with(checked, "FAIL"):
         sentence = sentence[0].upper() + sentence[1:]
     return sentence + "."
+
+
+def _why_nothing_is_known(undecided: Sequence[CheckedArtifact], checked: CheckReport) -> str:
+    """An addition about those of the undecided whose bounds say nothing; empty where there are none."""
+    unknown = [item for item in undecided if knows_nothing(item)]
+    if not unknown:
+        return ""
+    of = "" if len(unknown) == len(undecided) else f" of {_names(unknown)}"
+    judge = " without a certified judge" if checked.judge_doubts else ""
+    return f": nothing is known{of}{judge}"
 
 
 def _with(checked: CheckReport, verdict: Verdict) -> list[CheckedArtifact]:
@@ -65,14 +79,24 @@ def _names(items: Sequence[CheckedArtifact]) -> str:
 
 
 def _with_bounds(items: Sequence[CheckedArtifact]) -> str:
-    """The names, each with its bounds; the first says what the figures are of."""
+    """The names, each with its bounds, if they say something; the first ones say what the figures are of."""
     if len(items) > MOST_NAMES:
         return _names(items)
     named: list[str] = []
+    explained = False
     for item in items:
+        if knows_nothing(item):
+            named.append(item.artifact)
+            continue
         bounds = f"between {short_percent(item.win_rate_low)} and {short_percent(item.win_rate_high)}"
-        named.append(f"{item.artifact} ({bounds}{'' if named else ' of comparisons won'})")
+        named.append(f"{item.artifact} ({bounds}{'' if explained else ' of comparisons won'})")
+        explained = True
     return listed(named)
+
+
+def knows_nothing(item: CheckedArtifact) -> bool:
+    """Whether the bounds are those of an artifact of which nothing was compared: 0 to 100 %, or nearly."""
+    return item.win_rate_high - item.win_rate_low >= KNOWS_NOTHING
 
 
 def listed(names: Sequence[str]) -> str:
@@ -131,8 +155,9 @@ def _about_artifacts(run: FinishedRun) -> list[NextStep]:
             )
         )
     if undecided and run.check.judge_doubts:
-        artifacts = [f"RUN/export/{item.artifact}" for item in undecided]
-        by_people = CheckCommand(check_of(artifacts, "RUN/export/merged")).by(PEOPLE)
+        folder = run.shown_folder
+        artifacts = [f"{folder}/export/{item.artifact}" for item in undecided]
+        by_people = CheckCommand(check_of(artifacts, f"{folder}/export/merged")).by(PEOPLE)
         steps.append(
             NextStep(
                 f"To decide {_names(undecided)}: let people or a certified judge compare replies. With this "
@@ -156,13 +181,10 @@ def _about_the_smallest(run: FinishedRun) -> list[NextStep]:
     if not passed:
         return []
     smallest = passed[-1]
+    folder = shlex.quote(f"{run.shown_folder}/export/{smallest.name}")
     found = f"{smallest.name} ({smallest.size_mb:.0f} MB)"
     if len(passed) > 1:
         found += ", the smallest that keeps the model's empathy"
     if run.release.verdict == "PASS":
-        return [
-            NextStep(
-                f"Ship {found}.", f"empathy-edge export bundle RUN/export/{smallest.name} --out bundle --zip"
-            )
-        ]
-    return [NextStep(f"Talk to {found}.", f"empathy-edge chat RUN/export/{smallest.name}")]
+        return [NextStep(f"Ship {found}.", f"empathy-edge export bundle {folder} --out bundle --zip")]
+    return [NextStep(f"Talk to {found}.", f"empathy-edge chat {folder}")]

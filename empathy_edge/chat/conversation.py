@@ -19,6 +19,9 @@ KEPT_SHARE = 0.6
 The prompt cache is lost when turns are dropped; so it is lost now and then, and not at every turn.
 """
 
+FOR_PEOPLE = (".md", ".markdown", ".txt")
+"""How the names of files end that people read: Markdown and text."""
+
 MAX_FILE_BYTES = 10_000_000
 
 
@@ -69,11 +72,28 @@ class Conversation:
         return len(self.runtime.encode(self.messages()))
 
     def save(self, path: Path) -> None:
-        """Write the conversation as JSON; an existing file is not overwritten."""
+        """Write the conversation; an existing file is not overwritten.
+
+        By the end of the file's name: Markdown (.md, .markdown), text (.txt), else JSON, which alone can be
+        loaded again.
+        """
         if path.exists():
             raise EmpathyEdgeError(f"{path}: exists already; choose another name.")
+        if is_to_read(path):
+            write_atomically(path, self._to_read(path.suffix.lower() != ".txt"))
+            return
         content = {"system": self.system, "turns": self.turns}
         write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+    def _to_read(self, markdown: bool) -> str:
+        """System prompt and turns for people: a name above each text."""
+        names = {"system": "System", "user": "You", "assistant": self.runtime.name}
+        parts = []
+        for message in self.messages():
+            name = names[message["role"]]
+            parts.append(f"**{name}**" if markdown else f"{name}:")
+            parts.append(message["content"])
+        return "\n\n".join(parts) + "\n"
 
     def load(self, path: Path) -> None:
         """Replace the conversation by a saved one.
@@ -91,12 +111,21 @@ class Conversation:
             ]
             _check(system, turns)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise EmpathyEdgeError(f"{path}: is no conversation that /save wrote ({error}).") from None
+            advice = (
+                " Markdown and text are to read; save it as .json to load it." if is_to_read(path) else ""
+            )
+            message = f"{path}: is no conversation that /save wrote ({error}).{advice}"
+            raise EmpathyEdgeError(message) from None
         self.system = system
         self.turns = turns
 
     def _fits(self, window: int) -> bool:
         return self.tokens() + self.reply_tokens <= window
+
+
+def is_to_read(path: Path) -> bool:
+    """Whether a conversation is saved in such a file for people, not to be loaded again."""
+    return path.suffix.lower() in FOR_PEOPLE
 
 
 def open_conversation(model: str, settings: ChatSettings) -> Conversation:

@@ -47,15 +47,18 @@ class MessageInput:
         commands: what begins with a slash; the Tab key completes it.
         history: a file that keeps what was typed for the arrow keys of the next chat. By default nothing is
             kept beyond this chat.
+        models: names that the Tab key completes after /compare, beside paths.
 
     Raises:
         EmpathyEdgeError: the file cannot be written.
     """
 
-    def __init__(self, commands: Sequence[str], history: Path | None = None) -> None:
+    def __init__(
+        self, commands: Sequence[str], history: Path | None = None, models: Sequence[str] = ()
+    ) -> None:
         self._read: Callable[[], str] = self._lines
         if sys.stdin.isatty():
-            session = _terminal(commands, history)
+            session = _terminal(commands, history, models)
             self._read = lambda: str(session.prompt())
 
     def read(self) -> str | None:
@@ -81,7 +84,7 @@ class MessageInput:
         return text
 
 
-def _terminal(commands: Sequence[str], history: Path | None) -> PromptSession[str]:
+def _terminal(commands: Sequence[str], history: Path | None, models: Sequence[str]) -> PromptSession[str]:
     """A line editor on the terminal. The Enter key ends a finished message, Alt-Enter begins a new line."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.application import get_app
@@ -99,6 +102,9 @@ def _terminal(commands: Sequence[str], history: Path | None) -> PromptSession[st
             typed = document.text_before_cursor
             name, space, argument = typed.partition(" ")
             if space and name in TAKES_FILE:
+                if name == "/compare":
+                    begun = (model for model in models if model.startswith(argument))
+                    yield from (Completion(model, -len(argument)) for model in begun)
                 yield from paths.get_completions(Document(argument), complete_event)
             elif not space and typed.startswith("/"):
                 for command in commands:

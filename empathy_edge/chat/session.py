@@ -14,7 +14,10 @@ from empathy_edge.chat.crisis import crisis_reply, shows_signs
 from empathy_edge.chat.message_input import MessageInput
 from empathy_edge.chat.screen import Screen, side_by_side
 from empathy_edge.console import say
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, did_you_mean
+from empathy_edge.models.beside import models_beside, named
+from empathy_edge.models.shipped import SHIPPED
+from empathy_edge.models.templated_folder import name_of_templated
 from empathy_edge.runtimes import Reply, Runtime
 
 COMMANDS = {
@@ -22,9 +25,10 @@ COMMANDS = {
     "/stats": "time to first token, tokens/s, context used, memory",
     "/system [TEXT]": "show, or change, what the model is told before the conversation",
     "/reset": "start over",
-    "/save FILE": "write the conversation to a new file",
-    "/load FILE": "go on with a saved one",
-    "/compare MODEL": "let a second artifact answer as well; /compare off ends it",
+    "/save FILE": "write the conversation to a new file: .md Markdown, .txt text, others JSON",
+    "/load FILE": "go on with one that was saved as JSON",
+    "/compare MODEL": "let a second one answer as well, by its path, or its name in the same folder; "
+    "/compare off ends it",
     "/quit": "leave (also Ctrl-D)",
 }
 """What begins with a slash, and what it does."""
@@ -44,6 +48,7 @@ class Chat:
         self.settings = settings
         self.interactive = sys.stdin.isatty()
         self.conversation = open_conversation(model, settings)
+        self.beside = models_beside(Path(name_of_templated(Path(model)) or model).expanduser())
         if system:
             self.conversation.system = system
         self.second: Conversation | None = None
@@ -59,7 +64,8 @@ class Chat:
                 f"[bold]{escape(runtime.name)}[/] on {runtime.threads} threads. "
                 "/help lists the commands, /quit leaves."
             )
-        messages = MessageInput([usage.split()[0] for usage in COMMANDS], self.settings.history)
+        commands = [usage.split()[0] for usage in COMMANDS]
+        messages = MessageInput(commands, self.settings.history, models=[*self.beside, *SHIPPED, "off"])
         while (said := self._next_message(messages)) is not None:
             if OTHER_NAMES.get(said, said) == "/quit":
                 break
@@ -239,9 +245,27 @@ class Chat:
         if model in ("", "off"):
             say("One model answers. /compare MODEL lets a second one answer as well.")
             return
-        self.second = open_conversation(model, self.settings)
+        self.second = open_conversation(self._beside(model), self.settings)
         self._copy_conversation(self.second)
         say(f"From now on {escape(self.second.runtime.name)} answers as well.")
+
+    def _beside(self, model: str) -> str:
+        """What to open for a model's name: a model beside the first one may be given by its name alone.
+
+        Raises:
+            EmpathyEdgeError: the name is of no file and of no model that is known here.
+        """
+        if Path(model).expanduser().exists():
+            return model
+        if model in self.beside:
+            return str(self.beside[model])
+        if "/" in model or model in SHIPPED or not self.beside:
+            return model
+        raise EmpathyEdgeError(
+            f"{model}: no such model.{did_you_mean(model, [*self.beside, *SHIPPED])}\n"
+            f"  Beside {self.conversation.runtime.name} there are: {named(self.beside)}. "
+            "Or give a path, or a shipped model's name."
+        )
 
     def _copy_conversation(self, second: Conversation) -> None:
         second.system = self.conversation.system
@@ -268,9 +292,10 @@ def _figures(runtime: Runtime, reply: Reply) -> str:
     speed = f"{reply.decode_tps:.0f} tokens/s" if reply.decode_tps else "one token"
     cut_off = ", cut off" if reply.finish_reason == "length" else ""
     new_prompt_tokens = reply.prompt_tokens - reply.cached_tokens
+    read = f"{new_prompt_tokens} of them read again" if reply.cached_tokens else "all of it read"
     return (
         f"first token {1000 * reply.ttft_s:.0f} ms, {speed}, {len(reply.token_ids)} tokens{cut_off}; "
-        f"prompt of {reply.prompt_tokens}, {new_prompt_tokens} of them read again"
+        f"prompt of {reply.prompt_tokens}, {read}"
     )
 
 

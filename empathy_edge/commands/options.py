@@ -145,6 +145,10 @@ class FromSettings:
     completes: Mapping[str, Completer] = field(default_factory=dict)
     partial: bool = False
 
+    def option(self, name: str) -> str:
+        """What the option for a field is called, as --to."""
+        return self.names.get(name, f"--{name.replace('_', '-')}")
+
 
 VALUES = "empathy_edge.values"
 """Where a context's `meta` has the value of each option, those of settings too, while the command runs."""
@@ -180,7 +184,7 @@ class SettingsCommand(click.Command):
             for name in source.fields:
                 values[name] = given[name]
                 ctx.params.pop(name, None)
-            make = partial(_checked, source.load(), values)
+            make = partial(_checked, source, values)
             ctx.params[parameter] = make if source.partial else make()
         return super().invoke(ctx)
 
@@ -207,16 +211,17 @@ def api_settings() -> FromSettings:
     return FromSettings(load, ("base_url", "parallel", "max_calls", "max_cost"))
 
 
-def _checked(kind: type[BaseModel], values: dict[str, object], **more: object) -> BaseModel:
+def _checked(source: FromSettings, values: dict[str, object], **more: object) -> BaseModel:
     from pydantic import ValidationError
 
     from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.runs.recipe import describe_faults
 
     try:
-        return kind.model_validate(values | more)
+        return source.load().model_validate(values | more)
     except ValidationError as error:
-        raise EmpathyEdgeError(describe_faults(error, "options")) from None
+        names = {name: source.option(name) for name in source.fields}
+        raise EmpathyEdgeError(describe_faults(error, "options", names)) from None
 
 
 def _option(kind: type[BaseModel], name: str, source: FromSettings) -> click.Option:
@@ -226,7 +231,7 @@ def _option(kind: type[BaseModel], name: str, source: FromSettings) -> click.Opt
     is_table = get_origin(inner) is dict
     is_list = get_origin(inner) is tuple
     default = None if info.is_required() else info.get_default(call_default_factory=True)
-    words = source.names.get(name, f"--{name.replace('_', '-')}").removeprefix("--")
+    words = source.option(name).removeprefix("--")
     flag = f"--{words}/--no-{words}" if inner is bool and default else f"--{words}"
     return click.Option(
         [flag, name],

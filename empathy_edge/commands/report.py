@@ -61,20 +61,21 @@ def cache(remove_unused: float | None, json_file: Path | None) -> None:
     They are converted models, which commands make again when they need them. Replies and ratings in the
     cache are never removed.
     """
-    from empathy_edge.console import next_command, out, table
+    from empathy_edge.console import next_command, out, table, tell
     from empathy_edge.system import kept_models
     from empathy_edge.system.cache import cache_folder
 
     removed = [] if remove_unused is None else kept_models.remove_unused(remove_unused)
     found = kept_models.kept_models()
-    rows = [
-        [item.model, kept_models.WHAT[item.kind], f"{item.mb:.0f}", f"{item.unused_days:.1f}"]
-        for item in found
-    ]
-    out.print(table(str(cache_folder()), ["model", "what", "MB", "days unused"], rows))
+    if found:
+        rows = kept_models.table_rows(found)
+        out.print(table(str(cache_folder()), ["model", "what", "MB", "days unused"], rows))
     if remove_unused is not None:
         out.print(f"Removed: {len(removed)} models, {sum(item.mb for item in removed):.0f} MB.")
-    out.print(f"Kept: {len(found)} models, {sum(item.mb for item in found):.0f} MB.")
+    if found:
+        out.print(f"Kept: {len(found)} models, {sum(item.mb for item in found):.0f} MB.")
+    else:
+        tell(f"No models are kept in {cache_folder()}.")
     content = {
         name: [item.as_json() for item in items] for name, items in (("kept", found), ("removed", removed))
     }

@@ -92,7 +92,7 @@ def parse_artifact(name: str) -> ArtifactName:
     """Read a name such as gguf-q4_0, gguf-q4_0-gptq, gguf-iq2_xs-imatrix, gguf-95mb, onnx-int4.
 
     Raises:
-        EmpathyEdgeError: there is no such artifact; lists those that there are.
+        EmpathyEdgeError: there is no such artifact; names the nearest, and where all are listed.
     """
     for fixed in _FIXED_NAMES:
         if fixed.text == name:
@@ -102,12 +102,8 @@ def parse_artifact(name: str) -> ArtifactName:
         return parsed
     raise EmpathyEdgeError(
         f"no such artifact: {name}.{did_you_mean(name, artifact_names())}\n"
-        f"  There are gguf-TYPE with TYPE one of {', '.join((*FLOAT_TYPES, *GGUF_TYPES))}; "
-        f"gguf-TYPE-imatrix; gguf-TYPE-gptq with one of {', '.join(COMPENSATED)}; "
-        "gguf-lora-f16, gguf-lora-q8_0; gguf-95mb (any budget); "
-        "onnx-int4, onnx-int4-gptq, onnx-lora-int4, onnx-int8, onnx-fp32; "
-        "onnx-portable-fp32, onnx-portable-int8; executorch-fp32, executorch-int8, executorch-8da4w; "
-        "litertlm-int8, litertlm-int4, litertlm-int4-gptq, litertlm-fp32."
+        "  Names are as gguf-f16, gguf-q8_0, gguf-q4_0-gptq, gguf-q4_k_m-imatrix, gguf-95mb, onnx-int4, "
+        "litertlm-int8;\n  docs/export.md has them all."
     )
 
 

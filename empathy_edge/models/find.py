@@ -20,6 +20,7 @@ from empathy_edge.errors import (
 )
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.models.adapter_folder import base_of
+from empathy_edge.models.beside import models_beside, named, why_missing
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
 from empathy_edge.models.from_litertlm import folder_of_litertlm
 from empathy_edge.models.from_quantized import (
@@ -115,9 +116,18 @@ def find_model(name: str) -> ModelRef:
         return ModelRef(name, "gguf", file) if file else _from_hub(name, hub_id)
     if re.fullmatch(HUB_ID, name) and not name.endswith(".gguf"):
         return _from_hub(name, name)
+    raise _no_such_model(name, path)
+
+
+def _no_such_model(name: str, path: Path) -> EmpathyEdgeError:
+    """What to give instead: the model that is nearest, those in the same folder, or the run that makes it."""
+    if why := why_missing(path):
+        return EmpathyEdgeError(f"{name}: {why}")
     near = did_you_mean(name, SHIPPED) or did_you_mean_path(name)
-    raise EmpathyEdgeError(
-        f"{name}: no such model.{near}\n  Give one of: {', '.join(SHIPPED)}; a hub id like "
+    beside = models_beside(path) if len(path.parts) > 1 else {}
+    there = f"\n  In {path.parent} there are: {named(beside)}." if beside else ""
+    return EmpathyEdgeError(
+        f"{name}: no such model.{near}{there}\n  Give one of: {', '.join(SHIPPED)}; a hub id like "
         "HuggingFaceTB/SmolLM2-135M-Instruct; a checkpoint folder; a .gguf or .litertlm file."
     )
 
@@ -241,7 +251,8 @@ def local_checkpoint(name: str) -> ModelRef | None:
 
 def _checkpoint(name: str, path: Path) -> ModelRef:
     if not (path / "config.json").is_file():
-        raise EmpathyEdgeError(f"{path}: no config.json in it; it is no checkpoint folder.")
+        why = why_missing(path) or "no config.json in it; it is no checkpoint folder."
+        raise EmpathyEdgeError(f"{path}: {why}")
     if not any(path.glob("*.safetensors")):
         raise EmpathyEdgeError(
             f"{path}: no .safetensors file in it. "

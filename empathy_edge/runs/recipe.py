@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -106,15 +107,22 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise EmpathyEdgeError(f"{name_or_path}: {describe_faults(error, 'recipe')}") from None
 
 
-def describe_faults(error: ValidationError, where: str) -> str:
-    """All faults of settings, a line each; `where` says what holds them."""
-    faults = [f"  {_field(fault['loc'])}: {_message(fault)}" for fault in error.errors()]
+def describe_faults(error: ValidationError, where: str, names: Mapping[str, str] | None = None) -> str:
+    """All faults of settings, a line each.
+
+    Args:
+        error: what pydantic found.
+        where: what holds the settings.
+        names: field → what it is called there, as --to, if it is not the field's own name.
+    """
+    faults = [f"  {_field(fault['loc'], names or {})}: {_message(fault)}" for fault in error.errors()]
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     return f"{count} in the {where}:\n" + "\n".join(faults)
 
 
-def _field(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "recipe"
+def _field(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:
+    parts = [str(part) for part in location]
+    return ".".join([names.get(parts[0], parts[0]), *parts[1:]]) if parts else "recipe"
 
 
 def _message(fault: Any) -> str:
@@ -123,4 +131,17 @@ def _message(fault: Any) -> str:
     if fault["type"] == "missing":
         return "is missing"
     text = fault["msg"].removeprefix("Value error, ")
-    return f"{text[0].lower()}{text[1:]} (found {fault['input']!r})"
+    found = _shown(fault["input"])
+    is_named = not found or f" {found}" in f" {text}"
+    return f"{text[0].lower()}{text[1:]}{'' if is_named else f' (found {found})'}"
+
+
+def _shown(value: object) -> str:
+    """A value that was given, as people write it; empty for what is too large to show."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(item) for item in value) or "nothing"
+    return str(value) if isinstance(value, str | int | float | Path) else ""

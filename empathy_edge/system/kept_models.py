@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,6 +44,11 @@ class KeptModel:
     mb: float
     unused_days: float
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the model's name is kept; else the entry is named by a hash."""
+        return self.model != self.path.name
+
     def as_json(self) -> dict[str, object]:
         """For `--json`."""
         return asdict(self) | {
@@ -70,6 +76,20 @@ def kept_models() -> list[KeptModel]:
                 unused_s = max(0.0, time.time() - path.stat().st_mtime)
                 found.append(KeptModel(_model(path), kind, path, _mb(path), unused_s / 86400))
     return sorted(found, key=lambda item: -item.mb)
+
+
+def table_rows(found: Sequence[KeptModel]) -> list[list[str]]:
+    """The entries for people: model, what it is, MB, days unused; those without a name summed up by kind."""
+    rows = [_row(item.model, [item]) for item in found if item.is_named]
+    for kind in WHAT:
+        if unnamed := [item for item in found if item.kind == kind and not item.is_named]:
+            rows.append(_row("1 model" if len(unnamed) == 1 else f"{len(unnamed)} models", unnamed))
+    return rows
+
+
+def _row(model: str, items: Sequence[KeptModel]) -> list[str]:
+    mb, unused_days = sum(item.mb for item in items), min(item.unused_days for item in items)
+    return [model, WHAT[items[0].kind], f"{mb:.0f}", f"{unused_days:.1f}"]
 
 
 def remove_unused(days: float) -> list[KeptModel]:

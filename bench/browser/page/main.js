@@ -3,7 +3,7 @@
 import { Chat } from "./chat.js";
 import { figuresOf, measure } from "./bench.js";
 import { Model } from "./model.js";
-import { forget, modelParts, survivesReload } from "./store.js";
+import { forget, keepsSomething, modelParts, survivesReload } from "./store.js";
 
 const byId = (id) => document.getElementById(id);
 const state = { plan: null, model: null, chat: null, load: null, unsent: null };
@@ -27,7 +27,13 @@ function bar(id, share) {
   if (share !== null) byId(id).value = share;
 }
 
+/** What was never downloaded cannot be deleted. */
+async function offerToForget() {
+  byId("forget").hidden = !(await keepsSomething());
+}
+
 async function begin() {
+  offerToForget();
   if ("serviceWorker" in navigator) {
     navigator.serviceWorker.register("service-worker.js").catch(() => {
       note("The browser keeps this page for no offline use, because it does not trust the certificate.");
@@ -78,6 +84,7 @@ async function load() {
     byId("load").disabled = false;
   } finally {
     bar("model-progress", null);
+    offerToForget();
   }
 }
 
@@ -208,6 +215,7 @@ byId("measure").addEventListener("click", bench);
 byId("again").addEventListener("click", deliver);
 byId("forget").addEventListener("click", async () => {
   await forget();
+  await offerToForget();
   byId("model-status").textContent = "The download is deleted.";
 });
 begin();

@@ -57,6 +57,16 @@ export function survivesReload() {
   return isKept;
 }
 
+/** Whether there is something that can be deleted. */
+export async function keepsSomething() {
+  if (memory.size) return true;
+  try {
+    return (await asPromise((await blocks("readonly")).count())) > 0;
+  } catch {
+    return false;
+  }
+}
+
 /** Delete all models. */
 export async function forget() {
   memory = new Map();

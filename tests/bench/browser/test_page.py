@@ -74,6 +74,23 @@ def test_load_chat_bench_reload_and_offline(
         page.wait(lambda: page.text("bench-status").startswith("Not measured"))
 
 
+def test_only_what_was_downloaded_can_be_deleted(
+    exported: Path, wllama: object, driver: str, tmp_path: Path
+) -> None:
+    is_hidden = "return document.getElementById('forget').hidden"
+    with serving(exported / "gguf-q8_0", tmp_path / "out") as served, browser(driver) as page:
+        page.open(served.url)
+        page.wait(lambda: page.is_enabled("load"))
+        assert page.run(is_hidden)
+        page.load_model()
+        page.wait(lambda: not page.run(is_hidden))
+        page.open(served.url)
+        page.wait(lambda: not page.run(is_hidden))
+        page.click("forget")
+        page.wait(lambda: page.run(is_hidden))
+        assert "deleted" in page.text("model-status") and faults(page) == []
+
+
 def test_a_lost_connection_costs_what_was_not_there_yet(
     exported: Path, wllama: object, driver: str, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import socket
 import ssl
 import sys
@@ -130,6 +131,20 @@ def test_lan_warns_and_https_has_the_certificate_that_was_printed(
     assert "Everyone in this network who has the address" in said
     assert "No QR code: the output is no terminal" in said
     assert "<svg" in code.read_text()
+
+
+def test_another_format_names_the_gguf_in_its_folder(exported: Path, wllama: object, tmp_path: Path) -> None:
+    """The user has named no llama-bench."""
+    shutil.copytree(exported / "gguf-q8_0", tmp_path / "gguf-q8_0")
+    other = shutil.copytree(exported / "gguf-q8_0", tmp_path / "onnx-int4")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["artifact"]["format"] = "onnx-genai"
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    result = run_command("phone", other)
+    assert_one_clear_error(result, 2, "the phone's page runs", f"Give {tmp_path / 'gguf-q8_0'}.")
+    assert "llama-bench" not in result.stderr
+    shutil.rmtree(tmp_path / "gguf-q8_0")
+    assert_one_clear_error(run_command("phone", other), 2, "--to gguf-q4_0")
 
 
 def test_bad_input_is_one_clear_error(exported: Path, wllama: object, tmp_path: Path) -> None:

@@ -93,6 +93,17 @@ def test_it_opens_with_the_verdict_and_loads_nothing(finished_run: Path) -> None
     assert text.startswith(f"# {shown[0]}\n") and text.index("## What each") < text.index("## Why each")
 
 
+def test_commands_have_the_folder_as_it_was_given(copied: Path, tmp_path: Path) -> None:
+    """A relative path as it was typed; of an absolute one nothing, but what RUN stands for is said before."""
+    made = run_command("report", "run", "--out", "report", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    for name in ("report.html", "report.md"):
+        given = (tmp_path / "report" / name).read_text()
+        assert "run/export/merged" in given and "RUN" not in given and str(tmp_path) not in given
+    for shown in report_of(copied, tmp_path / "again"):
+        assert shown.index("RUN is the folder") < shown.index("RUN/export/") and str(tmp_path) not in shown
+
+
 def test_browsers_are_apart_and_their_words_are_text(copied: Path, tmp_path: Path) -> None:
     sent = {"name": "<b>Ann's</b> | phone", "user_agent": "x", "cores": 8, "memory_gb": None}
     result = {

@@ -33,12 +33,17 @@ CASES: list[tuple[list[Found], str]] = [
     ),
     (
         [("a", "UNDECIDED", 0, 1), ("b", "UNDECIDED", 0, 0.5)],
-        "It is undecided whether a (between 0 % and 100 % of comparisons won) and b (between 0 % and 50 %) "
-        "keep the model's empathy.",
+        "It is undecided whether a and b (between 0 % and 50 % of comparisons won) keep the model's empathy: "
+        "nothing is known of a without a certified judge.",
+    ),
+    (
+        [("a", "PASS", 0.46, 1), ("b", "UNDECIDED", 0.004, 0.99), ("c", "UNDECIDED", 0, 1)],
+        "a keeps the model's empathy; b and c are undecided: nothing is known without a certified judge.",
     ),
     (
         [(name, "UNDECIDED", 0, 1) for name in "abcdef"],
-        "It is undecided whether a, b, c and 3 more keep the model's empathy.",
+        "It is undecided whether a, b, c and 3 more keep the model's empathy: nothing is known without a "
+        "certified judge.",
     ),
     ([], "No artifact was checked."),
 ]
@@ -83,7 +88,7 @@ def test_the_verdict_is_one_sentence(found: list[Found], sentence: str) -> None:
         min_win_rate=0.45,
         judge="nobody",
         judge_agreement=None,
-        judge_doubts=(),
+        judge_doubts=("nobody rated",),
         controls=None,
         artifacts=tuple(checked(*item) for item in found),
     )
