@@ -20,7 +20,13 @@ def support_markdown() -> str:
     from empathy_edge.formats.built_in_templates import BUILT_IN
     from tests.export.test_converter import ONLY_BY_SCRIPT
     from tests.export.test_families import CASES
-    from tests.export.test_litertlm_families import BY_HAND, CONVERTED, FP32_ONLY
+    from tests.export.test_litertlm_families import (
+        BY_HAND,
+        CONVERTED,
+        FP32_ONLY,
+        REFUSED_BY_HAND,
+        WRONG,
+    )
     from tests.export.test_litertlm_families import REFUSED as REFUSED_BY_LITERT
     from tests.export.test_onnx_families import BY_BUILDER
     from tests.export.test_onnx_families import REFUSED as REFUSED_BY_BUILDER
@@ -78,7 +84,11 @@ def support_markdown() -> str:
         "|---|---|",
         _row("made and verified", [*CONVERTED, *BY_HAND]),
         _row("in fp32 only", FP32_ONLY),
-        _row("refused by litert-torch; the message names other artifacts", REFUSED_BY_LITERT),
+        _row("converted wrongly by litert-torch; the verification refuses it", WRONG),
+        _row(
+            "refused by litert-torch; the message names other artifacts",
+            [*REFUSED_BY_LITERT, *REFUSED_BY_HAND],
+        ),
         "",
         "## Built-in templates",
         "",

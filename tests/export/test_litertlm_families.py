@@ -27,6 +27,12 @@ BY_HAND = (
 REFUSED = {"LFM2": "Lfm2ForCausalLM", "phi 3": "Phi3ForCausalLM"}
 """Our name of a family → its class, which the message names."""
 
+REFUSED_BY_HAND = ("EXAONE 4",)
+"""Seen on the same day, as those above."""
+
+WRONG = ("Qwen 3.5",)
+"""Converted to another model, which the verification finds; seen on the same day."""
+
 FP32_ONLY = ("granite",)
 """ai-edge-quantizer cannot rotate its weights: `litertlm-fp32` alone can be made."""
 
