@@ -102,8 +102,7 @@ def parse_artifact(name: str) -> ArtifactName:
         return parsed
     raise EmpathyEdgeError(
         f"no such artifact: {name}.{did_you_mean(name, artifact_names())}\n"
-        "  Names are as gguf-f16, gguf-q8_0, gguf-q4_0-gptq, gguf-q4_k_m-imatrix, gguf-95mb, onnx-int4, "
-        "litertlm-int8;\n  docs/export.md has them all."
+        "  Names are as gguf-q8_0, gguf-q4_k_m-imatrix, onnx-int4; docs/export.md has them all."
     )
 
 
