@@ -114,7 +114,8 @@ def what_to_do(
     if any(item.ratings_missing for item in undecided):
         return WhatDecides("fill in the ratings that are missing (above), and run the same command again")
     if checked.prompts < FEWEST:
-        if again.own_prompts and again.max_prompts is None:
+        the_file_has_no_more = again.max_prompts is None or again.max_prompts > checked.prompts
+        if again.own_prompts and the_file_has_no_more:
             return WhatDecides(f"give at least {FEWEST} prompts (--prompts FILE), or leave --prompts out")
         return WhatDecides("", (("with more prompts", again.with_prompts(FEWER_PROMPTS, judge)),))
     counts = [count for count in needed if count is not None]
