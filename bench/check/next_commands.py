@@ -19,8 +19,6 @@ LARGE_MODEL = "openai:MODEL"
 
 JUDGED_BASELINE = "judged.json.gz"
 
-SHIPPED_PROMPTS = 640
-
 Command = tuple[str, ...]
 
 
@@ -121,7 +119,7 @@ def what_to_do(
     counts = [count for count in needed if count is not None]
     if len(counts) == len(needed):
         most = -(-max(counts) // 16) * 16
-        if again.own_prompts or most > SHIPPED_PROMPTS:
+        if again.own_prompts or most > len(read_prompts(None, None, 0)):
             return WhatDecides(f"give about {most} prompts (--prompts FILE); no judge is needed")
         return WhatDecides("", (("with more prompts", again.with_prompts(most, judge)),))
     if checked.judge_doubts:

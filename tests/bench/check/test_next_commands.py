@@ -16,7 +16,7 @@ from empathy_edge.bench.check.next_commands import (
     what_to_do,
 )
 from empathy_edge.bench.check.report import CheckReport
-from tests.bench.report.test_words import checked
+from tests.bench.report.test_words import checked, report_of
 from tests.commands.tree import parse
 
 DOUBT = "it agrees with readers on 55% of 224 unequal pairs"
@@ -25,22 +25,7 @@ DOUBT = "it agrees with readers on 55% of 224 unequal pairs"
 def report(prompts: int, doubts: tuple[str, ...], **changes: object) -> CheckReport:
     """A check with one undecided artifact."""
     artifact = checked("gguf-q8_0", "UNDECIDED", 0.2, 1).model_copy(update=changes)
-    return CheckReport(
-        format="empathy-edge check 1",
-        version="0",
-        reference="merged",
-        reference_identity="",
-        reference_quantized=False,
-        decoding="greedy",
-        max_new_tokens=8,
-        prompts=prompts,
-        min_win_rate=0.45,
-        judge="likelihood:smollm2-135m",
-        judge_agreement=0.55,
-        judge_doubts=doubts,
-        controls=None,
-        artifacts=(artifact,),
-    )
+    return report_of(artifact, prompts=prompts, judge_agreement=0.55, judge_doubts=doubts)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.bench.check.baseline import read_baseline
-from empathy_edge.bench.check.certificate import ReadPair, read_pairs
+from empathy_edge.bench.check.certificate import CERTIFICATE_PAIRS, ReadPair, read_pairs
 from empathy_edge.bench.check.raters import ToRate
 from empathy_edge.bench.check.report import CheckReport
 from empathy_edge.bench.check.sheet_rater import RatingsMissing, SheetRater
@@ -123,6 +123,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def like_the_readers(cache: Path) -> Callable[[str, str], float]:
     """Ratings that prefer what most readers prefer, and the reference's replies to every other one."""
+    assert len(read_pairs()) == CERTIFICATE_PAIRS
     liked = {(pair.messages[-1]["content"], preferred_text(pair)) for pair in read_pairs()}
     (kept,) = (cache / "replies").glob("*.jsonl")
     for record in read_jsonl(kept):

@@ -74,8 +74,8 @@ def checked(artifact: str, verdict: Verdict, low: float, high: float) -> Checked
     )
 
 
-@pytest.mark.parametrize(("found", "sentence"), CASES)
-def test_the_verdict_is_one_sentence(found: list[Found], sentence: str) -> None:
+def report_of(*artifacts: CheckedArtifact, **changes: object) -> CheckReport:
+    """A check of these artifacts by a judge that nobody certified."""
     report = CheckReport(
         format="empathy-edge check 1",
         version="0",
@@ -90,9 +90,14 @@ def test_the_verdict_is_one_sentence(found: list[Found], sentence: str) -> None:
         judge_agreement=None,
         judge_doubts=("nobody rated",),
         controls=None,
-        artifacts=tuple(checked(*item) for item in found),
+        artifacts=artifacts,
     )
-    assert verdict_sentence(report) == sentence
+    return report.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(("found", "sentence"), CASES)
+def test_the_verdict_is_one_sentence(found: list[Found], sentence: str) -> None:
+    assert verdict_sentence(report_of(*(checked(*item) for item in found))) == sentence
 
 
 def test_names_and_shares_are_written_as_people_do() -> None:

@@ -1,0 +1,76 @@
+"""What `finetune` is given: rows of both kinds, of one, or data; refused before anything is trained."""
+
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.finetune import dpo
+from empathy_edge.finetune.given_rows import check_rows
+from tests.conftest import assert_one_clear_error, run_command
+
+
+@pytest.mark.parametrize("only", [(), ("--only", "sft"), ("--only", "dpo")])
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize(("empty", "words"), [("preference", "--only sft"), ("sft", "--only dpo")])
+def test_rows_of_one_kind_are_refused_before_either_step(
+    empty: str, words: str, is_there: bool, only: tuple[str, ...], tmp_path: Path
+) -> None:
+    """SFT was trained first, and then DPO found no pairs."""
+    for kind in ("sft", "preference"):
+        (tmp_path / f"{kind}.jsonl").write_text("{}\n" if kind != empty else "")
+    if not is_there:
+        (tmp_path / f"{empty}.jsonl").unlink()
+    if only and words.endswith(only[1]):
+        check_rows(tmp_path, [], only[1])  # type: ignore[arg-type]
+        return
+    result = run_command("finetune", tmp_path, *only, "--base", "no-such", "--out", tmp_path / "tuned")
+    assert_one_clear_error(result, 2, words)
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_a_file_of_data_is_not_what_finetune_takes(tmp_path: Path) -> None:
+    """It said that my_dialogues.jsonl/sft.jsonl was no such file."""
+    data = tmp_path / "my_dialogues.jsonl"
+    data.write_text('{"prompt": "I lost.", "response": "Oh."}\n')
+    result = run_command("finetune", data, "--out", tmp_path / "tuned")
+    assert_one_clear_error(result, 2, f"{data}: is a file of data")
+    assert f"empathy-edge distill --data {data} --out rows" in result.stderr
+    pairs = ("--pairs", data, "--out", tmp_path / "tuned")
+    (tmp_path / "sft.jsonl").write_text("{}\n")
+    assert_one_clear_error(run_command("finetune", tmp_path, *pairs), 2, "own-pairs")
+    result = run_command("finetune", tmp_path / "sft.jsonl", "--out", tmp_path / "tuned")
+    assert_one_clear_error(result, 2, f"give its folder: {tmp_path}")
+    result = run_command("finetune", tmp_path / "nothing", "--out", tmp_path / "tuned")
+    assert_one_clear_error(result, 2, "no such folder", "distill")
+    assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize("only", ["sft", "dpo"])
+def test_a_failure_before_training_leaves_nothing(only: str, tiny_model: Path, tmp_path: Path) -> None:
+    """It left tuned/sft/.unfinished.json."""
+    for kind in ("sft", "preference"):
+        (tmp_path / f"{kind}.jsonl").write_text('{"prompt": "no messages"}\n')
+    result = run_command(
+        "finetune", tmp_path, "--only", only, "--base", tiny_model, "--out", tmp_path / "a" / "tuned"
+    )
+    assert_one_clear_error(result, 2, "row 1")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_failure_keeps_what_was_there(tiny_model: Path, tmp_path: Path) -> None:
+    """Here a file of the user's beside the folder of the stage."""
+    (tmp_path / "sft.jsonl").write_text('{"prompt": "no messages"}\n')
+    command = ("finetune", tmp_path, "--only", "sft", "--base", tiny_model, "--out", tmp_path / "tuned")
+    stage = tmp_path / "tuned" / "sft"
+    (stage.parent).mkdir()
+    (stage.parent / "notes.txt").write_text("mine")
+    assert run_command(*command).returncode == 2
+    assert not stage.exists() and (stage.parent / "notes.txt").is_file()
+
+
+def test_pairs_from_elsewhere_suffice(rows: Path, tmp_path: Path) -> None:
+    """As those of `own-pairs` to rows that have none: the empty file was refused."""
+    (tmp_path / "sft.jsonl").write_text("{}\n")
+    (tmp_path / "preference.jsonl").write_text("")
+    check_rows(tmp_path, [rows], None)
+    assert dpo.pairs_of(tmp_path, [rows]) == [rows / "preference.jsonl"]
