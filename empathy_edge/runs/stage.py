@@ -42,6 +42,9 @@ TEMPORARY = (f"{SCRATCH}/*", "checkpoints/*")
 """What stages delete before their end. Files that are mapped into memory then stay on Windows, and on NFS
 under another name, until the process ends."""
 
+WRITTEN_IN_PART = (".*.tmp", "*/.*.tmp")
+"""Files that were being written atomically when the process was killed."""
+
 
 class Results(BaseModel):
     """What a stage found: its manifest holds it, and later stages read it from there."""
@@ -134,6 +137,8 @@ class Stage:
             artifact: for a folder that a runtime can open: its format, quantization, model file and sha256.
         """
         files = {path.relative_to(self.folder).as_posix(): path for path in _files_of_stage(self.folder)}
+        for name in [name for name in files if _is_any_of(name, WRITTEN_IN_PART)]:
+            files.pop(name).unlink(missing_ok=True)
         left = sorted(name for name in files if _is_any_of(name, TEMPORARY))
         outputs = {name: file_record(files[name]) for name in sorted(files.keys() - set(left))}
         self.manifest = {
@@ -342,7 +347,7 @@ def _files_of_stage(folder: Path) -> list[Path]:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a file of an unfinished stage is the stage's, or one that was being written atomically."""
-    return _is_any_of(name, (*patterns, ".*.tmp", "*/.*.tmp"))
+    return _is_any_of(name, (*patterns, *WRITTEN_IN_PART))
 
 
 def _is_any_of(name: str, patterns: Sequence[str]) -> bool:

@@ -172,7 +172,7 @@ def test_names_of_artifacts(tiny_model: Path, tmp_path: Path) -> None:
         with pytest.raises(EmpathyEdgeError, match=r"no such artifact|needs an importance matrix"):
             parse_artifact(name)
     result = run_command("export", tiny_model, "--to", "gguf-q4", "--out", tmp_path / "out")
-    assert_one_clear_error(result, 2, "artifacts: no such artifact: gguf-q4", "gguf-TYPE-gptq")
+    assert_one_clear_error(result, 2, "--to: no such artifact: gguf-q4", "docs/export.md")
 
 
 def test_verify_compares_an_importance_weighed_artifact(

@@ -149,6 +149,18 @@ def test_clearing_an_unfinished_stage_keeps_what_it_did_not_write(tmp_path: Path
     assert [item.name for item in (tmp_path / "out").iterdir()] == [MARKER]
 
 
+def test_nothing_stays_of_a_process_that_was_killed_while_it_wrote(tmp_path: Path, data: Path) -> None:
+    again = {"settings": {}, "inputs": {"data": data}, "files": FILES}
+    open_stage(tmp_path / "out", "bake", **again)
+    for name in (".cake.txt.77.tmp", "crumbs/.1.txt.77.tmp"):
+        write_atomically(tmp_path / "out" / name, "half")
+    stage = open_stage(tmp_path / "out", "bake", **again)
+    assert stage.resumed
+    write_atomically(tmp_path / "out" / "cake.txt", "cake")
+    stage.finish()
+    assert not list((tmp_path / "out").rglob("*.tmp")) and list(stage.manifest["outputs"]) == ["cake.txt"]
+
+
 @pytest.mark.slow
 def test_a_refused_run_leaves_the_record_of_the_former_one(tmp_path: Path, tiny_recipe: Path) -> None:
     """The review's B7: `run.json` showed settings that had made nothing."""
