@@ -1,0 +1,1 @@
+"""Whose replies do readers prefer? On prompts that nothing was chosen on, and that are answered once."""
