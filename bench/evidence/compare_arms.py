@@ -16,7 +16,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.judging.format_checks import well_formed
 from empathy_edge.judging.length_adjusted import length_figures
-from empathy_edge.judging.response_pairs import read_responses, words_ahead_of
+from empathy_edge.judging.response_pairs import read_responses
 from empathy_edge.judging.statistics import Interval, score_interval
 
 MISPLACED = "another prompt's"
