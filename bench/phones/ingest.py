@@ -219,7 +219,7 @@ def _from_csv(file: Path, text: str) -> list[PhoneSpeed]:
         prefill, decode = row.get("prefill_tps"), row.get("decode_tps")
         results.append(
             PhoneSpeed(
-                threads=int(row["threads"]) if row.get("threads") else None,
+                threads=_threads(file, number, row["threads"]) if row.get("threads") else None,
                 prefill_tps=_tps(file, number, prefill) if prefill else None,
                 decode_tps=_tps(file, number, decode) if decode else None,
             )
@@ -227,6 +227,12 @@ def _from_csv(file: Path, text: str) -> list[PhoneSpeed]:
     if not results:
         raise EmpathyEdgeError(f"{file}: has no rows.")
     return results
+
+
+def _threads(file: Path, number: int, value: str) -> int:
+    if not value.strip().isdecimal() or int(value) == 0:
+        raise EmpathyEdgeError(f"{file}, row {number}: {value!r} is no number of threads.")
+    return int(value)
 
 
 def _tps(file: Path, number: int, value: Any) -> float:

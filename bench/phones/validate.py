@@ -111,8 +111,9 @@ def read_cells(path: Path) -> tuple[list[Cell], int]:
         for line, row in enumerate(table, 2):
             try:
                 rows.append(_parse_row(row))
-            except ValueError as error:
-                raise EmpathyEdgeError(f"{path}, line {line}: {error}.") from None
+            except (ValueError, TypeError, AttributeError) as error:
+                why = "has too few columns" if None in row.values() else str(error)
+                raise EmpathyEdgeError(f"{path}, line {line}: {why}.") from None
     cells = []
     for measured, workload in zip(rows, workloads_of_table(rows), strict=True):
         if workload is not None and measured.decode_tps > 0 and measured.prefill_tps > 0:

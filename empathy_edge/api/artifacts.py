@@ -100,11 +100,11 @@ class ExportResult(Shown):
         for item in self.artifacts:
             top1 = "–" if item.top1_agreement is None else f"{item.top1_agreement:.1%}"
             mean_kl = "–" if item.mean_kl is None else f"{item.mean_kl:.4f}"
-            verdict = "not compared" if item.verified is None else item.verified.verdict
-            rows.append([item.name, f"{item.size_mb:.1f}", top1, mean_kl, verdict])
+            conversion = {None: "not compared", True: "right", False: "wrong"}[item.ok]
+            rows.append([item.name, f"{item.size_mb:.1f}", top1, mean_kl, conversion])
         notes = [f"{item.name}: {reason}" for item in self.artifacts for reason in item.failed]
         title = f"Artifacts in {self.folder}, beside their checkpoint"
-        return Table(title, ("artifact", "MB", "top-1", "mean KL", "verdict"), rows, notes)
+        return Table(title, ("artifact", "MB", "top-1", "mean KL", "conversion"), rows, notes)
 
 
 def export(  # noqa: PLR0913 - as the command

@@ -82,7 +82,8 @@ def _candidate_pairs(
         for worse, other in enumerate(samples):
             chosen = samples[better]
             if (
-                other.stopped
+                worse != better
+                and other.stopped
                 and _have_like_length(chosen.text, other.text, settings.length_ratio)
                 and chosen.score - other.score >= settings.margin
             ):

@@ -9,7 +9,7 @@ from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors
-from empathy_edge.system.files import MANIFEST, read_json_object
+from empathy_edge.system.files import MANIFEST, MARKER, read_json_object
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -51,8 +51,14 @@ def read_adapter(folder: Path) -> AdapterFolder:
     """Read an adapter's configuration and the names of its tensors.
 
     Raises:
-        EmpathyEdgeError: no adapter, pickled weights, or two tensors of one name.
+        EmpathyEdgeError: no adapter, one whose training has not ended, pickled weights, or two tensors of one
+            name.
     """
+    if (folder.parent / MARKER).is_file() and not (folder.parent / MANIFEST).is_file():
+        raise EmpathyEdgeError(
+            f"{folder}: its training was cut off, or is still running.\n"
+            "  Run the same finetune (or run) again: it goes on there. Or leave this adapter out."
+        )
     if not (folder / CONFIG).is_file():
         raise EmpathyEdgeError(
             f"{folder}: no {CONFIG} in it; give the folder that PEFT's save_pretrained wrote."

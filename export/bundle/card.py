@@ -170,7 +170,7 @@ def _verify_line(file: Path, artifact: Path) -> str | None:
     return (
         f"- Against the full-precision checkpoint, {row['positions']} response tokens: mean KL "
         f"{row['mean_kl']:.4f} nats, p99 {row['p99_kl']:.3f}, top-1 agreement {row['top1_agreement']:.1%}; "
-        f"verify says {row['verdict']}."
+        f"the conversion is {'right' if row['verdict'] == 'PASS' else 'wrong'}."
     )
 
 

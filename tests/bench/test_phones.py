@@ -106,6 +106,14 @@ def test_validate_command_and_its_errors(tmp_path: Path) -> None:
     )
 
 
+def test_a_table_of_cells_with_a_short_row_is_refused(tmp_path: Path) -> None:
+    write_cells(tmp_path / "cells.csv")
+    header, first, *others = (tmp_path / "cells.csv").read_text().splitlines()
+    (tmp_path / "short.csv").write_text("\n".join([header, first.rsplit(",", 3)[0], *others]))
+    with pytest.raises(EmpathyEdgeError, match=r"short\.csv, line 2: has too few columns"):
+        read_cells(tmp_path / "short.csv")
+
+
 def test_every_profile_loads_and_every_number_has_a_source() -> None:
     profiles = [load_device(name) for name in device_ids()]
     assert len(profiles) >= 15
@@ -205,6 +213,7 @@ def test_ingest_recalibrates(exported: Path, tmp_path: Path) -> None:
         ("r.jsonl", '{"avg_ts": 30, "n_prompt": 8, "model_size": 5000000000}', "5000 MB"),
         ("r.jsonl", '{"avg_ts": 30, "n_prompt": 8, "backends": "OpenCL", "n_gpu_layers": 99}', "CPU"),
         ("r.csv", "speed\n3\n", "decode_tps"),
+        ("r.csv", "decode_tps,threads\n20,four\n", "row 2: 'four' is no number of threads"),
     ],
 )
 def test_results_that_cannot_be(tmp_path: Path, name: str, text: str, words: str) -> None:

@@ -150,6 +150,7 @@ def test_a_pair_is_the_clearest_of_like_length() -> None:
     assert rejected.report()["did not stop"].count == 1
     assert pair_samples(prompt, [good, longer], OwnPairSettings(), rejected) == []
     assert pair_samples(prompt, [good, middle], OwnPairSettings(margin=0.3), rejected) == []
+    assert pair_samples(prompt, [good], OwnPairSettings(margin=0), rejected) == []
 
 
 def test_on_a_safety_prompt_the_shipped_answer_is_chosen() -> None:

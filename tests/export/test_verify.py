@@ -75,12 +75,12 @@ def test_figures_of_an_artifact_that_was_made_again_are_not_shown(
     shutil.copytree(exported / "gguf-f16", artifact)
     verify.run(checkpoint=tiny_model, artifacts=[artifact], out=tmp_path / "verify")
     assert list(read_verified(tmp_path / "verify")) == ["gguf-f16"]
-    assert "verify says PASS" in str(card._figures(artifact))
+    assert "the conversion is right" in str(card._figures(artifact))
     manifest = json.loads((artifact / "manifest.json").read_text())
     manifest["artifact"]["sha256"] = "0" * 64
     (artifact / "manifest.json").write_text(json.dumps(manifest))
     assert read_verified(tmp_path / "verify") == {}
-    assert "verify says" not in str(card._figures(artifact))
+    assert "the conversion is" not in str(card._figures(artifact))
 
 
 SETTINGS_THAT_DO_NOT_COUNT = {

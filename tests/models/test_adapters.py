@@ -21,9 +21,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa
 
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed  # noqa: E402
 from empathy_edge.export import merged  # noqa: E402
-from empathy_edge.models.adapter_folder import base_of  # noqa: E402
+from empathy_edge.models.adapter_folder import CONFIG, base_of, read_adapter  # noqa: E402
 from empathy_edge.models.find import find_model  # noqa: E402
 from empathy_edge.models.merging import merge_into  # noqa: E402
+from empathy_edge.system.files import MARKER  # noqa: E402
 from tests.conftest import assert_one_clear_error, run_command  # noqa: E402
 
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -342,3 +343,12 @@ def test_a_models_own_code_is_not_run(tiny_model: Path, exported: Path, tmp_path
     environment = {**os.environ, "EMPATHY_EDGE_CACHE": str(tmp_path / "cache")}  # opened for the first time
     subprocess.run(command, cwd=tmp_path, env=environment, input="hello\n", text=True, capture_output=True)
     assert (tmp_path / "cache" / "opened").is_dir() and not (tmp_path / "ran").exists()
+
+
+def test_an_adapter_whose_training_has_not_ended_is_refused(tmp_path: Path) -> None:
+    adapter = tmp_path / "sft" / "adapter"
+    adapter.mkdir(parents=True)
+    (adapter / CONFIG).write_text("{}")
+    (adapter.parent / MARKER).write_text("{}")
+    with pytest.raises(EmpathyEdgeError, match="training was cut off, or is still running"):
+        read_adapter(adapter)
