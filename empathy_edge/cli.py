@@ -12,6 +12,9 @@ from empathy_edge.commands import cli
 EVERYWHERE = ("--debug", "--verify-inputs")
 """Options that every command takes: show tracebacks; hash every input again, trusting no cache."""
 
+VERDICT = "FAIL"
+"""Messages that begin with it are results, not errors."""
+
 BUG = 70
 """The exit code of an error of ours (EX_SOFTWARE of sysexits.h)."""
 
@@ -119,4 +122,5 @@ def _complain(message: str) -> None:
     from empathy_edge.errors import as_given
 
     _remove_bars()
-    click.echo(click.style("Error: ", fg="red", bold=True) + as_given(message), err=True)
+    kind = "" if message.startswith(VERDICT) else click.style("Error: ", fg="red", bold=True)
+    click.echo(kind + as_given(message), err=True)

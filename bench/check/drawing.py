@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from empathy_edge.bench.check.baseline import PromptRecord, ReferenceReply
-from empathy_edge.bench.check.beforehand import work_of_the_reference
+from empathy_edge.bench.check.beforehand import number_of, work_of_the_reference
 from empathy_edge.bench.check.prompts import CheckPrompt
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
@@ -81,7 +81,8 @@ def draw_records(
             handle.flush()
             records += found
     tokens = sum(len(reply.token_ids) for record in records for reply in record.replies)
-    say(f"  replies: {len(records) * settings.samples}, {tokens} tokens")
+    sampled = number_of(len(records) * settings.samples, "sampled reply", "sampled replies")
+    say(f"  replies: {sampled} with {tokens} tokens, and {len(records)} greedy")
     return records
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from empathy_edge.chat.chat_settings import ChatSettings
@@ -71,28 +72,37 @@ class Conversation:
         """How many tokens the conversation has."""
         return len(self.runtime.encode(self.messages()))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, second: Conversation | None = None) -> None:
         """Write the conversation; an existing file is not overwritten.
 
         By the end of the file's name: Markdown (.md, .markdown), text (.txt), else JSON, which alone can be
         loaded again.
+
+        Args:
+            path: the file.
+            second: another model's answers to the same messages, which are written as well.
         """
         if path.exists():
             raise EmpathyEdgeError(f"{path}: exists already; choose another name.")
         if is_to_read(path):
-            write_atomically(path, self._to_read(path.suffix.lower() != ".txt"))
+            write_atomically(path, self._to_read(path.suffix.lower() != ".txt", second))
             return
-        content = {"system": self.system, "turns": self.turns}
+        content: dict[str, object] = {"system": self.system, "turns": self.turns}
+        if second:
+            content["compared"] = {"model": second.runtime.name, "turns": second.turns}
         write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
-    def _to_read(self, markdown: bool) -> str:
-        """System prompt and turns for people: a name above each text."""
+    def _to_read(self, markdown: bool, second: Conversation | None) -> str:
+        """System prompt and turns for people, a name above each text; two answers below each other."""
         names = {"system": "System", "user": "You", "assistant": self.runtime.name}
-        parts = []
-        for message in self.messages():
-            name = names[message["role"]]
-            parts.append(f"**{name}**" if markdown else f"{name}:")
-            parts.append(message["content"])
+        others = second.messages() if second else []
+        parts: list[str] = []
+        for message, other in zip_longest(self.messages(), others):
+            said = [(names[message["role"]], message["content"])]
+            if second and other and other["content"] != message["content"]:
+                said.append((second.runtime.name, other["content"]))
+            for name, text in said:
+                parts += [f"**{name}**" if markdown else f"{name}:", text]
         return "\n\n".join(parts) + "\n"
 
     def load(self, path: Path) -> None:

@@ -227,8 +227,9 @@ class Chat:
     def _save(self, name: str) -> None:
         if (path := _path(name)) is None:
             return
-        self.conversation.save(path)
-        say(f"{escape(str(path))}: {len(self.conversation.turns)} turns written.")
+        self.conversation.save(path, self.second)
+        both = ", of both models" if self.second else ""
+        say(f"{escape(str(path))}: {len(self.conversation.turns)} turns written{both}.")
 
     def _load(self, name: str) -> None:
         if (path := _path(name)) is None:

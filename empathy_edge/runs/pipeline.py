@@ -62,10 +62,10 @@ def run_recipe(
     if failed:
         change = "change the data or the recipe, and run it again with --update"
         raise VerdictFailed(
-            f"FAIL: {', '.join(failed)}; the reasons are above.", change if until else _chat(folder, recipe)
+            f"FAIL: {', '.join(failed)}; the reasons are above.", change if until else command_to_chat(folder)
         )
     if until is None:
-        next_step(_chat(folder, recipe))
+        next_step(command_to_chat(folder))
 
 
 def _failed(folder: RunFolder, stages: Sequence[str]) -> list[str]:
@@ -155,11 +155,19 @@ def _say_the_end(folder: RunFolder) -> None:
     say(f"Report: {folder.report / 'report.html'}")
 
 
-def _chat(folder: RunFolder, recipe: Recipe) -> str:
-    """The command that talks to the last GGUF, or to the first artifact where there is none."""
-    made = recipe.export.artifacts
-    shown = next((name for name in reversed(made) if name.startswith("gguf-")), made[0])
+def command_to_chat(folder: RunFolder) -> str:
+    """The command that talks to the smallest artifact that passed, else to the one with the highest bound."""
+    checked = read_json(folder.check / "check.json")["artifacts"]
+    passed = [item["artifact"] for item in checked if item["verdict"] == "PASS"]
+    if passed:
+        shown = min(passed, key=lambda name: _size(folder.artifact(name)))
+    else:
+        shown = max(checked, key=lambda item: float(item["win_rate_low"]))["artifact"]
     return shlex.join(["empathy-edge", "chat", str(folder.artifact(shown))])
+
+
+def _size(artifact: Path) -> int:
+    return sum(file.stat().st_size for file in artifact.rglob("*") if file.is_file())
 
 
 def summary(out: Path) -> dict[str, object]:

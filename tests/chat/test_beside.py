@@ -65,6 +65,20 @@ def test_a_conversation_is_saved_for_people_by_the_name_of_the_file(exported: Pa
     assert "is no conversation that /save wrote" in result.stderr and "save it as .json" in result.stderr
 
 
+def test_the_answers_of_both_models_are_saved(exported: Path, tmp_path: Path) -> None:
+    markdown, file = tmp_path / "talk.md", tmp_path / "talk.json"
+    lines = f"Hello\n/compare gguf-q8_0\nAnd you?\n/save {markdown}\n/save {file}\n/load {file}\n"
+    result = run_command("chat", exported / "gguf-f16", *SHORT, input=lines)
+    assert result.returncode == 0, result.stderr
+    assert "4 turns written, of both models" in result.stderr and "goes on there" in result.stderr
+    saved = json.loads(file.read_text())
+    second = saved["compared"]
+    assert second["model"] == "gguf-q8_0" and second["turns"][:3] == saved["turns"][:3]
+    names = [line.strip("*") for line in markdown.read_text().splitlines() if line.startswith("**")]
+    answered = ["gguf-f16"] if second["turns"][3] == saved["turns"][3] else ["gguf-f16", "gguf-q8_0"]
+    assert names == ["System", "You", "gguf-f16", "You", *answered]
+
+
 def test_only_what_was_read_before_is_read_anew(exported: Path) -> None:
     result = run_command("chat", exported / "gguf-f16", *SHORT, input="Hello\n/stats\nAnd you?\n/stats\n")
     first, second = [line for line in result.stderr.splitlines() if "first token" in line]

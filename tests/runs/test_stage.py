@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
+from empathy_edge.runs.pipeline import command_to_chat
+from empathy_edge.runs.run_folder import RunFolder
 from empathy_edge.runs.stage import Results, locked, open_stage, results_of
 from empathy_edge.system import hash_cache
 from empathy_edge.system.files import MANIFEST, MARKER, write_atomically
@@ -285,3 +287,24 @@ def test_results_of_another_kind_are_one_clear_error(tmp_path: Path, data: Path)
     _made(tmp_path / "out", data, heat=180)
     with pytest.raises(EmpathyEdgeError, match=r"another version of empathy-edge; make the stage again"):
         results_of(tmp_path / "out", Other)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "chosen"),
+    [
+        (("PASS", "PASS", "UNDECIDED"), "gguf-q8_0"),
+        (("PASS", "UNDECIDED", "FAIL"), "gguf-f16"),
+        (("FAIL", "UNDECIDED", "UNDECIDED"), "gguf-q8_0"),
+    ],
+)
+def test_a_run_ends_with_the_artifact_to_talk_to(
+    tmp_path: Path, verdicts: tuple[str, ...], chosen: str
+) -> None:
+    folder = RunFolder(tmp_path)
+    names, bounds, sizes = ("gguf-f16", "gguf-q8_0", "gguf-q4_0"), (0.0, 0.3, 0.1), (16, 8, 4)
+    artifacts = []
+    for name, verdict, bound, size in zip(names, verdicts, bounds, sizes, strict=True):
+        artifacts.append({"artifact": name, "verdict": verdict, "win_rate_low": bound})
+        write_atomically(folder.artifact(name) / "model.gguf", "x" * size)
+    write_atomically(folder.check / "check.json", json.dumps({"artifacts": artifacts}))
+    assert command_to_chat(folder) == f"empathy-edge chat {folder.artifact(chosen)}"
