@@ -36,8 +36,8 @@ def main() -> None:
             split = write_test_split(options.source, options.apart_from, options.each, options.out)
             say(f"{len(split)} dialogues are in {options.out}")
         elif options.command == "answer":
-            arms = dict(_two(given, "=") for given in options.arm)
-            answer(options.test, arms, options.out, options.record, options.purpose, options.again)
+            models = dict(_two(given, "=") for given in options.arm)
+            answer(options.test, models, options.out, options.record, options.purpose, options.again)
         else:
             arms = rated_arms(options.test, options.responses, options.sheet)
             pairs = [_two(given, ":") for given in options.pair]

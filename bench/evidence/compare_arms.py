@@ -115,6 +115,9 @@ def compare(first: Arm, second: Arm) -> Compared:
     points = (first.ratings > second.ratings) + (first.ratings == second.ratings) / 2
     both = first.well_formed & second.well_formed
     adjusted = length_figures(points, first.words - second.words)["length_adjusted"]
+    equal_length = None
+    if adjusted:
+        equal_length = Interval(adjusted["mean"], adjusted["low"], adjusted["high"], np.nan)
     return Compared(
         first.name,
         second.name,
@@ -122,7 +125,7 @@ def compare(first: Arm, second: Arm) -> Compared:
         ties=float((points == 0.5).mean()),
         both_well_formed=score_interval(points[both]),
         prompts_well_formed=int(both.sum()),
-        equal_length=adjusted and Interval(adjusted["mean"], adjusted["low"], adjusted["high"], np.nan),
+        equal_length=equal_length,
     )
 
 
