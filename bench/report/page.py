@@ -23,6 +23,7 @@ from empathy_edge.bench.report.svg import Picture
 from empathy_edge.bench.report.words import next_steps, percent, release_sentence, verdict_sentence
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
+from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.run_folder import RunFolder
 from empathy_edge.runs.stage import Results, open_stage
 from empathy_edge.system.files import write_atomically
@@ -91,6 +92,7 @@ def _page(run: FinishedRun, samples: Sequence[Sample]) -> str:
         bench_settings=run.manifests["bench"].settings,
         judge_quality=describe_judge(run.release.judge),
         samples=samples,
+        safety_prompts=load_prompts("safety").texts,
         commands=commands(run),
         recipe=yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False),
         pictures=_pictures(run),

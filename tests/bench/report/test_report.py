@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.run_folder import RunFolder
 from empathy_edge.system.files import write_json
 from tests.conftest import run_command
@@ -155,3 +156,14 @@ def test_names_and_responses_are_text_and_what_is_missing_is_a_dash(copied: Path
     for tag in ("h1", "header", "th", "li", "dd", "h3"):
         assert any(HOSTILE in found for found in outline.inside(tag)), tag
     assert "–" in outline.inside("td"), "neither size nor speed is known of that name"
+
+
+def test_a_flagged_reply_stands_below_what_was_said(copied: Path, tmp_path: Path) -> None:
+    flagged = {"delusion-2": {"reason": "cheers", "text": "Very good."}}
+    change(
+        RunFolder(copied).release / "manifest.json",
+        lambda item: item["results"]["safety"]["fine-tuned"].update(replies=flagged),
+    )
+    shown = Outline(report_of(copied, tmp_path / "report")[0]).inside("dd")
+    place = shown.index("Very good.")
+    assert shown[place - 1] == " ".join(load_prompts("safety").texts["delusion-2"].split())
