@@ -129,7 +129,8 @@ def export(  # noqa: PLR0913 - as the command
         model: a shipped name, a hub id, a checkpoint's folder or a .gguf file: the one that the first
             adapter was trained on. None: the one that the adapter names.
         out: the folder to write into; new, empty, or from an earlier `export`.
-        adapters: PEFT folders in the order of training.
+        adapters: PEFT folders in the order of training; a folder that `finetune` made stands for its
+            adapters.
         weights: by what each adapter's change is multiplied; none: 1 each.
         to: the artifacts, as gguf-q8_0 or ["gguf-f16", "onnx-int4"]. Replaces those of the settings.
         verify: how much is compared: quick (4 prompts, 24 tokens each), full (8 prompts, 48 tokens) or none.
@@ -148,12 +149,13 @@ def export(  # noqa: PLR0913 - as the command
     from empathy_edge.export import artifacts as stage
     from empathy_edge.export.merged import MergeResults
     from empathy_edge.export.verify import ArtifactsDiffer
+    from empathy_edge.models.adapter_folder import adapters_of
     from empathy_edge.models.find import base_of_adapter
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.settings import ExportSettings
     from empathy_edge.runs.stage import results_of
 
-    folder, added = path_of(out), [path_of(adapter) for adapter in adapters]
+    folder, added = path_of(out), adapters_of(path_of(adapter) for adapter in adapters)
     if model is None and not added:
         raise EmpathyEdgeError("export: give a model or adapters.")
     if weights and len(weights) != len(added):

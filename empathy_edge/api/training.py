@@ -65,7 +65,7 @@ def finetune(  # noqa: PLR0913 - as the command
     device: Device | None = None,
     update: bool = False,
 ) -> FinetuneResult:
-    """Train two LoRA adapters: SFT on the rows, then DPO on the pairs.
+    """Train two LoRA adapters: SFT on the rows, then DPO on the pairs, or SFT alone where there are none.
 
     A step that is done with the same rows and settings is not trained again; one that was cut off goes on at
     its last checkpoint.
@@ -93,7 +93,7 @@ def finetune(  # noqa: PLR0913 - as the command
     from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.finetune import dpo as dpo_step
     from empathy_edge.finetune import sft as sft_step
-    from empathy_edge.finetune.given_rows import check_rows
+    from empathy_edge.finetune.given_rows import steps_to_train
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.recipe import load_recipe
 
@@ -105,21 +105,19 @@ def finetune(  # noqa: PLR0913 - as the command
     tuned: DpoResults | None = None
     others = [path_of(more) for more in more_pairs]
     with called(device):
-        check_rows(data, others, only)
+        steps = steps_to_train(data, others, only)
         settings = load_recipe(str(path_of(recipe)))
         name = settings.base if base is None else model_of(base)
         adapters = [] if start is None else [start / "adapter"]
         model = checkpoint_with_template(name, template or settings.template, adapters)
-        pairs: list[Path] = []
-        if only != "sft":
-            pairs = dpo_step.pairs_of(data, others)
-        if only != "dpo":
+        pairs = dpo_step.pairs_of(data, others) if "dpo" in steps else []
+        if "sft" in steps:
             start = folder / "sft"
             trained = sft_step.run(
                 rows=data / "sft.jsonl", base=model, out=start, settings=sft or settings.sft, update=update
             )
             adapters.append(start / "adapter")
-        if only != "sft":
+        if "dpo" in steps:
             tuned = dpo_step.run(
                 pairs=pairs,
                 base=model,

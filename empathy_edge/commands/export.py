@@ -16,6 +16,7 @@ from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
     SettingsCommand,
+    adapter_option,
     device_option,
     out_option,
     path_type,
@@ -66,7 +67,7 @@ def _export_settings() -> type[ExportSettings]:
     invoke_without_command=True,
     epilog=EXAMPLES + "  empathy-edge export smollm2-135m --to gguf-q4_0 --out exported\n"
     "  empathy-edge export my-org/my-model --adapter my-adapter --to gguf-q8_0 --out exported\n"
-    "  empathy-edge export --adapter tuned/sft/adapter --adapter tuned/dpo/adapter --out exported\n"
+    "  empathy-edge export my-org/my-model --adapter tuned --out exported\n"
     "  empathy-edge export my-model --adapter a --adapter b --weight 0.7 --weight 0.3 --out exported\n"
     "  empathy-edge export bundle exported/gguf-q4_0 --out bundle --zip\n"
     "  empathy-edge export check bundle.zip\n"
@@ -74,13 +75,7 @@ def _export_settings() -> type[ExportSettings]:
 )
 @click.pass_context
 @click.argument("model", required=False, shell_complete=completers.models_or_commands)
-@click.option(
-    "--adapter",
-    "adapters",
-    multiple=True,
-    type=path_type(),
-    help="A PEFT adapter folder; more than one in the order of training. Without any, MODEL is exported.",
-)
+@adapter_option("A PEFT folder; more than one in the order of training. Without any, MODEL is exported.")
 @click.option(
     "--weight",
     "weights",

@@ -48,6 +48,26 @@ def update_option() -> Decorator:
     )
 
 
+def adapter_option(text: str) -> Decorator:
+    """--adapter: PEFT folders, or what `finetune` made, which stands for its adapters."""
+
+    def expand(_context: click.Context, _option: click.Parameter, given: Sequence[Path]) -> Sequence[Path]:
+        if not given:
+            return ()
+        from empathy_edge.models.adapter_folder import adapters_of
+
+        return tuple(adapters_of(given))
+
+    return click.option(
+        "--adapter",
+        "adapters",
+        multiple=True,
+        type=path_type(),
+        callback=expand,
+        help=f"{text} A folder that `finetune` made stands for its adapters.",
+    )
+
+
 DATA_FORMS = (
     "JSON Lines, JSON, CSV, Parquet or text in any form that `data inspect` recognises, also gzipped; \
 `sample`, `-` (stdin), or OWNER/NAME[:SPLIT] of the hub."

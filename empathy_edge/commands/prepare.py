@@ -15,6 +15,7 @@ from empathy_edge.commands.options import (
     EXAMPLES,
     FromSettings,
     SettingsCommand,
+    adapter_option,
     device_option,
     map_option,
     out_option,
@@ -146,12 +147,10 @@ def distill(  # noqa: PLR0913 - two kinds of settings, and the options of each s
 
 
 def _say_finetune_next(rows: Path, sft_rows: int, preference_pairs: int, base: str = "smollm2-135m") -> None:
-    """Rows of one kind alone train one step alone."""
+    """Without pairs `finetune` trains SFT alone; pairs alone train DPO."""
     from empathy_edge.console import next_command
 
-    only: tuple[str, ...] = ()
-    if not (sft_rows and preference_pairs):
-        only = ("--only", "sft" if sft_rows else "dpo")
+    only = ("--only", "dpo") if preference_pairs and not sft_rows else ()
     next_command("empathy-edge", "finetune", rows, "--base", base, *only, "--out", "tuned")
 
 
@@ -212,13 +211,7 @@ def ledger(export_file: Path | None, json_file: Path | None) -> None:
     "--base", required=True, shell_complete=completers.models, help="The student: the model to be trained."
 )
 @template_option()
-@click.option(
-    "--adapter",
-    "adapters",
-    multiple=True,
-    type=path_type(),
-    help="What the student has learned already: a PEFT folder.",
-)
+@adapter_option("What the student has learned already: a PEFT folder.")
 @click.option(
     "--by",
     type=click.Choice(("likelihood", "nearness", "random")),
@@ -276,9 +269,8 @@ def select(  # noqa: PLR0913 - each is an option
 )  # fmt: skip
 @click.command(
     cls=SettingsCommand,
-    epilog=EXAMPLES
-    + "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter --out own\n"
-    "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned/sft/adapter \\\n"
+    epilog=EXAMPLES + "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned --out own\n"
+    "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned \\\n"
     "      --ranker larger.gguf --out own\n"
     "  empathy-edge own-pairs prompts.txt --base smollm2-135m --out own",
 )
@@ -288,13 +280,7 @@ def select(  # noqa: PLR0913 - each is an option
     "--base", required=True, shell_complete=completers.models, help="The student: the model to be trained."
 )
 @template_option()
-@click.option(
-    "--adapter",
-    "adapters",
-    multiple=True,
-    type=path_type(),
-    help="What it has learned already: a PEFT folder.",
-)
+@adapter_option("What it has learned already: a PEFT folder.")
 @out_option()
 @device_option()
 @update_option()

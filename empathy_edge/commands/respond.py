@@ -8,19 +8,24 @@ import click
 
 from empathy_edge.commands import completers
 from empathy_edge.commands.json_output import give_json, json_option
-from empathy_edge.commands.options import DATA_FORMS, EXAMPLES, map_option, path_type, template_option
+from empathy_edge.commands.options import (
+    DATA_FORMS,
+    EXAMPLES,
+    adapter_option,
+    map_option,
+    path_type,
+    template_option,
+)
 
 
 @click.command(
     epilog=EXAMPLES
     + "  empathy-edge respond smollm2-135m --dialogues rows/test.jsonl --out responses/base.jsonl\n"
-    "  empathy-edge respond smollm2-135m --adapter tuned/sft/adapter --adapter tuned/dpo/adapter \\\n"
-    "      --dialogues rows/test.jsonl --out responses/tuned.jsonl"
+    "  empathy-edge respond smollm2-135m --adapter tuned --dialogues rows/test.jsonl \\\n"
+    "      --out responses/tuned.jsonl"
 )
 @click.argument("model", shell_complete=completers.models)
-@click.option(
-    "--adapter", "adapters", multiple=True, type=path_type(), help="A PEFT folder to add to a checkpoint."
-)
+@adapter_option("A PEFT folder to add to a checkpoint.")
 @template_option()
 @click.option(
     "--dialogues",

@@ -20,6 +20,8 @@ from empathy_edge.commands.options import (
     update_option,
 )
 
+DEFAULT_RECIPE = "quickstart"
+
 if TYPE_CHECKING:
     from empathy_edge.runs.stage import Results
 
@@ -86,7 +88,7 @@ def run(
 @template_option()
 @click.option(
     "--recipe",
-    default="quickstart",
+    default=DEFAULT_RECIPE,
     show_default=True,
     shell_complete=completers.recipes,
     help="Where the sft and dpo settings come from.",
@@ -120,11 +122,12 @@ def finetune(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Train a model with LoRA on the rows of `distill`: SFT, then DPO.
 
-    ROWS is the folder that `distill` made.
+    ROWS is the folder that `distill` made. Where it has no preference pairs, SFT alone is trained.
     """
     from empathy_edge.console import next_command, say
     from empathy_edge.finetune import dpo, sft
-    from empathy_edge.finetune.given_rows import check_rows
+    from empathy_edge.finetune.given_rows import steps_to_train
+    from empathy_edge.models.adapter_folder import adapters_of
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.recipe import load_recipe
 
@@ -132,18 +135,18 @@ def finetune(  # noqa: PLR0913 - each is an option
         raise click.UsageError(
             "--sft belongs to --only dpo; without it, DPO starts from the SFT step made here."
         )
-    check_rows(rows, more_pairs, only)
+    steps = steps_to_train(rows, more_pairs, only)
     settings = load_recipe(recipe)
     sft_adapters = [sft_folder / "adapter"] if sft_folder else []
     model = checkpoint_with_template(base or settings.base, template or settings.template, sft_adapters)
-    pairs = [] if only == "sft" else dpo.pairs_of(rows, more_pairs)
+    pairs = dpo.pairs_of(rows, more_pairs) if "dpo" in steps else []
     results: dict[str, Results] = {}
-    if only != "dpo":
+    if "sft" in steps:
         results["sft"] = sft.run(
             rows=rows / "sft.jsonl", base=model, out=out / "sft", settings=settings.sft, update=update
         )
         say(f"Adapter of SFT: {out / 'sft' / 'adapter'}")
-    if only != "sft":
+    if "dpo" in steps:
         results["dpo"] = dpo.run(
             pairs=pairs,
             base=model,
@@ -156,5 +159,21 @@ def finetune(  # noqa: PLR0913 - each is an option
         say(f"Adapter of DPO: {out / 'dpo' / 'adapter'}{after}")
     give_json(json_file, results, "finetune")
     made = [*sft_adapters, *(out / step / "adapter" for step in results)]
+    if steps == ("sft",) and only is None:
+        _say_how_to_train_dpo(rows, base or settings.base, recipe, out)
+    if adapters_of([out]) == made:
+        made = [out]
     adapters = [word for adapter in made for word in ("--adapter", adapter)]
     next_command("empathy-edge", "export", *adapters, "--out", "exported")
+
+
+def _say_how_to_train_dpo(rows: Path, base: str, recipe: str, out: Path) -> None:
+    """The two commands that add DPO where the data had no preference pairs."""
+    from empathy_edge.console import say_command
+
+    model = ("--base", base)
+    own = ("own-pairs", str(rows), *model, "--adapter", str(out), "--out", "own")
+    by_recipe = ("--recipe", recipe) if recipe != DEFAULT_RECIPE else ()
+    again = ("finetune", str(rows), *model, *by_recipe, "--pairs", "own", "--out", str(out))
+    say_command("For DPO as well, make pairs of the model's own answers:", ("empathy-edge", *own))
+    say_command("and train with them; SFT is not done again:", ("empathy-edge", *again))

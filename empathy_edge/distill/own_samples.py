@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.console import progress, quiet_libraries
+from empathy_edge.console import progress, quiet_libraries, say
 from empathy_edge.distill.rated_rows import SAFETY
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, fit_to_template, template_of, turn_end_id
@@ -107,11 +107,14 @@ def draw_samples(
     if not missing:
         return samples
     missing.sort(key=lambda prompt: prompt.characters)  # a batch is padded to its longest prompt
+    say(
+        f"  {len(missing)} prompts, {settings.samples} answers to each, {PROMPTS_PER_BATCH} prompts at a time"
+    )
     student = _Student(base, adapters, file.parent, settings)
     with progress() as bar, open(file, "w", encoding="utf-8") as handle:
         for prompt_id, known in samples.items():
             handle.writelines(_line(prompt_id, sample) for sample in known)
-        task = bar.add_task("samples", total=len(prompts), completed=len(samples), note="")
+        task = bar.add_task("prompts answered", total=len(prompts), completed=len(samples), note="")
         for start in range(0, len(missing), PROMPTS_PER_BATCH):
             batch = missing[start : start + PROMPTS_PER_BATCH]
             for prompt, new in zip(batch, student.answer(batch), strict=True):

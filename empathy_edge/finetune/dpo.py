@@ -34,6 +34,9 @@ FIELDS = ("prompt", "chosen", "rejected")
 LAST_STEPS = 10
 """Rewards in the manifest are means over this many steps."""
 
+SMALLEST_MARGIN = 0.01
+"""Between the rewards of chosen and rejected at the end; it is 0 where an adapter changes nothing."""
+
 
 def pairs_of(rows: Path, more: Sequence[Path]) -> list[Path]:
     """The files of preference pairs of several folders, without those that have none.
@@ -181,15 +184,30 @@ def _results(
 
     accuracies = [row["rewards/accuracies"] for row in log if "rewards/accuracies" in row]
     margins = [row["rewards/margins"] for row in log if "rewards/margins" in row]
+    margin = _mean(margins[-LAST_STEPS:])
     drift = length_drift(read_jsonl(out / CURVES), probes)
     return DpoResults(
         pairs=pairs,
         reward_accuracy_last=_mean(accuracies[-LAST_STEPS:]),
-        reward_margin_last=_mean(margins[-LAST_STEPS:]),
+        reward_margin_last=margin,
         length_drift=drift,
-        warnings=tuple(_pair_warnings(accuracies) + drift_warnings(drift)),
+        warnings=(
+            *_pair_warnings(accuracies),
+            *no_change_warnings(margin),
+            *drift_warnings(drift),
+        ),
         **trained.model_dump(exclude_unset=True),
     )
+
+
+def no_change_warnings(reward_margin: float) -> list[str]:
+    """Whether the model tells chosen from rejected no better than before training."""
+    if reward_margin >= SMALLEST_MARGIN:
+        return []
+    return [
+        f"the rewards of chosen and rejected differ by {reward_margin:.3f} at the end: the pairs taught next "
+        "to nothing. Give more pairs, or a recipe with more dpo.epochs or a higher dpo.learning_rate."
+    ]
 
 
 def _pair_warnings(accuracies: list[float]) -> list[str]:

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from rich.markup import escape
+
+from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, no_such_file
 
 SFT_ROWS, PAIRS = "sft.jsonl", "preference.jsonl"
 
 
-def check_rows(rows: Path, more: Sequence[Path], only: Literal["sft", "dpo"] | None) -> None:
-    """Check that the folders have rows for the steps that are to be trained.
+Step = Literal["sft", "dpo"]
+
+
+def steps_to_train(rows: Path, more: Sequence[Path], only: Step | None) -> tuple[Step, ...]:
+    """The steps that are to be trained; without preference pairs it is SFT alone.
 
     Args:
         rows: the folder that `distill` made.
@@ -33,16 +39,21 @@ def check_rows(rows: Path, more: Sequence[Path], only: Literal["sft", "dpo"] | N
             f"{rows}: has neither SFT rows ({SFT_ROWS}) nor preference pairs ({PAIRS}). "
             "Give the folder that `distill` made."
         )
-    if only != "sft" and not has_pairs:
+    if only == "dpo" and not has_pairs:
         raise EmpathyEdgeError(
-            f"{rows}: has no preference pairs, which DPO needs. Train SFT alone (--only sft), or give pairs "
-            "that `own-pairs` made (--pairs)."
+            f"{rows}: has no preference pairs, which DPO needs. Give pairs that `own-pairs` made (--pairs)."
         )
     if only != "dpo" and not has_rows:
         raise EmpathyEdgeError(
             f"{rows}: has no SFT rows. Train DPO alone (--only dpo), or make the rows with "
             "`distill --sft-on-chosen`."
         )
+    if only:
+        return (only,)
+    if not has_pairs:
+        say(f"{escape(str(rows))} has no preference pairs: SFT alone is trained.")
+        return ("sft",)
+    return ("sft", "dpo")
 
 
 def is_empty(file: Path) -> bool:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors
-from empathy_edge.system.files import MANIFEST, MARKER, read_json_object
+from empathy_edge.system.files import MANIFEST, MARKER, read_json_object, sha256_path
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+TRAINING_STEPS = ("sft", "dpo")
+"""Folders of what `finetune` makes, in the order in which they are merged."""
+
 PREFIX = "base_model.model."
 """What PEFT puts before the name of a module of the base."""
 
@@ -47,6 +51,46 @@ class AdapterFolder:
         return str(self.config.get("peft_type", "")).upper()
 
 
+def adapters_of(folders: Iterable[Path]) -> list[Path]:
+    """The adapters that a user named: a folder that `finetune` made stands for its adapters, in their order.
+
+    Raises:
+        EmpathyEdgeError: the training of one has not ended.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        steps = [folder / step for step in TRAINING_STEPS if (folder / step).is_dir()]
+        if not steps or (folder / CONFIG).is_file():
+            found.append(folder)
+            continue
+        for step in steps:
+            _refuse_unfinished(step / "adapter")
+            _refuse_another_sft(step)
+            found.append(step / "adapter")
+    return found
+
+
+def _refuse_another_sft(step: Path) -> None:
+    """Refuse a DPO step whose SFT adapter beside it was trained again since."""
+    sft = step.parent / "sft"
+    if step.name != "dpo" or not sft.is_dir() or not (step / MANIFEST).is_file():
+        return
+    recorded = read_json_object(step / MANIFEST).get("inputs", {}).get("sft")
+    if recorded and recorded["sha256"] != sha256_path(sft):
+        raise EmpathyEdgeError(
+            f"{step}: was trained after another SFT adapter than the one in {sft}.\n"
+            "  Run the same finetune again with --update, or name the adapters one by one."
+        )
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    if (folder.parent / MARKER).is_file() and not (folder.parent / MANIFEST).is_file():
+        raise EmpathyEdgeError(
+            f"{folder}: its training was cut off, or is still running.\n"
+            "  Run the same finetune (or run) again: it goes on there. Or leave this adapter out."
+        )
+
+
 def read_adapter(folder: Path) -> AdapterFolder:
     """Read an adapter's configuration and the names of its tensors.
 
@@ -54,11 +98,7 @@ def read_adapter(folder: Path) -> AdapterFolder:
         EmpathyEdgeError: no adapter, one whose training has not ended, pickled weights, or two tensors of one
             name.
     """
-    if (folder.parent / MARKER).is_file() and not (folder.parent / MANIFEST).is_file():
-        raise EmpathyEdgeError(
-            f"{folder}: its training was cut off, or is still running.\n"
-            "  Run the same finetune (or run) again: it goes on there. Or leave this adapter out."
-        )
+    _refuse_unfinished(folder)
     if not (folder / CONFIG).is_file():
         raise EmpathyEdgeError(
             f"{folder}: no {CONFIG} in it; give the folder that PEFT's save_pretrained wrote."

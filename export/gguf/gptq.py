@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from empathy_edge.console import progress
+from empathy_edge.console import progress, say
 from empathy_edge.export.calibration import Calibration
 from empathy_edge.export.gguf.families import Family, family_of, read_config, tensor_names
 from empathy_edge.export.gguf.grids import BLOCK, GRIDS, Grid
@@ -101,8 +101,10 @@ def round_layers(
     work, advice = "rounding with compensation", "take a type without -gptq"
     model = load_whole_in_fp32(checkpoint, chosen_device(), work, advice)
     packed: dict[str, PackedTensor] = {}
+    layers = len(model.model.layers)
+    say(f"  rounding with compensation: {layers} layers one by one, minutes on a processor")
     with torch.inference_mode(), progress() as bar:
-        task = bar.add_task("rounding with compensation", total=len(model.model.layers))
+        task = bar.add_task("rounding with compensation", total=layers)
         unrounded, arguments = _inputs_of_first_layer(model, texts)
         rounded = list(unrounded)
         for number, layer in enumerate(model.model.layers):

@@ -42,7 +42,7 @@ def test_replies_without_ratings_become_sft_rows(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert "3 responses without ratings are taken as good ones: SFT rows only" in made.stderr
     assert "Warning" not in made.stderr
-    assert_says_next(made, f"empathy-edge finetune {out} --base smollm2-135m --only sft --out ")
+    assert_says_next(made, f"empathy-edge finetune {out} --base smollm2-135m --out ")
     rows = read_jsonl(out / "sft.jsonl")
     assert [row["source"] for row in rows] == [source] * 3
     assert rows[0]["prompt"][-1]["content"] == "Somebody stole my bike today."

@@ -230,6 +230,13 @@ def test_too_easy_pairs_are_warned_about() -> None:
     assert not _pair_warnings([0.5, 0.5, 0.75] + [1.0] * 20)
 
 
+def test_pairs_that_taught_nothing_are_warned_about() -> None:
+    from empathy_edge.finetune.dpo import no_change_warnings
+
+    assert "differ by 0.002" in no_change_warnings(0.002)[0]
+    assert not no_change_warnings(0.2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["sigmoid_norm", "ipo"])
 def test_other_losses_learn_too(loss: str, tuned: Path, rows: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -5,26 +5,34 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.finetune import dpo
-from empathy_edge.finetune.given_rows import check_rows
+from empathy_edge.finetune.given_rows import steps_to_train
 from tests.conftest import assert_one_clear_error, run_command
 
 
-@pytest.mark.parametrize("only", [(), ("--only", "sft"), ("--only", "dpo")])
+def _only(folder: Path, kind: str, empty: str, is_there: bool) -> None:
+    (folder / f"{kind}.jsonl").write_text("{}\n")
+    if is_there:
+        (folder / f"{empty}.jsonl").write_text("")
+
+
 @pytest.mark.parametrize("is_there", [True, False])
-@pytest.mark.parametrize(("empty", "words"), [("preference", "--only sft"), ("sft", "--only dpo")])
-def test_rows_of_one_kind_are_refused_before_either_step(
-    empty: str, words: str, is_there: bool, only: tuple[str, ...], tmp_path: Path
+def test_rows_without_pairs_train_sft_alone(is_there: bool, tmp_path: Path) -> None:
+    """They were refused: the README's `finetune rows` failed with replies that nobody had rated."""
+    _only(tmp_path, "sft", "preference", is_there)
+    assert steps_to_train(tmp_path, [], None) == steps_to_train(tmp_path, [], "sft") == ("sft",)
+    command = ("finetune", tmp_path, "--only", "dpo", "--base", "no-such", "--out", tmp_path / "tuned")
+    assert_one_clear_error(run_command(*command), 2, "has no preference pairs", "own-pairs")
+
+
+@pytest.mark.parametrize("only", [(), ("--only", "sft")])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_pairs_alone_are_refused_before_training(
+    is_there: bool, only: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """SFT was trained first, and then DPO found no pairs."""
-    for kind in ("sft", "preference"):
-        (tmp_path / f"{kind}.jsonl").write_text("{}\n" if kind != empty else "")
-    if not is_there:
-        (tmp_path / f"{empty}.jsonl").unlink()
-    if only and words.endswith(only[1]):
-        check_rows(tmp_path, [], only[1])  # type: ignore[arg-type]
-        return
+    _only(tmp_path, "preference", "sft", is_there)
+    assert steps_to_train(tmp_path, [], "dpo") == ("dpo",)
     result = run_command("finetune", tmp_path, *only, "--base", "no-such", "--out", tmp_path / "tuned")
-    assert_one_clear_error(result, 2, words)
+    assert_one_clear_error(result, 2, "--only dpo")
     assert not (tmp_path / "tuned").exists()
 
 
@@ -72,5 +80,5 @@ def test_pairs_from_elsewhere_suffice(rows: Path, tmp_path: Path) -> None:
     """As those of `own-pairs` to rows that have none: the empty file was refused."""
     (tmp_path / "sft.jsonl").write_text("{}\n")
     (tmp_path / "preference.jsonl").write_text("")
-    check_rows(tmp_path, [rows], None)
+    assert steps_to_train(tmp_path, [rows], None) == ("sft", "dpo")
     assert dpo.pairs_of(tmp_path, [rows]) == [rows / "preference.jsonl"]

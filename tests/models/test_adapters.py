@@ -21,10 +21,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa
 
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed  # noqa: E402
 from empathy_edge.export import merged  # noqa: E402
-from empathy_edge.models.adapter_folder import CONFIG, base_of, read_adapter  # noqa: E402
+from empathy_edge.models.adapter_folder import CONFIG, adapters_of, base_of, read_adapter  # noqa: E402
 from empathy_edge.models.find import find_model  # noqa: E402
 from empathy_edge.models.merging import merge_into  # noqa: E402
-from empathy_edge.system.files import MARKER  # noqa: E402
+from empathy_edge.system.files import MANIFEST, MARKER, sha256_path, write_json  # noqa: E402
 from tests.conftest import assert_one_clear_error, run_command  # noqa: E402
 
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -343,6 +343,26 @@ def test_a_models_own_code_is_not_run(tiny_model: Path, exported: Path, tmp_path
     environment = {**os.environ, "EMPATHY_EDGE_CACHE": str(tmp_path / "cache")}  # opened for the first time
     subprocess.run(command, cwd=tmp_path, env=environment, input="hello\n", text=True, capture_output=True)
     assert (tmp_path / "cache" / "opened").is_dir() and not (tmp_path / "ran").exists()
+
+
+def test_a_folder_of_finetune_stands_for_its_adapters(tmp_path: Path) -> None:
+    tuned, other = tmp_path / "tuned", tmp_path / "other"
+    write_json(other / CONFIG, {})
+    for step in ("sft", "dpo"):
+        write_json(tuned / step / "adapter" / CONFIG, {"step": step})
+        write_json(tuned / step / MANIFEST, {"stage": step, "inputs": {}, "outputs": [f"adapter/{CONFIG}"]})
+    both = [tuned / "sft" / "adapter", tuned / "dpo" / "adapter"]
+    assert adapters_of([other, tuned]) == [other, *both]
+    assert adapters_of([tuned / "sft" / "adapter"]) == both[:1]
+    now = {"sft": {"sha256": sha256_path(tuned / "sft")}}
+    write_json(tuned / "dpo" / MANIFEST, {"stage": "dpo", "inputs": now})
+    assert adapters_of([tuned]) == both
+    write_json(tuned / "sft" / "adapter" / CONFIG, {"step": "sft, again"})
+    with pytest.raises(EmpathyEdgeError, match="after another SFT adapter"):
+        adapters_of([tuned])
+    (tuned / "dpo" / MANIFEST).rename(tuned / "dpo" / MARKER)
+    with pytest.raises(EmpathyEdgeError, match="was cut off"):
+        adapters_of([tuned])
 
 
 def test_an_adapter_whose_training_has_not_ended_is_refused(tmp_path: Path) -> None:
