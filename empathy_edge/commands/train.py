@@ -23,7 +23,7 @@ from empathy_edge.commands.options import (
 DEFAULT_RECIPE = "quickstart"
 
 if TYPE_CHECKING:
-    from empathy_edge.runs.stage import Results
+    from empathy_edge.finetune.training_results import TrainingResults
 
 
 @click.command(
@@ -140,12 +140,12 @@ def finetune(  # noqa: PLR0913 - each is an option
     sft_adapters = [sft_folder / "adapter"] if sft_folder else []
     model = checkpoint_with_template(base or settings.base, template or settings.template, sft_adapters)
     pairs = dpo.pairs_of(rows, more_pairs) if "dpo" in steps else []
-    results: dict[str, Results] = {}
+    results: dict[str, TrainingResults] = {}
     if "sft" in steps:
         results["sft"] = sft.run(
             rows=rows / "sft.jsonl", base=model, out=out / "sft", settings=settings.sft, update=update
         )
-        say(f"Adapter of SFT: {out / 'sft' / 'adapter'}")
+        say(f"Adapter of SFT: {out / 'sft' / 'adapter'} ({_learned(results['sft'])})")
     if "dpo" in steps:
         results["dpo"] = dpo.run(
             pairs=pairs,
@@ -156,7 +156,7 @@ def finetune(  # noqa: PLR0913 - each is an option
             update=update,
         )
         after = ", to be merged after that of SFT" if sft_folder or not only else ""
-        say(f"Adapter of DPO: {out / 'dpo' / 'adapter'}{after}")
+        say(f"Adapter of DPO: {out / 'dpo' / 'adapter'} ({_learned(results['dpo'])}){after}")
     give_json(json_file, results, "finetune")
     made = [*sft_adapters, *(out / step / "adapter" for step in results)]
     if steps == ("sft",) and only is None:
@@ -165,6 +165,10 @@ def finetune(  # noqa: PLR0913 - each is an option
         made = [out]
     adapters = [word for adapter in made for word in ("--adapter", adapter)]
     next_command("empathy-edge", "export", *adapters, "--out", "exported")
+
+
+def _learned(found: TrainingResults) -> str:
+    return f"{found.steps} steps, loss {found.loss_first:.3f} → {found.loss_last:.3f}"
 
 
 def _say_how_to_train_dpo(rows: Path, base: str, recipe: str, out: Path) -> None:

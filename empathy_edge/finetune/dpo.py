@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import require_extra
+from empathy_edge.finetune.before_and_after import show
 from empathy_edge.finetune.given_rows import PAIRS, is_empty
 from empathy_edge.finetune.memory_needed import check_memory, space_needed_mb
 from empathy_edge.finetune.training_results import FILES, DpoResults, TrainingResults, finish_stage
@@ -113,6 +114,7 @@ def _train(
     )
     keep_template(base.path, merged, out / ADAPTER)
     results = _results(trained, trainer.state.log_history, out, pairs=split.total, probes=len(probed))
+    show("DPO", results.examples)
     for warning in results.warnings:
         say(f"  [yellow]Warning:[/] {warning}")
     return finish_stage(stage, results)

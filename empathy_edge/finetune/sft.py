@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.finetune.before_and_after import show
 from empathy_edge.finetune.memory_needed import check_memory, space_needed_mb
 from empathy_edge.finetune.training_results import FILES, SftResults, finish_stage
 from empathy_edge.formats.chat_format import template_of, turn_end
@@ -78,6 +79,7 @@ def _train(stage: Stage, rows: Path, base: ModelRef, settings: TrainSettings) ->
     _check_loss_mask(trainer, loaded.tokenizer, split.trained)
     trained = train(trainer, stage, "SFT", settings, loaded.precision)
     keep_template(base.path, [], out / ADAPTER)
+    show("SFT", trained.examples, split.total)
     return finish_stage(stage, SftResults(rows=split.total, **trained.model_dump(exclude_unset=True)))
 
 

@@ -17,10 +17,11 @@ from transformers import PrinterCallback, TrainerCallback
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.finetune.before_and_after import before_and_after
 from empathy_edge.finetune.curves import CURVES, Curves
 from empathy_edge.finetune.fused_lora import fuse_lora
 from empathy_edge.finetune.length_drift import LengthProbe
-from empathy_edge.finetune.training_results import TrainingResults
+from empathy_edge.finetune.training_results import Example, TrainingResults
 from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.runs.stage import Stage
 from empathy_edge.runtimes.packed import can_pack, pack_batches
@@ -134,11 +135,14 @@ def train(
     if any(math.isnan(loss) for loss in curves.losses()):
         raise EmpathyEdgeError(f"{label}: the loss became NaN; lower learning_rate in the recipe.")
     wait_for_everyone()
+    examples: tuple[Example, ...] = ()
     if is_main():
         _keep_adapter(trainer.model, stage.folder)
         if length_probe:
             length_probe.after(trainer.state.global_step, trainer.model)
-    return _results(curves, trainer.state.global_step, settings, precision)
+        examples = before_and_after(trainer.model, trainer.processing_class)
+    found = _results(curves, trainer.state.global_step, settings, precision)
+    return found.model_copy(update={"examples": examples})
 
 
 def _results(curves: Curves, steps: int, settings: TrainSettings, precision: Precision) -> TrainingResults:

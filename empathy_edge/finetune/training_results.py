@@ -10,6 +10,14 @@ from empathy_edge.runs.stage import Results, Stage, results_of
 from empathy_edge.system.processes import is_main, wait_for_everyone
 
 
+class Example(Results):
+    """A prompt with the model's greedy replies before and after the step; one that was cut off ends in …."""
+
+    prompt: str
+    before: str
+    after: str
+
+
 class TrainingResults(Results):
     """What every training step found.
 
@@ -21,6 +29,7 @@ class TrainingResults(Results):
         loss_last: mean training loss of the last tenth of the steps.
         held_out_loss: loss on the held-out rows after each epoch; only with held-out rows.
         kept_epoch: the epoch whose adapter was kept, counted from 1; only with held-out rows.
+        examples: replies before and after; none in results of earlier versions.
     """
 
     weights: dict[str, str]
@@ -30,6 +39,7 @@ class TrainingResults(Results):
     loss_last: float
     held_out_loss: tuple[float, ...] | None = None
     kept_epoch: int | None = None
+    examples: tuple[Example, ...] = ()
 
 
 class SftResults(TrainingResults):

@@ -1,0 +1,41 @@
+"""Each step shows what the model replies without its adapter and with it."""
+
+from pathlib import Path
+
+import pytest
+
+from empathy_edge.finetune.before_and_after import MAX_NEW_TOKENS
+from empathy_edge.finetune.training_results import DpoResults, SftResults
+from empathy_edge.formats.chat_format import messages_for
+from empathy_edge.models.find import find_model
+from empathy_edge.runs.stage import results_of
+from empathy_edge.runtimes import open_runtime
+from tests.conftest import run_command
+
+pytestmark = pytest.mark.slow
+
+
+def test_replies_are_those_of_the_model_before_and_after(
+    rows: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    result = run_command("finetune", rows, "--base", tiny_model, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "rows are few: look at these replies" in result.stderr
+    assert "Before and after SFT" in result.stderr and "Before and after DPO" in result.stderr
+    first = results_of(out / "sft", SftResults).examples
+    second = results_of(out / "dpo", DpoResults).examples
+    assert [item.prompt for item in first] == [item.prompt for item in second] and len(first) == 3
+    adapters = [out / step / "adapter" for step in ("sft", "dpo")]
+    shown = [
+        [item.before for item in first],
+        [item.after for item in first],
+        [item.after for item in second],
+    ]
+    for count, texts in enumerate(shown):
+        runtime = open_runtime(find_model(str(tiny_model)).path, context=512, adapters=adapters[:count])
+        for item, text in zip(first, texts, strict=True):
+            reply = runtime.reply(messages_for(item.prompt), max_new_tokens=MAX_NEW_TOKENS)
+            wanted = reply.text.strip()
+            assert text == (wanted if reply.finish_reason == "stop" else f"{wanted} …")
+        runtime.close()
