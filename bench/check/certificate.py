@@ -125,8 +125,8 @@ class Agreement:
             found.append(f"only {self.pairs} unequal pairs (needed: {FEWEST_PAIRS})")
         if self.low < LEAST_AGREEMENT:
             found.append(
-                f"{AGREES} on {self.share:.0%} of {self.pairs} unequal pairs; it must be surely above "
-                f"{LEAST_AGREEMENT:.0%}, and is surely only above {self.low:.0%}"
+                f"{AGREES} on {self.share:.0%} of {self.pairs} unequal pairs, with its interval on at least "
+                f"{self.low:.0%}; more than {LEAST_AGREEMENT:.0%} is needed"
             )
         if abs(self.longer_by_judge - self.longer_by_readers) > MOST_LENGTH_BIAS:
             found.append(

@@ -99,7 +99,8 @@ def conditions(checked: CheckReport) -> str:
     found = (*checked.judge_doubts, *(controls.doubts if controls else ()))
     doubts = "".join(f"; {doubt}" for doubt in found)
     return (
-        f"Against {checked.reference}{quantized}; {checked.prompts} prompts, replies {checked.decoding}, at "
+        f"Each file was compared with {checked.reference}{quantized} itself (is that better than its base? "
+        f"`empathy-edge release`); {checked.prompts} prompts, replies {checked.decoding}, at "
         f"most {checked.max_new_tokens} tokens; PASS from {checked.min_win_rate:.0%} of comparisons won, "
         f"bounds of 95 %. Judge: {checked.judge}{agreement}{doubts}.{_controls(controls)}"
     )

@@ -69,7 +69,7 @@ def test_without_a_certified_judge_a_far_artifact_is_undecided(baseline_file: Pa
     assert "no judge compared its replies with the reference's: likelihood:" in said
     assert "step 3" not in said and "step 4" not in said
     assert said.count("of unequal pairs") == 0 and said.count("it agrees with readers on") == 1
-    assert "it must be surely above 55%, and is surely only above" in said
+    assert "; more than 55% is needed" in said
     assert "--out judged.json.gz --max-prompts 80 --temperature 0.5" in result.stderr
     assert "--judge openai:MODEL" in result.stderr
     assert_says_next(result, "empathy-edge baseline ")
