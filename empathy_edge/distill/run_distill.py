@@ -109,7 +109,7 @@ def _say_rows(results: DistillResults, out: Path) -> None:
     say(f"{results.sft_rows} SFT rows and {results.preference_pairs} preference pairs in {out}")
     if not results.test_dialogues:
         say(
-            "no test split in the data: no dialogue is kept for a test. Mark some with `test` in a field "
+            "No test split in the data: no dialogue is kept for a test. Mark some with `test` in a field "
             "`split`, or do nothing: `release` takes shipped prompts then."
         )
 

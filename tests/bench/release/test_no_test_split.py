@@ -23,7 +23,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = ({"message": f"Somebody stole my {x}.", "reply": f"Losing your {x} must hurt."} for x in things)
     made = run_command("distill", "--data", write_rows(folder / "my.jsonl", *said), "--out", folder / "rows")
     assert made.returncode == 0, made.stderr
-    assert "no test split in the data" in made.stderr and "field `split`" in made.stderr
+    assert "No test split in the data" in made.stderr and "field `split`" in made.stderr
     return folder / "rows"
 
 
