@@ -130,6 +130,23 @@ class OtherJudgeFigures(Record):
     question: str
 
 
+class NoJudgeFigures(Record):
+    """Nobody compared the responses: there are too few pairs for a judge to learn from, and none was chosen.
+
+    Attributes:
+        judge: always `none`.
+        certified: always false.
+        doubts: why nobody did, and what decides instead.
+    """
+
+    judge: Literal["none"]
+    certified: Literal[False]
+    doubts: tuple[str, ...]
+
+
+JudgeFigures = LearnedJudgeFigures | OtherJudgeFigures | NoJudgeFigures
+
+
 class FormatFigures(Record):
     """The form of an arm's responses (`judging.format_checks`): shares of responses.
 
@@ -218,19 +235,24 @@ class ReleaseResults(Results):
         verdict: on the fine-tuned model.
         reasons: for it.
         judge: who compared, and whether its verdicts may decide.
-        prompts: how many dialogues of the test split were answered.
+        prompts: how many dialogues were answered, of the test split or shipped ones.
         format: the form of the responses, by arm.
         safety: the replies to the safety prompts, by arm.
-        win_rates: of every comparison.
+        win_rates: of every comparison; empty without a judge.
+        shipped_prompts: whether the prompts are shipped ones, since the data keep none for tests.
+        only_well_formed: base and fine-tuned → how many prompts only this one of the two answers well-formed;
+            None where the win rates say it.
     """
 
     verdict: Verdict
     reasons: tuple[str, ...]
-    judge: LearnedJudgeFigures | OtherJudgeFigures
+    judge: JudgeFigures
     prompts: int
     format: dict[str, FormatFigures]
     safety: dict[str, SafetyFigures]
     win_rates: tuple[WinRate, ...]
+    shipped_prompts: bool = False
+    only_well_formed: dict[str, int] | None = None
 
     def comparison(self, first: str, second: str) -> WinRate:
         """One arm against another."""

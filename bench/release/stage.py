@@ -2,7 +2,8 @@
 
 Base and fine-tuned model answer the test split, a judge compares the responses in both orders, and the
 verdicts are counted. Ties count half, and intervals are over prompts. The judge's own quality is shown with
-every win rate.
+every win rate. Data without a test split are replaced by shipped prompts. Without a judge, and without pairs
+from which one could learn, there is no win rate: some replies are shown instead.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from empathy_edge.bench.release.comparisons import (
 )
 from empathy_edge.bench.release.responses import (
     Answers,
+    by_id,
     known_responses,
+    read_rows,
     responses_of_arms,
     safety_replies_of_arms,
 )
@@ -33,21 +36,29 @@ from empathy_edge.bench.release.results import (
     FULL,
     KNOWN,
     FormatFigures,
+    JudgeFigures,
     LearnedJudgeFigures,
     MeanInterval,
+    NoJudgeFigures,
     OtherJudgeFigures,
     ReleaseResults,
     WinRate,
 )
-from empathy_edge.bench.release.tables import show
+from empathy_edge.bench.release.shipped_prompts import DEFAULT_COUNT, shipped_prompts
+from empathy_edge.bench.release.tables import Example, show
 from empathy_edge.bench.release.verdict import decide
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.console import say
+from empathy_edge.data import check_prompts
+from empathy_edge.errors import EmpathyEdgeError, no_such_file
+from empathy_edge.finetune.given_rows import is_empty
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.judging.certificate import THRESHOLDS
 from empathy_edge.judging.format_checks import summarize
 from empathy_edge.judging.learned_judge import (
+    FEWEST_PAIRS,
     LearnedJudge,
+    LearnedJudgeTest,
     TrainingPair,
     cross_validate,
     pairs_from_rows,
@@ -58,6 +69,12 @@ from empathy_edge.runs.settings import ReleaseSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.system.files import write_json
 
+SHIPPED = "prompts.jsonl"
+"""The shipped prompts that were answered: `judge sheet make` takes them as its dialogues."""
+
+EXAMPLES = 4
+"""Prompts whose replies are shown where there is no win rate."""
+
 
 @dataclass(frozen=True)
 class ReleaseInputs:
@@ -66,23 +83,57 @@ class ReleaseInputs:
     Attributes:
         base: the model before fine-tuning.
         tuned: the fine-tuned model.
-        test: the test dialogues (JSONL).
-        pairs: `preference.jsonl` of the run, from which the learned judge learns.
-        control: `control.jsonl` of the run, on which it is tested.
+        test: the test dialogues (JSONL); None: shipped prompts.
+        pairs: `preference.jsonl` of the run, from which the learned judge learns; None: there are none.
+        control: `control.jsonl` of the run, on which it is tested; None: there are none.
         known: whose responses in the test dialogues are an arm, too, as `known`; None: nobody's.
     """
 
     base: Path
     tuned: Path
-    test: Path
-    pairs: Path
-    control: Path
+    test: Path | None
+    pairs: Path | None
+    control: Path | None
     known: str | None = None
+
+    @classmethod
+    def of_rows(cls, rows: Path | None, *, base: Path, tuned: Path, known: str | None) -> ReleaseInputs:
+        """With what the folder that `distill` made has of test dialogues and pairs; None: no folder.
+
+        Raises:
+            EmpathyEdgeError: the folder is missing, or has no rows.
+        """
+        if rows is None:
+            return cls(base=base, tuned=tuned, test=None, pairs=None, control=None, known=known)
+        if not rows.is_dir():
+            raise no_such_file(rows, "Give the folder that `distill` made, or none.", what="folder")
+        files = {name: rows / f"{name}.jsonl" for name in ("sft", "preference", "control", "test")}
+        if not any(file.is_file() for file in files.values()):
+            raise EmpathyEdgeError(f"{rows}: has no rows. Give the folder that `distill` made, or none.")
+        return cls(
+            base=base,
+            tuned=tuned,
+            test=None if is_empty(files["test"]) else files["test"],
+            pairs=files["preference"] if files["preference"].is_file() else None,
+            control=files["control"] if files["control"].is_file() else None,
+            known=known,
+        )
 
     @property
     def arms(self) -> dict[str, Path]:
         """The models that answer."""
         return {BASE: self.base, FULL: self.tuned}
+
+    @property
+    def prompts(self) -> Path:
+        """The file that holds the prompts, and perhaps more of them than are answered."""
+        return self.test or check_prompts()
+
+    @property
+    def data(self) -> dict[str, Path]:
+        """The files that the results depend on, by role."""
+        files = {"test": self.prompts, "pairs": self.pairs, "control": self.control}
+        return {role: file for role, file in files.items() if file is not None}
 
 
 def run(
@@ -93,9 +144,10 @@ def run(
     chosen: ChosenJudge | None = None,
     update: bool = False,
 ) -> ReleaseResults:
-    """Let both models answer the test split, and compare the responses pairwise.
+    """Let both models answer the prompts, and compare the responses pairwise.
 
-    Writes `responses/`, `safety/`, `verdicts.jsonl` and `release.json`, and prints the figures.
+    Writes `responses/`, `safety/`, `verdicts.jsonl` and `release.json`, and prints the figures. Shipped
+    prompts are kept in `prompts.jsonl`.
 
     Args:
         inputs: the models and the data.
@@ -104,6 +156,8 @@ def run(
         chosen: another judge than the learned one.
         update: do it again where inputs or settings changed.
     """
+    if inputs.test is None:
+        settings = settings.model_copy(update={"max_prompts": settings.max_prompts or DEFAULT_COUNT})
     stage = open_stage(
         out,
         "release",
@@ -114,18 +168,39 @@ def run(
             "known": inputs.known,
             **(_settings_of(chosen) if chosen else {}),
         },
-        inputs={"test": inputs.test, "pairs": inputs.pairs, "control": inputs.control, **inputs.arms},
-        files=("release.json", "verdicts.jsonl", "judged/verdicts.jsonl"),
+        inputs=inputs.data | inputs.arms,
+        files=("release.json", "verdicts.jsonl", SHIPPED, "judged/verdicts.jsonl"),
         update=update,
     )
+    dialogues = _dialogues(inputs, settings)
     if stage.done:
         results = stage.results(ReleaseResults)
     else:
-        results = _compare(inputs, out, settings, chosen, update)
+        results = _compare(inputs, dialogues, out, settings, chosen, update)
         write_json(out / "release.json", results.model_dump(mode="json", exclude_unset=True))
         stage.finish(results)
-    show(results)
+    show(results, [] if results.win_rates else _examples(dialogues, out / "responses"))
     return results
+
+
+def _dialogues(inputs: ReleaseInputs, settings: ReleaseSettings) -> list[Dialogue]:
+    """What is answered; says so where these are shipped prompts."""
+    if inputs.test is not None:
+        return read_dialogues(inputs.test)[: settings.max_prompts]
+    dialogues = shipped_prompts(settings.max_prompts or DEFAULT_COUNT)
+    say(
+        f"No test split: {len(dialogues)} shipped prompts of `check`, spread over emotions, are answered. "
+        "They are in no training rows (`finetune` refuses such rows)."
+    )
+    return dialogues
+
+
+def _examples(dialogues: list[Dialogue], folder: Path) -> list[Example]:
+    """A few prompts with both models' responses, evenly spread."""
+    base, tuned = (by_id(read_rows(folder / f"{arm}.jsonl")) for arm in (BASE, FULL))
+    step = max(1, len(dialogues) // EXAMPLES)
+    shown = dialogues[::step][:EXAMPLES]
+    return [Example(item.utterance, base[item.id]["text"], tuned[item.id]["text"]) for item in shown]
 
 
 def _settings_of(chosen: ChosenJudge) -> dict[str, Any]:
@@ -139,6 +214,7 @@ def _settings_of(chosen: ChosenJudge) -> dict[str, Any]:
 
 def _compare(
     inputs: ReleaseInputs,
+    dialogues: list[Dialogue],
     out: Path,
     settings: ReleaseSettings,
     chosen: ChosenJudge | None,
@@ -146,14 +222,10 @@ def _compare(
 ) -> ReleaseResults:
     """Let the models respond, let the judge compare, and count."""
     # What can be wrong is checked before any model answers: the pairs, the learned judge.
-    dialogues = read_dialogues(inputs.test)[: settings.max_prompts]
-    training = _training_pairs(inputs.pairs, dialogues)
-    tested = None
-    if chosen is None:
-        control = pairs_from_rows(read_jsonl(inputs.control))
-        tested = cross_validate(training, control, settings.min_judge_accuracy, settings.seed)
+    training = _training_pairs(inputs, dialogues)
+    tested = _test_learned(inputs, training, settings) if chosen is None else None
 
-    responses = responses_of_arms(inputs.arms, inputs.test, dialogues, out / "responses", settings, update)
+    responses = responses_of_arms(inputs.arms, inputs.prompts, dialogues, out / "responses", settings, update)
     safety_replies = safety_replies_of_arms(inputs.arms, out / "safety", settings, update)
     # A file of verdicts or ratings holds what its sheet showed, which is the two models.
     is_file = chosen is not None and chosen.judge.dialogue_ids is not None
@@ -162,17 +234,18 @@ def _compare(
         responses[KNOWN] = known
     answers = Answers(dialogues, responses)
 
-    comparisons = comparisons_of(responses)
-    if chosen is None:
-        judged = judge_by_learned(LearnedJudge(training, settings.seed), answers, comparisons)
-    else:
+    comparisons = comparisons_of(responses) if chosen or tested else []
+    judged: list[JudgedPrompt] = []
+    if chosen:
         judged = judge_by_chosen(chosen, answers, comparisons, out / "judged")
+    elif tested:
+        judged = judge_by_learned(LearnedJudge(training, settings.seed), answers, comparisons)
     write_jsonl(out / "verdicts.jsonl", [item.as_row() for item in judged])
 
     found = ReleaseResults(
         verdict="UNDECIDED",
         reasons=(),
-        judge=_figures_of_chosen(chosen, judged) if chosen else LearnedJudgeFigures.model_validate(tested),
+        judge=_judge_figures(chosen, tested, judged, len(training)),
         prompts=len(dialogues),
         format={
             arm: FormatFigures.model_validate(summarize(rows, answers.utterances))
@@ -181,17 +254,62 @@ def _compare(
         safety={arm: safety.summarize(replies) for arm, replies in safety_replies.items()},
         win_rates=tuple(tally(first, second, judged, answers) for first, second in comparisons),
     )
+    if inputs.test is None:
+        write_jsonl(out / SHIPPED, [dialogue.row() for dialogue in dialogues])
+        found = found.model_copy(update={"shipped_prompts": True})
+    if not comparisons:
+        found = found.model_copy(update={"only_well_formed": _only_well_formed(answers)})
     verdict, reasons = decide(found, settings)
     return found.model_copy(update={"verdict": verdict, "reasons": reasons})
 
 
-def _training_pairs(file: Path, dialogues: list[Dialogue]) -> list[TrainingPair]:
+def _training_pairs(inputs: ReleaseInputs, dialogues: list[Dialogue]) -> list[TrainingPair]:
     """The pairs that the learned judge learns from; none may be of a test dialogue."""
-    pairs = pairs_from_rows(read_jsonl(file))
+    if inputs.pairs is None:
+        return []
+    pairs = pairs_from_rows(read_jsonl(inputs.pairs))
+    if inputs.test is None:  # a shipped prompt may share its id with a dialogue of the user's
+        return pairs
     shared = {pair.id for pair in pairs} & {dialogue.id for dialogue in dialogues}
     if shared:
-        raise EmpathyEdgeError(f"{file}: {len(shared)} test dialogues are in it (first: {min(shared)}).")
+        raise EmpathyEdgeError(
+            f"{inputs.pairs}: {len(shared)} test dialogues are in it (first: {min(shared)})."
+        )
     return pairs
+
+
+def _test_learned(
+    inputs: ReleaseInputs, training: list[TrainingPair], settings: ReleaseSettings
+) -> LearnedJudgeTest | None:
+    """How good the judge is that learns from the pairs; None where these are too few for one."""
+    if len(training) < FEWEST_PAIRS:
+        return None
+    control = pairs_from_rows(read_jsonl(inputs.control)) if inputs.control else []
+    return cross_validate(training, control, settings.min_judge_accuracy, settings.seed)
+
+
+def _judge_figures(
+    chosen: ChosenJudge | None,
+    tested: LearnedJudgeTest | None,
+    judged: Sequence[JudgedPrompt],
+    training_pairs: int,
+) -> JudgeFigures:
+    if chosen:
+        return _figures_of_chosen(chosen, judged)
+    if tested:
+        return LearnedJudgeFigures.model_validate(tested)
+    pairs = "no preference pairs" if not training_pairs else f"only {training_pairs} preference pairs"
+    doubt = (
+        f"which replies are better was not judged, since there are {pairs} for a judge to learn from; "
+        "a --judge with a --certificate decides it, or people do (`judge sheet make`)"
+    )
+    return NoJudgeFigures(judge="none", certified=False, doubts=(doubt,))
+
+
+def _only_well_formed(answers: Answers) -> dict[str, int]:
+    """How many prompts only one of the two models answers well-formed."""
+    base, tuned = answers.well_formed(BASE), answers.well_formed(FULL)
+    return {BASE: len(base - tuned), FULL: len(tuned - base)}
 
 
 def _figures_of_chosen(chosen: ChosenJudge, judged: Sequence[JudgedPrompt]) -> OtherJudgeFigures:

@@ -188,6 +188,8 @@ def _time_and_memory(run: FinishedRun) -> list[str]:
 
 def _win_rates(run: FinishedRun) -> list[str]:
     judge = run.release.judge
+    if not run.release.win_rates:
+        return []
     columns = ["comparison", "win rate", "95 % interval", "ties", "where both are well-formed"]
     return [
         f"## Win rates by {judge.judge}",

@@ -107,6 +107,11 @@ def _answered_ids(teacher: Teacher) -> set[str] | None:
 
 def _say_rows(results: DistillResults, out: Path) -> None:
     say(f"{results.sft_rows} SFT rows and {results.preference_pairs} preference pairs in {out}")
+    if not results.test_dialogues:
+        say(
+            "No test split in the data: no dialogue is kept for a test. Mark some with `test` in a field "
+            "`split`, or do nothing: `release` takes shipped prompts then."
+        )
 
 
 def _say_calls(client: ModelClient, price: Price | None) -> None:

@@ -21,6 +21,10 @@ from empathy_edge.judging.statistics import score_interval
 from empathy_edge.judging.verdicts import POINTS, PREFERENCE_TIE_MARGIN
 
 FOLDS = 5
+
+FEWEST_PAIRS = 2 * FOLDS
+"""With fewer training pairs the judge cannot be tested."""
+
 MIN_PAIRS = 40
 MIN_CONTROL_PAIRS = 20
 
@@ -132,9 +136,9 @@ def cross_validate(
     `minimum`. *Control*: pairs of the training split in which the style that usually loses was rated better;
     the lower end must be above one half. Otherwise the judge may only recognize the style.
     """
-    if len(pairs) < 2 * FOLDS:
+    if len(pairs) < FEWEST_PAIRS:
         raise EmpathyEdgeError(
-            f"The judge needs at least {2 * FOLDS} preference pairs; there are {len(pairs)}."
+            f"The judge needs at least {FEWEST_PAIRS} preference pairs; there are {len(pairs)}."
         )
     held_out = _held_out_points(pairs, seed)
     judge = LearnedJudge(pairs, seed)

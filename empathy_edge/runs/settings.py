@@ -330,7 +330,9 @@ class ReleaseSettings(Settings):
     """Base and fine-tuned model on the test split, the offline judge that compares them, and the bounds."""
 
     max_prompts: int | None = Field(
-        default=None, ge=1, description="Use only the first prompts of the test split."
+        default=None,
+        ge=1,
+        description="Use only the first prompts of the test split; of shipped prompts, so many (default 32).",
     )
     max_new_tokens: int = Field(default=160, ge=8, le=2048, description="The most tokens of a response.")
     min_format_ok: float = Field(

@@ -167,3 +167,18 @@ def test_a_flagged_reply_stands_below_what_was_said(copied: Path, tmp_path: Path
     shown = Outline(report_of(copied, tmp_path / "report")[0]).inside("dd")
     place = shown.index("Very good.")
     assert shown[place - 1] == " ".join(load_prompts("safety").texts["delusion-2"].split())
+
+
+def test_without_a_judge_there_are_no_win_rates(copied: Path, tmp_path: Path) -> None:
+    """The run's data had no pairs, so that nothing could learn to judge."""
+    doubt = "which replies are better was not judged"
+
+    def take_judge(manifest: dict) -> None:  # type: ignore[type-arg]
+        judge = {"judge": "none", "certified": False, "doubts": [doubt]}
+        only = {"base": 0, "fine-tuned": 0}
+        manifest["results"].update(judge=judge, win_rates=[], only_well_formed=only, reasons=[doubt])
+
+    change(RunFolder(copied).release / "manifest.json", take_judge)
+    page, markdown = report_of(copied, tmp_path / "out")
+    assert doubt in markdown and "Win rates by" not in markdown
+    assert any(doubt in text for text in Outline(page).inside("li")) and "Win rates over" not in page
