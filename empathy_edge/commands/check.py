@@ -107,7 +107,9 @@ def baseline(  # noqa: PLR0913 - each is an option
     if out.exists():
         raise EmpathyEdgeError(f"{out}: is there already. Choose another --out, or move it away.")
     opened = name_with_template(model, template)
-    made = made_baseline(opened, prompts, columns, judge, allow_quantized_reference, settings, api)
+    made = made_baseline(
+        opened, prompts, columns, judge, allow_quantized_reference, settings, api, command="baseline"
+    )
     write_baseline(out, made)
     tell(f"{out}: {len(made.prompts)} prompts, {out.stat().st_size / 1e6:.1f} MB")
     next_command("empathy-edge", "check", "ARTIFACT", "--baseline", out)
@@ -184,7 +186,9 @@ def check(  # noqa: PLR0913 - each is an option
     else:
         assert reference is not None
         full, *opened = names_with_template([reference, *artifacts], template)
-        known = made_baseline(full, prompts, columns, judge, allow_quantized_reference, replies, api)
+        known = made_baseline(
+            full, prompts, columns, judge, allow_quantized_reference, replies, api, command="check"
+        )
     named = judge if reference or _is_given("judge") else None
     checked = run(opened, known, settings, named, api)
     show(checked)
