@@ -294,12 +294,17 @@ class StageProgress:
     def _print_end(self, task_id: TaskID) -> None:
         """Print the task's last state, if the last line that was printed tells less."""
         task, lines = self._bar.tasks[task_id], self._lines[task_id]
-        if lines.printed is None or lines.printed == task.completed or not task.total:
+        is_told = task.finished if lines.shown is not None else lines.printed in (None, task.completed)
+        if is_told or not task.total:
             return
         lines.printed = task.completed
         done = "done after " if lines.at_most else ""
         took = duration(time.monotonic() - lines.began_s)
-        say(f"  {lines.name}: {done}{lines.parts(task.completed, task.total)} in {took}")
+        line = f"  {lines.name}: {done}{lines.parts(task.completed, task.total)} in {took}"
+        if lines.shown is None:
+            say(line)
+        else:
+            lines.write_over(line)
 
 
 class _RunLeftColumn(ProgressColumn):
