@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from rich.markup import escape
+
 from empathy_edge.bench.result_file import MEASURED_HOST, ArtifactSamples, Record, StandardResult
 from empathy_edge.bench.timing_intervals import Interval, median_interval, percentile
 from empathy_edge.bench.worker_records import GridSample, MemoryByPhase
@@ -179,12 +181,34 @@ def show(rows: Sequence[LatencySummary], settings: _ShownSettings) -> None:
                 f"  {row.artifact}: by its runtime's own clock prefill {row.own_prefill_tps:.0f} and decode "
                 f"{row.own_decode_tps:.1f} tok/s."
             )
-    unstable = sorted({row.artifact for row in rows if not row.stable})
+    unstable = unstable_figures(rows)
     if unstable:
         say(
-            f"[yellow]Not stable: the interval of {', '.join(unstable)} is wider than {UNSTABLE:.0%} on "
-            "either side. Close what else runs, or measure with --until-stable.[/]"
+            f"[yellow]Not stable, the interval is wider than {UNSTABLE:.0%} on either side: "
+            f"{escape('; '.join(unstable))}. Close what else runs, or measure with --until-stable.[/]"
         )
+
+
+def unstable_figures(rows: Sequence[LatencySummary]) -> list[str]:
+    """The figures that are not known to 10 %, with their intervals (tokens per second).
+
+    Such as: gguf-q8_0, prefill 812 [640, 900].
+    """
+    has_lengths = len({row.prompt_tokens for row in rows}) > 1
+    found = []
+    for row in rows:
+        if row.stable:
+            continue
+        speeds = {
+            "prefill": Interval(row.prefill_tps_median, *row.prefill_tps_interval, row.interval_coverage),
+            "decode": Interval(row.decode_tps_median, *row.decode_tps_interval, row.interval_coverage),
+        }
+        widest = max(speeds, key=lambda name: half_width(speeds[name]))
+        name = row.artifact + (f" @{row.prompt_tokens}" if has_lengths else "")
+        for what, speed in speeds.items():
+            if what == widest or half_width(speed) > UNSTABLE:  # the widest, where rounding made it 10 %
+                found.append(f"{name}, {what} {speed.value:.0f} [{speed.low:.0f}, {speed.high:.0f}] tok/s")
+    return found
 
 
 def _as_table(rows: Sequence[LatencySummary], settings: _ShownSettings) -> Table:

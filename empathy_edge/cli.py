@@ -56,7 +56,7 @@ def run_cli(arguments: list[str]) -> int:
     except EmpathyEdgeError as error:
         if debug:
             raise
-        _complain(str(error))
+        _complain(str(error), is_error=error.is_error)
         if isinstance(error, VerdictFailed):
             from empathy_edge.console import next_step
 
@@ -118,9 +118,10 @@ def _remove_bars() -> None:
         remove_bars()
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, *, is_error: bool = True) -> None:
     from empathy_edge.errors import as_given
 
     _remove_bars()
-    kind = "" if message.startswith(VERDICT) else click.style("Error: ", fg="red", bold=True)
+    is_error = is_error and not message.startswith(VERDICT)
+    kind = click.style("Error: ", fg="red", bold=True) if is_error else ""
     click.echo(kind + as_given(message), err=True)

@@ -106,6 +106,12 @@ LINE_INTERVAL_S = 10.0
 NOTEBOOK_INTERVAL_S = 1.0
 """In a notebook, where the line is written over: seconds until its next state."""
 
+LEAST_SHARE = 0.01
+"""Of a task: before so much is done after its first part, no time left is given."""
+
+LEAST_S = 5.0
+"""Seconds that this has to take as well."""
+
 _time_left_of_run: Callable[[float | None], float] | None = None
 
 
@@ -125,30 +131,42 @@ class _Lines:
     """When a task's lines are due, where there is no terminal.
 
     Attributes:
+        name: the task's description.
         began_s: when the task was added (`time.monotonic`).
         completed_before: how much of it was done then, by an earlier, interrupted run.
         next_s: when the next line is due.
+        at_most: the task may be done before all of its parts are.
         first_s: when its first part was done, and `first` how much that was. Time left is counted from there:
             the first part often loads a model.
+        printed: how much was done in the last line; None where none was printed.
         shown: IPython's handle of the line, which is written over; in a notebook only.
     """
 
+    name: str
     began_s: float
     completed_before: float
     next_s: float
+    at_most: bool = False
     first_s: float | None = None
     first: float = 0.0
+    printed: float | None = None
     shown: Any = None
 
     def left_s(self, now: float, completed: float, total: float) -> float | None:
-        """Seconds until the task is done; None before its second part is."""
+        """Seconds until the task is done; None before its second part is, and where too little is done."""
         if self.first_s is None:
             if completed > self.completed_before:
                 self.first_s, self.first = now, completed
             return None
-        if completed <= self.first:
+        least = LEAST_SHARE * (total - self.completed_before)
+        done, took_s = completed - self.first, now - self.first_s
+        if self.at_most or done <= 0 or done < least or took_s < LEAST_S:
             return None
-        return (now - self.first_s) / (completed - self.first) * (total - completed)
+        return took_s / done * (total - completed)
+
+    def parts(self, completed: float, total: float) -> str:
+        """How much is done: 64 of 224."""
+        return f"{completed:g} of {'at most ' if self.at_most else ''}{total:g}"
 
     def write_over(self, text: str) -> None:
         """Show a state of the task in a notebook, in the place of the one before."""
@@ -195,8 +213,11 @@ class StageProgress:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        if kind is None:
+            for task_id in self._lines:
+                self._print_end(task_id)
 
     def start(self) -> None:
         """Show the bar."""
@@ -209,11 +230,23 @@ class StageProgress:
             _shown_bars.remove(self)
         self._bar.stop()
 
-    def add_task(self, description: str, *, total: float, completed: int = 0, note: str = "") -> TaskID:
-        """Add a task of `total` parts, `completed` of which are done; `note` is shown beside them."""
-        task_id = self._bar.add_task(description, total=total, completed=completed, note=note)
+    def add_task(
+        self,
+        description: str,
+        *,
+        total: float,
+        completed: int = 0,
+        note: str = "",
+        at_most: bool = False,
+    ) -> TaskID:
+        """Add a task of `total` parts, `completed` of which are done; `note` is shown beside them.
+
+        With `at_most` it may be done before all of its parts are; the time left is then not known.
+        """
+        shown = f"{description}, at most" if at_most else description
+        task_id = self._bar.add_task(shown, total=total, completed=completed, note=note)
         now = time.monotonic()
-        self._lines[task_id] = _Lines(now, completed, now + FIRST_LINE_S)
+        self._lines[task_id] = _Lines(description, now, completed, now + FIRST_LINE_S, at_most)
         return task_id
 
     def update(
@@ -240,7 +273,9 @@ class StageProgress:
         task, lines, now = self._bar.tasks[task_id], self._lines[task_id], time.monotonic()
         done = task.completed - lines.completed_before
         if task.finished and lines.shown is not None:
-            lines.write_over(f"  {task.description}: {task.completed:g} in {duration(now - lines.began_s)}")
+            lines.write_over(f"  {lines.name}: {task.completed:g} in {duration(now - lines.began_s)}")
+        if task.finished:
+            self._print_end(task_id)
         left_s = lines.left_s(now, task.completed, task.total or 0)
         is_shown = not console.is_terminal and not console.quiet
         if not is_shown or now < lines.next_s or not done or not task.total or task.finished:
@@ -248,12 +283,28 @@ class StageProgress:
         lines.next_s = now + (NOTEBOOK_INTERVAL_S if console.is_jupyter else LINE_INTERVAL_S)
         note = f", {task.fields['note']}" if task.fields.get("note") else ""
         left = "" if left_s is None else f", about {duration(left_s)} left"
-        parts = f"{task.completed:g} of {task.total:g}{note}{left}"
-        line = f"  {task.description}: {parts}{_run_left(left_s if self._whole_stage else None)}"
+        parts = f"{lines.parts(task.completed, task.total)}{note}{left}"
+        line = f"  {lines.name}: {parts}{_run_left(left_s if self._whole_stage else None)}"
         if console.is_jupyter:
             lines.write_over(line)
         else:
+            lines.printed = task.completed
             say(line)
+
+    def _print_end(self, task_id: TaskID) -> None:
+        """Print the task's last state, if the last line that was printed tells less."""
+        task, lines = self._bar.tasks[task_id], self._lines[task_id]
+        is_told = task.finished if lines.shown is not None else lines.printed in (None, task.completed)
+        if is_told or not task.total:
+            return
+        lines.printed = task.completed
+        done = "done after " if lines.at_most else ""
+        took = duration(time.monotonic() - lines.began_s)
+        line = f"  {lines.name}: {done}{lines.parts(task.completed, task.total)} in {took}"
+        if lines.shown is None:
+            say(line)
+        else:
+            lines.write_over(line)
 
 
 class _RunLeftColumn(ProgressColumn):

@@ -32,6 +32,9 @@ class EmpathyEdgeError(Exception):
 
     exit_code = 2
 
+    is_error = True
+    """False where the message is of something that was to be expected: it is shown without "Error:"."""
+
     def __init__(self, message: str) -> None:
         super().__init__(as_given(message))
 

@@ -42,17 +42,18 @@ def what_can_pass(prompts: int, judge: str, doubts: Sequence[str] | None) -> lis
     return lines
 
 
-def work_of_the_reference(prompts: int, each: int) -> str:
+def work_of_the_reference(prompts: int, each: int, command: str = "") -> str:
     """How many replies the reference gives first, and which option makes them fewer.
 
     Args:
         prompts: that have no replies yet.
         each: replies to a prompt.
+        command: the name of one that has --max-prompts; empty: no option is named.
     """
     replies = number_of(prompts * each, "reply", "replies")
     found = f"First {replies} of the reference ({each} to each prompt); they are kept for later checks."
-    if prompts > FEWER_PROMPTS:
-        found += f" `check --max-prompts {FEWER_PROMPTS}` needs {FEWER_PROMPTS * each}."
+    if command and prompts > FEWER_PROMPTS:
+        found += f" `{command} --max-prompts {FEWER_PROMPTS}` needs {FEWER_PROMPTS * each}."
     return found
 
 

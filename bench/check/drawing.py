@@ -46,7 +46,11 @@ def drawn_records(file: Path, prompts: Sequence[CheckPrompt]) -> list[PromptReco
 
 
 def draw_records(
-    runtime: Runtime, prompts: Sequence[CheckPrompt], settings: ReplySettings, parts: Path
+    runtime: Runtime,
+    prompts: Sequence[CheckPrompt],
+    settings: ReplySettings,
+    parts: Path,
+    command: str = "",
 ) -> list[PromptRecord]:
     """Each prompt with replies of the reference; ratings are 0.
 
@@ -55,6 +59,7 @@ def draw_records(
         prompts: in the order in which checks use them.
         settings: how replies are made.
         parts: a file for what is done; an earlier run's is used.
+        command: see `work_of_the_reference`.
 
     Raises:
         EmpathyEdgeError: a prompt is too long.
@@ -64,7 +69,7 @@ def draw_records(
     records = _records_of(parts, prompts, token_ids)
     if records:
         say(f"  {len(records)} of {len(prompts)} prompts have replies from an earlier run.")
-    say(work_of_the_reference(len(prompts) - len(records), settings.samples + 1))
+    say(work_of_the_reference(len(prompts) - len(records), settings.samples + 1, command))
     parts.parent.mkdir(parents=True, exist_ok=True)
     parts.write_text("".join(map(_line, records)), encoding="utf-8")
     with progress(whole_stage=True) as bar, parts.open("a", encoding="utf-8") as handle:

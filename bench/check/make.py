@@ -42,6 +42,7 @@ def make_baseline(
     *,
     allow_quantized: bool = False,
     as_gguf: Callable[[ModelRef], Path | None] = lambda _: None,
+    command: str = "",
 ) -> Baseline:
     """Draw the replies, and have them rated by a certified judge.
 
@@ -55,6 +56,7 @@ def make_baseline(
         allow_quantized: take a model with quantized weights, too.
         as_gguf: makes a checkpoint's F16 GGUF, on which replies are drawn three times as fast as on torch;
             None where that cannot be made.
+        command: the one that is running, if it has --max-prompts.
 
     Raises:
         EmpathyEdgeError: the model is quantized, a prompt is too long, or ratings are missing.
@@ -69,7 +71,7 @@ def make_baseline(
     try:
         stop_ids, golden_ids = runtime.stop_ids, runtime.encode(GOLDEN_CONVERSATION)
         records = with_misplaced(
-            _kept_or_drawn(runtime, reference, prompts, settings, is_gguf=gguf is not None)
+            _kept_or_drawn(runtime, reference, prompts, settings, is_gguf=gguf is not None, command=command)
         )
     finally:
         runtime.close()
@@ -100,6 +102,7 @@ def _kept_or_drawn(
     settings: ReplySettings,
     *,
     is_gguf: bool,
+    command: str,
 ) -> list[PromptRecord]:
     """Replies of an earlier command, or new ones.
 
@@ -109,6 +112,7 @@ def _kept_or_drawn(
         prompts: in their order.
         settings: how replies are made.
         is_gguf: whether the runtime has a checkpoint's GGUF, not the checkpoint.
+        command: see `make_baseline`.
     """
     parts = [reference.identity, is_gguf, __version__, settings.model_dump(mode="json")]
     conversations = [prompt.conversation() for prompt in prompts]
@@ -118,7 +122,7 @@ def _kept_or_drawn(
         say(f"The replies of {reference.name} are known from an earlier command ({kept}).")
         return known
     unfinished = kept.with_suffix(".part")
-    records = draw_records(runtime, prompts, settings, unfinished)
+    records = draw_records(runtime, prompts, settings, unfinished, command)
     if is_gguf:
         require_same_model(reference, records, settings.temperature)
     unfinished.replace(kept)

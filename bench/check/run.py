@@ -116,5 +116,5 @@ def _checked(
 ) -> CheckedArtifact:
     with progress() as bar:
         most = len(baseline.prompts) * (3 if controls else 1) + settings.health_prompts
-        task = bar.add_task(f"{escape(label)}, at most", total=most)
+        task = bar.add_task(escape(label), total=most, at_most=True)
         return Ladder(label, name, baseline, settings, controls, judge, partial(bar.advance, task)).run()

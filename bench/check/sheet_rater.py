@@ -18,19 +18,23 @@ LARGEST = 100.0
 
 
 class RatingsMissing(EmpathyEdgeError):
-    """The sheet has rows without a rating; that says nothing of an artifact.
+    """The sheet has rows without a rating; that says nothing of an artifact, and is no error.
 
     Args:
         file: the sheet.
         missing: how many rows.
+        is_new: whether the sheet was written just now.
     """
 
     exit_code = 4
+    is_error = False
 
-    def __init__(self, file: Path, missing: int) -> None:
+    def __init__(self, file: Path, missing: int, *, is_new: bool = False) -> None:
+        state = "the sheet is written; its" if is_new else "the sheet is not full yet:"
         super().__init__(
-            f"{file}: {missing} replies have no rating yet. Write a number from 0 (shows no empathy at all) "
-            f"to {LARGEST:g} into each empty cell of the column `rating`, and run the same command again."
+            f"{file}: {state} {missing} replies have no rating yet. Write a number from 0 (shows no empathy "
+            f"at all) to {LARGEST:g} into each empty cell of the column `rating`, and run the same command "
+            "again."
         )
         self.file = file
         self.missing = missing
@@ -87,6 +91,7 @@ class SheetRater(Rater):
         Raises:
             RatingsMissing: one has no rating.
         """
+        is_new = not self._rows
         new = [row for row in _new_rows(items) if row["key"] not in self._ratings]
         if new:
             self._rows += new
@@ -95,7 +100,7 @@ class SheetRater(Rater):
         wanted = {key: self._ratings[key] for item in items for key in _keys(item)}
         known = {key: rating for key, rating in wanted.items() if rating is not None}
         if len(known) < len(wanted):
-            raise RatingsMissing(self._file, len(wanted) - len(known))
+            raise RatingsMissing(self._file, len(wanted) - len(known), is_new=is_new)
         return known
 
 

@@ -7,11 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from empathy_edge.bench.check.baseline import Baseline
+from empathy_edge.bench.check.beforehand import number_of
+from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.bench.choose.candidate import Candidate
 from empathy_edge.bench.choose.search import Choice
 from empathy_edge.bench.phones.predict import Estimate
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
+from empathy_edge.runs.settings import ReplySettings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +33,30 @@ COLUMNS = (
     "",
 )
 _COLOURS = {"PASS": "#2a7f9e", "UNDECIDED": "#d08c2a", "FAIL": "#b4436c", "–": "#999"}
+
+
+def work_of_the_search(
+    artifacts: int, given: Baseline | ReplySettings, *, goal: str, all_of_them: bool
+) -> str:
+    """What a search will do, and about how much: artifacts × replies.
+
+    Args:
+        artifacts: how many are tried at most.
+        given: the baseline, or how its replies will be made.
+        goal: smallest or fastest.
+        all_of_them: whether the search goes on after one that can be shipped.
+    """
+    if isinstance(given, Baseline):
+        prompts, samples = len(given.prompts), given.settings.samples
+    else:
+        prompts, samples = len(read_prompts(None, given.max_prompts, given.seed)), given.samples
+    replies = prompts * samples
+    until = "" if all_of_them else ", until one can be shipped"
+    return (
+        f"Makes and checks at most {number_of(artifacts, 'artifact')}, the {goal} first{until}: each on "
+        f"at most {number_of(replies, 'reply', 'replies')} to {number_of(prompts, 'prompt')}, "
+        f"{artifacts * replies} in all."
+    )
 
 
 def show(choice: Choice) -> None:

@@ -14,7 +14,13 @@ from empathy_edge.bench.release.results import WinRate
 from empathy_edge.bench.release.tables import describe_judge
 from empathy_edge.bench.report.commands import commands
 from empathy_edge.bench.report.finished_run import ArtifactRow, FinishedRun, Sample
-from empathy_edge.bench.report.words import next_steps, percent, release_sentence, verdict_sentence
+from empathy_edge.bench.report.words import (
+    about_arms,
+    next_steps,
+    percent,
+    release_sentence,
+    verdict_sentence,
+)
 
 
 def markdown(run: FinishedRun, samples: Sequence[Sample]) -> str:
@@ -114,6 +120,8 @@ def _release(run: FinishedRun) -> list[str]:
         "## The fine-tuned model beside its base",
         "",
         f"**{run.release.verdict}**: {_plain('; '.join(run.release.reasons))}.",
+        "",
+        about_arms(run.release),
         "",
         *_table(columns, rows),
         "",

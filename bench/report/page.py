@@ -6,9 +6,8 @@ folded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from empathy_edge.bench.browser.results import COLUMNS, PATTERN, cells
 from empathy_edge.bench.check.output import conditions
@@ -20,7 +19,14 @@ from empathy_edge.bench.report.markdown import markdown
 from empathy_edge.bench.report.plots import plot_memory, plot_phones, plot_speed, plot_training, predictions
 from empathy_edge.bench.report.retention import plot_retention
 from empathy_edge.bench.report.svg import Picture
-from empathy_edge.bench.report.words import next_steps, percent, release_sentence, verdict_sentence
+from empathy_edge.bench.report.words import (
+    about_arms,
+    figures_in_words,
+    next_steps,
+    percent,
+    release_sentence,
+    verdict_sentence,
+)
 from empathy_edge.console import say
 from empathy_edge.errors import require_extra
 from empathy_edge.prompts import load_prompts
@@ -77,7 +83,7 @@ def _page(run: FinishedRun, samples: Sequence[Sample]) -> str:
     )
     environment.filters |= {
         "command_html": command_html,
-        "figures": _figures,
+        "figures": figures_in_words,
         "percent": percent,
         "prose_html": prose_html,
     }
@@ -86,6 +92,7 @@ def _page(run: FinishedRun, samples: Sequence[Sample]) -> str:
         artifacts=run.artifacts,
         verdict=verdict_sentence(run.check),
         release=release_sentence(run.release),
+        about_arms=about_arms(run.release),
         steps=next_steps(run),
         conditions=conditions(run.check),
         machine=run.manifests["bench"].machine,
@@ -109,11 +116,3 @@ def _pictures(run: FinishedRun) -> list[Picture]:
     found = [plot_retention(measured, run.check.min_win_rate) if measured else None]
     found += [plot_speed(measured), plot_memory(measured)]
     return [picture for picture in found if picture]
-
-
-def _figures(results: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage's results as they are shown: of what the filters rejected the counts, without the examples."""
-    shown = dict(results)
-    if "caught" in shown:
-        shown["caught"] = {name: item["count"] for name, item in shown["caught"].items()}
-    return shown

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from empathy_edge.bench.check.next_commands import LARGE_MODEL, PEOPLE, CheckCommand, check_of
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, Verdict
-from empathy_edge.bench.release.results import ReleaseResults
+from empathy_edge.bench.release.results import BASE, FULL, KNOWN, ReleaseResults
 from empathy_edge.bench.report.finished_run import FinishedRun
 
 MOST_NAMES = 4
@@ -46,28 +46,30 @@ def verdict_sentence(checked: CheckReport) -> str:
         clauses.append(
             f"{_names(lost)} {'does' if len(lost) == 1 else 'do'} not keep {IT if not kept else 'it'}"
         )
-    if undecided := _with(checked, "UNDECIDED"):
-        verb = "is" if len(undecided) == 1 else "are"
-        if clauses:
-            clauses.append(f"{_with_bounds(undecided)} {verb} undecided")
-        else:
-            keeps = "keeps" if len(undecided) == 1 else "keep"
-            clauses.append(f"it is undecided whether {_with_bounds(undecided)} {keeps} {IT}")
-        clauses[-1] += _why_nothing_is_known(undecided, checked)
+    clauses += _about_undecided(checked, is_first=not clauses)
     sentence = "; ".join(clauses) or "no artifact was checked"
     if not _with(checked, "PASS") and not _with(checked, "FAIL"):
         sentence = sentence[0].upper() + sentence[1:]
     return sentence + "."
 
 
-def _why_nothing_is_known(undecided: Sequence[CheckedArtifact], checked: CheckReport) -> str:
-    """An addition about those of the undecided whose bounds say nothing; empty where there are none."""
+def _about_undecided(checked: CheckReport, *, is_first: bool) -> list[str]:
+    """The clauses about the undecided: those with bounds, then those of which nothing is known."""
+    undecided = _with(checked, "UNDECIDED")
+    bounded = [item for item in undecided if not knows_nothing(item)]
     unknown = [item for item in undecided if knows_nothing(item)]
-    if not unknown:
-        return ""
-    of = "" if len(unknown) == len(undecided) else f" of {_names(unknown)}"
     judge = " without a certified judge" if checked.judge_doubts else ""
-    return f": nothing is known{of}{judge}"
+    shown, clauses = bounded or unknown, []
+    if shown and is_first:
+        keeps = "keeps" if len(shown) == 1 else "keep"
+        clauses.append(f"it is undecided whether {_with_bounds(shown)} {keeps} {IT}")
+    elif shown:
+        clauses.append(f"{_with_bounds(shown)} {'is' if len(shown) == 1 else 'are'} undecided")
+    if bounded and unknown:
+        clauses.append(f"of {_names(unknown)} nothing is known{judge}")
+    elif unknown:
+        clauses[-1] += f": nothing is known{judge}"
+    return clauses
 
 
 def _with(checked: CheckReport, verdict: Verdict) -> list[CheckedArtifact]:
@@ -119,17 +121,56 @@ def release_sentence(release: ReleaseResults) -> str:
     return f"Whether to release the fine-tuned model itself is undecided: {reason}."
 
 
+def about_arms(release: ReleaseResults) -> str:
+    """What the arms of the release's tables are."""
+    text = f"{BASE} and {FULL} are the model before and after fine-tuning"
+    if KNOWN in release.format:
+        text += f"; {KNOWN} are the responses that the data have, people's as a rule"
+    return text[0].upper() + text[1:] + "."
+
+
+def figures_in_words(results: Mapping[str, Any]) -> dict[str, str]:
+    """A stage's results as text, without those that are empty.
+
+    Of what the filters rejected the counts are given, without the examples.
+    """
+    found = {}
+    for name, value in results.items():
+        if name == "caught":
+            value = {by: rejected["count"] for by, rejected in value.items()}
+        if text := _in_words(value):
+            found[name.replace("_", " ")] = text
+    return found
+
+
+def _in_words(value: Any) -> str:
+    """A value of JSON as text; empty where it is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        parts = {name.replace("_", " "): _in_words(part) for name, part in value.items()}
+        return ", ".join(f"{name} {text}" for name, text in parts.items() if text)
+    if isinstance(value, list):
+        texts = [_in_words(item) for item in value]
+        return listed(texts) if all(isinstance(item, str) for item in value) else ", ".join(texts)
+    return str(value)
+
+
 def next_steps(run: FinishedRun) -> list[NextStep]:
     """What to do next, the most pressing first."""
-    return [*_about_the_release(run.release), *_about_artifacts(run), *_about_the_smallest(run)]
+    return [*_about_the_release(run), *_about_artifacts(run), *_about_the_smallest(run)]
 
 
-def _about_the_release(release: ReleaseResults) -> list[NextStep]:
+def _about_the_release(run: FinishedRun) -> list[NextStep]:
+    release = run.release
     if release.verdict == "FAIL":
         return [
             NextStep(
                 "Read the replies that speak against the fine-tuned model (below, “The fine-tuned model "
-                "beside its base”), then change the data or the recipe, and run it again."
+                "beside its base”), then change the data or the recipe, and run it again.",
+                f"{run.command} --update",
             )
         ]
     if release.verdict == "UNDECIDED":

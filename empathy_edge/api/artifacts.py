@@ -216,7 +216,7 @@ class BenchResult(Shown):
     samples: StandardResult
 
     def _table(self) -> Table:
-        from empathy_edge.bench.latency_summary import speed_cells
+        from empathy_edge.bench.latency_summary import speed_cells, unstable_figures
 
         rows = []
         for row in self.rows:
@@ -224,8 +224,7 @@ class BenchResult(Shown):
             low, high = row.decode_tps_interval
             decode += f" [{low:.0f}, {high:.0f}]"
             rows.append([name, str(row.prompt_tokens), size, load, first_token, prefill, decode])
-        unstable = sorted({row.artifact for row in self.rows if not row.stable})
-        notes = [f"Not stable, its interval is wide: {name}" for name in unstable]
+        notes = [f"Not stable, its interval is wide: {figure}" for figure in unstable_figures(self.rows)]
         columns = ("artifact", "prompt", "MB", "load s", "TTFT s (p95)", "prefill tok/s", "decode tok/s")
         return Table("Latency on this machine (measured-host)", columns, rows, notes)
 

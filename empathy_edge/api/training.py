@@ -105,7 +105,7 @@ def finetune(  # noqa: PLR0913 - as the command
     tuned: DpoResults | None = None
     others = [path_of(more) for more in more_pairs]
     with called(device):
-        steps = steps_to_train(data, others, only)
+        steps = steps_to_train(data, others, only, folder)
         settings = load_recipe(str(path_of(recipe)))
         name = settings.base if base is None else model_of(base)
         adapters = [] if start is None else [start / "adapter"]

@@ -140,7 +140,7 @@ def _refuse_beside_a_baseline(**arguments: object) -> None:
             )
 
 
-def made_baseline(
+def made_baseline(  # noqa: PLR0913 - what a baseline depends on
     model: str,
     prompts: Path | None,
     columns: Mapping[str, str],
@@ -148,8 +148,13 @@ def made_baseline(
     allow_quantized: bool,
     settings: ReplySettings,
     api: ApiSettings,
+    *,
+    command: str = "",
 ) -> Baseline:
-    """The baseline of a full-precision model; `empathy-edge baseline` makes it by this, too."""
+    """The baseline of a full-precision model; `empathy-edge baseline` makes it by this, too.
+
+    `command` is named where its --max-prompts would shorten the work.
+    """
     from empathy_edge.bench.check.make import make_baseline
     from empathy_edge.bench.check.prompts import read_prompts
     from empathy_edge.bench.check.raters import open_rater
@@ -161,7 +166,13 @@ def made_baseline(
     rater = open_rater(judge, api)
     try:
         return make_baseline(
-            model, read, rater, settings, allow_quantized=allow_quantized, as_gguf=reference_gguf
+            model,
+            read,
+            rater,
+            settings,
+            allow_quantized=allow_quantized,
+            as_gguf=reference_gguf,
+            command=command,
         )
     finally:
         rater.close()

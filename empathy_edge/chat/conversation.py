@@ -121,11 +121,10 @@ class Conversation:
             ]
             _check(system, turns)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            advice = (
-                " Markdown and text are to read; save it as .json to load it." if is_to_read(path) else ""
-            )
-            message = f"{path}: is no conversation that /save wrote ({error}).{advice}"
-            raise EmpathyEdgeError(message) from None
+            why = f" ({error})."
+            if is_to_read(path) and not isinstance(error, OSError):
+                why = ". Markdown and text are to read; save it as .json to load it."
+            raise EmpathyEdgeError(f"{path}: is no conversation that /save wrote{why}") from None
         self.system = system
         self.turns = turns
 

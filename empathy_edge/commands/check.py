@@ -107,7 +107,9 @@ def baseline(  # noqa: PLR0913 - each is an option
     if out.exists():
         raise EmpathyEdgeError(f"{out}: is there already. Choose another --out, or move it away.")
     opened = name_with_template(model, template)
-    made = made_baseline(opened, prompts, columns, judge, allow_quantized_reference, settings, api)
+    made = made_baseline(
+        opened, prompts, columns, judge, allow_quantized_reference, settings, api, command="baseline"
+    )
     write_baseline(out, made)
     tell(f"{out}: {len(made.prompts)} prompts, {out.stat().st_size / 1e6:.1f} MB")
     next_command("empathy-edge", "check", "ARTIFACT", "--baseline", out)
@@ -174,7 +176,7 @@ def check(  # noqa: PLR0913 - each is an option
     from empathy_edge.system.files import write_atomically
 
     if (reference is None) == (baseline_file is None):
-        raise click.UsageError("Give either --reference MODEL or --baseline FILE.")
+        raise click.UsageError(_reference_or_baseline(artifacts, is_given=reference is not None))
     require_ready(artifacts)
     if baseline_file is not None:
         _refuse_options_of_a_baseline()
@@ -184,7 +186,9 @@ def check(  # noqa: PLR0913 - each is an option
     else:
         assert reference is not None
         full, *opened = names_with_template([reference, *artifacts], template)
-        known = made_baseline(full, prompts, columns, judge, allow_quantized_reference, replies, api)
+        known = made_baseline(
+            full, prompts, columns, judge, allow_quantized_reference, replies, api, command="check"
+        )
     named = judge if reference or _is_given("judge") else None
     checked = run(opened, known, settings, named, api)
     show(checked)
@@ -195,6 +199,15 @@ def check(  # noqa: PLR0913 - each is an option
         write_atomically(markdown_file, markdown(checked))
     _say_what_next(checked, artifacts, reference, known)
     return checked.exit_code()
+
+
+def _reference_or_baseline(artifacts: tuple[str, ...], *, is_given: bool) -> str:
+    """That one of the two is needed; names the full-precision model that lies beside an artifact."""
+    from empathy_edge.models.beside import full_model_beside
+
+    text = "Give either --reference MODEL or --baseline FILE."
+    full = None if is_given else full_model_beside(Path(artifacts[0]).expanduser())
+    return text if full is None else f"{text} Beside the artifact lies its model: --reference {full}"
 
 
 def _say_what_next(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from empathy_edge.bench.choose.limits import Limits
     from empathy_edge.bench.phones.prediction_settings import PredictionSettings
     from empathy_edge.models.find import ModelRef
-    from empathy_edge.runs.settings import CheckSettings
+    from empathy_edge.runs.settings import CheckSettings, ReplySettings
 
 
 def _limits() -> type[Limits]:
@@ -45,10 +45,17 @@ def _check_settings() -> type[CheckSettings]:
     return CheckSettings
 
 
+def _reply_settings() -> type[ReplySettings]:
+    from empathy_edge.runs.settings import ReplySettings
+
+    return ReplySettings
+
+
 @takes_settings(
     limits=FromSettings(_limits, ("max_mb", "max_first_token", "min_tps")),
     lengths=FromSettings(_prediction_settings, ("prompt_tokens", "depth", "context")),
     settings=FromSettings(_check_settings, ("min_win_rate", "health_prompts")),
+    replies=FromSettings(_reply_settings, ("max_prompts",)),
 )
 @click.command(
     cls=SettingsCommand,
@@ -119,6 +126,7 @@ def choose(  # noqa: PLR0913 - each is an option
     limits: Limits,
     lengths: PredictionSettings,
     settings: CheckSettings,
+    replies: ReplySettings,
 ) -> int:
     """Find the artifact of a model to ship to a phone.
 
@@ -129,9 +137,9 @@ def choose(  # noqa: PLR0913 - each is an option
     """
     from empathy_edge.bench.check.run import require_ready
     from empathy_edge.bench.choose.candidate import default_kinds
-    from empathy_edge.bench.choose.output import as_json, draw, show
+    from empathy_edge.bench.choose.output import as_json, draw, show, work_of_the_search
     from empathy_edge.bench.choose.search import Wish, choose
-    from empathy_edge.console import next_command, next_step, tell
+    from empathy_edge.console import next_command, next_step, say, tell
     from empathy_edge.devices import load_device
     from empathy_edge.export.choices import ArtifactMaker
     from empathy_edge.formats.artifact_names import parse_artifact
@@ -147,8 +155,10 @@ def choose(  # noqa: PLR0913 - each is an option
     given = str(data_file(calibration)) if calibration else None
     maker = ArtifactMaker(base, artifacts or out / "artifacts", given)
     tried = list(kinds) or default_kinds(limits)
+    known = _known_baseline(base, baseline_file, out, replies)
+    say(work_of_the_search(len(tried), known or replies, goal=goal, all_of_them=check_all))
     maker.prepare(tried)
-    baseline = _baseline(base, baseline_file, out, allow_quantized_reference)
+    baseline = known or _made_baseline(base, out, allow_quantized_reference, replies)
     wish = Wish(
         device=device,
         limits=limits,
@@ -174,30 +184,46 @@ def choose(  # noqa: PLR0913 - each is an option
     return found.exit_code()
 
 
-def _baseline(base: ModelRef, file: Path | None, out: Path, allow_quantized: bool) -> Baseline:
-    """The baseline that is given, or the one in OUT, made where it is not there yet.
+def _known_baseline(base: ModelRef, file: Path | None, out: Path, replies: ReplySettings) -> Baseline | None:
+    """The baseline that is given, or the one in OUT; None where that is missing or of other prompts.
 
     Raises:
-        EmpathyEdgeError: it is of another model.
+        EmpathyEdgeError: it is of another model, or --max-prompts is given beside --baseline.
     """
-    from empathy_edge.api.verdicts import made_baseline
-    from empathy_edge.bench.check.baseline import read_baseline, write_baseline
+    from empathy_edge.bench.check.baseline import read_baseline
     from empathy_edge.errors import EmpathyEdgeError
-    from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.models.find import find_model
-    from empathy_edge.runs.settings import ReplySettings
 
-    kept = file or out / "baseline.json.gz"
-    if file is None and not kept.is_file():
-        made = made_baseline(
-            str(base.path), None, {}, DEFAULT_JUDGE, allow_quantized, ReplySettings(), ApiSettings()
+    if file is not None and replies.max_prompts is not None:
+        raise click.UsageError(
+            "--max-prompts is set by the baseline; leave it out, or make another baseline."
         )
-        out.mkdir(parents=True, exist_ok=True)
-        write_baseline(kept, made)
+    kept = file or _kept_baseline(out)
+    if file is None and not kept.is_file():
+        return None
     baseline = read_baseline(kept)
     if baseline.reference.identity not in (base.identity, find_model(base.name).identity):
         raise EmpathyEdgeError(
             f"{kept}: is the baseline of {baseline.reference.name}, another model than {base.name}. "
             f"Make one: empathy-edge baseline {base.name} --out baseline.json.gz"
         )
-    return baseline
+    is_of_these = file is not None or baseline.settings.max_prompts == replies.max_prompts
+    return baseline if is_of_these else None
+
+
+def _made_baseline(base: ModelRef, out: Path, allow_quantized: bool, replies: ReplySettings) -> Baseline:
+    """A new baseline, which is kept in OUT."""
+    from empathy_edge.api.verdicts import made_baseline
+    from empathy_edge.bench.check.baseline import read_baseline, write_baseline
+    from empathy_edge.llm.api_settings import ApiSettings
+
+    made = made_baseline(
+        str(base.path), None, {}, DEFAULT_JUDGE, allow_quantized, replies, ApiSettings(), command="choose"
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_baseline(_kept_baseline(out), made)
+    return read_baseline(_kept_baseline(out))  # as a second search will read it: kept checks depend on it
+
+
+def _kept_baseline(out: Path) -> Path:
+    return out / "baseline.json.gz"

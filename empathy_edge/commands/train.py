@@ -135,7 +135,7 @@ def finetune(  # noqa: PLR0913 - each is an option
         raise click.UsageError(
             "--sft belongs to --only dpo; without it, DPO starts from the SFT step made here."
         )
-    steps = steps_to_train(rows, more_pairs, only)
+    steps = steps_to_train(rows, more_pairs, only, out)
     settings = load_recipe(recipe)
     sft_adapters = [sft_folder / "adapter"] if sft_folder else []
     model = checkpoint_with_template(base or settings.base, template or settings.template, sft_adapters)

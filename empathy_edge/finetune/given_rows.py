@@ -18,20 +18,26 @@ SFT_ROWS, PAIRS = "sft.jsonl", "preference.jsonl"
 Step = Literal["sft", "dpo"]
 
 
-def steps_to_train(rows: Path, more: Sequence[Path], only: Step | None) -> tuple[Step, ...]:
+def steps_to_train(
+    rows: Path, more: Sequence[Path], only: Step | None, out: Path | None = None
+) -> tuple[Step, ...]:
     """The steps that are to be trained; without preference pairs it is SFT alone.
 
     Args:
         rows: the folder that `distill` made.
         more: folders that `own-pairs` made.
         only: the step that is trained alone.
+        out: where the adapters will be written.
 
     Raises:
-        EmpathyEdgeError: one is a file or not there, or a step has no rows; says what to do.
+        EmpathyEdgeError: one is a file or not there, `out` is inside one, or a step has no rows; says what
+            to do.
     """
     _require_folder(rows, "distill")
     for folder in more:
         _require_folder(folder, "own-pairs")
+    if out is not None:
+        _refuse_to_write_into([rows, *more], out)
     has_rows = not is_empty(rows / SFT_ROWS)
     has_pairs = any(not is_empty(folder / PAIRS) for folder in (rows, *more))
     if not has_rows and not has_pairs:
@@ -59,6 +65,16 @@ def steps_to_train(rows: Path, more: Sequence[Path], only: Step | None) -> tuple
 def is_empty(file: Path) -> bool:
     """Whether there is no such file, or nothing in it."""
     return not file.is_file() or file.stat().st_size == 0
+
+
+def _refuse_to_write_into(given: Sequence[Path], out: Path) -> None:
+    place = out.expanduser().resolve()
+    for folder in given:
+        if place.is_relative_to(folder.expanduser().resolve()):
+            raise EmpathyEdgeError(
+                f"{out}: is the folder of rows {folder}, or inside it. Nothing is written beside the rows "
+                "that are trained on; choose another --out, as tuned."
+            )
 
 
 def _require_folder(given: Path, made_by: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, did_you_mean
 from empathy_edge.formats.data_forms import Found, dialogues_of, may_repeat_ids
 from empathy_edge.formats.data_rows import open_rows
 from empathy_edge.formats.dialogue_record import (
@@ -142,7 +142,8 @@ def _renamed(row: Row, columns: Columns, *, is_first: bool) -> Row:
     missing = [column for column in columns.values() if column not in row.values]
     if missing and is_first:
         found = ", ".join(map(str, row.values))
-        raise row.wrong(f"no column '{missing[0]}' (--map); found: {found}.")
+        near = did_you_mean(missing[0], map(str, row.values))
+        raise row.wrong(f"no column '{missing[0]}' (--map); found: {found}.{near}")
     values = {name: value for name, value in row.values.items() if name not in columns.values()}
     values |= {field: row.values.get(column) for field, column in columns.items()}
     return Row(row.number, row.where, values)

@@ -19,6 +19,10 @@ DEMO = "quickstart"
 """The run that `make demo` makes, in runs/quickstart."""
 
 
+ROWS = ("sft.jsonl", "preference.jsonl")
+"""The files of a folder that `distill` makes."""
+
+
 def models_beside(model: Path) -> dict[str, Path]:
     """The other models in a model's folder: name → path, in the order of their names.
 
@@ -29,11 +33,38 @@ def models_beside(model: Path) -> dict[str, Path]:
     if model.is_file() and _is_artifact(model.parent):
         model = model.parent
     model = model.absolute()
+    return {name: path for name, path in _models_in(model.parent).items() if path != model}
+
+
+def _models_in(folder: Path) -> dict[str, Path]:
     try:
-        found = sorted(model.parent.iterdir())
+        found = sorted(folder.iterdir())
     except OSError:
         return {}
-    return {path.name: path for path in found if path != model and is_model(path)}
+    return {path.name: path for path in found if is_model(path)}
+
+
+def what_is_in(folder: Path) -> str:
+    """What a folder is that is no model, and what to give instead; the text follows the path and a colon."""
+    for place in (folder, folder / "export"):
+        if models := _models_in(place):
+            where = "it" if place == folder else str(place)
+            first = shlex.quote(str(next(iter(models.values()))))
+            return (
+                f"is no model itself. In {where} there are: {named(models)}. Give one of them.\n"
+                f"  To talk to one: empathy-edge chat {first}"
+            )
+    if any((folder / name).is_file() for name in ROWS):
+        train = shlex.join(["empathy-edge", "finetune", str(folder), "--out", "tuned"])
+        return f"is a folder of training rows, as `distill` makes it, and no model.\n  Train one: {train}"
+    return "no config.json in it; it is no checkpoint folder."
+
+
+def full_model_beside(artifact: Path) -> Path | None:
+    """The full-precision model that an export left beside its artifact; None where there is none."""
+    folder = artifact.parent if artifact.is_file() and _is_artifact(artifact.parent) else artifact
+    merged = folder.parent / "merged"
+    return merged if is_model(merged) and merged != folder else None
 
 
 def is_model(path: Path) -> bool:

@@ -20,7 +20,7 @@ from empathy_edge.errors import (
 )
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.models.adapter_folder import base_of
-from empathy_edge.models.beside import models_beside, named, why_missing
+from empathy_edge.models.beside import models_beside, named, what_is_in, why_missing
 from empathy_edge.models.from_gguf import SOURCE, convert_gguf
 from empathy_edge.models.from_litertlm import folder_of_litertlm
 from empathy_edge.models.from_quantized import (
@@ -251,7 +251,7 @@ def local_checkpoint(name: str) -> ModelRef | None:
 
 def _checkpoint(name: str, path: Path) -> ModelRef:
     if not (path / "config.json").is_file():
-        why = why_missing(path) or "no config.json in it; it is no checkpoint folder."
+        why = why_missing(path) or what_is_in(path)
         raise EmpathyEdgeError(f"{path}: {why}")
     if not any(path.glob("*.safetensors")):
         raise EmpathyEdgeError(

@@ -12,7 +12,7 @@ import pytest
 from empathy_edge.bench import latency, memory_curve
 from empathy_edge.bench.chat_suite import ChatResult
 from empathy_edge.bench.chat_suite import summary as chat_summary
-from empathy_edge.bench.latency_summary import summary
+from empathy_edge.bench.latency_summary import LatencySummary, summary, unstable_figures
 from empathy_edge.bench.overhead import compare
 from empathy_edge.bench.result_file import read_result
 from empathy_edge.bench.timing_intervals import median_interval, percentile, ratio_interval
@@ -55,6 +55,29 @@ def test_bench_keeps_every_raw_sample(measured: Path) -> None:
         assert low <= found.decode_tps_median <= high and found.interval_coverage == 0.938
     gguf = figures.artifacts[0].tests[0].samples[0]
     assert gguf.forward_s is not None and 0 < gguf.forward_s <= gguf.token_times_s[-1]
+
+
+def test_a_figure_that_is_not_stable_is_named() -> None:
+    """It named the artifact alone, and nobody knew which of its figures was meant."""
+    steady = LatencySummary.model_construct(
+        artifact="gguf-f16",
+        prompt_tokens=16,
+        prefill_tps_median=812.0,
+        prefill_tps_interval=(640.0, 900.0),
+        decode_tps_median=126.4,
+        decode_tps_interval=(121.0, 133.0),
+        interval_coverage=0.938,
+        stable=True,
+    )
+    shaky = steady.model_copy(update={"artifact": "gguf-q8_0", "stable": False})
+    prefill = "gguf-q8_0, prefill 812 [640, 900] tok/s"
+    assert unstable_figures([steady, shaky]) == [prefill]
+    both = shaky.model_copy(update={"decode_tps_interval": (90.0, 133.0), "prompt_tokens": 32})
+    assert unstable_figures([shaky, both]) == [
+        "gguf-q8_0 @16, prefill 812 [640, 900] tok/s",
+        "gguf-q8_0 @32, prefill 812 [640, 900] tok/s",
+        "gguf-q8_0 @32, decode 126 [90, 133] tok/s",
+    ]
 
 
 def test_the_layout_of_the_json_file(measured: Path) -> None:

@@ -63,6 +63,7 @@ def test_a_conversation_is_saved_for_people_by_the_name_of_the_file(exported: Pa
     assert text.read_text().startswith("System:\n\nBe kind.\n\nYou:\n\nHello you\n\ngguf-f16:\n\n")
     assert ".md Markdown, .txt text, others JSON" in result.stderr
     assert "is no conversation that /save wrote" in result.stderr and "save it as .json" in result.stderr
+    assert "Expecting value" not in result.stderr
 
 
 def test_the_answers_of_both_models_are_saved(exported: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from empathy_edge.bench.check.sheet_rater import RatingsMissing
+from empathy_edge.cli import _complain
 from empathy_edge.errors import did_you_mean, did_you_mean_path
 from tests.conftest import assert_one_clear_error, run_command
 
@@ -69,3 +71,49 @@ def test_names_and_paths_that_are_near(tmp_path: Path) -> None:
     assert did_you_mean_path(tmp_path / "exported" / "gguf-q8_0" / "model.gguf") == ""
     assert did_you_mean("GGUF-Q8", ["gguf-q8_0", "onnx-int4"]) == " Did you mean gguf-q8_0?"
     assert did_you_mean("x", ["gguf-q8_0"]) == ""
+
+
+def test_a_folder_of_models_names_them(tmp_path: Path) -> None:
+    """It said that exported is no checkpoint folder."""
+    exported, rows = tmp_path / "exported", tmp_path / "rows"
+    (exported / "merged").mkdir(parents=True)
+    (exported / "merged" / "config.json").write_text("{}")
+    (exported / "b.gguf").touch()
+    found = run_command("chat", "exported", cwd=tmp_path)
+    assert_one_clear_error(found, 2, "exported: is no model itself. In it there are: b.gguf, merged.")
+    assert "empathy-edge chat exported/b.gguf" in found.stderr
+    run = run_command("chat", exported.rename(tmp_path / "export").parent)
+    assert_one_clear_error(run, 2, f"In {tmp_path / 'export'} there are: b.gguf, merged")
+    rows.mkdir()
+    (rows / "sft.jsonl").touch()
+    found = run_command("chat", "rows", cwd=tmp_path)
+    assert_one_clear_error(found, 2, "rows: is a folder of training rows", "no model")
+    assert "empathy-edge finetune rows --out tuned" in found.stderr
+    (tmp_path / "nothing").mkdir()
+    assert_one_clear_error(run_command("chat", tmp_path / "nothing"), 2, "it is no checkpoint folder")
+
+
+def test_a_check_names_the_reference_beside_the_artifact(tmp_path: Path) -> None:
+    for name, file in (("merged", "config.json"), ("gguf-q8_0", "manifest.json")):
+        (tmp_path / "exported" / name).mkdir(parents=True)
+        (tmp_path / "exported" / name / file).write_text('{"artifact": {}}')
+    result = run_command("check", "exported/gguf-q8_0", cwd=tmp_path)
+    assert_one_clear_error(result, 2, "either --reference MODEL", "--reference exported/merged")
+    (tmp_path / "exported" / "gguf-q8_0" / "model.gguf").touch()
+    result = run_command("check", "exported/gguf-q8_0/model.gguf", cwd=tmp_path)
+    assert_one_clear_error(result, 2, "--reference exported/merged")
+    result = run_command("check", "exported/merged", cwd=tmp_path)
+    assert_one_clear_error(result, 2, "either --reference MODEL")
+    assert "exported/merged" not in result.stderr
+
+
+def test_a_column_that_is_not_there_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("txt,number\nI lost my dog.,1\n")
+    result = run_command("data", "inspect", "data.csv", "--map", "utterance=txtt", cwd=tmp_path)
+    assert_one_clear_error(result, 2, "no column 'txtt' (--map); found: txt, number. Did you mean txt?")
+
+
+def test_a_sheet_that_waits_for_ratings_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    _complain("ratings.csv: the sheet is written", is_error=RatingsMissing.is_error)
+    _complain("ratings.csv: is no sheet")
+    assert capfd.readouterr().err == "ratings.csv: the sheet is written\nError: ratings.csv: is no sheet\n"

@@ -32,6 +32,57 @@ def test_lines_come_from_the_first_step_on_and_then_every_ten_seconds(clock, cap
     assert lines == [
         "  SFT: 9 of 40, loss 9; whole run: about 60 s left",
         "  SFT: 12 of 40, loss 12, about 1 min 52 s left; whole run: about 2 min 52 s left",
+        "  SFT: 13 of 40 in 2 min 00 s",
+    ]
+
+
+def test_a_long_tasks_last_line_says_that_all_is_done(clock, capsys) -> None:  # type: ignore[no-untyped-def]
+    """It ended with "254 of 288"."""
+    with progress() as bar:
+        task = bar.add_task("replies", total=4)
+        for _ in range(4):
+            clock[0] += 6
+            bar.advance(task)
+    assert capsys.readouterr().err.splitlines() == [
+        "  replies: 1 of 4",
+        "  replies: 3 of 4, about 6 s left",
+        "  replies: 4 of 4 in 24 s",
+    ]
+
+
+def test_a_task_may_be_done_before_its_parts_are(clock, capsys) -> None:  # type: ignore[no-untyped-def]
+    with progress() as bar:
+        task = bar.add_task("gguf-f16", total=224, at_most=True)
+        for _ in range(3):
+            clock[0] += 6
+            bar.advance(task)
+        clock[0] += 1
+        bar.advance(task)
+    with pytest.raises(KeyboardInterrupt), progress() as bar:
+        task = bar.add_task("gguf-q4_0", total=224, at_most=True)
+        clock[0] += 6
+        bar.advance(task)
+        bar.advance(task)
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.splitlines() == [
+        "  gguf-f16: 1 of at most 224",
+        "  gguf-f16: 3 of at most 224",
+        "  gguf-f16: done after 4 of at most 224 in 19 s",
+        "  gguf-q4_0: 1 of at most 224",
+    ]
+
+
+def test_no_time_left_is_given_after_a_few_of_thousands(clock, capsys) -> None:  # type: ignore[no-untyped-def]
+    """It said 26 min after the second of 3200 replies, and 5 min ten seconds later."""
+    with progress() as bar:
+        task = bar.add_task("replies", total=3200)
+        for completed in (1, 2, 20, 60):
+            clock[0] += 10
+            bar.update(task, completed=completed)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(",")[2].strip() for line in lines[2:]] == [
+        "replies: 20 of 3200",
+        "about 26 min 37 s left",
     ]
 
 

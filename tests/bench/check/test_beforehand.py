@@ -45,9 +45,16 @@ def test_nothing_is_said_where_everything_can_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "shorter"), [(640, "`check --max-prompts 96` needs 480"), (96, ""), (8, "")]
+    ("prompts", "command", "shorter"),
+    [
+        (640, "check", "`check --max-prompts 96` needs 480"),
+        (640, "baseline", "`baseline --max-prompts 96` needs 480"),
+        (640, "", ""),
+        (96, "check", ""),
+        (8, "check", ""),
+    ],
 )
-def test_the_work_names_the_option_that_makes_it_shorter(prompts: int, shorter: str) -> None:
-    said = work_of_the_reference(prompts, 5)
+def test_the_work_names_the_option_that_makes_it_shorter(prompts: int, command: str, shorter: str) -> None:
+    said = work_of_the_reference(prompts, 5, command)
     assert f"First {prompts * 5} replies" in said and shorter in said
     assert ("--max-prompts" in said) is bool(shorter)

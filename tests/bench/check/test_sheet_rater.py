@@ -38,7 +38,7 @@ def fill(file: Path, rate: Callable[[str, str], float]) -> int:
 
 def test_a_sheet_is_written_filled_in_and_read(tmp_path: Path) -> None:
     file = tmp_path / "ratings.csv"
-    with pytest.raises(RatingsMissing, match="5 replies have no rating"):
+    with pytest.raises(RatingsMissing, match="the sheet is written; its 5 replies have no rating"):
         SheetRater(file, [BYE]).prepare([HELLO])
     assert ",'=HYPERLINK(1)," in file.read_text() and "user: My dog died." in file.read_text()
     assert fill(file, lambda _, reply: len(reply)) == 5
@@ -48,7 +48,7 @@ def test_a_sheet_is_written_filled_in_and_read(tmp_path: Path) -> None:
         [5, 5, 13, 11]
     ]
     more = HELLO._replace(replies=["I am sorry.", "So sad."])  # the same reply beside others is another row
-    with pytest.raises(RatingsMissing, match="2 replies"):
+    with pytest.raises(RatingsMissing, match="the sheet is not full yet: 2 replies"):
         rater.rate_many([HELLO, more])
     assert fill(file, lambda *_: 7) == 2
     again = SheetRater(file, [BYE])
@@ -148,6 +148,7 @@ def test_people_judge_a_check(tiny_model: Path, damaged: Path, tmp_path: Path, c
     command = ("baseline", tiny_model, *CHECK_REPLIES, *judge, "--out", out)
     empty = run_command(*command)
     assert empty.returncode == 4 and "have no rating yet" in empty.stderr and not out.exists()
+    assert "Error" not in empty.stderr
     rate = like_the_readers(cache)
     assert fill(sheet, rate) > 896
     done = run_command(*command)

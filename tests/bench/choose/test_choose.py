@@ -7,13 +7,14 @@ import pytest
 
 from empathy_edge.bench.choose.candidate import Candidate, default_kinds
 from empathy_edge.bench.choose.limits import Limits, margins, state_of
-from empathy_edge.bench.choose.output import nearest, pareto
+from empathy_edge.bench.choose.output import nearest, pareto, work_of_the_search
 from empathy_edge.bench.phones.predict import Estimate, Prediction, predict_workload
 from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.workload import workload_of, workload_of_tensors
 from empathy_edge.devices import load_device
 from empathy_edge.export.choices import ArtifactMaker
 from empathy_edge.models.find import checkpoint_of
+from empathy_edge.runs.settings import ReplySettings
 from tests.commands.tree import assert_reported, assert_says_next
 from tests.conftest import assert_one_clear_error, run_command
 
@@ -46,6 +47,30 @@ def test_a_choice_is_made_kept_and_drawn(
     assert again.returncode == 0 and "as it was checked before" in " ".join(again.stderr.split())
 
 
+def test_a_search_with_fewer_prompts_says_its_work_first(
+    tiny_model: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
+    arguments = [
+        "choose", tiny_model, "--device", "pixel-6a", "--max-mb", "0.5", "--to", "gguf-q8_0",
+        "--artifacts", exported, "--out", tmp_path / "out",
+    ]  # fmt: skip
+    few = run_command(*arguments, "--max-prompts", "2")
+    assert few.returncode == 1, few.stdout + few.stderr
+    work = "Makes and checks at most 1 artifact, the smallest first, until one can be shipped: each on at "
+    said = " ".join(few.stderr.split())
+    assert 0 <= said.find(f"{work}most 8 replies to 2 prompts, 8 in all.") < said.find("First 10 replies")
+    assert "--max-prompts" not in said
+    again = run_command(*arguments, "--max-prompts", "3")
+    assert "First 15 replies" in " ".join(again.stderr.split()), "a baseline of other prompts is not used"
+
+
+def test_the_work_of_a_search() -> None:
+    said = work_of_the_search(11, ReplySettings(), goal="fastest", all_of_them=True)
+    assert "11 artifacts, the fastest first: each on at most 2560 replies to 640 prompts, " in said
+    assert said.endswith("28160 in all.")
+
+
 def test_limits_that_nothing_meets(
     tiny_model: Path, exported: Path, baseline_file: Path, tmp_path: Path
 ) -> None:
@@ -68,9 +93,11 @@ def test_bad_input(tiny_model: Path, exported: Path, baseline_file: Path, tmp_pa
     assert_one_clear_error(kind, 2, "no such artifact: gguf-q9")
     other = run_command("choose", "smollm2-135m", "--device", "pixel-8", *where)
     assert_one_clear_error(other, 2, "another model")
-    theirs = ["--artifacts", exported, *where]
+    theirs = ["--artifacts", exported, "--out", tmp_path]
     folder = run_command("choose", "smollm2-135m", "--device", "pixel-8", *theirs)
     assert_one_clear_error(folder, 2, "gguf-f16", "other inputs")
+    fewer = run_command("choose", tiny_model, "--device", "pixel-8", "--max-prompts", "8", *where)
+    assert_one_clear_error(fewer, 2, "--max-prompts is set by the baseline")
 
 
 def test_what_is_planned_is_what_is_made(tiny_model: Path, exported: Path) -> None:

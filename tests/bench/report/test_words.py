@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, Verdict
-from empathy_edge.bench.report.finished_run import ArtifactRow
+from empathy_edge.bench.release.results import ReleaseResults
+from empathy_edge.bench.report.finished_run import ArtifactRow, FinishedRun
 from empathy_edge.bench.report.line_breaks import prose_html
 from empathy_edge.bench.report.svg import Picture
-from empathy_edge.bench.report.words import listed, short_percent, verdict_sentence
+from empathy_edge.bench.report.words import (
+    about_arms,
+    figures_in_words,
+    listed,
+    next_steps,
+    short_percent,
+    verdict_sentence,
+)
+from empathy_edge.runs.recipe import load_recipe
+from empathy_edge.runs.run_folder import RunFolder
 
 Found = tuple[str, Verdict, float, float]
 """An artifact, its verdict and the bounds of its win rate."""
@@ -33,8 +44,18 @@ CASES: list[tuple[list[Found], str]] = [
     ),
     (
         [("a", "UNDECIDED", 0, 1), ("b", "UNDECIDED", 0, 0.5)],
-        "It is undecided whether a and b (between 0 % and 50 % of comparisons won) keep the model's empathy: "
-        "nothing is known of a without a certified judge.",
+        "It is undecided whether b (between 0 % and 50 % of comparisons won) keeps the model's empathy; "
+        "of a nothing is known without a certified judge.",
+    ),
+    (
+        [
+            ("f", "PASS", 0.46, 1),
+            ("a", "UNDECIDED", 0.258, 1),
+            ("b", "UNDECIDED", 0, 1),
+            ("c", "UNDECIDED", 0, 1),
+        ],
+        "f keeps the model's empathy; a (between 25.8 % and 100 % of comparisons won) is undecided; "
+        "of b and c nothing is known without a certified judge.",
     ),
     (
         [("a", "PASS", 0.46, 1), ("b", "UNDECIDED", 0.004, 0.99), ("c", "UNDECIDED", 0, 1)],
@@ -98,6 +119,52 @@ def report_of(*artifacts: CheckedArtifact, **changes: object) -> CheckReport:
 @pytest.mark.parametrize(("found", "sentence"), CASES)
 def test_the_verdict_is_one_sentence(found: list[Found], sentence: str) -> None:
     assert verdict_sentence(report_of(*(checked(*item) for item in found))) == sentence
+
+
+def test_results_are_shown_in_words_and_the_empty_ones_left_out() -> None:
+    """The page had "left out as nearly in the test split: []" and "caught:"."""
+    results = {
+        "sft_rows": 0,
+        "left_out_as_nearly_in_the_test_split": [],
+        "caught": {},
+        "failed": list("abcde"),
+        "losses": [1.5, 2.25],
+        "cost_usd": None,
+        "median_words": {"chosen_ones": 12, "rejected": None},
+        "passed": True,
+    }
+    assert figures_in_words(results) == {
+        "sft rows": "0",
+        "failed": "a, b, c and 2 more",
+        "losses": "1.5, 2.25",
+        "median words": "chosen ones 12",
+        "passed": "yes",
+    }
+    caught = {"caught": {"too-long": {"count": 3, "examples": ["x"]}}}
+    assert figures_in_words(caught) == {"caught": "too-long 3"}
+
+
+def test_every_arm_is_explained() -> None:
+    text = about_arms(ReleaseResults.model_construct(format={"base": None, "known": None}))
+    assert text.startswith("Base and fine-tuned are") and "known are the responses that the data have" in text
+    assert "known" not in about_arms(ReleaseResults.model_construct(format={"base": None}))
+
+
+def test_the_next_step_of_a_failed_release_has_a_command(tmp_path: Path) -> None:
+    recipe = load_recipe("quickstart")
+    run = FinishedRun.__new__(FinishedRun)
+    values = {
+        "release": ReleaseResults.model_construct(verdict="FAIL"),
+        "recipe": recipe.model_copy(update={"data": "sample"}),
+        "folder": RunFolder(Path("runs/mine")),
+        "check": report_of(),
+        "latency": [],
+        "verified": {},
+    }
+    for name, value in values.items():
+        object.__setattr__(run, name, value)
+    (step,) = next_steps(run)
+    assert step.command == "empathy-edge run quickstart --out runs/mine --update"
 
 
 def test_names_and_shares_are_written_as_people_do() -> None:
