@@ -25,7 +25,7 @@ def test_limits_and_work_are_said_before_anything_is_drawn(
         "the judge likelihood:smollm2-135m is not certified",
         "(the reference as an F16 GGUF, on which its replies are drawn)",
         "First 24 replies of the reference (3 to each prompt); they are kept for later checks.",
-        "replies: 16, ",
+        "replies: 16 sampled replies",
     )
     places = [said.find(text) for text in expected]
     assert -1 not in places and places == sorted(places), result.stderr
