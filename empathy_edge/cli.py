@@ -12,9 +12,6 @@ from empathy_edge.commands import cli
 EVERYWHERE = ("--debug", "--verify-inputs")
 """Options that every command takes: show tracebacks; hash every input again, trusting no cache."""
 
-VERDICT = "FAIL"
-"""Messages that begin with it are results, not errors."""
-
 BUG = 70
 """The exit code of an error of ours (EX_SOFTWARE of sysexits.h)."""
 
@@ -122,6 +119,5 @@ def _complain(message: str, *, is_error: bool = True) -> None:
     from empathy_edge.errors import as_given
 
     _remove_bars()
-    is_error = is_error and not message.startswith(VERDICT)
     kind = click.style("Error: ", fg="red", bold=True) if is_error else ""
     click.echo(kind + as_given(message), err=True)

@@ -45,13 +45,15 @@ class VerdictFailed(EmpathyEdgeError):
     Args:
         message: what failed, and why.
         next_step: what to do next; the command line ends with it.
+        is_error: whether something is wrong with a file; a verdict on a model is a result.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, next_step: str) -> None:
+    def __init__(self, message: str, next_step: str, *, is_error: bool = True) -> None:
         super().__init__(message)
         self.next_step = next_step
+        self.is_error = is_error
 
 
 class PrerequisiteError(EmpathyEdgeError):

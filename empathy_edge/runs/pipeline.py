@@ -61,8 +61,11 @@ def run_recipe(
     failed = _failed(folder, STAGES[: last + 1])
     if failed:
         change = "change the data or the recipe, and run it again with --update"
+        where = "above" if until else "in the report"
         raise VerdictFailed(
-            f"FAIL: {', '.join(failed)}; the reasons are above.", change if until else command_to_chat(folder)
+            f"FAIL: {', '.join(failed)}; the reasons are {where}.",
+            change if until else command_to_chat(folder),
+            is_error=False,
         )
     if until is None:
         next_step(command_to_chat(folder))
