@@ -15,14 +15,15 @@ import sys
 from pathlib import Path
 
 from empathy_edge.bench.evidence.compare_arms import (
-    Arm,
+    MISPLACED,
+    arms_of,
     compare,
     rated_arms,
     table_of_arms,
     table_of_pairs,
 )
 from empathy_edge.bench.evidence.readings import answer
-from empathy_edge.bench.evidence.test_split import write_test_split
+from empathy_edge.bench.evidence.test_split import HUMAN, write_test_split
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, did_you_mean
 
@@ -37,14 +38,20 @@ def main() -> None:
             say(f"{len(split)} dialogues are in {options.out}")
         elif options.command == "answer":
             models = dict(_two(given, "=") for given in options.arm)
+            if len(models) < len(options.arm):
+                raise EmpathyEdgeError("--arm: a name is given twice.")
             answer(options.test, models, options.out, options.record, options.purpose, options.again)
         else:
-            arms = rated_arms(options.test, options.responses, options.sheet)
             pairs = [_two(given, ":") for given in options.pair]
-            compared = [compare(_arm(arms, first), _arm(arms, second)) for first, second in pairs]
+            known = [*arms_of(options.responses), HUMAN, MISPLACED]
+            for name in (name for pair in pairs for name in pair):
+                if name not in known:
+                    raise EmpathyEdgeError(f"no arm is called {name}.{did_you_mean(name, known)}")
+            arms = rated_arms(options.test, options.responses, options.sheet)
+            compared = [compare(arms[first], arms[second]) for first, second in pairs]
             print(f"{table_of_arms(arms)}\n\n{table_of_pairs(compared)}")
     except EmpathyEdgeError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {error}" if error.is_error else error, file=sys.stderr)
         sys.exit(error.exit_code)
 
 
@@ -76,12 +83,6 @@ def _two(given: str, mark: str) -> tuple[str, str]:
     if not (first and found and second):
         raise EmpathyEdgeError(f"{given}: give it as FIRST{mark}SECOND.")
     return first, second
-
-
-def _arm(arms: dict[str, Arm], name: str) -> Arm:
-    if name not in arms:
-        raise EmpathyEdgeError(f"no arm is called {name}.{did_you_mean(name, arms)}")
-    return arms[name]
 
 
 if __name__ == "__main__":

@@ -90,22 +90,30 @@ def rated_arms(test: Path, folder: Path, sheet: Path) -> dict[str, Arm]:
     }
 
 
+def arms_of(folder: Path) -> list[str]:
+    """The names of the models whose responses are in the folder."""
+    return sorted(file.stem for file in folder.glob("*.jsonl"))
+
+
 def _replies(dialogues: list[Dialogue], folder: Path) -> dict[str, list[dict[str, str]]]:
     """Arm → rows with text and finish_reason, in the order of the dialogues."""
     found = {}
     for file in sorted(folder.glob("*.jsonl")):
+        refuse_name(file.stem)
         rows = read_responses(file)
         missing = [item.id for item in dialogues if item.id not in rows]
         if missing:
             raise EmpathyEdgeError(
                 f"{file}: has no response to {len(missing)} dialogues; run `answer` again."
             )
-        found[file.stem] = [rows[item.id] for item in dialogues]
+        found[file.stem] = [{"finish_reason": "stop", **rows[item.id]} for item in dialogues]
     people = known_responses(dialogues, HUMAN)
     if people is None:
         raise EmpathyEdgeError("A dialogue has no response by a person.")
     found[HUMAN] = [{"text": row["text"], "finish_reason": "stop"} for row in people]
-    shift = len(dialogues) // 2  # another emotion: they stand in the order of emotions
+    shift = len(dialogues) // 2  # far away: they stand in the order of emotions
+    if not shift:
+        raise EmpathyEdgeError("With one dialogue there is no response to another prompt to compare with.")
     found[MISPLACED] = found[HUMAN][shift:] + found[HUMAN][:shift]
     return found
 
@@ -156,5 +164,13 @@ def table_of_pairs(compared: Sequence[Compared]) -> str:
     return "\n".join(lines)
 
 
+def refuse_name(arm: str) -> None:
+    """Refuse the names of the arms that the dialogues themselves give."""
+    if arm in (HUMAN, MISPLACED):
+        raise EmpathyEdgeError(f"{arm}: is the name of what people replied; give the model another name.")
+
+
 def _share(interval: Interval) -> str:
+    if np.isnan(interval.mean):
+        return "–"
     return f"{interval.mean:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from empathy_edge.bench.evidence.compare_arms import refuse_name
 from empathy_edge.bench.release.responses import respond
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import read_dialogues
@@ -26,7 +27,7 @@ class Reading(BaseModel):
         at: when it began, UTC.
         test_sha256: of the file of dialogues.
         arm: the model's name among those that are compared.
-        model: its identity; what decides its answers is in it.
+        model: its identity: its weights, tokenizer, template and settings of generation.
         purpose: what is to be learned.
         again: why the arm reads the split a second time with another model; empty the first time.
     """
@@ -67,12 +68,15 @@ def answer(
     known = {item.arm: item for item in read_record(record) if item.test_sha256 == sha256}
     models = {arm: model_identity(find_model(model)) for arm, model in arms.items()}
     for arm, model in models.items():
+        refuse_name(arm)
         if arm in known and known[arm].model != model and not again:
             raise EmpathyEdgeError(
                 f"{arm}: has read {test} on {known[arm].at} with another model ({known[arm].purpose}).\n"
                 "  A test split is read once. Choose on the development split; where a fault makes a second "
                 "reading necessary, say why with --again."
             )
+        if arm in known and known[arm].model != model and (folder / f"{arm}.jsonl").exists():
+            raise EmpathyEdgeError(f"{folder / arm}.jsonl: holds the former responses; move it away first.")
     for arm, model in models.items():
         if arm not in known or known[arm].model != model:
             reading = Reading(

@@ -190,14 +190,17 @@ def _dialogues(inputs: ReleaseInputs, settings: ReleaseSettings) -> list[Dialogu
     dialogues = shipped_prompts(settings.max_prompts or DEFAULT_COUNT)
     say(
         f"No test split: {len(dialogues)} shipped prompts of `check`, spread over emotions, are answered. "
-        "They are in no training rows (`finetune` refuses such rows)."
+        "`finetune` refuses rows that hold one, so that no model it trained has seen them."
     )
     return dialogues
 
 
 def _examples(dialogues: list[Dialogue], folder: Path) -> list[Example]:
     """A few prompts with both models' responses, evenly spread."""
-    base, tuned = (by_id(read_rows(folder / f"{arm}.jsonl")) for arm in (BASE, FULL))
+    files = [folder / f"{arm}.jsonl" for arm in (BASE, FULL)]
+    if not all(file.is_file() for file in files):
+        return []
+    base, tuned = (by_id(read_rows(file)) for file in files)
     step = max(1, len(dialogues) // EXAMPLES)
     shown = dialogues[::step][:EXAMPLES]
     return [Example(item.utterance, base[item.id]["text"], tuned[item.id]["text"]) for item in shown]

@@ -16,6 +16,7 @@ from empathy_edge.bench.latency import LatencyResults
 from empathy_edge.bench.latency_summary import LatencySummary
 from empathy_edge.bench.release.responses import ResponseRow, by_id, known_responses, read_rows
 from empathy_edge.bench.release.results import FULL, KNOWN, ReleaseResults
+from empathy_edge.bench.release.stage import SHIPPED
 from empathy_edge.bench.verified import MergeCheck, VerifiedArtifact, read_verified
 from empathy_edge.distill.distill_results import DistillResults
 from empathy_edge.distill.own_pairs import OwnPairsResults
@@ -212,8 +213,10 @@ class FinishedRun:
         return {step: results for step, results in steps.items() if results is not None}
 
     def samples(self) -> list[Sample]:
-        """Some test dialogues with every arm's response."""
-        dialogues = read_dialogues(self.folder.distill / "test.jsonl")[: self.release.prompts]
+        """Some of the prompts of the release with every arm's response."""
+        shipped, test = self.folder.release / SHIPPED, self.folder.distill / "test.jsonl"
+        file = shipped if self.release.shipped_prompts else test
+        dialogues = read_dialogues(file)[: self.release.prompts]
         responses = {}
         for arm in self.release.format:
             rows = (

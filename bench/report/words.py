@@ -136,6 +136,8 @@ def figures_in_words(results: Mapping[str, Any]) -> dict[str, str]:
     """
     found = {}
     for name, value in results.items():
+        if name == "examples":  # whole replies, which stand beside each other elsewhere
+            continue
         if name == "caught":
             value = {by: rejected["count"] for by, rejected in value.items()}
         if text := _in_words(value):

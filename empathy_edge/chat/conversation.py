@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 
 from empathy_edge.chat.chat_settings import ChatSettings
@@ -95,15 +94,29 @@ class Conversation:
     def _to_read(self, markdown: bool, second: Conversation | None) -> str:
         """System prompt and turns for people, a name above each text; two answers below each other."""
         names = {"system": "System", "user": "You", "assistant": self.runtime.name}
-        others = second.messages() if second else []
         parts: list[str] = []
-        for message, other in zip_longest(self.messages(), others):
+        for message, other in zip(self.messages(), self._answers_of(second), strict=True):
             said = [(names[message["role"]], message["content"])]
-            if second and other and other["content"] != message["content"]:
-                said.append((second.runtime.name, other["content"]))
+            if second and other is not None and other != message["content"]:
+                said.append((second.runtime.name, other))
             for name, text in said:
                 parts += [f"**{name}**" if markdown else f"{name}:", text]
         return "\n\n".join(parts) + "\n"
+
+    def _answers_of(self, second: Conversation | None) -> list[str | None]:
+        """For each of our messages the second model's answer in its place; None where it has none.
+
+        Each conversation drops its oldest turns by itself, so that only their ends stand beside each other.
+        """
+        own = self.messages()
+        answers: list[str | None] = [None] * len(own)
+        if second:
+            for distance, (ours, theirs) in enumerate(
+                zip(reversed(self.turns), reversed(second.turns), strict=False), 1
+            ):
+                if ours["role"] == theirs["role"] == "assistant":
+                    answers[-distance] = theirs["content"]
+        return answers
 
     def load(self, path: Path) -> None:
         """Replace the conversation by a saved one.

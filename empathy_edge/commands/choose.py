@@ -185,10 +185,10 @@ def choose(  # noqa: PLR0913 - each is an option
 
 
 def _known_baseline(base: ModelRef, file: Path | None, out: Path, replies: ReplySettings) -> Baseline | None:
-    """The baseline that is given, or the one in OUT; None where that is missing or of other prompts.
+    """The baseline that is given, or the one in OUT; None where there is none yet.
 
     Raises:
-        EmpathyEdgeError: it is of another model, or --max-prompts is given beside --baseline.
+        EmpathyEdgeError: it is of another model or has not --max-prompts.
     """
     from empathy_edge.bench.check.baseline import read_baseline
     from empathy_edge.errors import EmpathyEdgeError
@@ -207,8 +207,12 @@ def _known_baseline(base: ModelRef, file: Path | None, out: Path, replies: Reply
             f"{kept}: is the baseline of {baseline.reference.name}, another model than {base.name}. "
             f"Make one: empathy-edge baseline {base.name} --out baseline.json.gz"
         )
-    is_of_these = file is not None or baseline.settings.max_prompts == replies.max_prompts
-    return baseline if is_of_these else None
+    if replies.max_prompts not in (None, len(baseline.prompts)):
+        raise EmpathyEdgeError(
+            f"{kept}: is a baseline of {len(baseline.prompts)} prompts, not of {replies.max_prompts}.\n"
+            "  Leave out --max-prompts, give another --out, or move it away."
+        )
+    return baseline
 
 
 def _made_baseline(base: ModelRef, out: Path, allow_quantized: bool, replies: ReplySettings) -> Baseline:

@@ -117,7 +117,8 @@ def export(  # noqa: PLR0913 - each is an option
     if model is None and not adapters:
         raise click.UsageError("give a MODEL or an --adapter; see: empathy-edge export --help")
     if weights and len(weights) != len(adapters):
-        raise click.UsageError(f"{len(adapters)} --adapter but {len(weights)} --weight; give one for each.")
+        named = ", ".join(map(str, adapters))
+        raise click.UsageError(f"adapters: {named}; but {len(weights)} --weight. Give one for each adapter.")
     if not all(math.isfinite(weight) for weight in weights):
         raise click.UsageError("a --weight must be a finite number.")
     from empathy_edge.export.artifacts import run

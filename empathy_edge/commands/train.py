@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -125,6 +126,7 @@ def finetune(  # noqa: PLR0913 - each is an option
     ROWS is the folder that `distill` made. Where it has no preference pairs, SFT alone is trained.
     """
     from empathy_edge.console import next_command, say
+    from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.finetune import dpo, sft
     from empathy_edge.finetune.given_rows import steps_to_train
     from empathy_edge.models.adapter_folder import adapters_of
@@ -160,9 +162,9 @@ def finetune(  # noqa: PLR0913 - each is an option
     give_json(json_file, results, "finetune")
     made = [*sft_adapters, *(out / step / "adapter" for step in results)]
     if steps == ("sft",) and only is None:
-        _say_how_to_train_dpo(rows, base or settings.base, recipe, out)
-    if adapters_of([out]) == made:
-        made = [out]
+        _say_how_to_train_dpo(rows, base or settings.base, template, recipe, out)
+    with contextlib.suppress(EmpathyEdgeError):  # something of an earlier training is there
+        made = [out] if adapters_of([out]) == made else made
     adapters = [word for adapter in made for word in ("--adapter", adapter)]
     next_command("empathy-edge", "export", *adapters, "--out", "exported")
 
@@ -171,12 +173,12 @@ def _learned(found: TrainingResults) -> str:
     return f"{found.steps} steps, loss {found.loss_first:.3f} → {found.loss_last:.3f}"
 
 
-def _say_how_to_train_dpo(rows: Path, base: str, recipe: str, out: Path) -> None:
+def _say_how_to_train_dpo(rows: Path, base: str, template: str | None, recipe: str, out: Path) -> None:
     """The two commands that add DPO where the data had no preference pairs."""
     from empathy_edge.console import say_command
 
-    model = ("--base", base)
-    own = ("own-pairs", str(rows), *model, "--adapter", str(out), "--out", "own")
+    model = ("--base", base, *(("--template", template) if template else ()))
+    own = ("own-pairs", str(rows), *model, "--adapter", str(out / "sft" / "adapter"), "--out", "own")
     by_recipe = ("--recipe", recipe) if recipe != DEFAULT_RECIPE else ()
     again = ("finetune", str(rows), *model, *by_recipe, "--pairs", "own", "--out", str(out))
     say_command("For DPO as well, make pairs of the model's own answers:", ("empathy-edge", *own))

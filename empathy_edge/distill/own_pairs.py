@@ -122,9 +122,11 @@ def _open(
     recorded |= base.record()
     if settings.ranker:
         recorded["ranker_identity"] = find_model(settings.ranker).identity
-    inputs = {"rows": rows / "sft.jsonl", "pairs": rows / "preference.jsonl"}
-    if rows.is_file():
-        inputs = {"data": rows}
+    inputs = {"data": rows}
+    if not rows.is_file():
+        inputs = {"rows": rows / "sft.jsonl"}
+        if (rows / "preference.jsonl").is_file():
+            inputs["pairs"] = rows / "preference.jsonl"
     inputs |= {f"adapter{number}": path for number, path in enumerate(adapters)}
     return open_stage(out, "own-pairs", settings=recorded, inputs=inputs, files=FILES, update=update)
 

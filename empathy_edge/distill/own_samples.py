@@ -65,7 +65,7 @@ def read_prompts(rows: Path) -> list[Prompt]:
     if rows.is_file():
         return _prompts_of_dialogues(rows)
     files = {"sft.jsonl": "completion", "preference.jsonl": "chosen"}
-    empty = [name for name in files if (rows / name).is_file() and not (rows / name).stat().st_size]
+    empty = [name for name in files if not (rows / name).is_file() or not (rows / name).stat().st_size]
     found: dict[str, Prompt] = {}
     for file, field in files.items():
         if file in empty and len(empty) == 1:  # one step of training is possible without the other

@@ -10,8 +10,9 @@ from rich.markup import escape
 from empathy_edge.console import say
 from empathy_edge.data import check_prompts
 from empathy_edge.finetune.training_results import Example
-from empathy_edge.formats.chat_format import messages_for, turn_end_id
+from empathy_edge.formats.chat_format import fit_to_template, messages_for, template_of, turn_end_id
 from empathy_edge.formats.json_lines import iterate_jsonl
+from empathy_edge.formats.row_fields import printable
 
 PROMPTS = ("sad-16", "proud-15", "lonely-15")
 """Short ones of `check`: no model is trained on them, since `finetune` refuses rows that hold one."""
@@ -39,8 +40,11 @@ def before_and_after(model: Any, tokenizer: Any) -> tuple[Example, ...]:
 def _replies(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     from empathy_edge.runtimes.torch_batch import generate
 
+    template = template_of(tokenizer)
     token_ids = [
-        tokenizer.apply_chat_template(messages_for(prompt), add_generation_prompt=True, return_dict=False)
+        tokenizer.apply_chat_template(
+            fit_to_template(template, messages_for(prompt)), add_generation_prompt=True, return_dict=False
+        )
         for prompt in prompts
     ]
     replies = generate(
@@ -72,5 +76,5 @@ def show(step: str, examples: Sequence[Example], rows: int | None = None) -> Non
     say(f"  Before and after {step}, on prompts that are in no training data:")
     for example in examples:
         say(f"    [bold]{escape(example.prompt)}[/]")
-        say(f"      before: {escape(example.before)}")
-        say(f"      after:  {escape(example.after)}")
+        for when, reply in (("before:", example.before), ("after: ", example.after)):
+            say(f"      {when} {escape(printable(' '.join(reply.split())))}")

@@ -35,8 +35,8 @@ FIELDS = ("prompt", "chosen", "rejected")
 LAST_STEPS = 10
 """Rewards in the manifest are means over this many steps."""
 
-SMALLEST_MARGIN = 0.01
-"""Between the rewards of chosen and rejected at the end; it is 0 where an adapter changes nothing."""
+SMALLEST_CHANGE = 0.1
+"""Nats by which chosen and rejected, at the end, are further apart than before; 0 where nothing changed."""
 
 
 def pairs_of(rows: Path, more: Sequence[Path]) -> list[Path]:
@@ -113,7 +113,8 @@ def _train(
         lambda curves: LengthProbe(probed, loaded.tokenizer, curves),
     )
     keep_template(base.path, merged, out / ADAPTER)
-    results = _results(trained, trainer.state.log_history, out, pairs=split.total, probes=len(probed))
+    log, pairs_read = trainer.state.log_history, split.total
+    results = _results(trained, log, out, beta=settings.beta, pairs=pairs_read, probes=len(probed))
     show("DPO", results.examples)
     for warning in results.warnings:
         say(f"  [yellow]Warning:[/] {warning}")
@@ -178,7 +179,7 @@ def _probe_prompts(rows: Dataset, limit: int) -> list[list[Message]]:
 
 
 def _results(
-    trained: TrainingResults, log: list[dict[str, Any]], out: Path, *, pairs: int, probes: int
+    trained: TrainingResults, log: list[dict[str, Any]], out: Path, *, beta: float, pairs: int, probes: int
 ) -> DpoResults:
     """The results of training, with DPO's own: rewards, the change of length, warnings."""
     from empathy_edge.finetune.curves import CURVES
@@ -195,20 +196,27 @@ def _results(
         length_drift=drift,
         warnings=(
             *_pair_warnings(accuracies),
-            *no_change_warnings(margin),
+            *no_change_warnings(margin, beta),
             *drift_warnings(drift),
         ),
         **trained.model_dump(exclude_unset=True),
     )
 
 
-def no_change_warnings(reward_margin: float) -> list[str]:
-    """Whether the model tells chosen from rejected no better than before training."""
-    if reward_margin >= SMALLEST_MARGIN:
+def no_change_warnings(reward_margin: float, beta: float) -> list[str]:
+    """Whether the model tells chosen from rejected no better than before training.
+
+    Args:
+        reward_margin: beta times the change in the difference of their log-probabilities, nats.
+        beta: of the loss.
+    """
+    change = reward_margin / beta
+    if not abs(change) < SMALLEST_CHANGE:
         return []
     return [
-        f"the rewards of chosen and rejected differ by {reward_margin:.3f} at the end: the pairs taught next "
-        "to nothing. Give more pairs, or a recipe with more dpo.epochs or a higher dpo.learning_rate."
+        f"chosen and rejected responses are only {change:.3f} nats further apart than before: the pairs "
+        "taught next to nothing. Give more pairs, or a recipe with more dpo.epochs or a higher "
+        "dpo.learning_rate."
     ]
 
 

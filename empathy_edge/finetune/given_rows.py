@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, no_such_file
+from empathy_edge.system.files import MANIFEST, MARKER
 
 SFT_ROWS, PAIRS = "sft.jsonl", "preference.jsonl"
 
@@ -68,6 +69,8 @@ def is_empty(file: Path) -> bool:
 
 
 def _refuse_to_write_into(given: Sequence[Path], out: Path) -> None:
+    if any((out / step / name).is_file() for step in ("sft", "dpo") for name in (MANIFEST, MARKER)):
+        return  # begun before this was refused
     place = out.expanduser().resolve()
     for folder in given:
         if place.is_relative_to(folder.expanduser().resolve()):

@@ -71,15 +71,16 @@ def adapters_of(folders: Iterable[Path]) -> list[Path]:
 
 
 def _refuse_another_sft(step: Path) -> None:
-    """Refuse a DPO step whose SFT adapter beside it was trained again since."""
+    """Refuse a DPO step that was not trained after the SFT adapter beside it, as it is now."""
     sft = step.parent / "sft"
     if step.name != "dpo" or not sft.is_dir() or not (step / MANIFEST).is_file():
         return
     recorded = read_json_object(step / MANIFEST).get("inputs", {}).get("sft")
-    if recorded and recorded["sha256"] != sha256_path(sft):
+    if recorded is None or recorded["sha256"] != sha256_path(sft):
+        how = "without an SFT adapter, and" if recorded is None else "after another SFT adapter, and"
         raise EmpathyEdgeError(
-            f"{step}: was trained after another SFT adapter than the one in {sft}.\n"
-            "  Run the same finetune again with --update, or name the adapters one by one."
+            f"{step}: was trained {how} not after the one in {sft}.\n"
+            "  Name the adapters one by one, or train both steps again: finetune … --update."
         )
 
 

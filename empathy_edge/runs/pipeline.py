@@ -159,7 +159,7 @@ def _say_the_end(folder: RunFolder) -> None:
 
 
 def command_to_chat(folder: RunFolder) -> str:
-    """The command that talks to the smallest artifact that passed, else to the one with the highest bound."""
+    """The command that talks to the smallest artifact that passed, else the one that surely keeps most."""
     checked = read_json(folder.check / "check.json")["artifacts"]
     passed = [item["artifact"] for item in checked if item["verdict"] == "PASS"]
     if passed:
@@ -299,14 +299,11 @@ def _bench(job: _Job) -> str:
 def _release(job: _Job) -> str:
     from empathy_edge.bench.release.stage import ReleaseInputs, run
 
-    rows = job.folder.distill
     found = run(
-        inputs=ReleaseInputs(
+        inputs=ReleaseInputs.of_rows(
+            job.folder.distill,
             base=job.base.path,
             tuned=job.folder.merged,
-            test=rows / "test.jsonl",
-            pairs=rows / "preference.jsonl",
-            control=rows / "control.jsonl",
             known=job.recipe.distill.reference,
         ),
         out=job.folder.release,

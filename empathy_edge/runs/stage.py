@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,8 +43,8 @@ TEMPORARY = (f"{SCRATCH}/*", "checkpoints/*")
 """What stages delete before their end. Files that are mapped into memory then stay on Windows, and on NFS
 under another name, until the process ends."""
 
-WRITTEN_IN_PART = (".*.tmp", "*/.*.tmp")
-"""Files that were being written atomically when the process was killed."""
+WRITTEN_IN_PART = re.compile(r"(.*/)?\.[^/]+\.\d+\.tmp")
+"""Files that were being written atomically when the process was killed (`files.writing_atomically`)."""
 
 
 class Results(BaseModel):
@@ -137,7 +138,7 @@ class Stage:
             artifact: for a folder that a runtime can open: its format, quantization, model file and sha256.
         """
         files = {path.relative_to(self.folder).as_posix(): path for path in _files_of_stage(self.folder)}
-        for name in [name for name in files if _is_any_of(name, WRITTEN_IN_PART)]:
+        for name in [name for name in files if WRITTEN_IN_PART.fullmatch(name)]:
             files.pop(name).unlink(missing_ok=True)
         left = sorted(name for name in files if _is_any_of(name, TEMPORARY))
         outputs = {name: file_record(files[name]) for name in sorted(files.keys() - set(left))}
@@ -347,7 +348,7 @@ def _files_of_stage(folder: Path) -> list[Path]:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a file of an unfinished stage is the stage's, or one that was being written atomically."""
-    return _is_any_of(name, (*patterns, *WRITTEN_IN_PART))
+    return WRITTEN_IN_PART.fullmatch(name) is not None or _is_any_of(name, patterns)
 
 
 def _is_any_of(name: str, patterns: Sequence[str]) -> bool:

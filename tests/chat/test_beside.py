@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from empathy_edge.chat.conversation import Conversation
+from empathy_edge.runtimes import open_runtime
 from tests.conftest import assert_one_clear_error, run_command
 
 SHORT = ("--max-new-tokens", "6", "--context", "512")
@@ -106,3 +108,28 @@ def test_the_models_beside_are_completed_in_a_terminal(exported: Path, tmp_path:
         wait("gguf-q8_0 answers as well")
     finally:
         tmux("kill-server")
+
+
+def test_answers_stand_beside_each_other_after_old_turns_were_dropped(exported: Path, tmp_path: Path) -> None:
+    """Each model drops its oldest turns by itself; /save paired them from the beginning."""
+    first, second = [
+        Conversation(open_runtime(exported / name, context=256), reply_tokens=16)
+        for name in ("gguf-f16", "gguf-q8_0")
+    ]
+    for number in range(3):
+        for name, conversation in (("a", first), ("b", second)):
+            conversation.turns += [
+                {"role": "user", "content": f"said {number}"},
+                {"role": "assistant", "content": f"{name}{number}"},
+            ]
+    for dropped, (shorter, longer) in enumerate(((first, second), (second, first))):
+        del shorter.turns[:2]
+        file = tmp_path / f"{dropped}.txt"
+        first.save(file, second)
+        blocks = file.read_text().strip().split("\n\n")[2:]
+        said = dict(zip(blocks[1::2], blocks[::2], strict=True))
+        assert said["a2"] == "gguf-f16:" and said["b2"] == "gguf-q8_0:" and said["said 2"] == "You:"
+        assert blocks.index("a2") + 2 == blocks.index("b2")
+        assert len(longer.turns) >= len(shorter.turns)
+    for conversation in (first, second):
+        conversation.runtime.close()

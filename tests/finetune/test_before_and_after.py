@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from empathy_edge.finetune import sft
 from empathy_edge.finetune.before_and_after import MAX_NEW_TOKENS
 from empathy_edge.finetune.training_results import DpoResults, SftResults
 from empathy_edge.formats.chat_format import messages_for
 from empathy_edge.models.find import find_model
+from empathy_edge.models.templates import checkpoint_with_template
+from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.runs.stage import results_of
 from empathy_edge.runtimes import open_runtime
 from tests.conftest import run_command
@@ -26,6 +29,7 @@ def test_replies_are_those_of_the_model_before_and_after(
     first = results_of(out / "sft", SftResults).examples
     second = results_of(out / "dpo", DpoResults).examples
     assert [item.prompt for item in first] == [item.prompt for item in second] and len(first) == 3
+    assert [item.before for item in second] == [item.after for item in first]
     adapters = [out / step / "adapter" for step in ("sft", "dpo")]
     shown = [
         [item.before for item in first],
@@ -39,3 +43,12 @@ def test_replies_are_those_of_the_model_before_and_after(
             wanted = reply.text.strip()
             assert text == (wanted if reply.finish_reason == "stop" else f"{wanted} …")
         runtime.close()
+
+
+def test_a_template_without_system_turns_is_no_fault(rows: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Training ended in an error of Jinja after its last step, and its result could not be used."""
+    out = tmp_path / "tuned"
+    settings = TrainSettings(epochs=1, batch_size=4, micro_batch_size=2)
+    base = checkpoint_with_template(str(tiny_model), "gemma")
+    examples = sft.run(rows=rows / "sft.jsonl", base=base, out=out, settings=settings).examples
+    assert len(examples) == 3 and (out / "manifest.json").is_file()

@@ -233,8 +233,9 @@ def test_too_easy_pairs_are_warned_about() -> None:
 def test_pairs_that_taught_nothing_are_warned_about() -> None:
     from empathy_edge.finetune.dpo import no_change_warnings
 
-    assert "differ by 0.002" in no_change_warnings(0.002)[0]
-    assert not no_change_warnings(0.2)
+    assert "only 0.020 nats" in no_change_warnings(0.002, beta=0.1)[0]
+    assert not no_change_warnings(0.02, beta=0.1) and not no_change_warnings(0.002, beta=0.01)
+    assert not no_change_warnings(-0.3, beta=0.1) and not no_change_warnings(float("nan"), beta=0.1)
 
 
 @pytest.mark.slow

@@ -278,7 +278,7 @@ def test_export_bundle_is_no_model(tmp_path: Path) -> None:
         run_command("export", "--out", tmp_path / "out"), 2, "give a MODEL or an --adapter"
     )
     counted = run_command("export", "m", "--adapter", "a", "--weight", "1", "--weight", "2", "--out", "o")
-    assert_one_clear_error(counted, 2, "1 --adapter but 2 --weight")
+    assert_one_clear_error(counted, 2, "but 2 --weight. Give one for each adapter")
 
 
 def _change_tensor(adapter: Path, change: Callable[[Any], None]) -> None:
@@ -352,11 +352,12 @@ def test_a_folder_of_finetune_stands_for_its_adapters(tmp_path: Path) -> None:
         write_json(tuned / step / "adapter" / CONFIG, {"step": step})
         write_json(tuned / step / MANIFEST, {"stage": step, "inputs": {}, "outputs": [f"adapter/{CONFIG}"]})
     both = [tuned / "sft" / "adapter", tuned / "dpo" / "adapter"]
-    assert adapters_of([other, tuned]) == [other, *both]
-    assert adapters_of([tuned / "sft" / "adapter"]) == both[:1]
+    assert adapters_of([tuned / "sft" / "adapter", other]) == [both[0], other]
+    with pytest.raises(EmpathyEdgeError, match="without an SFT adapter"):
+        adapters_of([tuned])
     now = {"sft": {"sha256": sha256_path(tuned / "sft")}}
     write_json(tuned / "dpo" / MANIFEST, {"stage": "dpo", "inputs": now})
-    assert adapters_of([tuned]) == both
+    assert adapters_of([other, tuned]) == [other, *both]
     write_json(tuned / "sft" / "adapter" / CONFIG, {"step": "sft, again"})
     with pytest.raises(EmpathyEdgeError, match="after another SFT adapter"):
         adapters_of([tuned])

@@ -61,8 +61,11 @@ def test_a_search_with_fewer_prompts_says_its_work_first(
     said = " ".join(few.stderr.split())
     assert 0 <= said.find(f"{work}most 8 replies to 2 prompts, 8 in all.") < said.find("First 10 replies")
     assert "--max-prompts" not in said
+    kept = (tmp_path / "out" / "baseline.json.gz").read_bytes()
     again = run_command(*arguments, "--max-prompts", "3")
-    assert "First 15 replies" in " ".join(again.stderr.split()), "a baseline of other prompts is not used"
+    assert_one_clear_error(again, 2, "a baseline of 2 prompts, not of 3")
+    assert run_command(*arguments).returncode == 1
+    assert (tmp_path / "out" / "baseline.json.gz").read_bytes() == kept, "it was made again unasked"
 
 
 def test_the_work_of_a_search() -> None:
