@@ -17,6 +17,12 @@ from tests.conftest import run_command
 
 pytestmark = pytest.mark.slow
 
+NO_SYSTEM = """{%- for message in messages -%}
+{%- if message['role'] == 'system' -%}{{ raise_exception('no system role') }}{%- endif -%}
+{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"""
+
 
 def test_replies_are_those_of_the_model_before_and_after(
     rows: Path, tiny_model: Path, tmp_path: Path
@@ -49,6 +55,8 @@ def test_a_template_without_system_turns_is_no_fault(rows: Path, tiny_model: Pat
     """Training ended in an error of Jinja after its last step, and its result could not be used."""
     out = tmp_path / "tuned"
     settings = TrainSettings(epochs=1, batch_size=4, micro_batch_size=2)
-    base = checkpoint_with_template(str(tiny_model), "gemma")
+    template = tmp_path / "no-system.jinja"
+    template.write_text(NO_SYSTEM)
+    base = checkpoint_with_template(str(tiny_model), str(template))
     examples = sft.run(rows=rows / "sft.jsonl", base=base, out=out, settings=settings).examples
     assert len(examples) == 3 and (out / "manifest.json").is_file()
