@@ -27,8 +27,10 @@ NO_SYSTEM = """{%- for message in messages -%}
 def test_replies_are_those_of_the_model_before_and_after(
     rows: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "tuned"
-    result = run_command("finetune", rows, "--base", tiny_model, "--out", out)
+    out, recipe = tmp_path / "tuned", tmp_path / "exact.yaml"  # in bf16 merging rounds
+    steps = "sft: {weights: fp32, epochs: 1}\ndpo: {weights: fp32, epochs: 1}\n"
+    recipe.write_text(f"name: exact\nbase: {tiny_model}\ndata: sample\n{steps}")
+    result = run_command("finetune", rows, "--base", tiny_model, "--recipe", recipe, "--out", out)
     assert result.returncode == 0, result.stderr
     assert "rows are few: look at these replies" in result.stderr
     assert "Before and after SFT" in result.stderr and "Before and after DPO" in result.stderr
