@@ -160,7 +160,7 @@ def test_an_artifact_that_differs_is_a_result(
     (artifact,) = made
     assert made.ok is False and artifact.ok is False
     assert any("mean KL above" in reason for reason in artifact.failed)
-    assert "mean KL above" in repr(made) and "FAIL" in made._repr_html_()
+    assert "mean KL above" in repr(made) and ">wrong<" in made._repr_html_()
     unknown = export(tiny_model, tmp_path / "out", to="gguf-f16", verify="none")
     assert unknown.ok is None and unknown["gguf-f16"].mean_kl is None and unknown.merge is None
 

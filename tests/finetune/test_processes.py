@@ -46,10 +46,7 @@ def test_two_processes_give_what_one_gives(tiny_model: Path, tmp_path: Path) -> 
     assert sft["loss_last"] < sft["loss_first"] and len(sft["held_out_loss"]) == 2  # type: ignore[index]
     assert 0 <= dpo["reward_accuracy_last"] <= 1  # type: ignore[index]
     assert dpo["length_drift"]["prompts"] == 2  # type: ignore[index]
-    made = tmp_path / "one"
-    assert_says_next(
-        one, f"empathy-edge export --adapter {made / 'sft' / 'adapter'} --adapter {made / 'dpo'}"
-    )
+    assert_says_next(one, f"empathy-edge export --adapter {tmp_path / 'one'} --out exported")
     for launcher in LAUNCHERS:
         command = [sys.executable, "-m", *launcher, "-m", "empathy_edge", *arguments, tmp_path / launcher[0]]
         two = subprocess.run(
