@@ -217,6 +217,12 @@ def run_command(*arguments: str | Path, **options: object) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, text=True, timeout=1100, **options)  # type: ignore[call-overload]
 
 
+def run_module(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's own modules, as `python -m` does."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def assert_one_clear_error(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
     """A refused command: the right exit code, a short message with the words, no traceback."""
     assert result.returncode == code, result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,7 +208,11 @@ def _reference_or_baseline(artifacts: tuple[str, ...], *, is_given: bool) -> str
 
     text = "Give either --reference MODEL or --baseline FILE."
     full = None if is_given else full_model_beside(Path(artifacts[0]).expanduser())
-    return text if full is None else f"{text} Beside the artifact lies its model: --reference {full}"
+    return (
+        text
+        if full is None
+        else f"{text} Beside the artifact lies its model: --reference {shlex.quote(str(full))}"
+    )
 
 
 def _say_what_next(

@@ -2,8 +2,8 @@
 
 import json
 import subprocess
-import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,9 @@ from empathy_edge.bench.evidence.compare_arms import Arm, compare
 from empathy_edge.bench.evidence.readings import read_record
 from empathy_edge.formats.dialogue import read_dialogues
 from tests.bench.check.test_sheet_rater import fill
-from tests.conftest import dialogue_row, write_rows
+from tests.conftest import dialogue_row, run_module, write_rows
 
-
-def command(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "empathy_edge.bench.evidence", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+command = partial(run_module, "empathy_edge.bench.evidence")
 
 
 def conversation(number: int, emotion: str, said: str) -> dict[str, object]:

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from empathy_edge.data import sample_dialogues
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.runs.pipeline import STAGES, _failed, run_recipe
 from empathy_edge.runs.recipe import load_recipe
 from empathy_edge.runs.run_folder import RunFolder
 from empathy_edge.system.files import write_json
 from tests.commands.tree import assert_reported, assert_says_next
-from tests.conftest import run_command
+from tests.conftest import run_command, write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -198,3 +200,14 @@ def test_an_unknown_deployment_is_a_fault(tiny_recipe: Path, tmp_path: Path) -> 
     (tmp_path / "bad.yaml").write_text(tiny_recipe.read_text() + "as_deployed: onnx-int4\n")
     with pytest.raises(EmpathyEdgeError, match="as_deployed: the base can be quantized to a GGUF before"):
         load_recipe(str(tmp_path / "bad.yaml"))
+
+
+def test_a_run_of_data_without_a_test_split_goes_to_its_report(tiny_recipe: Path, tmp_path: Path) -> None:
+    """It failed after training, export and bench: test.jsonl was empty."""
+    rows = [row | {"split": "train"} for row in read_jsonl(sample_dialogues())]
+    data, out = write_rows(tmp_path / "rated.jsonl", *rows), tmp_path / "out"
+    result = run_command("run", tiny_recipe, "--data", data, "--out", out)
+    assert result.returncode in (0, 1), result.stderr
+    prompts = [row["id"] for row in read_jsonl(out / "release" / "prompts.jsonl")]
+    report = (out / "report" / "report.md").read_text()
+    assert len(prompts) == 4 and all(f"### {prompt} (" in report for prompt in prompts)

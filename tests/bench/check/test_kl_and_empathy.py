@@ -1,8 +1,7 @@
 """The curve from KL divergence to what readers prefer: real tiny models, and artifacts whose W is known."""
 
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +9,11 @@ import numpy as np
 from empathy_edge.bench.kl_and_empathy.curve import Point, fit, models_of
 from empathy_edge.bench.kl_and_empathy.replies import read_answers
 from tests.bench.check.test_sheet_rater import fill
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_module
+
+command = partial(run_module, "empathy_edge.bench.kl_and_empathy")
 
 SLOPE = 0.25
-
-
-def command(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "empathy_edge.bench.kl_and_empathy", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def made_up(seed: int, prompts: int = 400, artifacts: int = 20) -> list[Point]:
