@@ -101,7 +101,7 @@ def open_rater(spec: str, api: ApiSettings) -> Rater:
     """A judge from its name.
 
     Args:
-        spec: likelihood:MODEL, openai:MODEL, local:MODEL or sheet:FILE.csv.
+        spec: likelihood:MODEL, openai:MODEL, local:MODEL, trained:FOLDER or sheet:FILE.csv.
         api: endpoint and limits, for openai:MODEL.
 
     Raises:
@@ -110,6 +110,10 @@ def open_rater(spec: str, api: ApiSettings) -> Rater:
     kind, _, name = spec.partition(":")
     if kind == "likelihood" and name:
         return LikelihoodRater(name)
+    if kind == "trained" and name:
+        from empathy_edge.bench.check.trained_rater import TrainedRater
+
+        return TrainedRater(spec, Path(name))
     if kind in ("openai", "local") and name:
         from empathy_edge.bench.check.model_rater import ModelRater
 
@@ -120,8 +124,8 @@ def open_rater(spec: str, api: ApiSettings) -> Rater:
 
         return SheetRater(Path(name), certifying_items())
     raise EmpathyEdgeError(
-        f"{spec}: no such judge. Give openai:MODEL, local:MODEL, sheet:FILE.csv or {LIKELIHOOD}MODEL, "
-        f"as {LIKELIHOOD}smollm2-135m."
+        f"{spec}: no such judge. Give openai:MODEL, local:MODEL, sheet:FILE.csv, trained:FOLDER or "
+        f"{LIKELIHOOD}MODEL, as {LIKELIHOOD}smollm2-135m."
     )
 
 

@@ -57,8 +57,9 @@ _judge_option = click.option(
     default=DEFAULT_JUDGE,
     show_default=True,
     help="Who rates replies: likelihood:MODEL, openai:MODEL (any OpenAI-compatible endpoint; key: "
-    "OPENAI_API_KEY), local:MODEL, an instruct model on this machine, or sheet:FILE.csv: people, who fill "
-    "in that file after the first run has written it.",
+    "OPENAI_API_KEY), local:MODEL, an instruct model on this machine, trained:FOLDER, a model that "
+    "`python -m empathy_edge.runs.trained_judge` wrote, or sheet:FILE.csv: people, who fill in that file "
+    "after the first run has written it.",
 )
 _quantized_option = click.option(
     "--allow-quantized-reference", is_flag=True, help="Compare with a model whose own weights are quantized."

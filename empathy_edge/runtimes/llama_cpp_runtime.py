@@ -241,9 +241,26 @@ class LlamaCppRuntime(Runtime):
     ) -> list[np.ndarray]:
         from empathy_edge.runtimes import llama_cpp_score as score
 
-        model = self._llama.model
-        if self._llama_cpp.llama_model_is_recurrent(model) or self._llama_cpp.llama_model_is_hybrid(model):
+        if not self._reads_replies_at_once():
             return super().reply_log_probs(prompt, replies, temperature)
+        return score.score_replies(self._opened_scorer(), prompt, replies, temperature)
+
+    def logits_after(self, prompt: Sequence[int], replies: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """The logits after the last token of each reply to one prompt, float32 [vocabulary] each."""
+        from empathy_edge.runtimes import llama_cpp_score as score
+
+        if not self._reads_replies_at_once():
+            return [self.next_logits([*prompt, *reply]) for reply in replies]
+        return score.logits_after(self._opened_scorer(), prompt, replies)
+
+    def _reads_replies_at_once(self) -> bool:
+        model = self._llama.model
+        recurrent = self._llama_cpp.llama_model_is_recurrent(model)
+        return not (recurrent or self._llama_cpp.llama_model_is_hybrid(model))
+
+    def _opened_scorer(self) -> BatchContext:
+        from empathy_edge.runtimes import llama_cpp_score as score
+
         if self._scorer is None:
             self._scorer = BatchContext(
                 self._loaded(),
@@ -253,7 +270,7 @@ class LlamaCppRuntime(Runtime):
                 shared=True,
             )
             self._apply_adapter(self._scorer.context)
-        return score.score_replies(self._scorer, prompt, replies, temperature)
+        return self._scorer
 
     def _decode_with_all_logits(self, ids: Sequence[int]) -> None:
         """As `_decode`, but the logits after every token are kept until the next call."""

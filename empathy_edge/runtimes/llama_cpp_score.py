@@ -1,8 +1,8 @@
-"""The log-probabilities of several replies to one prompt, read in one go on llama.cpp."""
+"""Several replies to one prompt, read in one go on llama.cpp: their log-probabilities, what follows them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,16 +36,44 @@ def score_replies(
     The prompt is read once for every group of replies that fits into the context.
     """
     found: list[np.ndarray] = []
-    while len(found) < len(replies):
+    for group in _groups(len(prompt), replies):
+        found += _score_group(context, prompt, group, temperature)
+    return found
+
+
+def logits_after(
+    context: BatchContext, prompt: Sequence[int], replies: Sequence[Sequence[int]]
+) -> list[np.ndarray]:
+    """The logits after the last token of each reply, float32 [vocabulary]."""
+    found = []
+    for group in _groups(len(prompt), replies):
+        context.lib.llama_memory_clear(context.memory, True)
+        every = range(len(group))
+        tokens = [BatchToken(token, position, every, False) for position, token in enumerate(prompt)]
+        for number, reply in enumerate(group):
+            for place, token in enumerate(reply):
+                is_last = place == len(reply) - 1
+                tokens.append(BatchToken(token, len(prompt) + place, (number,), is_last))
+        for start in range(0, len(tokens), BATCH):
+            part = tokens[start : start + BATCH]
+            context.decode(part)
+            found += [context.logits(row).copy() for row, token in enumerate(part) if token.wanted]
+    return found
+
+
+def _groups(prompt_tokens: int, replies: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """Replies that fit into the context together with their prompt, at least one at a time."""
+    done = 0
+    while done < len(replies):
         group: list[Sequence[int]] = []
-        room = CELLS - len(prompt)
-        for reply in replies[len(found) : len(found) + SEQUENCES]:
+        room = CELLS - prompt_tokens
+        for reply in replies[done : done + SEQUENCES]:
             if group and len(reply) > room:
                 break
             room -= len(reply)
             group.append(reply)
-        found += _score_group(context, prompt, group, temperature)
-    return found
+        done += len(group)
+        yield group
 
 
 def _score_group(

@@ -1,0 +1,1 @@
+"""Train a judge for `check`, which runs offline."""
