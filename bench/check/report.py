@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 FORMAT: Literal["empathy-edge check 1"] = "empathy-edge check 1"
+POWER = 0.8
+"""In which share of runs the loss of `PowerFigures` FAILs."""
+
 Verdict = Literal["PASS", "FAIL", "UNDECIDED"]
 DecidedBy = Literal[
     "same question", "health", "identical replies", "likelihood, any judge", "likelihood", "judge"
@@ -93,6 +96,21 @@ class ControlFigures(_Record):
     doubts: tuple[str, ...]
 
 
+class PowerFigures(_Record):
+    """Which loss step 4 would have seen in a run like this, by simulation.
+
+    Attributes:
+        loss: that FAILs in 80 % of runs, by the judge: ½ minus the win rate; None where not even replies to
+            other prompts alone would.
+        loss_in_truth: it is at most this; None where the judge's certificate gives no bound.
+        unharmed_passes: how often an artifact that lost nothing would PASS.
+    """
+
+    loss: float | None
+    loss_in_truth: float | None
+    unharmed_passes: float
+
+
 class CheckReport(_Record):
     """All of a check.
 
@@ -110,6 +128,8 @@ class CheckReport(_Record):
         judge_agreement: with blind readers, on unequal pairs.
         judge_doubts: why it is not certified.
         controls: see there; None without a certified judge.
+        power: see there; None where no judge decides: it is not certified, a control is out of order, or it
+            may not be opened.
         artifacts: the verdicts.
     """
 
@@ -127,6 +147,7 @@ class CheckReport(_Record):
     judge_doubts: tuple[str, ...]
     controls: ControlFigures | None
     artifacts: tuple[CheckedArtifact, ...]
+    power: PowerFigures | None = None
 
     def exit_code(self) -> int:
         """0 when all pass, 1 when one fails, 4 when one is undecided."""
