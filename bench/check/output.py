@@ -113,7 +113,9 @@ def _controls(controls: ControlFigures | None) -> str:
         f"{rate:.1%} with {share:.0%} of the replies misplaced"
         for share, rate in zip(MILD, controls.damaged, strict=True)
     )
-    return f" Controls: the reference against itself {controls.against_itself:.1%}; {damaged}."
+    q2_k = controls.q2_k
+    rounded = f"; its own Q2_K form wins {q2_k.mean:.1%} [{q2_k.low:.1%}, {q2_k.high:.1%}]" if q2_k else ""
+    return f" Controls: the reference against itself {controls.against_itself:.1%}; {damaged}{rounded}."
 
 
 def _power(checked: CheckReport) -> str:

@@ -80,6 +80,14 @@ class CheckedArtifact(_Record):
     prompts_needed: int | None = None
 
 
+class WinRate(_Record):
+    """A share of comparisons won, with its 95 % interval over prompts."""
+
+    mean: float
+    low: float
+    high: float
+
+
 class ControlFigures(_Record):
     """The controls: win rates of replies whose loss is known.
 
@@ -88,12 +96,14 @@ class ControlFigures(_Record):
         misplaced: replies to other prompts.
         damaged: with those in 5, 10 and 20 % of prompts.
         doubts: what is out of order.
+        q2_k: the reference's own Q2_K form; None where the baseline has no replies of it.
     """
 
     against_itself: float
     misplaced: float
     damaged: tuple[float, ...]
     doubts: tuple[str, ...]
+    q2_k: WinRate | None = None
 
 
 class PowerFigures(_Record):

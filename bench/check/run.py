@@ -95,11 +95,13 @@ def check(
 
 
 def _control_figures(controls: Controls) -> report.ControlFigures:
+    q2_k = controls.q2_k
     return report.ControlFigures(
         against_itself=controls.against_itself.mean,
         misplaced=controls.misplaced.mean,
         damaged=tuple(controls.damaged(share) for share in MILD),
         doubts=controls.doubts,
+        q2_k=report.WinRate(mean=q2_k.mean, low=q2_k.low, high=q2_k.high) if q2_k else None,
     )
 
 
