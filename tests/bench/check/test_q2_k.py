@@ -32,7 +32,7 @@ def prompts() -> list[CheckPrompt]:
     return read_prompts(None, 4, 0)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
