@@ -8,11 +8,14 @@ import pytest
 from empathy_edge.bench.check.baseline import Baseline
 from empathy_edge.bench.check.check_judge import Compared
 from empathy_edge.bench.check.ladder import OWN_REPLIES
+from empathy_edge.bench.check.output import conditions, markdown
 from empathy_edge.bench.check.power import power_of
 from empathy_edge.bench.check.report import CheckReport
+from empathy_edge.bench.check.run import check
 from empathy_edge.bench.check.sheet_rater import SheetRater
 from empathy_edge.bench.check.win_rate import Evidence, decide
-from tests.bench.check.rated import SHIFT, rated_baseline, rated_reply
+from empathy_edge.runs.settings import CheckSettings
+from tests.bench.check.rated import PEOPLE, SHIFT, rated_baseline, rated_reply
 
 BOUND = 0.45
 
@@ -72,6 +75,28 @@ def test_more_prompts_see_less_and_the_same_ratings_give_the_same() -> None:
 def test_where_no_loss_is_seen_there_is_none_named(prompts: int, shift: float) -> None:
     power = power_of(rated_baseline(np.random.default_rng(0), prompts, shift), BOUND, greedy=False)
     assert power.loss is None and power.loss_in_truth is None and power.share is None
+
+
+def test_it_is_said_beside_the_verdicts() -> None:
+    baseline = rated_baseline(np.random.default_rng(0), 256)
+    named = check([], baseline, CheckSettings(), PEOPLE)
+    assert named.power is not None and named.power.loss is not None and named.power.loss_in_truth is not None
+    sentence = (
+        f"Power of step 4: a loss of {100 * named.power.loss:.1f} points (by the judge; at most "
+        f"{100 * named.power.loss_in_truth:.1f} in truth) would FAIL in 80% of such runs; an artifact that "
+        f"lost nothing would PASS in {named.power.unharmed_passes:.0%}."
+    )
+    assert sentence in conditions(named) and sentence in markdown(named)
+    unnamed = check([], baseline, CheckSettings())
+    assert unnamed.power is None and f"none, without --judge {PEOPLE}" in conditions(unnamed)
+    judge = baseline.judge.model_copy(update={"doubts": ("nobody agrees with it",)})
+    doubted = check([], baseline.model_copy(update={"judge": judge}), CheckSettings(), PEOPLE)
+    assert doubted.power is None and "without a judge that counts no loss is seen" in conditions(doubted)
+
+
+def test_where_no_loss_is_seen_that_is_said() -> None:
+    report = check([], rated_baseline(np.random.default_rng(0), 63), CheckSettings(), PEOPLE)
+    assert "not even replies to other prompts alone would FAIL in 80%" in conditions(report)
 
 
 def test_a_report_of_before_is_read() -> None:
