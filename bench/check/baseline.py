@@ -63,6 +63,8 @@ class PromptRecord(_Record):
         greedy: a reply of the likeliest token each time.
         misplaced_text: a reply of the reference to another prompt.
         misplaced_rating: the judge's rating of it as an answer to this prompt: the control of mild damage.
+        q2_k_text: a reply of the reference's own Q2_K form; None where none was drawn.
+        q2_k_rating: the judge's rating of it; None where there is none.
     """
 
     id: str
@@ -72,6 +74,8 @@ class PromptRecord(_Record):
     greedy: ReferenceReply
     misplaced_text: str
     misplaced_rating: FiniteFloat
+    q2_k_text: str | None = None
+    q2_k_rating: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _roles_and_contents(self) -> Self:

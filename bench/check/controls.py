@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from empathy_edge.bench.check.baseline import Baseline
+from empathy_edge.bench.check.baseline import Baseline, PromptRecord
 from empathy_edge.bench.check.raters import better
 from empathy_edge.judging.statistics import Interval, score_interval
 
@@ -24,11 +24,14 @@ class Controls:
     Attributes:
         against_itself: the reference's first reply against its other ones: ½ in expectation.
         misplaced: a reply to another prompt against those to this one.
+        q2_k: a reply of the reference's own Q2_K form against the reference's; None where there are none.
+            A model may bear these two to three bits well, but it does not get better.
         doubts: what is out of order; then the judge's figures decide nothing.
     """
 
     against_itself: Interval
     misplaced: Interval
+    q2_k: Interval | None
     doubts: tuple[str, ...]
 
     def damaged(self, share: float) -> float:
@@ -38,13 +41,16 @@ class Controls:
 
 def controls_of(baseline: Baseline) -> Controls:
     """The controls, with intervals over prompts."""
-    itself, misplaced = [], []
+    itself, misplaced, q2_k = [], [], []
     for record in baseline.prompts:
         first, *others = [reply.rating for reply in record.replies]
         itself.append(float(np.mean([better(first, other) for other in others])))
         ratings = [reply.rating for reply in record.replies]
         misplaced.append(float(np.mean([better(record.misplaced_rating, other) for other in ratings])))
+        if record.q2_k_rating is not None:
+            q2_k.append(_points_of_q2_k(record, record.q2_k_rating))
     of_itself, of_misplaced = score_interval(itself), score_interval(misplaced)
+    of_q2_k = score_interval(q2_k) if q2_k else None
     doubts = []
     error = float(np.std(itself)) / len(itself) ** 0.5
     if abs(of_itself.mean - 0.5) > SURELY * error + 1e-12:
@@ -54,4 +60,17 @@ def controls_of(baseline: Baseline) -> Controls:
             f"the judge does not see replies to other prompts: they win {of_misplaced.mean:.1%} "
             f"[{of_misplaced.low:.1%}, {of_misplaced.high:.1%}]"
         )
-    return Controls(of_itself, of_misplaced, tuple(doubts))
+    if of_q2_k is not None and of_q2_k.low > 0.5:
+        doubts.append(
+            f"the judge prefers the reference's own Q2_K form to the reference: it wins {of_q2_k.mean:.1%} "
+            f"[{of_q2_k.low:.1%}, {of_q2_k.high:.1%}]"
+        )
+    return Controls(of_itself, of_misplaced, of_q2_k, tuple(doubts))
+
+
+def _points_of_q2_k(record: PromptRecord, rating: float) -> float:
+    """Against each of the reference's replies; the same text is equally good."""
+    points = []
+    for reply in record.replies:
+        points.append(0.5 if reply.text == record.q2_k_text else better(rating, reply.rating))
+    return float(np.mean(points))

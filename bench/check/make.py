@@ -9,6 +9,7 @@ from empathy_edge import __version__
 from empathy_edge.bench.check.baseline import (
     FORMAT,
     Baseline,
+    JudgeRecord,
     PromptRecord,
     ReferenceRecord,
 )
@@ -22,7 +23,9 @@ from empathy_edge.bench.check.drawing import (
     with_misplaced,
 )
 from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
+from empathy_edge.bench.check.q2_k import WriteQ2K, with_q2_k
 from empathy_edge.bench.check.raters import Rater, ToRate
+from empathy_edge.bench.check.sheet_rater import SheetRater
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, read_template
@@ -34,7 +37,7 @@ from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json
 
 
-def make_baseline(
+def make_baseline(  # noqa: PLR0913 - what a baseline depends on
     model: str,
     prompts: list[CheckPrompt],
     rater: Rater,
@@ -42,6 +45,7 @@ def make_baseline(
     *,
     allow_quantized: bool = False,
     as_gguf: Callable[[ModelRef], Path | None] = lambda _: None,
+    write_q2_k: WriteQ2K | None = None,
     command: str = "",
 ) -> Baseline:
     """Draw the replies, and have them rated by a certified judge.
@@ -56,6 +60,7 @@ def make_baseline(
         allow_quantized: take a model with quantized weights, too.
         as_gguf: makes a checkpoint's F16 GGUF, on which replies are drawn three times as fast as on torch;
             None where that cannot be made.
+        write_q2_k: quantizes a GGUF, for the control of rounding; None: without that control.
         command: the one that is running, if it has --max-prompts.
 
     Raises:
@@ -68,31 +73,61 @@ def make_baseline(
     say_what_can_pass(len(prompts), rater.name, known_doubts(rater))
     gguf = as_gguf(reference) if reference.kind == "checkpoint" else None
     runtime = open_runtime(gguf or reference.path, context=CONTEXT)
+    is_gguf = gguf is not None
+    kept = _kept_file(reference, prompts, settings, is_gguf=is_gguf)
     try:
-        stop_ids, golden_ids = runtime.stop_ids, runtime.encode(GOLDEN_CONVERSATION)
+        described = _described(reference, runtime)
         records = with_misplaced(
-            _kept_or_drawn(runtime, reference, prompts, settings, is_gguf=gguf is not None, command=command)
+            _kept_or_drawn(runtime, reference, prompts, settings, kept, is_gguf=is_gguf, command=command)
         )
     finally:
         runtime.close()
+    judge = None if isinstance(rater, SheetRater) else judge_record(rater)
+    if _wants_q2_k(rater, judge, records):
+        source = gguf if reference.kind == "checkpoint" else reference
+        records = with_q2_k(records, source, settings, write_q2_k, kept.with_suffix(".q2_k.json"))
     items = [_to_rate(record, rater) for record in records]
     rater.prepare(items)
-    judge = judge_record(rater)
+    judge = judge or judge_record(rater)
     return Baseline(
         format=FORMAT,
         version=__version__,
         settings=settings,
-        reference=ReferenceRecord(
-            name=reference.name,
-            identity=reference.identity,
-            quantized=has_quantized_weights(reference),
-            stop_ids=tuple(sorted(stop_ids)),
-            golden_ids=tuple(golden_ids),
-        ),
+        reference=described,
         judge=judge,
         prompts_sha256=sha256_of(prompts),
         prompts=tuple(_rated(records, items, rater) if judge.certified else records),
     )
+
+
+def _described(reference: ModelRef, runtime: Runtime) -> ReferenceRecord:
+    return ReferenceRecord(
+        name=reference.name,
+        identity=reference.identity,
+        quantized=has_quantized_weights(reference),
+        stop_ids=tuple(sorted(runtime.stop_ids)),
+        golden_ids=tuple(runtime.encode(GOLDEN_CONVERSATION)),
+    )
+
+
+def _wants_q2_k(rater: Rater, judge: JudgeRecord | None, records: Sequence[PromptRecord]) -> bool:
+    """Whether the control of rounding is to be drawn: a judge who does not count is asked nothing.
+
+    People rate all in one go, before their certificate is known. A sheet that is full without that control
+    stays full.
+    """
+    if isinstance(rater, SheetRater):
+        return not rater.is_full([_to_rate(record, rater) for record in records])
+    return judge is not None and judge.certified
+
+
+def _kept_file(
+    reference: ModelRef, prompts: list[CheckPrompt], settings: ReplySettings, *, is_gguf: bool
+) -> Path:
+    """The file in the cache for the replies of a reference."""
+    parts = [reference.identity, is_gguf, __version__, settings.model_dump(mode="json")]
+    conversations = [prompt.conversation() for prompt in prompts]
+    return cache_folder() / "replies" / f"{sha256_json([parts, conversations])[:32]}.jsonl"
 
 
 def _kept_or_drawn(
@@ -100,6 +135,7 @@ def _kept_or_drawn(
     reference: ModelRef,
     prompts: list[CheckPrompt],
     settings: ReplySettings,
+    kept: Path,
     *,
     is_gguf: bool,
     command: str,
@@ -111,12 +147,10 @@ def _kept_or_drawn(
         reference: the model.
         prompts: in their order.
         settings: how replies are made.
+        kept: the file for them.
         is_gguf: whether the runtime has a checkpoint's GGUF, not the checkpoint.
         command: see `make_baseline`.
     """
-    parts = [reference.identity, is_gguf, __version__, settings.model_dump(mode="json")]
-    conversations = [prompt.conversation() for prompt in prompts]
-    kept = cache_folder() / "replies" / f"{sha256_json([parts, conversations])[:32]}.jsonl"
     known = drawn_records(kept, prompts)
     if known:
         say(f"The replies of {reference.name} are known from an earlier command ({kept}).")
@@ -148,8 +182,11 @@ def has_quantized_weights(model: ModelRef) -> bool:
 
 
 def _to_rate(record: PromptRecord, rater: Rater) -> ToRate:
-    """The sampled replies, the misplaced one and, if it can be compared with others later, the greedy one."""
+    """The sampled replies, the misplaced one, the Q2_K form's where there is one and, if it can be compared
+    with others later, the greedy one.
+    """
     texts = [reply.text for reply in record.replies] + [record.misplaced_text]
+    texts += [] if record.q2_k_text is None else [record.q2_k_text]
     return ToRate(list(record.messages), texts if rater.together else [*texts, record.greedy.text])
 
 
@@ -166,8 +203,10 @@ def _with_ratings(record: PromptRecord, ratings: Sequence[float]) -> PromptRecor
         reply.model_copy(update={"rating": rating})
         for reply, rating in zip(record.replies, ratings, strict=False)
     ]
-    misplaced, *greedy = ratings[len(replies) :]
+    misplaced, *others = ratings[len(replies) :]
     found: dict[str, object] = {"replies": tuple(replies), "misplaced_rating": misplaced}
-    if greedy:
-        found["greedy"] = record.greedy.model_copy(update={"rating": greedy[0]})
+    if record.q2_k_text is not None:
+        found["q2_k_rating"] = others.pop(0)
+    if others:
+        found["greedy"] = record.greedy.model_copy(update={"rating": others[0]})
     return record.model_copy(update=found)

@@ -9,6 +9,7 @@ from empathy_edge.bench.check.baseline import Baseline
 from empathy_edge.bench.check.beforehand import FEWER_PROMPTS
 from empathy_edge.bench.check.certificate import CERTIFICATE_PAIRS
 from empathy_edge.bench.check.prompts import FEWEST, read_prompts, sha256_of
+from empathy_edge.bench.check.q2_k import Q2_K_PROMPTS
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.runs.settings import ReplySettings
 
@@ -123,7 +124,7 @@ def what_to_do(
             return WhatDecides(f"give about {most} prompts (--prompts FILE); no judge is needed")
         return WhatDecides("", (("with more prompts", again.with_prompts(most, judge)),))
     if checked.judge_doubts:
-        ratings = checked.prompts * (samples + 1) + 2 * CERTIFICATE_PAIRS
+        ratings = checked.prompts * (samples + 1) + min(checked.prompts, Q2_K_PROMPTS) + 2 * CERTIFICATE_PAIRS
         by_people = (f"by people, who give {ratings} ratings or more in a spreadsheet", again.by(PEOPLE))
         return WhatDecides("", (by_people, ("by a large model", again.by(LARGE_MODEL))))
     return WhatDecides("what would decide is above")

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from empathy_edge.bench.check.certificate import AGREES
 from empathy_edge.bench.check.controls import MILD
-from empathy_edge.bench.check.report import CheckedArtifact, CheckReport, ControlFigures
+from empathy_edge.bench.check.report import POWER, CheckedArtifact, CheckReport, ControlFigures
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
 
@@ -102,7 +102,7 @@ def conditions(checked: CheckReport) -> str:
         f"Each file was compared with {checked.reference}{quantized} itself (is that better than its base? "
         f"`empathy-edge release`); {checked.prompts} prompts, replies {checked.decoding}, at "
         f"most {checked.max_new_tokens} tokens; PASS from {checked.min_win_rate:.0%} of comparisons won, "
-        f"bounds of 95 %. Judge: {checked.judge}{agreement}{doubts}.{_controls(controls)}"
+        f"bounds of 95 %. Judge: {checked.judge}{agreement}{doubts}.{_controls(controls)} {_power(checked)}"
     )
 
 
@@ -113,7 +113,28 @@ def _controls(controls: ControlFigures | None) -> str:
         f"{rate:.1%} with {share:.0%} of the replies misplaced"
         for share, rate in zip(MILD, controls.damaged, strict=True)
     )
-    return f" Controls: the reference against itself {controls.against_itself:.1%}; {damaged}."
+    q2_k = controls.q2_k
+    rounded = f"; its own Q2_K form wins {q2_k.mean:.1%} [{q2_k.low:.1%}, {q2_k.high:.1%}]" if q2_k else ""
+    return f" Controls: the reference against itself {controls.against_itself:.1%}; {damaged}{rounded}."
+
+
+def _power(checked: CheckReport) -> str:
+    """Which loss would have been seen, and how often an artifact without one would have passed."""
+    power = checked.power
+    if power is None:
+        in_order = not checked.judge_doubts and checked.controls and not checked.controls.doubts
+        if in_order:
+            return f"Power of step 4: none, without --judge {checked.judge}."
+        return "Power: without a judge that counts no loss is seen; only what is ruined FAILs."
+    if power.loss is None:
+        seen = "not even replies to other prompts alone"
+    else:
+        in_truth = f"; at most {100 * power.loss_in_truth:.1f} in truth" if power.loss_in_truth else ""
+        seen = f"a loss of {100 * power.loss:.1f} points (by the judge{in_truth})"
+    return (
+        f"Power of step 4: {seen} would FAIL in {POWER:.0%} of such runs; an artifact that lost nothing "
+        f"would PASS in {power.unharmed_passes:.0%}."
+    )
 
 
 def _line(cells: Sequence[str]) -> str:

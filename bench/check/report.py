@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 FORMAT: Literal["empathy-edge check 1"] = "empathy-edge check 1"
+POWER = 0.8
+"""In which share of runs the loss of `PowerFigures` FAILs."""
+
 Verdict = Literal["PASS", "FAIL", "UNDECIDED"]
 DecidedBy = Literal[
     "same question", "health", "identical replies", "likelihood, any judge", "likelihood", "judge"
@@ -77,6 +80,14 @@ class CheckedArtifact(_Record):
     prompts_needed: int | None = None
 
 
+class WinRate(_Record):
+    """A share of comparisons won, with its 95 % interval over prompts."""
+
+    mean: float
+    low: float
+    high: float
+
+
 class ControlFigures(_Record):
     """The controls: win rates of replies whose loss is known.
 
@@ -85,12 +96,29 @@ class ControlFigures(_Record):
         misplaced: replies to other prompts.
         damaged: with those in 5, 10 and 20 % of prompts.
         doubts: what is out of order.
+        q2_k: the reference's own Q2_K form; None where the baseline has no replies of it.
     """
 
     against_itself: float
     misplaced: float
     damaged: tuple[float, ...]
     doubts: tuple[str, ...]
+    q2_k: WinRate | None = None
+
+
+class PowerFigures(_Record):
+    """Which loss step 4 would have seen in a run like this, by simulation.
+
+    Attributes:
+        loss: that FAILs in 80 % of runs, by the judge: ½ minus the win rate; None where not even replies to
+            other prompts alone would.
+        loss_in_truth: it is at most this; None where the judge's certificate gives no bound.
+        unharmed_passes: how often an artifact that lost nothing would PASS.
+    """
+
+    loss: float | None
+    loss_in_truth: float | None
+    unharmed_passes: float
 
 
 class CheckReport(_Record):
@@ -110,6 +138,8 @@ class CheckReport(_Record):
         judge_agreement: with blind readers, on unequal pairs.
         judge_doubts: why it is not certified.
         controls: see there; None without a certified judge.
+        power: see there; None where no judge decides: it is not certified, a control is out of order, or it
+            may not be opened.
         artifacts: the verdicts.
     """
 
@@ -127,6 +157,7 @@ class CheckReport(_Record):
     judge_doubts: tuple[str, ...]
     controls: ControlFigures | None
     artifacts: tuple[CheckedArtifact, ...]
+    power: PowerFigures | None = None
 
     def exit_code(self) -> int:
         """0 when all pass, 1 when one fails, 4 when one is undecided."""

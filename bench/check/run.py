@@ -14,6 +14,7 @@ from empathy_edge.bench.check.baseline import Baseline
 from empathy_edge.bench.check.check_judge import CheckJudge, JudgeError
 from empathy_edge.bench.check.controls import MILD, Controls, controls_of
 from empathy_edge.bench.check.ladder import Ladder
+from empathy_edge.bench.check.power import power_of
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError, no_such_file
@@ -63,6 +64,7 @@ def check(
     """
     controls = controls_of(baseline) if baseline.judge.certified else None
     judge = CheckJudge(baseline, judge_name, api)
+    decides = controls is not None and not controls.doubts and judge.may_be_opened
     try:
         labels = _labels(artifacts)
         found = [
@@ -87,16 +89,26 @@ def check(
         judge_agreement=baseline.judge.agreement,
         judge_doubts=baseline.judge.doubts,
         controls=_control_figures(controls) if controls else None,
+        power=_power_figures(baseline, settings) if decides else None,
         artifacts=tuple(found),
     )
 
 
 def _control_figures(controls: Controls) -> report.ControlFigures:
+    q2_k = controls.q2_k
     return report.ControlFigures(
         against_itself=controls.against_itself.mean,
         misplaced=controls.misplaced.mean,
         damaged=tuple(controls.damaged(share) for share in MILD),
         doubts=controls.doubts,
+        q2_k=report.WinRate(mean=q2_k.mean, low=q2_k.low, high=q2_k.high) if q2_k else None,
+    )
+
+
+def _power_figures(baseline: Baseline, settings: CheckSettings) -> report.PowerFigures:
+    power = power_of(baseline, settings.min_win_rate, greedy=settings.greedy)
+    return report.PowerFigures(
+        loss=power.loss, loss_in_truth=power.loss_in_truth, unharmed_passes=power.unharmed_passes
     )
 
 

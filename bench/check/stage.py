@@ -9,6 +9,7 @@ from empathy_edge.bench.check.baseline import write_baseline
 from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.output import junit, markdown, show
 from empathy_edge.bench.check.prompts import read_prompts
+from empathy_edge.bench.check.q2_k import WriteQ2K
 from empathy_edge.bench.check.raters import open_rater
 from empathy_edge.bench.check.report import CheckReport
 from empathy_edge.bench.check.run import DEFAULT_API, check, require_ready
@@ -33,6 +34,7 @@ def run(
     out: Path,
     settings: CheckStageSettings,
     as_gguf: Callable[[ModelRef], Path | None],
+    write_q2_k: WriteQ2K | None = None,
     update: bool = False,
 ) -> CheckReport:
     """Check the artifacts, on the shipped prompts; writes the baseline and the verdicts, and prints them.
@@ -43,6 +45,7 @@ def run(
         out: the stage's folder.
         settings: how replies are made, the judge, the bound.
         as_gguf: see `make_baseline`.
+        write_q2_k: see `make_baseline`.
         update: do it again where inputs or settings changed.
     """
     stage = open_stage(
@@ -56,7 +59,8 @@ def run(
     if stage.done:
         report = stage.results(CheckResults).report
     else:
-        report = _check(str(reference), [str(folder) for folder in artifacts], out, settings, as_gguf)
+        names = [str(folder) for folder in artifacts]
+        report = _check(str(reference), names, out, settings, as_gguf, write_q2_k)
         waiting = any(item.ratings_missing for item in report.artifacts)
         stage.finish(CheckResults(report=report), is_complete=not waiting)
     show(report)
@@ -69,6 +73,7 @@ def _check(
     out: Path,
     settings: CheckStageSettings,
     as_gguf: Callable[[ModelRef], Path | None],
+    write_q2_k: WriteQ2K | None,
 ) -> CheckReport:
     require_ready(artifacts)
     replies = ReplySettings(**settings.model_dump(include=set(ReplySettings.model_fields)))
@@ -76,7 +81,7 @@ def _check(
     prompts = read_prompts(None, replies.max_prompts, replies.seed)
     rater = open_rater(settings.judge, DEFAULT_API)
     try:
-        made = make_baseline(reference, prompts, rater, replies, as_gguf=as_gguf)
+        made = make_baseline(reference, prompts, rater, replies, as_gguf=as_gguf, write_q2_k=write_q2_k)
     finally:
         rater.close()
     named = made.reference.model_copy(update={"name": Path(reference).name})  # a run can be moved

@@ -12,6 +12,7 @@ from empathy_edge.bench.check.check_judge import CheckJudge
 from empathy_edge.bench.check.controls import Controls
 from empathy_edge.bench.check.next_commands import LARGE_MODEL, PEOPLE
 from empathy_edge.bench.check.prompts import FEWEST
+from empathy_edge.bench.check.q2_k import Q2_K_PROMPTS
 from empathy_edge.bench.check.win_rate import ENOUGH, MONEY, Evidence
 
 INSTRUCTION_TOKENS = 240
@@ -79,5 +80,6 @@ def cost_of_a_judge(baseline: Baseline) -> tuple[int, int]:
     rated = prompt + (len(baseline.prompts[0].replies) + 1) * reply + INSTRUCTION_TOKENS
     certified = prompt + 2 * reply + INSTRUCTION_TOKENS
     total = len(baseline.prompts)
-    tokens = total * rated + CERTIFICATE_PAIRS * certified
+    of_q2_k = min(total, Q2_K_PROMPTS) * reply
+    tokens = total * rated + of_q2_k + CERTIFICATE_PAIRS * certified
     return BOTH_ORDERS * (total + CERTIFICATE_PAIRS), int(BOTH_ORDERS * tokens)

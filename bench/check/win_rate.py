@@ -69,7 +69,7 @@ class Evidence:
 
     def log_against_at_least(self, m: float) -> dict[Step, float]:
         """The same against "W ≥ m": that the losses are at most 1 − m."""
-        losses = _loss_as_judge_sees(m, self.judge)
+        losses = loss_as_judge_sees(m, self.judge)
         lost = 1 - np.asarray(self.judged)
         return {
             "any-judge": 0.0,
@@ -99,7 +99,7 @@ def as_judge_sees_at_most(win_rate: float, agreement: float) -> float:
     return 0.5 + sin(pi * (agreement - 0.5)) * (win_rate - 0.5)
 
 
-def _loss_as_judge_sees(m: float, judge: JudgeRecord) -> float:
+def loss_as_judge_sees(m: float, judge: JudgeRecord) -> float:
     """The largest share of losses that the judge sees where W is at least m."""
     if m <= 0.5:
         return 1 - as_judge_sees_at_most(m, judge.agreement_high)

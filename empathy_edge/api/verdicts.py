@@ -159,6 +159,7 @@ def made_baseline(  # noqa: PLR0913 - what a baseline depends on
     from empathy_edge.bench.check.prompts import read_prompts
     from empathy_edge.bench.check.raters import open_rater
     from empathy_edge.export.artifacts import reference_gguf
+    from empathy_edge.export.gguf.quantize import write_q2_k
     from empathy_edge.runs.given_data import data_file
 
     file = None if prompts is None else data_file(prompts, dict(columns))
@@ -172,6 +173,7 @@ def made_baseline(  # noqa: PLR0913 - what a baseline depends on
             settings,
             allow_quantized=allow_quantized,
             as_gguf=reference_gguf,
+            write_q2_k=write_q2_k,
             command=command,
         )
     finally:

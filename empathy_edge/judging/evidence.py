@@ -54,6 +54,24 @@ def evidence_path(values: Sequence[float] | np.ndarray, mean: float, every: int 
     return path
 
 
+def evidence_of_counts(values: np.ndarray, counts: np.ndarray, mean: float) -> np.ndarray:
+    """As `log_evidence`, of many samples at once that have few different values.
+
+    Args:
+        values: the different ones, each at least 0, [values].
+        counts: how often each is in a sample, [..., values].
+        mean: above 0.
+
+    Returns:
+        float64 [...].
+    """
+    gains = values[:, None] / mean - 1
+    money = counts.astype(float) @ np.log(np.maximum(1 + SHARES * gains, 1e-300))
+    largest = money.max(axis=-1)
+    found: np.ndarray = largest + np.log(np.exp(money - largest[..., None]).mean(axis=-1))
+    return found
+
+
 def log_mean_exp(values: Sequence[float] | np.ndarray, weights: Sequence[float] | None = None) -> float:
     """The logarithm of the mean of exponentials, weighted where weights, which add up to 1, are given."""
     array = np.asarray(values, dtype=float)

@@ -316,6 +316,7 @@ def _release(job: _Job) -> str:
 def _check(job: _Job) -> str:
     from empathy_edge.bench.check.stage import run
     from empathy_edge.export.artifacts import reference_gguf
+    from empathy_edge.export.gguf.quantize import write_q2_k
 
     def as_gguf(reference: ModelRef) -> Path | None:
         made = job.folder.artifact("gguf-f16")
@@ -327,6 +328,7 @@ def _check(job: _Job) -> str:
         out=job.folder.check,
         settings=job.recipe.check,
         as_gguf=as_gguf,
+        write_q2_k=write_q2_k,
         update=job.update,
     )
     verdicts = [item.verdict for item in found.artifacts]

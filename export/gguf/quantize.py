@@ -15,6 +15,7 @@ import numpy as np
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.export.gguf.tensor_types import type_number
 from empathy_edge.formats.gguf_header import tensors_of
+from empathy_edge.runtimes import default_threads
 
 Importance = Mapping[str, np.ndarray]
 """GGUF name of a matrix → how much each of its input channels matters, float32 [columns]."""
@@ -72,6 +73,15 @@ def quantize(
     finally:
         temporary.unlink(missing_ok=True)
     return _size_in_log(log)
+
+
+def write_q2_k(source: Path, file: Path) -> None:
+    """Write the Q2_K form of a GGUF of full precision: a control of `check`.
+
+    Raises:
+        EmpathyEdgeError: llama.cpp could not, or is not installed.
+    """
+    quantize(source, file, "q2_k", threads=default_threads())
 
 
 def planned_types(source: Path, quantization: str) -> dict[str, str]:

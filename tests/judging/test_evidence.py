@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from empathy_edge.judging.evidence import evidence_path, log_evidence, lower_bound
+from empathy_edge.judging.evidence import evidence_of_counts, evidence_path, log_evidence, lower_bound
 
 
 def test_what_is_true_is_rarely_refuted_however_often_one_looks() -> None:
@@ -40,3 +40,10 @@ def test_negative_values_are_refused() -> None:
         evidence_path([0.5, -0.1], 0.5)
     with pytest.raises(ValueError, match="at least 0"):
         evidence_path([0.5, float("nan")], 0.5)
+
+
+def test_counted_values_are_the_same_evidence() -> None:
+    values, counts = np.array([0.0, 0.3, 1.0]), np.array([[[4, 0, 2], [0, 0, 0]]])
+    found = evidence_of_counts(values, counts, 0.45)
+    assert found.shape == (1, 2) and found[0, 1] == pytest.approx(0)
+    assert found[0, 0] == pytest.approx(log_evidence([0.0] * 4 + [1.0] * 2, 0.45))

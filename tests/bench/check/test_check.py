@@ -21,6 +21,7 @@ from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import open_runtime
 from empathy_edge.system.cache import cache_folder
+from empathy_edge.system.files import sha256_json
 from tests.commands.tree import assert_says_next
 from tests.conftest import CHECK_REPLIES, assert_one_clear_error, run_command
 
@@ -54,7 +55,9 @@ def test_an_exact_copy_passes_whatever_the_judge(baseline_file: Path, exported: 
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     assert "gguf-f16 keeps it" in result.stdout and "whatever the judge" in result.stdout
-    (artifact,) = json.loads(files["json"].read_text())["artifacts"]
+    found = json.loads(files["json"].read_text())
+    (artifact,) = found["artifacts"]
+    assert found["power"] is None and found["controls"] is None
     assert artifact["verdict"] == "PASS" and artifact["decided_by"] == "likelihood, any judge"
     assert 0.45 <= artifact["win_rate_low"] <= 0.5 <= artifact["win_rate_high"]
     assert artifact["effective_share"] > 0.99 and artifact["prompts_scored"] >= 64
@@ -70,17 +73,28 @@ def test_without_a_certified_judge_a_far_artifact_is_undecided(baseline_file: Pa
     assert "step 3" not in said and "step 4" not in said
     assert said.count("of unequal pairs") == 0 and said.count("it agrees with readers on") == 1
     assert "; more than 55% is needed" in said
+    assert "Power: without a judge that counts no loss is seen; only what is ruined FAILs." in said
     assert "--out judged.json.gz --max-prompts 80 --temperature 0.5" in result.stderr
     assert "--judge openai:MODEL" in result.stderr
     assert_says_next(result, "empathy-edge baseline ")
     assert result.stderr.rstrip().endswith("--judge sheet:ratings.csv")
 
 
-def test_a_damaged_model_fails_by_the_judge(certified: Path, damaged: Path) -> None:
+def test_a_damaged_model_fails_by_the_judge(certified: Path, damaged: Path, tmp_path: Path) -> None:
     judge = read_baseline(certified).judge.name
     unnamed = run_command("check", damaged, "--baseline", certified)
     assert unnamed.returncode == 4 and f"add --judge {judge}" in unnamed.stdout.replace("\n", "")
-    result = run_command("check", damaged, "--baseline", certified, "--judge", judge)
+    assert "Power of step 4: none, without --judge" in " ".join(unnamed.stdout.split())
+    files = tmp_path / "check.json", tmp_path / "check.md"
+    written = ("--json", files[0], "--markdown", files[1])
+    result = run_command("check", damaged, "--baseline", certified, "--judge", judge, *written)
+    power = json.loads(files[0].read_text())["power"]
+    sentence = (
+        f"Power of step 4: a loss of {100 * power['loss']:.1f} points (by the judge; at most "
+        f"{100 * power['loss_in_truth']:.1f} in truth) would FAIL in 80% of such runs; an artifact that lost "
+        f"nothing would PASS in {power['unharmed_passes']:.0%}."
+    )
+    assert sentence in " ".join(result.stdout.split()) and sentence in files[1].read_text()
     assert result.returncode == 1, result.stdout + result.stderr
     assert "does not keep it: at best" in result.stdout and "decided by judge" in result.stdout
 
@@ -152,6 +166,17 @@ def test_a_baseline_changed_by_hand_is_refused(baseline_file: Path, exported: Pa
     file.write_bytes(gzip.compress(json.dumps(document).encode()))
     with pytest.raises(EmpathyEdgeError, match="baseline 0"):
         read_baseline(file)
+
+
+def test_a_baseline_of_before_is_read(baseline_file: Path, tmp_path: Path) -> None:
+    content = json.loads(gzip.decompress(baseline_file.read_bytes()))["baseline"]
+    for record in content["prompts"]:
+        del record["q2_k_text"], record["q2_k_rating"]
+    file = tmp_path / "before.json.gz"
+    file.write_bytes(
+        gzip.compress(json.dumps({"sha256": sha256_json(content), "baseline": content}).encode())
+    )
+    assert read_baseline(file) == read_baseline(baseline_file)
 
 
 def test_decoding_is_the_baselines(baseline_file: Path, exported: Path) -> None:

@@ -52,6 +52,14 @@ def test_what_decides_is_a_ready_command(found: CheckReport, commands: list[str]
         parse(list(command[1:]))
 
 
+def test_people_are_told_how_many_ratings_it_takes() -> None:
+    """Two replies and the controls to each prompt: another prompt's reply, and of 128 the Q2_K form's."""
+    found = report(640, (DOUBT,))
+    again = CheckCommand(check_of(["a"], "merged"))
+    (what, _), _ = what_to_do(found.artifacts, found, again, None, 2).commands
+    assert f"who give {640 * 3 + 128 + 896} ratings or more" in what
+
+
 def test_more_prompts_than_there_are_must_be_given() -> None:
     found = report(96, (DOUBT,), prompts_needed=150)
     again = CheckCommand(check_of(["a"], "merged"), own_prompts=True)
