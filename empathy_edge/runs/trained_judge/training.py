@@ -27,6 +27,7 @@ from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.models.find import checkpoint_of
 from empathy_edge.models.merging import merge_into
+from empathy_edge.runtimes import default_threads
 from empathy_edge.system.files import write_json
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def train(trainer: Trainer, rated: Sequence[RatedReplies], epochs: float, seed: 
             loss = trainer.loss(rated[next(order)])
             if loss is None:
                 continue
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             losses.append(loss.item())
             share = min(1, (step + 1) / WARM_UP_STEPS) * (1 + np.cos(np.pi * step / total)) / 2
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * share
@@ -300,4 +301,4 @@ def _write_model(checkpoint: Path, scratch: Path, layers: int, file: Path) -> No
     shutil.copytree(checkpoint, merged, ignore=shutil.ignore_patterns("*.safetensors*"))
     merge_into(model, [scratch / "adapter"]).save_pretrained(merged)
     write_float(merged, scratch / "f16.gguf")
-    quantize(scratch / "f16.gguf", file, "q8_0")
+    quantize(scratch / "f16.gguf", file, "q8_0", threads=default_threads())
