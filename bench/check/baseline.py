@@ -19,7 +19,11 @@ MOST_BYTES = 64_000_000
 """Of an unpacked baseline; a larger file is refused before it is read into memory."""
 
 
+OPTIONAL = ("q2_k_text", "q2_k_rating")
+"""Fields of a prompt that earlier versions do not know; they are written only where there is something."""
+
 TokenId = Annotated[int, Field(ge=0)]
+Agreement = Annotated[float, Field(ge=0, le=1)]
 LogProb = Annotated[FiniteFloat, Field(le=1e-3)]
 
 
@@ -118,8 +122,8 @@ class JudgeRecord(_Record):
     name: str
     identity: str
     agreement: float | None
-    agreement_low: float
-    agreement_high: float
+    agreement_low: Agreement
+    agreement_high: Agreement
     pairs: int
     doubts: tuple[str, ...]
 
@@ -154,6 +158,10 @@ class Baseline(_Record):
 def write_baseline(file: Path, baseline: Baseline) -> None:
     """Write it with a hash of its content; the file is replaced as a whole."""
     content = baseline.model_dump(mode="json")
+    for prompt in content["prompts"]:
+        for name in OPTIONAL:
+            if prompt[name] is None:  # so that earlier versions read it
+                del prompt[name]
     document = {"sha256": sha256_json(content), "baseline": content}
     text = json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
     if len(text) > MOST_BYTES:

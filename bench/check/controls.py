@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ class Controls:
         against_itself: the reference's first reply against its other ones: ½ in expectation.
         misplaced: a reply to another prompt against those to this one.
         q2_k: a reply of the reference's own Q2_K form against the reference's; None where there are none.
-            A model may bear these two to three bits well, but it does not get better.
+            A model may bear so few bits well, but it does not get better.
         doubts: what is out of order; then the judge's figures decide nothing.
     """
 
@@ -52,20 +53,23 @@ def controls_of(baseline: Baseline) -> Controls:
     of_itself, of_misplaced = score_interval(itself), score_interval(misplaced)
     of_q2_k = score_interval(q2_k) if q2_k else None
     doubts = []
-    error = float(np.std(itself)) / len(itself) ** 0.5
-    if abs(of_itself.mean - 0.5) > SURELY * error + 1e-12:
+    if abs(of_itself.mean - 0.5) > SURELY * _standard_error(itself) + 1e-12:
         doubts.append(f"the reference against itself wins {of_itself.mean:.1%}, not half")
     if of_misplaced.high >= 0.5:
         doubts.append(
             f"the judge does not see replies to other prompts: they win {of_misplaced.mean:.1%} "
             f"[{of_misplaced.low:.1%}, {of_misplaced.high:.1%}]"
         )
-    if of_q2_k is not None and of_q2_k.low > 0.5:
+    if of_q2_k is not None and of_q2_k.mean - 0.5 > SURELY * _standard_error(q2_k) + 1e-12:
         doubts.append(
             f"the judge prefers the reference's own Q2_K form to the reference: it wins {of_q2_k.mean:.1%} "
             f"[{of_q2_k.low:.1%}, {of_q2_k.high:.1%}]"
         )
     return Controls(of_itself, of_misplaced, of_q2_k, tuple(doubts))
+
+
+def _standard_error(points: Sequence[float]) -> float:
+    return float(np.std(points)) / len(points) ** 0.5
 
 
 def _points_of_q2_k(record: PromptRecord, rating: float) -> float:

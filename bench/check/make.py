@@ -113,11 +113,11 @@ def _described(reference: ModelRef, runtime: Runtime) -> ReferenceRecord:
 def _wants_q2_k(rater: Rater, judge: JudgeRecord | None, records: Sequence[PromptRecord]) -> bool:
     """Whether the control of rounding is to be drawn: a judge who does not count is asked nothing.
 
-    People rate all in one go, before their certificate is known. A sheet that is full without that control
-    stays full.
+    People rate all in one go, before their certificate is known. A sheet that was written without that
+    control stays without it: with it, the rows of a prompt would be new ones.
     """
     if isinstance(rater, SheetRater):
-        return not rater.is_full([_to_rate(record, rater) for record in records])
+        return not rater.has_rows([_to_rate(record, rater) for record in records])
     return judge is not None and judge.certified
 
 

@@ -102,7 +102,7 @@ def conditions(checked: CheckReport) -> str:
         f"Each file was compared with {checked.reference}{quantized} itself (is that better than its base? "
         f"`empathy-edge release`); {checked.prompts} prompts, replies {checked.decoding}, at "
         f"most {checked.max_new_tokens} tokens; PASS from {checked.min_win_rate:.0%} of comparisons won, "
-        f"bounds of 95 %. Judge: {checked.judge}{agreement}{doubts}.{_controls(controls)} {_power(checked)}"
+        f"bounds of 95 %. Judge: {checked.judge}{agreement}{doubts}.{_controls(controls)}{_power(checked)}"
     )
 
 
@@ -124,17 +124,19 @@ def _power(checked: CheckReport) -> str:
     if power is None:
         in_order = not checked.judge_doubts and checked.controls and not checked.controls.doubts
         if in_order:
-            return f"Power of step 4: none, without --judge {checked.judge}."
-        return "Power: without a judge that counts no loss is seen; only what is ruined FAILs."
+            return ""
+        return " Power: without a judge that counts no loss is seen; only what is ruined FAILs."
     if power.loss is None:
         seen = "not even replies to other prompts alone"
     else:
-        in_truth = f"; at most {100 * power.loss_in_truth:.1f} in truth" if power.loss_in_truth else ""
-        seen = f"a loss of {100 * power.loss:.1f} points (by the judge{in_truth})"
-    return (
-        f"Power of step 4: {seen} would FAIL in {POWER:.0%} of such runs; an artifact that lost nothing "
-        f"would PASS in {power.unharmed_passes:.0%}."
-    )
+        truth = "how much in truth is not known"
+        if power.loss_in_truth is not None:
+            truth = f"at most {100 * power.loss_in_truth:.1f} in truth"
+        seen = f"a loss of {100 * power.loss:.1f} points (by the judge; {truth})"
+    unharmed = ""
+    if power.unharmed_passes is not None:
+        unharmed = f"; an artifact that lost nothing would PASS in {power.unharmed_passes:.0%}"
+    return f" Power of step 4: {seen} would FAIL in {POWER:.0%} of such runs{unharmed}."
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ artifact, with the same looks, and its verdicts are counted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, log
+from math import ceil, inf, log
 
 import numpy as np
 
@@ -22,8 +22,14 @@ from empathy_edge.bench.check.win_rate import ENOUGH, MONEY, as_judge_sees, loss
 from empathy_edge.judging.evidence import evidence_of_counts
 from empathy_edge.system.files import sha256_json
 
-RUNS = 1000
-"""Simulated artifacts: a share of 80 % of them has a standard error of 1.3 points."""
+RUNS = 400
+"""Simulated artifacts: a share of 80 % of them has a standard error of 2 points."""
+
+MOST_PROMPTS = 5000
+"""Only so many are simulated; with more a check sees smaller losses than is said."""
+
+MOST_LOOKS = 64
+"""At the evidence; where a check looks more often, it decides a little earlier than is simulated."""
 
 BISECTIONS = 10
 """Of the share of prompts with a reply to another prompt."""
@@ -39,13 +45,14 @@ class Power:
         loss_in_truth: the true loss is at most this, if the judge is right as seldom as its certificate
             allows; None where there is no loss, or no such bound.
         share: of the prompts in which a reply to another prompt makes that loss; None where there is none.
-        unharmed_passes: how often an artifact that lost nothing PASSes.
+        unharmed_passes: how often an artifact that lost nothing PASSes; None for greedy replies, of which it
+            would give most as the same text.
     """
 
     loss: float | None
     loss_in_truth: float | None
     share: float | None
-    unharmed_passes: float
+    unharmed_passes: float | None
 
 
 def power_of(baseline: Baseline, min_win_rate: float, *, greedy: bool) -> Power:
@@ -57,7 +64,7 @@ def power_of(baseline: Baseline, min_win_rate: float, *, greedy: bool) -> Power:
         greedy: whether one reply of the artifact is compared with one of the reference, as for greedy apps.
     """
     simulated = _Simulated(baseline, min_win_rate, greedy=greedy)
-    unharmed_passes, _ = simulated.verdicts(0.0)
+    unharmed_passes = None if greedy else simulated.verdicts(0.0)[0]
     if simulated.verdicts(1.0)[1] < POWER:
         return Power(None, None, None, unharmed_passes)
     low, high = 0.0, 1.0
@@ -65,7 +72,8 @@ def power_of(baseline: Baseline, min_win_rate: float, *, greedy: bool) -> Power:
         middle = (low + high) / 2
         low, high = (low, middle) if simulated.verdicts(middle)[1] >= POWER else (middle, high)
     loss = high * (0.5 - simulated.misplaced_mean)
-    in_truth = loss / (2 * baseline.judge.agreement_low - 1)
+    seen = 2 * baseline.judge.agreement_low - 1
+    in_truth = loss / seen if seen > 0 else inf
     return Power(loss, in_truth if in_truth <= 0.5 else None, high, unharmed_passes)
 
 
@@ -77,7 +85,7 @@ class _Simulated:
     """
 
     def __init__(self, baseline: Baseline, min_win_rate: float, *, greedy: bool) -> None:
-        judge, records = baseline.judge, baseline.prompts
+        judge, records = baseline.judge, baseline.prompts[:MOST_PROMPTS]
         generator = np.random.default_rng(_seed(baseline))
         by_prompt = [_points(record) for record in records]
         draw = _draw_greedy if greedy else _draw_sampled
@@ -89,7 +97,8 @@ class _Simulated:
         self._chance = generator.random((len(records), RUNS))
         self._at_most = as_judge_sees(min_win_rate, judge.agreement_low)
         self._lost_at_most = loss_as_judge_sees(min_win_rate, judge)
-        self._block = SheetRater.block if judge.name.startswith("sheet:") else Rater.block
+        block = SheetRater.block if judge.name.startswith("sheet:") else Rater.block
+        self._block = max(block, ceil(len(records) / MOST_LOOKS))
 
     def verdicts(self, share: float) -> tuple[float, float]:
         """How often artifacts with replies to other prompts in a share of the prompts PASS, and FAIL."""

@@ -1,4 +1,6 @@
-"""The control of rounding: what the reference replies when its own weights have two to three bits.
+"""The control of rounding: what the reference replies as a Q2_K of its own weights.
+
+That is two to three bits, and more where rows do not come in blocks of 256.
 
 A judge that clearly prefers those replies to the reference's judges something else than quality.
 """
@@ -59,8 +61,8 @@ def with_q2_k(
             write_json(kept, {"texts": texts})
             count = number_of(len(texts), "reply", "replies")
             say(f"  control: {count} of the reference's own Q2_K form")
-        except (EmpathyEdgeError, OSError) as error:
-            why = escape(str(error).splitlines()[0])
+        except (EmpathyEdgeError, OSError, RuntimeError) as error:
+            why = escape((str(error).splitlines() or ["?"])[0])
             say(f"  The control by the reference's own Q2_K form is left out: {why}")
             return list(records)
     found = [record.model_copy(update={"q2_k_text": text}) for record, text in zip(first, texts, strict=True)]
@@ -71,9 +73,12 @@ def _kept_texts(kept: Path, count: int) -> list[str]:
     """An earlier run's replies; none where they are not there, or not of so many prompts."""
     try:
         texts = read_json(kept)["texts"]
-    except (OSError, ValueError, KeyError, EmpathyEdgeError):
+    except (OSError, ValueError, KeyError, TypeError, EmpathyEdgeError):
         return []
-    return texts if len(texts) == count else []
+    is_right = (
+        isinstance(texts, list) and len(texts) == count and all(isinstance(text, str) for text in texts)
+    )
+    return texts if is_right else []
 
 
 def _full_precision(source: ModelRef | Path | None) -> Path:

@@ -113,12 +113,12 @@ class PowerFigures(_Record):
         loss: that FAILs in 80 % of runs, by the judge: ½ minus the win rate; None where not even replies to
             other prompts alone would.
         loss_in_truth: it is at most this; None where the judge's certificate gives no bound.
-        unharmed_passes: how often an artifact that lost nothing would PASS.
+        unharmed_passes: how often an artifact that lost nothing would PASS; None for greedy replies.
     """
 
     loss: float | None
     loss_in_truth: float | None
-    unharmed_passes: float
+    unharmed_passes: float | None
 
 
 class CheckReport(_Record):

@@ -85,9 +85,9 @@ class SheetRater(Rater):
             rated()
         return ratings
 
-    def is_full(self, items: Sequence[ToRate]) -> bool:
-        """Whether the sheet has all ratings of these items; nothing is added to it."""
-        return all(self._ratings.get(key) is not None for item in items for key in _keys(item))
+    def has_rows(self, items: Sequence[ToRate]) -> bool:
+        """Whether the sheet has rows for all of these items, rated or not."""
+        return all(key in self._ratings for item in items for key in _keys(item))
 
     def _require(self, items: Sequence[ToRate]) -> dict[str, float]:
         """The ratings of these items by key; what is not in the sheet is added to it.

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from empathy_edge.bench.check.baseline import TokenId
 from empathy_edge.bench.check.raters import CONTEXT, Rater, ToRate
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.gguf_header import check_gguf
@@ -18,6 +19,9 @@ from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 from empathy_edge.system.files import read_json, sha256_json
 from empathy_edge.system.hash_cache import sha256_file
+
+LONGEST_REPLY = 200
+"""Tokens of a reply that are read, in training as well; the rest is left out."""
 
 FILE = "judge.json"
 MODEL = "model.gguf"
@@ -38,9 +42,9 @@ class JudgeFile(BaseModel):
 
     format: Literal["empathy-edge judge 1"] = "empathy-edge judge 1"
     base: str
-    good: int
-    bad: int
-    end_of_turn: int
+    good: TokenId
+    bad: TokenId
+    end_of_turn: TokenId
 
 
 class TrainedRater(Rater):
@@ -54,9 +58,6 @@ class TrainedRater(Rater):
         EmpathyEdgeError: there is no judge in it.
     """
 
-    tuned = False
-    """Neither half of the certification pairs is trained on."""
-
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self._file = _read(folder / FILE)
@@ -66,6 +67,9 @@ class TrainedRater(Rater):
             ["trained", self._file.model_dump(mode="json"), sha256_file(model), CONTEXT]
         )
         self._runtime = LlamaCppRuntime(model, threads=default_threads(), context=CONTEXT)
+        vocabulary = len(self._runtime.next_logits([0]))
+        if max(self._file.good, self._file.bad, self._file.end_of_turn) >= vocabulary:
+            raise EmpathyEdgeError(f"{folder / FILE}: names a token that {MODEL} does not have.")
 
     def rate_many(
         self, items: Sequence[ToRate], rated: Callable[[], None] = lambda: None
@@ -73,12 +77,15 @@ class TrainedRater(Rater):
         found = []
         for item in items:
             prompt = self._runtime.encode(list(item.conversation))
-            replies = [[*self._runtime.tokenize(reply), self._file.end_of_turn] for reply in item.replies]
+            replies = [
+                [*self._runtime.tokenize(reply)[:LONGEST_REPLY], self._file.end_of_turn]
+                for reply in item.replies
+            ]
             longest = len(prompt) + max(map(len, replies))
-            if longest > CONTEXT:
+            if longest > self._runtime.context:
                 raise EmpathyEdgeError(
                     f"a conversation with its reply has {longest} tokens, more than the judge's context "
-                    f"window of {CONTEXT}"
+                    f"window of {self._runtime.context}"
                 )
             logits = self._runtime.logits_after(prompt, replies)
             found.append([round(float(row[self._file.good] - row[self._file.bad]), 3) for row in logits])

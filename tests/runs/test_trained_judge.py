@@ -5,11 +5,12 @@ from pathlib import Path
 import gguf
 import pytest
 
+from empathy_edge.bench.check.certificate import read_pairs
 from empathy_edge.bench.check.raters import ToRate, open_rater
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.llm.api_settings import ApiSettings
-from empathy_edge.runs.trained_judge.training import read_ratings
+from empathy_edge.runs.trained_judge.ratings import read_ratings, split
 from empathy_edge.system.files import read_json, write_json
 from tests.conftest import assert_one_clear_error, run_module
 
@@ -48,7 +49,7 @@ def judge(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "out",
     )
     assert result.returncode == 0, result.stderr
-    assert "56 conversations to train on, 48 held out" in result.stderr
+    assert "56 rows to train on, 48 of other conversations held out" in result.stderr
     assert "100.0% of 48 pairs are ordered as the reader did" in result.stdout
     return folder / "out"
 
@@ -76,6 +77,30 @@ def test_only_ratings_of_one_reading_are_compared(tmp_path: Path) -> None:
         read_ratings([tmp_path / "r.jsonl"])
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"readings": []}, "readings"),
+        ({"readings": [[101, 2]]}, "less than or equal to 100"),
+        ({"messages": []}, "messages"),
+        ({"messages": read_pairs()[0].messages}, "judges are certified on this conversation"),
+    ],
+)
+def test_a_row_that_cannot_be_trained_on_is_refused(
+    tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    write_jsonl(tmp_path / "r.jsonl", [*rows(1), rows(2)[1] | change])
+    with pytest.raises(EmpathyEdgeError, match=rf"r\.jsonl, row 2: .*{said}"):
+        read_ratings([tmp_path / "r.jsonl"])
+
+
+def test_the_rows_of_one_conversation_are_held_out_together(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "r.jsonl", [*rows(8), *rows(8)])
+    trained, held_out = split(read_ratings([tmp_path / "r.jsonl"]), 3, 0)
+    inside, outside = ({row.messages[0]["content"] for row in part} for part in (trained, held_out))
+    assert len(held_out) == 6 and len(trained) == 10 and not inside & outside
+
+
 def test_a_folder_that_is_no_judge_is_refused(judge: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "judge.json", read_json(judge / "judge.json") | {"format": "x"})
     with pytest.raises(EmpathyEdgeError, match="no judge of this version"):
@@ -100,4 +125,19 @@ def test_an_existing_judge_is_not_replaced(judge: Path, tmp_path: Path) -> None:
 def test_too_few_conversations_are_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "ratings.jsonl", rows(60))
     result = run_module(TRAINING, tmp_path / "ratings.jsonl", "--out", tmp_path / "out")
-    assert_one_clear_error(result, 2, "ratings.jsonl", "60 conversations", "96")
+    assert_one_clear_error(result, 2, "60 conversations", "96")
+
+
+@pytest.mark.parametrize(("options", "said"), [(("--layers", "0"), "--layers 0"), ((), "GPT2LMHeadModel")])
+def test_a_base_that_cannot_be_a_judge_is_refused_before_training(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=64)).save_pretrained(tmp_path / "b")
+    write_jsonl(tmp_path / "ratings.jsonl", rows(104))
+    result = run_module(
+        TRAINING, tmp_path / "ratings.jsonl", "--base", tmp_path / "b", *options, "--out", tmp_path / "out"
+    )
+    assert_one_clear_error(result, 2, said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "ratings.jsonl"]

@@ -13,20 +13,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from empathy_edge.bench.check.trained_rater import FILE, MODEL, JudgeFile
+from empathy_edge.bench.check.trained_rater import FILE, LONGEST_REPLY, MODEL, JudgeFile
 from empathy_edge.console import progress, say
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.errors import EmpathyEdgeError, require_extra
+from empathy_edge.export.gguf.families import family_of, read_config
 from empathy_edge.export.gguf.quantize import quantize
 from empathy_edge.export.gguf.writer import write_float
-from empathy_edge.formats.chat_format import Message
-from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.models.find import checkpoint_of
 from empathy_edge.models.merging import merge_into
+from empathy_edge.runs.trained_judge.ratings import RatedReplies, read_ratings, split
 from empathy_edge.runtimes import default_threads
 from empathy_edge.system.files import write_json
 
@@ -43,60 +42,11 @@ WARM_UP_STEPS = 40
 SURE = 8.0
 """Points (of 100) between two ratings that make the better reply right with a probability of 73 %."""
 
+LIKE_LLAMA = ("llama", "qwen2", "qwen3")
+"""Architectures, by GGUF's names, whose layers can be left out from the end."""
+
 HELD_OUT = 48
 """Conversations that are not trained on; the judge's figures while it is trained are of them."""
-
-LONGEST_REPLY = 200
-"""Tokens of a reply that are read; the rest is left out in training."""
-
-
-class RatedReplies(BaseModel):
-    """Replies to one conversation: a row of a file of ratings.
-
-    Attributes:
-        messages: the conversation.
-        replies: each text once.
-        readings: what each reader said: a rating (0 to 100) for each reply, null for those that he or she
-            did not see beside the others. Only ratings of one reading are compared with each other.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    messages: list[Message]
-    replies: list[str]
-    readings: list[list[float | None]]
-
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        for reading in self.readings:
-            if len(reading) != len(self.replies):
-                raise ValueError(f"a reading has {len(reading)} ratings for {len(self.replies)} replies")
-        return self
-
-    def compared(self) -> Iterator[tuple[list[int], list[float]]]:
-        """Of each reading the places of its replies, and their ratings."""
-        for reading in self.readings:
-            known = [(place, rating) for place, rating in enumerate(reading) if rating is not None]
-            yield [place for place, _ in known], [rating for _, rating in known]
-
-
-def read_ratings(files: Sequence[Path]) -> list[RatedReplies]:
-    """The rows of files in JSON Lines: {"messages": […], "replies": […], "readings": [[90, null, 10], …]}.
-
-    Raises:
-        EmpathyEdgeError: a row is no such thing; names it.
-    """
-    found = []
-    for file in files:
-        for number, row in enumerate(read_jsonl(file), 1):
-            try:
-                found.append(RatedReplies.model_validate(row))
-            except ValidationError as error:
-                (first, *_) = error.errors()
-                raise EmpathyEdgeError(
-                    f"{file}, row {number}: {'.'.join(map(str, first['loc'])) or 'row'}: {first['msg']}"
-                ) from None
-    return found
 
 
 class Trainer:
@@ -127,6 +77,8 @@ class Trainer:
         self._gap = (rows[self.good] - rows[self.bad]).float()  # [hidden]
         self.layers = min(layers or len(model.model.layers), len(model.model.layers))
         model.model.layers = model.model.layers[: self.layers]
+        if self.good == self.bad:
+            raise EmpathyEdgeError(f"The base has one token for{GOOD} and{BAD}; take another one.")
         config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear")
         self.model = get_peft_model(model, config)
         fuse_lora(self.model)
@@ -136,10 +88,14 @@ class Trainer:
     def ratings(self, rated: RatedReplies) -> torch.Tensor:
         """The rating of each reply, float32 [replies]; all are read in one pass, after one prompt."""
         ids, positions, mask, ends = self._packed(rated)
+        device = self._gap.device
         hidden = self._body(
-            input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False
+            input_ids=ids.to(device),
+            position_ids=positions.to(device),
+            attention_mask=mask.to(device),
+            use_cache=False,
         ).last_hidden_state[0]
-        return hidden[ends].float() @ self._gap
+        return (hidden[ends.to(device)].float() @ self._gap).cpu()
 
     def _packed(self, rated: RatedReplies) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Token ids and positions [1, tokens], who sees whom [1, 1, tokens, tokens], the replies' ends."""
@@ -185,13 +141,13 @@ class Order:
     Attributes:
         share: of all pairs with unequal ratings.
         pairs: how many.
-        far: the same of those that are at least ten points apart.
+        far: the same of those that are at least ten points apart; None where there are none.
         far_pairs: how many.
     """
 
     share: float
     pairs: int
-    far: float
+    far: float | None
     far_pairs: int
 
 
@@ -209,7 +165,8 @@ def order_of(trainer: Trainer, held_out: Sequence[RatedReplies]) -> Order:
             agrees = (found[:, None] > found[None, :])[apart > 0]
             right += agrees.tolist()
             far += agrees[apart[apart > 0] >= 10].tolist()
-    return Order(float(np.mean(right)), len(right), float(np.mean(far)), len(far))
+    of_far = float(np.mean(far)) if far else None
+    return Order(float(np.mean(right)) if right else 0.5, len(right), of_far, len(far))
 
 
 def train(trainer: Trainer, rated: Sequence[RatedReplies], epochs: float, seed: int) -> None:
@@ -261,30 +218,47 @@ def train_judge(
         out: the judge's folder.
 
     Raises:
-        EmpathyEdgeError: the folder is there, or there are too few conversations.
+        EmpathyEdgeError: the folder is there, there are too few conversations, or the base is of a kind that
+            cannot be a judge.
     """
     if out.exists():
         raise EmpathyEdgeError(f"{out}: is there already; choose another --out.")
-    rated = read_ratings(files)
-    if len(rated) < 2 * HELD_OUT:
-        raise EmpathyEdgeError(
-            f"{files[0]}: ratings of {len(rated)} conversations; at least {2 * HELD_OUT} are needed, "
-            f"{HELD_OUT} of them to test the judge."
-        )
-    random.Random(seed).shuffle(rated)
-    held_out, trained = rated[:HELD_OUT], rated[HELD_OUT:]
+    if layers is not None and layers < 1:
+        raise EmpathyEdgeError(f"--layers {layers}: at least one is needed.")
+    trained, held_out = split(read_ratings(files), HELD_OUT, seed)
     checkpoint = checkpoint_of(base).path
-    say(f"{len(trained)} conversations to train on, {len(held_out)} held out")
-    with TemporaryDirectory() as scratch:
-        trainer = Trainer(checkpoint, Path(scratch), layers, seed)
+    _require_writer(checkpoint)
+    say(f"{len(trained)} rows to train on, {len(held_out)} of other conversations held out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".judge-", dir=out.parent) as folder:
+        scratch = Path(folder)
+        trainer = Trainer(checkpoint, scratch, layers, seed)
         train(trainer, trained, epochs, seed)
         order = order_of(trainer, held_out)
-        trainer.model.save_pretrained(Path(scratch) / "adapter")
-        out.mkdir(parents=True)
-        _write_model(checkpoint, Path(scratch), trainer.layers, out / MODEL)
-    file = JudgeFile(base=base, good=trainer.good, bad=trainer.bad, end_of_turn=trainer.end_of_turn)
-    write_json(out / FILE, file.model_dump(mode="json"))
+        trainer.model.save_pretrained(scratch / "adapter")
+        made = scratch / "judge"
+        made.mkdir()
+        _write_model(checkpoint, scratch, trainer.layers, made / MODEL)
+        name = Path(base).name
+        file = JudgeFile(base=name, good=trainer.good, bad=trainer.bad, end_of_turn=trainer.end_of_turn)
+        write_json(made / FILE, file.model_dump(mode="json"))
+        made.replace(out)
     return order
+
+
+def _require_writer(checkpoint: Path) -> None:
+    """Refuse a base that could not be written as a GGUF after training.
+
+    Raises:
+        EmpathyEdgeError: its family is not known here, or its layers are not where Llama has them.
+    """
+    require_extra("gguf", "gguf", "Writing the judge")
+    require_extra("llama_cpp", "gguf", "Writing the judge")
+    family = family_of(checkpoint, read_config(checkpoint))
+    if family.arch not in LIKE_LLAMA:
+        raise EmpathyEdgeError(
+            f"{checkpoint.name}: a judge is trained from {' or '.join(LIKE_LLAMA)}, not from {family.arch}."
+        )
 
 
 def _write_model(checkpoint: Path, scratch: Path, layers: int, file: Path) -> None:

@@ -88,10 +88,20 @@ def test_it_is_said_beside_the_verdicts() -> None:
     )
     assert sentence in conditions(named) and sentence in markdown(named)
     unnamed = check([], baseline, CheckSettings())
-    assert unnamed.power is None and f"none, without --judge {PEOPLE}" in conditions(unnamed)
+    assert unnamed.power is None and "Power" not in conditions(unnamed)
+    greedy = check([], baseline, CheckSettings(greedy=True), PEOPLE)
+    assert greedy.power is not None and greedy.power.unharmed_passes is None
+    assert "would FAIL in 80% of such runs." in conditions(greedy)
     judge = baseline.judge.model_copy(update={"doubts": ("nobody agrees with it",)})
     doubted = check([], baseline.model_copy(update={"judge": judge}), CheckSettings(), PEOPLE)
     assert doubted.power is None and "without a judge that counts no loss is seen" in conditions(doubted)
+
+
+def test_a_judge_that_is_right_as_often_as_not_bounds_no_true_loss() -> None:
+    baseline = rated_baseline(np.random.default_rng(0), 256)
+    judge = baseline.judge.model_copy(update={"agreement_low": 0.5})
+    power = power_of(baseline.model_copy(update={"judge": judge}), BOUND, greedy=False)
+    assert power.loss is not None and power.loss_in_truth is None
 
 
 def test_where_no_loss_is_seen_that_is_said() -> None:

@@ -1,5 +1,6 @@
 """The control of rounding: the reference's own Q2_K form, drawn and rated beside the reference."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -69,15 +70,24 @@ def test_people_rate_the_q2_k_form_beside_the_reference(
     assert not list(kept.parent.glob(".q2_k-*"))
     write_baseline(tmp_path / "b.json.gz", known)
     assert read_baseline(tmp_path / "b.json.gz") == known
+    bare = [record.model_copy(update={"q2_k_text": None, "q2_k_rating": None}) for record in known.prompts]
+    write_baseline(tmp_path / "bare.json.gz", known.model_copy(update={"prompts": tuple(bare)}))
+    assert b'"q2_k_text"' not in gzip.decompress((tmp_path / "bare.json.gz").read_bytes())
+    assert read_baseline(tmp_path / "bare.json.gz").prompts[0].q2_k_text is None
 
 
-def test_a_sheet_that_is_full_without_it_stays_full(
+def test_a_sheet_that_was_written_without_it_stays_without_it(
     exported: Path, prompts: list[CheckPrompt], tmp_path: Path, cache: Path
 ) -> None:
-    judge = f"sheet:{tmp_path / 'ratings.csv'}"
+    sheet = tmp_path / "ratings.csv"
+    judge = f"sheet:{sheet}"
     with pytest.raises(RatingsMissing):
         made(exported / "gguf-f16", prompts, judge, None)
-    fill(tmp_path / "ratings.csv", like_the_readers(cache))
+    written = sheet.read_text(encoding="utf-8-sig")
+    with pytest.raises(RatingsMissing):
+        made(exported / "gguf-f16", prompts, judge, write_q2_k)
+    assert sheet.read_text(encoding="utf-8-sig") == written
+    fill(sheet, like_the_readers(cache))
     known = made(exported / "gguf-f16", prompts, judge, write_q2_k)
     assert known.judge.certified and known.prompts[0].q2_k_text is None and controls_of(known).q2_k is None
 
@@ -105,7 +115,7 @@ def test_where_it_cannot_be_made_a_line_says_why(
         assert "own Q2_K form is left out" in said and why in said
 
 
-@pytest.mark.parametrize(("shift", "in_doubt"), [(-1.0, False), (0.0, False), (2.0, True)])
+@pytest.mark.parametrize(("shift", "in_doubt"), [(-1.0, False), (0.2, False), (2.0, True)])
 def test_a_judge_who_prefers_it_is_in_doubt(shift: float, in_doubt: bool) -> None:
     generator = np.random.default_rng(1)
     baseline = rated_baseline(generator, 160)
