@@ -132,6 +132,7 @@ def test_too_few_conversations_are_refused(tmp_path: Path) -> None:
 def test_a_base_that_cannot_be_a_judge_is_refused_before_training(
     tmp_path: Path, options: tuple[str, ...], said: str
 ) -> None:
+    pytest.importorskip("torch")
     from transformers import GPT2Config, GPT2LMHeadModel
 
     GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=64)).save_pretrained(tmp_path / "b")

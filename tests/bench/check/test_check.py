@@ -168,11 +168,14 @@ def test_a_baseline_changed_by_hand_is_refused(baseline_file: Path, exported: Pa
         read_baseline(file)
 
 
-def test_a_baseline_of_before_is_read(baseline_file: Path, tmp_path: Path) -> None:
+def test_a_baseline_is_read_with_and_without_optional_fields(baseline_file: Path, tmp_path: Path) -> None:
     content = json.loads(gzip.decompress(baseline_file.read_bytes()))["baseline"]
+    assert not any(
+        "q2_k_text" in record for record in content["prompts"]
+    )  # so that it is read by versions before
     for record in content["prompts"]:
-        del record["q2_k_text"], record["q2_k_rating"]
-    file = tmp_path / "before.json.gz"
+        record |= {"q2_k_text": None, "q2_k_rating": None}
+    file = tmp_path / "other.json.gz"
     file.write_bytes(
         gzip.compress(json.dumps({"sha256": sha256_json(content), "baseline": content}).encode())
     )

@@ -32,6 +32,9 @@ def first_is_best(question: str) -> str:
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMPATHY_EDGE_LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.setenv(
+        "EMPATHY_EDGE_CACHE", str(tmp_path / "cache")
+    )  # an earlier server may have had the port
     monkeypatch.setenv("OPENAI_API_KEY", "test")
 
 
