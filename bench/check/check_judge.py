@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from empathy_edge.bench.check.baseline import Baseline, PromptRecord, ReferenceReply
-from empathy_edge.bench.check.raters import SHIPPED_JUDGES, Rater, ToRate, better, open_rater
+from empathy_edge.bench.check.raters import SHIPPED_JUDGES, Rater, ToRate, better_reply, open_rater
 from empathy_edge.bench.check.sheet_rater import RatingsMissing
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.api_settings import ApiSettings
@@ -46,7 +46,7 @@ class Compared:
         won: list[float] = []
         for answer, rating in zip(self.answers, ratings, strict=False):
             for reply, other in zip(self.theirs, theirs, strict=True):
-                won.append(0.5 if reply.text == answer else better(rating, other))
+                won.append(better_reply((answer, rating), (reply.text, other)))
         return sum(won) / len(won)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from empathy_edge.bench.check.baseline import Baseline, PromptRecord
-from empathy_edge.bench.check.raters import better
+from empathy_edge.bench.check.raters import better, better_reply
 from empathy_edge.judging.statistics import Interval, score_interval
 
 MILD = (0.05, 0.1, 0.2)
@@ -74,7 +74,5 @@ def _standard_error(points: Sequence[float]) -> float:
 
 def _points_of_q2_k(record: PromptRecord, rating: float) -> float:
     """Against each of the reference's replies; the same text is equally good."""
-    points = []
-    for reply in record.replies:
-        points.append(0.5 if reply.text == record.q2_k_text else better(rating, reply.rating))
-    return float(np.mean(points))
+    q2_k = (record.q2_k_text or "", rating)
+    return float(np.mean([better_reply(q2_k, (reply.text, reply.rating)) for reply in record.replies]))

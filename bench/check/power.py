@@ -15,7 +15,7 @@ import numpy as np
 from empathy_edge.bench.check.baseline import Baseline, PromptRecord
 from empathy_edge.bench.check.ladder import OWN_REPLIES
 from empathy_edge.bench.check.prompts import FEWEST
-from empathy_edge.bench.check.raters import Rater, better
+from empathy_edge.bench.check.raters import Rater, better_reply
 from empathy_edge.bench.check.report import POWER
 from empathy_edge.bench.check.sheet_rater import SheetRater
 from empathy_edge.bench.check.win_rate import ENOUGH, MONEY, as_judge_sees, loss_as_judge_sees
@@ -140,8 +140,8 @@ def _points(record: PromptRecord) -> tuple[np.ndarray, np.ndarray]:
     """Of the reference's replies against each other, [replies, replies], and the misplaced one's."""
     replies = [(reply.text, reply.rating) for reply in record.replies]
     misplaced = (record.misplaced_text, record.misplaced_rating)
-    against = [[_better(first, second) for second in replies] for first in replies]
-    return np.array(against), np.array([_better(misplaced, other) for other in replies])
+    against = [[better_reply(first, second) for second in replies] for first in replies]
+    return np.array(against), np.array([better_reply(misplaced, other) for other in replies])
 
 
 def _draw_sampled(
@@ -165,8 +165,3 @@ def _draw_greedy(
     own = generator.integers(0, count, RUNS)
     other = (own + generator.integers(1, count, RUNS)) % count
     return among[own, other], misplaced[other]
-
-
-def _better(first: tuple[str, float], second: tuple[str, float]) -> float:
-    """As `Compared.points` compares two replies: the same text is equally good."""
-    return 0.5 if first[0] == second[0] else better(first[1], second[1])

@@ -86,11 +86,7 @@ class LikelihoodRater(Rater):
 
     def _rating(self, prompt: list[int], reply: str) -> float:
         whole = [*prompt, *(self._runtime.tokenize(reply) or self._runtime.tokenize(" "))]
-        if len(whole) > self._runtime.context:
-            raise EmpathyEdgeError(
-                f"a conversation with its reply has {len(whole)} tokens, more than the judge's context "
-                f"window of {self._runtime.context}"
-            )
+        refuse_long(len(whole), self._runtime.context)
         return round(float(self._runtime.log_probs(whole, len(prompt)).mean()), 5)
 
     def close(self) -> None:
@@ -127,6 +123,20 @@ def open_rater(spec: str, api: ApiSettings) -> Rater:
         f"{spec}: no such judge. Give openai:MODEL, local:MODEL, sheet:FILE.csv, trained:FOLDER or "
         f"{LIKELIHOOD}MODEL, as {LIKELIHOOD}smollm2-135m."
     )
+
+
+def refuse_long(tokens: int, context: int) -> None:
+    """Refuse a conversation with its reply that the judge cannot read whole."""
+    if tokens > context:
+        raise EmpathyEdgeError(
+            f"a conversation with its reply has {tokens} tokens, more than the judge's context window of "
+            f"{context}"
+        )
+
+
+def better_reply(first: tuple[str, float], second: tuple[str, float]) -> float:
+    """As `better`, of texts with their ratings: the same text is equally good."""
+    return 0.5 if first[0] == second[0] else better(first[1], second[1])
 
 
 def better(first: float, second: float) -> float:

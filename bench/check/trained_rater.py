@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.bench.check.baseline import TokenId
-from empathy_edge.bench.check.raters import CONTEXT, Rater, ToRate
+from empathy_edge.bench.check.raters import CONTEXT, Rater, ToRate, refuse_long
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.runtimes import default_threads
@@ -81,12 +81,7 @@ class TrainedRater(Rater):
                 [*self._runtime.tokenize(reply)[:LONGEST_REPLY], self._file.end_of_turn]
                 for reply in item.replies
             ]
-            longest = len(prompt) + max(map(len, replies))
-            if longest > self._runtime.context:
-                raise EmpathyEdgeError(
-                    f"a conversation with its reply has {longest} tokens, more than the judge's context "
-                    f"window of {self._runtime.context}"
-                )
+            refuse_long(len(prompt) + max(map(len, replies)), self._runtime.context)
             logits = self._runtime.logits_after(prompt, replies)
             found.append([round(float(row[self._file.good] - row[self._file.bad]), 3) for row in logits])
             rated()

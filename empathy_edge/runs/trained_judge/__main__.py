@@ -27,7 +27,9 @@ def main() -> None:
     except EmpathyEdgeError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    far = f", and {order.far:.1%} of the {order.far_pairs} that are ten points apart" if order.far else ""
+    far = (
+        f", and {order.far:.1%} of the {order.far_pairs} that are ten points apart" if order.far_pairs else ""
+    )
     tell(
         f"Of conversations held out, {order.share:.1%} of {order.pairs} pairs are ordered as the reader did"
         f"{far}."

@@ -1,8 +1,7 @@
 """Train a judge on ratings of replies.
 
-It learns from ratings of several replies to one conversation, by
-the Bradley–Terry loss of each pair (Ouyang et al., arXiv 2203.02155, equation 1), with the target that the
-distance of the two ratings asks for.
+It learns from ratings of several replies to one conversation, by the Bradley–Terry loss of each pair (Ouyang
+et al., arXiv 2203.02155, equation 1), with the target that the distance of the two ratings asks for.
 """
 
 from __future__ import annotations
@@ -72,13 +71,13 @@ class Trainer:
         self.good, self.bad = (
             self._tokenizer.encode(word, add_special_tokens=False)[0] for word in (GOOD, BAD)
         )
+        if self.good == self.bad:
+            raise EmpathyEdgeError(f"The base has one token for{GOOD} and{BAD}; take another one.")
         self.end_of_turn: int = self._tokenizer.eos_token_id
         rows = model.get_output_embeddings().weight.detach()
         self._gap = (rows[self.good] - rows[self.bad]).float()  # [hidden]
         self.layers = min(layers or len(model.model.layers), len(model.model.layers))
         model.model.layers = model.model.layers[: self.layers]
-        if self.good == self.bad:
-            raise EmpathyEdgeError(f"The base has one token for{GOOD} and{BAD}; take another one.")
         config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear")
         self.model = get_peft_model(model, config)
         fuse_lora(self.model)
@@ -252,6 +251,7 @@ def _require_writer(checkpoint: Path) -> None:
     Raises:
         EmpathyEdgeError: its family is not known here, or its layers are not where Llama has them.
     """
+    require_extra("peft", "train", "Training a judge")
     require_extra("gguf", "gguf", "Writing the judge")
     require_extra("llama_cpp", "gguf", "Writing the judge")
     family = family_of(checkpoint, read_config(checkpoint))
