@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from empathy_edge import __version__
-from empathy_edge.bench.check.baseline import (
+from empathy_edge.bench.check.baseline.drawing import (
+    CONTEXT,
+    draw_records,
+    drawn_records,
+    require_same_model,
+    with_misplaced,
+)
+from empathy_edge.bench.check.baseline.q2_k import WriteQ2K, with_q2_k
+from empathy_edge.bench.check.baseline.record import (
     FORMAT,
     Baseline,
     JudgeRecord,
@@ -14,18 +22,10 @@ from empathy_edge.bench.check.baseline import (
     ReferenceRecord,
 )
 from empathy_edge.bench.check.beforehand import say_what_can_pass
-from empathy_edge.bench.check.certificate import judge_record, known_doubts
-from empathy_edge.bench.check.drawing import (
-    CONTEXT,
-    draw_records,
-    drawn_records,
-    require_same_model,
-    with_misplaced,
-)
+from empathy_edge.bench.check.judges.certificate import judge_record, known_doubts
+from empathy_edge.bench.check.judges.raters import Rater, ToRate
+from empathy_edge.bench.check.judges.sheet_rater import SheetRater
 from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
-from empathy_edge.bench.check.q2_k import WriteQ2K, with_q2_k
-from empathy_edge.bench.check.raters import Rater, ToRate
-from empathy_edge.bench.check.sheet_rater import SheetRater
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, read_template

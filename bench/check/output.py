@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from empathy_edge.bench.check.certificate import AGREES
-from empathy_edge.bench.check.controls import MILD
+from empathy_edge.bench.check.judges.certificate import AGREES
 from empathy_edge.bench.check.report import POWER, CheckedArtifact, CheckReport, ControlFigures
+from empathy_edge.bench.check.steps.controls import MILD
 from empathy_edge.console import out as stdout
 from empathy_edge.console import table, tell
 

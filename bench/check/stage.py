@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from empathy_edge.bench.check.baseline import write_baseline
+from empathy_edge.bench.check.baseline.q2_k import WriteQ2K
+from empathy_edge.bench.check.baseline.record import write_baseline
+from empathy_edge.bench.check.judges.raters import open_rater
 from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.output import junit, markdown, show
 from empathy_edge.bench.check.prompts import read_prompts
-from empathy_edge.bench.check.q2_k import WriteQ2K
-from empathy_edge.bench.check.raters import open_rater
 from empathy_edge.bench.check.report import CheckReport
 from empathy_edge.bench.check.run import DEFAULT_API, check, require_ready
 from empathy_edge.models.find import ModelRef

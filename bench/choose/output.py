@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from empathy_edge.bench.check.baseline import Baseline
+from empathy_edge.bench.check.baseline.record import Baseline
 from empathy_edge.bench.check.beforehand import number_of
 from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.bench.choose.candidate import Candidate

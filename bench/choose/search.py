@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from empathy_edge.bench.check.baseline import Baseline
+from empathy_edge.bench.check.baseline.record import Baseline
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.run import check
 from empathy_edge.bench.choose.candidate import Candidate, Maker, measure_made, planned

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from empathy_edge.bench.check.raters import ToRate
-from empathy_edge.bench.check.sheet_rater import SheetRater
+from empathy_edge.bench.check.judges.raters import ToRate
+from empathy_edge.bench.check.judges.sheet_rater import SheetRater
 from empathy_edge.bench.evidence.test_split import HUMAN
 from empathy_edge.bench.release.responses import known_responses
 from empathy_edge.errors import EmpathyEdgeError

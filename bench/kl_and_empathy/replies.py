@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from empathy_edge.bench.check.baseline import Baseline, PromptRecord, read_baseline
+from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord, read_baseline
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import line_of, read_jsonl, read_unfinished_jsonl

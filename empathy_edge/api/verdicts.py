@@ -11,7 +11,7 @@ from empathy_edge.api.calls import AnyPath, Device, called, listed, model_of, pa
 from empathy_edge.api.shown import Shown, Table
 
 if TYPE_CHECKING:
-    from empathy_edge.bench.check.baseline import Baseline
+    from empathy_edge.bench.check.baseline.record import Baseline
     from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
     from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.runs.settings import CheckSettings, ReplySettings
@@ -93,7 +93,7 @@ def check(  # noqa: PLR0913 - as the command
         EmpathyEdgeError: an artifact is not there, the reference is quantized, or the judge cannot rate.
         PrerequisiteError: a package or an API key is missing.
     """
-    from empathy_edge.bench.check.baseline import read_baseline
+    from empathy_edge.bench.check.baseline.record import read_baseline
     from empathy_edge.bench.check.beforehand import say_what_can_pass
     from empathy_edge.bench.check.run import check as run
     from empathy_edge.bench.check.run import require_ready
@@ -155,9 +155,9 @@ def made_baseline(  # noqa: PLR0913 - what a baseline depends on
 
     `command` is named where its --max-prompts would shorten the work.
     """
+    from empathy_edge.bench.check.judges.raters import open_rater
     from empathy_edge.bench.check.make import make_baseline
     from empathy_edge.bench.check.prompts import read_prompts
-    from empathy_edge.bench.check.raters import open_rater
     from empathy_edge.export.artifacts import reference_gguf
     from empathy_edge.export.gguf.quantize import write_q2_k
     from empathy_edge.runs.given_data import data_file

@@ -26,7 +26,7 @@ from empathy_edge.commands.options import (
 from empathy_edge.data import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
-    from empathy_edge.bench.check.baseline import Baseline
+    from empathy_edge.bench.check.baseline.record import Baseline
     from empathy_edge.bench.check.next_commands import CheckCommand
     from empathy_edge.bench.check.report import CheckReport
     from empathy_edge.llm.api_settings import ApiSettings
@@ -101,7 +101,7 @@ def baseline(  # noqa: PLR0913 - each is an option
     MODEL is the full-precision one. `check --baseline FILE` then needs neither it nor torch.
     """
     from empathy_edge.api.verdicts import made_baseline
-    from empathy_edge.bench.check.baseline import write_baseline
+    from empathy_edge.bench.check.baseline.record import write_baseline
     from empathy_edge.console import next_command, tell
     from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.models.templates import name_with_template
@@ -169,7 +169,7 @@ def check(  # noqa: PLR0913 - each is an option
     estimated and how: docs/gate.md.
     """
     from empathy_edge.api.verdicts import made_baseline
-    from empathy_edge.bench.check.baseline import read_baseline
+    from empathy_edge.bench.check.baseline.record import read_baseline
     from empathy_edge.bench.check.beforehand import say_what_can_pass
     from empathy_edge.bench.check.output import junit, markdown, show
     from empathy_edge.bench.check.run import check as run

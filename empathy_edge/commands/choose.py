@@ -20,7 +20,7 @@ from empathy_edge.commands.options import (
 from empathy_edge.data import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
-    from empathy_edge.bench.check.baseline import Baseline
+    from empathy_edge.bench.check.baseline.record import Baseline
     from empathy_edge.bench.choose.limits import Limits
     from empathy_edge.bench.phones.prediction_settings import PredictionSettings
     from empathy_edge.models.find import ModelRef
@@ -190,7 +190,7 @@ def _known_baseline(base: ModelRef, file: Path | None, out: Path, replies: Reply
     Raises:
         EmpathyEdgeError: it is of another model or has not --max-prompts.
     """
-    from empathy_edge.bench.check.baseline import read_baseline
+    from empathy_edge.bench.check.baseline.record import read_baseline
     from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.models.find import find_model
 
@@ -218,7 +218,7 @@ def _known_baseline(base: ModelRef, file: Path | None, out: Path, replies: Reply
 def _made_baseline(base: ModelRef, out: Path, allow_quantized: bool, replies: ReplySettings) -> Baseline:
     """A new baseline, which is kept in OUT."""
     from empathy_edge.api.verdicts import made_baseline
-    from empathy_edge.bench.check.baseline import read_baseline, write_baseline
+    from empathy_edge.bench.check.baseline.record import read_baseline, write_baseline
     from empathy_edge.llm.api_settings import ApiSettings
 
     made = made_baseline(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.check.sheet_rater import RatingsMissing
+from empathy_edge.bench.check.judges.sheet_rater import RatingsMissing
 from empathy_edge.cli import _complain
 from empathy_edge.errors import did_you_mean, did_you_mean_path
 from tests.conftest import assert_one_clear_error, run_command

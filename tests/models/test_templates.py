@@ -234,7 +234,7 @@ def test_a_base_that_ships_as_it_is_keeps_its_template(
 @pytest.mark.slow
 def test_a_reference_without_template_is_given_one(bare: Path, exported: Path, tmp_path: Path) -> None:
     """The replies of a baseline are drawn on a GGUF made of it, and compared with torch."""
-    from empathy_edge.bench.check.drawing import draw_records, require_same_model, with_misplaced
+    from empathy_edge.bench.check.baseline.drawing import draw_records, require_same_model, with_misplaced
     from empathy_edge.bench.check.prompts import read_prompts
     from empathy_edge.export.artifacts import reference_gguf
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import gguf
 import pytest
 
-from empathy_edge.bench.check.certificate import read_pairs
-from empathy_edge.bench.check.raters import ToRate, open_rater
+from empathy_edge.bench.check.judges.certificate import read_pairs
+from empathy_edge.bench.check.judges.raters import ToRate, open_rater
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import write_jsonl
 from empathy_edge.llm.api_settings import ApiSettings

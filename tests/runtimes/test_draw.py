@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empathy_edge.bench.check.drawing import draw_records
+from empathy_edge.bench.check.baseline.drawing import draw_records
 from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import llama_cpp_score, open_runtime

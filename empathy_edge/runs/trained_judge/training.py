@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from empathy_edge.bench.check.trained_rater import FILE, LONGEST_REPLY, MODEL, JudgeFile
+from empathy_edge.bench.check.judges.trained_rater import FILE, LONGEST_REPLY, MODEL, JudgeFile
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.export.gguf.families import family_of, read_config

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from empathy_edge.bench.check.baseline import (
+from empathy_edge.bench.check.baseline.record import (
     FORMAT,
     Baseline,
     JudgeRecord,

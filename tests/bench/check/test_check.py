@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.check.baseline import Baseline, read_baseline, write_baseline
-from empathy_edge.bench.check.drawing import draw_records, require_same_model
+from empathy_edge.bench.check.baseline.drawing import draw_records, require_same_model
+from empathy_edge.bench.check.baseline.record import Baseline, read_baseline, write_baseline
+from empathy_edge.bench.check.judges.raters import ToRate, open_rater
 from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.prompts import read_prompts
-from empathy_edge.bench.check.raters import ToRate, open_rater
 from empathy_edge.bench.check.run import _labels
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl

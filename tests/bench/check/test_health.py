@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("py3langid")
 
-from empathy_edge.bench.check.health import Answer, compare_health
+from empathy_edge.bench.check.steps.health import Answer, compare_health
 
 SAID = "My cat died this morning and I cannot stop crying."
 GOOD = Answer(SAID, "I am so sorry. She was with you for a long time.", True)

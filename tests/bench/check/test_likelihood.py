@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from empathy_edge.bench.check.baseline import JudgeRecord, PromptRecord, ReferenceReply
-from empathy_edge.bench.check.likelihood import prompt_evidence, weight_figures
-from empathy_edge.bench.check.win_rate import (
+from empathy_edge.bench.check.baseline.record import JudgeRecord, PromptRecord, ReferenceReply
+from empathy_edge.bench.check.steps.likelihood import prompt_evidence, weight_figures
+from empathy_edge.bench.check.steps.win_rate import (
     Decision,
     Evidence,
     as_judge_sees,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.check.baseline import read_baseline
-from empathy_edge.bench.check.model_rater import ModelRater, read_ratings
-from empathy_edge.bench.check.raters import ToRate
+from empathy_edge.bench.check.baseline.record import read_baseline
+from empathy_edge.bench.check.judges.model_rater import ModelRater, read_ratings
+from empathy_edge.bench.check.judges.raters import ToRate
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.api_settings import ApiSettings
 from tests.conftest import CHECK_REPLIES, run_command

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.check.baseline import read_baseline
+from empathy_edge.bench.check.baseline.record import read_baseline
 from empathy_edge.bench.check.next_commands import (
     CheckCommand,
     baseline_again,

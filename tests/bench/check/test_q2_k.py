@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from empathy_edge.bench.check.baseline import Baseline, PromptRecord, read_baseline, write_baseline
-from empathy_edge.bench.check.controls import controls_of
-from empathy_edge.bench.check.drawing import draw_records
+from empathy_edge.bench.check.baseline.drawing import draw_records
+from empathy_edge.bench.check.baseline.q2_k import WriteQ2K, with_q2_k
+from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord, read_baseline, write_baseline
+from empathy_edge.bench.check.judges.raters import open_rater
+from empathy_edge.bench.check.judges.sheet_rater import RatingsMissing
 from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.prompts import CheckPrompt, read_prompts
-from empathy_edge.bench.check.q2_k import WriteQ2K, with_q2_k
-from empathy_edge.bench.check.raters import open_rater
-from empathy_edge.bench.check.sheet_rater import RatingsMissing
+from empathy_edge.bench.check.steps.controls import controls_of
 from empathy_edge.export.gguf.quantize import write_q2_k
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.models.find import find_model

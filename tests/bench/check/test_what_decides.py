@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.check.baseline import JudgeRecord, read_baseline
-from empathy_edge.bench.check.what_decides import (
+from empathy_edge.bench.check.baseline.record import JudgeRecord, read_baseline
+from empathy_edge.bench.check.steps.what_decides import (
     INSTRUCTION_TOKENS,
     cost_of_a_judge,
     prompts_without_a_judge,
 )
-from empathy_edge.bench.check.win_rate import Evidence, decide
+from empathy_edge.bench.check.steps.win_rate import Evidence, decide
 
 
 @pytest.fixture

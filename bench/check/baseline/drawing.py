@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from empathy_edge.bench.check.baseline import PromptRecord, ReferenceReply
+from empathy_edge.bench.check.baseline.record import PromptRecord, ReferenceReply
 from empathy_edge.bench.check.beforehand import number_of, work_of_the_reference
 from empathy_edge.bench.check.prompts import CheckPrompt
 from empathy_edge.console import progress, say

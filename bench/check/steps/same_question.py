@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from empathy_edge.bench.check.baseline import Baseline, PromptRecord
+from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
 from empathy_edge.runtimes import Runtime
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from empathy_edge.bench.check.baseline import TokenId
-from empathy_edge.bench.check.raters import CONTEXT, Rater, ToRate, refuse_long
+from empathy_edge.bench.check.baseline.record import TokenId
+from empathy_edge.bench.check.judges.raters import CONTEXT, Rater, ToRate, refuse_long
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.runtimes import default_threads

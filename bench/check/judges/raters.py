@@ -107,16 +107,16 @@ def open_rater(spec: str, api: ApiSettings) -> Rater:
     if kind == "likelihood" and name:
         return LikelihoodRater(name)
     if kind == "trained" and name:
-        from empathy_edge.bench.check.trained_rater import TrainedRater
+        from empathy_edge.bench.check.judges.trained_rater import TrainedRater
 
         return TrainedRater(spec, Path(name))
     if kind in ("openai", "local") and name:
-        from empathy_edge.bench.check.model_rater import ModelRater
+        from empathy_edge.bench.check.judges.model_rater import ModelRater
 
         return ModelRater(spec, api)
     if kind == "sheet" and name:
-        from empathy_edge.bench.check.certificate import certifying_items
-        from empathy_edge.bench.check.sheet_rater import SheetRater
+        from empathy_edge.bench.check.judges.certificate import certifying_items
+        from empathy_edge.bench.check.judges.sheet_rater import SheetRater
 
         return SheetRater(Path(name), certifying_items())
     raise EmpathyEdgeError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from empathy_edge.bench.check.baseline import Baseline, PromptRecord, ReferenceReply
-from empathy_edge.bench.check.raters import SHIPPED_JUDGES, Rater, ToRate, better_reply, open_rater
-from empathy_edge.bench.check.sheet_rater import RatingsMissing
+from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord, ReferenceReply
+from empathy_edge.bench.check.judges.raters import SHIPPED_JUDGES, Rater, ToRate, better_reply, open_rater
+from empathy_edge.bench.check.judges.sheet_rater import RatingsMissing
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.api_settings import ApiSettings
 

@@ -6,14 +6,14 @@ from math import ceil, log
 
 import numpy as np
 
-from empathy_edge.bench.check.baseline import Baseline
-from empathy_edge.bench.check.certificate import CERTIFICATE_PAIRS
-from empathy_edge.bench.check.check_judge import CheckJudge
-from empathy_edge.bench.check.controls import Controls
+from empathy_edge.bench.check.baseline.q2_k import Q2_K_PROMPTS
+from empathy_edge.bench.check.baseline.record import Baseline
+from empathy_edge.bench.check.judges.certificate import CERTIFICATE_PAIRS
+from empathy_edge.bench.check.judges.check_judge import CheckJudge
 from empathy_edge.bench.check.next_commands import LARGE_MODEL, PEOPLE
 from empathy_edge.bench.check.prompts import FEWEST
-from empathy_edge.bench.check.q2_k import Q2_K_PROMPTS
-from empathy_edge.bench.check.win_rate import ENOUGH, MONEY, Evidence
+from empathy_edge.bench.check.steps.controls import Controls
+from empathy_edge.bench.check.steps.win_rate import ENOUGH, MONEY, Evidence
 
 INSTRUCTION_TOKENS = 240
 """Of prompts/rate.yaml and the answer, about."""

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from empathy_edge.bench.check.baseline import PromptRecord
+from empathy_edge.bench.check.baseline.drawing import BLOCK, CONTEXT
+from empathy_edge.bench.check.baseline.record import PromptRecord
 from empathy_edge.bench.check.beforehand import number_of
-from empathy_edge.bench.check.drawing import BLOCK, CONTEXT
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.models.find import ModelRef, find_model, gguf_of

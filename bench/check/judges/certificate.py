@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from empathy_edge.bench.check.baseline import JudgeRecord
-from empathy_edge.bench.check.raters import Rater, ToRate
-from empathy_edge.bench.check.win_rate import ALPHA_JUDGE
+from empathy_edge.bench.check.baseline.record import JudgeRecord
+from empathy_edge.bench.check.judges.raters import Rater, ToRate
+from empathy_edge.bench.check.steps.win_rate import ALPHA_JUDGE
 from empathy_edge.console import progress, say
 from empathy_edge.data import certification_pairs, judges_file
 from empathy_edge.formats.chat_format import Message

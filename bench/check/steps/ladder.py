@@ -10,22 +10,22 @@ from functools import cached_property
 import numpy as np
 
 from empathy_edge.bench.check import report
-from empathy_edge.bench.check.baseline import Baseline, PromptRecord
-from empathy_edge.bench.check.check_judge import CheckJudge, Compared
-from empathy_edge.bench.check.controls import SURELY, Controls
-from empathy_edge.bench.check.health import Answer, Health, compare_health
-from empathy_edge.bench.check.likelihood import (
+from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord
+from empathy_edge.bench.check.judges.check_judge import CheckJudge, Compared
+from empathy_edge.bench.check.judges.sheet_rater import RatingsMissing
+from empathy_edge.bench.check.prompts import FEWEST
+from empathy_edge.bench.check.report import CheckedArtifact
+from empathy_edge.bench.check.steps.controls import SURELY, Controls
+from empathy_edge.bench.check.steps.health import Answer, Health, compare_health
+from empathy_edge.bench.check.steps.likelihood import (
     PromptEvidence,
     WeightFigures,
     prompt_evidence,
     weight_figures,
 )
-from empathy_edge.bench.check.prompts import FEWEST
-from empathy_edge.bench.check.report import CheckedArtifact
-from empathy_edge.bench.check.same_question import compare_questions, same_tokens
-from empathy_edge.bench.check.sheet_rater import RatingsMissing
-from empathy_edge.bench.check.what_decides import prompts_without_a_judge, what_would_decide
-from empathy_edge.bench.check.win_rate import (
+from empathy_edge.bench.check.steps.same_question import compare_questions, same_tokens
+from empathy_edge.bench.check.steps.what_decides import prompts_without_a_judge, what_would_decide
+from empathy_edge.bench.check.steps.win_rate import (
     SMALLEST_EFFECTIVE_SHARE,
     Bounds,
     Decision,

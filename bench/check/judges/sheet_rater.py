@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from empathy_edge.bench.check.raters import Rater, ToRate
+from empathy_edge.bench.check.judges.raters import Rater, ToRate
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.spreadsheet import without_formula
 from empathy_edge.system.files import sha256_json, write_atomically

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from empathy_edge.bench.check.baseline import JudgeRecord
+from empathy_edge.bench.check.baseline.record import JudgeRecord
 from empathy_edge.judging.evidence import log_evidence, log_mean_exp, lower_bound
 
 Step = Literal["any-judge", "likelihood", "judge"]

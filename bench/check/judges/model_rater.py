@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from empathy_edge.bench.check.raters import Rater, ToRate
+from empathy_edge.bench.check.judges.raters import Rater, ToRate
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.llm.api_settings import ApiSettings

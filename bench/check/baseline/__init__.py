@@ -1,0 +1,1 @@
+"""A baseline: the reference's replies with log-probabilities, ratings and hashes, in one file."""

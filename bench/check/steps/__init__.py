@@ -1,0 +1,1 @@
+"""The steps of `check`, cheapest first, and the win rate they estimate."""
