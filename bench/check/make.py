@@ -22,14 +22,14 @@ from empathy_edge.bench.check.baseline.record import (
     ReferenceRecord,
 )
 from empathy_edge.bench.check.beforehand import say_what_can_pass
-from empathy_edge.bench.check.judges.certificate import judge_record, known_doubts
-from empathy_edge.bench.check.judges.raters import Rater, ToRate
-from empathy_edge.bench.check.judges.sheet_rater import SheetRater
+from empathy_edge.bench.check.certificate import judge_record, known_doubts
 from empathy_edge.bench.check.prompts import CheckPrompt, sha256_of
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, read_template
 from empathy_edge.formats.gguf_header import is_quantized
+from empathy_edge.judging.raters.rater import Rater, ToRate
+from empathy_edge.judging.raters.sheet_rater import SheetRater
 from empathy_edge.models.find import ModelRef, find_model
 from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import Runtime, open_runtime

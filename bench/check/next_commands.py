@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from empathy_edge.bench.check.baseline.q2_k import Q2_K_PROMPTS
 from empathy_edge.bench.check.baseline.record import Baseline
 from empathy_edge.bench.check.beforehand import FEWER_PROMPTS
-from empathy_edge.bench.check.judges.certificate import CERTIFICATE_PAIRS
+from empathy_edge.bench.check.certificate import CERTIFICATE_PAIRS
 from empathy_edge.bench.check.prompts import FEWEST, read_prompts, sha256_of
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.runs.settings import ReplySettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from empathy_edge.bench.check.judges.certificate import AGREES
+from empathy_edge.bench.check.certificate import AGREES
 from empathy_edge.bench.check.report import POWER, CheckedArtifact, CheckReport, ControlFigures
 from empathy_edge.bench.check.steps.controls import MILD
 from empathy_edge.console import out as stdout

@@ -13,13 +13,13 @@ from math import ceil, inf, log
 import numpy as np
 
 from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord
-from empathy_edge.bench.check.judges.raters import Rater, better_reply
-from empathy_edge.bench.check.judges.sheet_rater import SheetRater
 from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.report import POWER
 from empathy_edge.bench.check.steps.ladder import OWN_REPLIES
 from empathy_edge.bench.check.steps.win_rate import ENOUGH, MONEY, as_judge_sees, loss_as_judge_sees
 from empathy_edge.judging.evidence import evidence_of_counts
+from empathy_edge.judging.raters.rater import Rater, better_reply
+from empathy_edge.judging.raters.sheet_rater import SheetRater
 from empathy_edge.system.files import sha256_json
 
 RUNS = 400

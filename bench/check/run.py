@@ -11,7 +11,7 @@ from rich.markup import escape
 from empathy_edge import __version__
 from empathy_edge.bench.check import report
 from empathy_edge.bench.check.baseline.record import Baseline
-from empathy_edge.bench.check.judges.check_judge import CheckJudge, JudgeError
+from empathy_edge.bench.check.check_judge import CheckJudge, JudgeError
 from empathy_edge.bench.check.power import power_of
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.bench.check.steps.controls import MILD, Controls, controls_of

@@ -19,7 +19,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from empathy_edge.bench.check.judges.certificate import agreement_bound, agreement_upper_bound
+from empathy_edge.bench.check.certificate import agreement_bound, agreement_upper_bound
 from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.steps.ladder import LOOK_EVERY, OWN_REPLIES
 from empathy_edge.bench.check.steps.win_rate import (

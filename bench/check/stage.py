@@ -7,7 +7,7 @@ from pathlib import Path
 
 from empathy_edge.bench.check.baseline.q2_k import WriteQ2K
 from empathy_edge.bench.check.baseline.record import write_baseline
-from empathy_edge.bench.check.judges.raters import open_rater
+from empathy_edge.bench.check.certificate import open_judge
 from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.output import junit, markdown, show
 from empathy_edge.bench.check.prompts import read_prompts
@@ -79,7 +79,7 @@ def _check(
     replies = ReplySettings(**settings.model_dump(include=set(ReplySettings.model_fields)))
     bounds = CheckSettings(**settings.model_dump(include=set(CheckSettings.model_fields)))
     prompts = read_prompts(None, replies.max_prompts, replies.seed)
-    rater = open_rater(settings.judge, DEFAULT_API)
+    rater = open_judge(settings.judge, DEFAULT_API)
     try:
         made = make_baseline(reference, prompts, rater, replies, as_gguf=as_gguf, write_q2_k=write_q2_k)
     finally:

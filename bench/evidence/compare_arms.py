@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from empathy_edge.bench.check.judges.raters import ToRate
-from empathy_edge.bench.check.judges.sheet_rater import SheetRater
 from empathy_edge.bench.evidence.test_split import HUMAN
 from empathy_edge.bench.release.responses import known_responses
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
 from empathy_edge.judging.format_checks import well_formed
 from empathy_edge.judging.length_adjusted import length_figures
+from empathy_edge.judging.raters.rater import ToRate
+from empathy_edge.judging.raters.sheet_rater import SheetRater
 from empathy_edge.judging.response_pairs import read_responses
 from empathy_edge.judging.statistics import Interval, score_interval
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from empathy_edge.bench.check.baseline.record import Baseline
-from empathy_edge.bench.check.judges.raters import ToRate
-from empathy_edge.bench.check.judges.sheet_rater import SheetRater
 from empathy_edge.bench.kl_and_empathy.replies import Answer, read_answers
+from empathy_edge.judging.raters.rater import ToRate
+from empathy_edge.judging.raters.sheet_rater import SheetRater
 from empathy_edge.judging.statistics import Interval, bootstrap_indices, interval_of, score_interval
 
 RESAMPLES = 4000

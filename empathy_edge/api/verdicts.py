@@ -155,7 +155,7 @@ def made_baseline(  # noqa: PLR0913 - what a baseline depends on
 
     `command` is named where its --max-prompts would shorten the work.
     """
-    from empathy_edge.bench.check.judges.raters import open_rater
+    from empathy_edge.bench.check.certificate import open_judge
     from empathy_edge.bench.check.make import make_baseline
     from empathy_edge.bench.check.prompts import read_prompts
     from empathy_edge.export.artifacts import reference_gguf
@@ -164,7 +164,7 @@ def made_baseline(  # noqa: PLR0913 - what a baseline depends on
 
     file = None if prompts is None else data_file(prompts, dict(columns))
     read = read_prompts(file, settings.max_prompts, settings.seed)
-    rater = open_rater(judge, api)
+    rater = open_judge(judge, api)
     try:
         return make_baseline(
             model,

@@ -16,6 +16,7 @@ from empathy_edge.commands.options import (
     FromSettings,
     SettingsCommand,
     adapter_option,
+    api_settings,
     device_option,
     map_option,
     out_option,
@@ -28,6 +29,7 @@ from empathy_edge.errors import EmpathyEdgeError
 
 if TYPE_CHECKING:
     from empathy_edge.distill.teacher_settings import TeacherSettings
+    from empathy_edge.llm.api_settings import ApiSettings
     from empathy_edge.runs.settings import DistillSettings, OwnPairSettings
 
 
@@ -263,15 +265,16 @@ def select(  # noqa: PLR0913 - each is an option
         _own_pair_settings,
         (
             "prompts", "samples", "temperature", "max_new_tokens", "margin", "length_ratio", "tone_penalty",
-            "ranker", "likelihood_weight", "seed",
+            "judge", "ranker", "likelihood_weight", "seed",
         ),
-    )
+    ),
+    api=api_settings(),
 )  # fmt: skip
 @click.command(
     cls=SettingsCommand,
     epilog=EXAMPLES + "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned --out own\n"
     "  empathy-edge own-pairs rows --base smollm2-135m --adapter tuned \\\n"
-    "      --ranker larger.gguf --out own\n"
+    "      --judge openai:gpt-4o-mini --out own\n"
     "  empathy-edge own-pairs prompts.txt --base smollm2-135m --out own",
 )
 @click.argument("rows", type=path_type())
@@ -295,13 +298,14 @@ def own_pairs(  # noqa: PLR0913 - each is an option
     update: bool,
     json_file: Path | None,
     settings: OwnPairSettings,
+    api: ApiSettings,
 ) -> None:
     """Make preference pairs from the student's own samples.
 
     A pair is its best answer and its worst of like length. The prompts are those of ROWS, the folder that
     `distill` made, or data in any form that `data inspect` recognises. Best is what comes nearest in meaning
-    to the good responses (without any: to what the person says), by sentence embeddings; with --ranker also
-    what a larger model finds likely.
+    to the good responses (without any: to what the person says), by sentence embeddings; with --judge what a
+    large model or people rate higher.
     """
     from empathy_edge.console import next_command
     from empathy_edge.distill.own_pairs import run
@@ -315,6 +319,7 @@ def own_pairs(  # noqa: PLR0913 - each is an option
         out=out,
         settings=settings,
         update=update,
+        api=api,
     )
     give_json(json_file, results, "own-pairs")
     trained_on = rows if rows.is_dir() else "ROWS"

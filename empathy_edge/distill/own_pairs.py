@@ -1,13 +1,15 @@
 """Preference pairs from the student's own samples: DPO learns from mistakes that the student really makes.
 
 The student answers each training prompt several times. Its answers are scored by how near they are, in
-meaning and tone, to the good responses in the training files. The best answer is paired with the worst one of
-like length, then the second best with what is left. With `safety_pairs`, each prompt of `safety_rows` pairs
-the shipped answer with the student's worst answers: there, the student's best answer is not good enough.
+meaning and tone, to the good responses in the training files, or by a judge. The best answer is paired with
+the worst one of like length, then the second best with what is left. With `safety_pairs`, each prompt of
+`safety_rows` pairs the shipped answer with the student's worst answers: there, the student's best answer is
+not good enough.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,11 @@ from empathy_edge.distill.from_ratings import median_words
 from empathy_edge.distill.own_samples import Prompt, draw_samples, read_prompts
 from empathy_edge.distill.rated_rows import draw
 from empathy_edge.distill.sample_pairs import OwnPair, pair_samples, pair_with_safe_answer
-from empathy_edge.distill.sample_scores import NO_TEXT, ScoredSample, score_samples
+from empathy_edge.distill.sample_scores import NO_TEXT, ScoredSample, rate_samples, score_samples
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.json_lines import write_jsonl
+from empathy_edge.judging.raters.open_rater import open_rater
+from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.models.find import ModelRef, find_model
 from empathy_edge.runs.settings import OwnPairSettings
 from empathy_edge.runs.stage import Results, Stage, open_stage
@@ -29,6 +33,8 @@ from empathy_edge.runtimes.precision import choose_precision
 from empathy_edge.text.embeddings import embed
 from empathy_edge.text.language import require_language_detection
 from empathy_edge.text.tone import clashes
+
+DEFAULT_API = ApiSettings()
 
 
 class OwnPairsResults(Results):
@@ -65,6 +71,7 @@ def run(
     out: Path,
     settings: OwnPairSettings,
     update: bool = False,
+    api: ApiSettings = DEFAULT_API,
 ) -> OwnPairsResults:
     """Sample, score and pair: write `samples.jsonl` (with scores) and `preference.jsonl` into `out`.
 
@@ -75,8 +82,10 @@ def run(
         out: the stage's folder.
         settings: how many prompts and samples, and how much two answers must differ.
         update: make the stage again where inputs or settings changed.
+        api: endpoint and limits of a judge behind an API.
 
     Raises:
+        RatingsMissing: people have to fill in the sheet; the samples are kept.
         EmpathyEdgeError: there is no pair.
     """
     require_extra("trl", "train", "Sampling from the student")
@@ -84,10 +93,20 @@ def run(
     stage = _open(rows, base, adapters, out, settings, update)
     if stage.done:
         return stage.results(OwnPairsResults)
-    embed([NO_TEXT])  # fails before the sampling where the embedding model is missing
     prompts = _choose_prompts(rows, settings)
-    samples = draw_samples(prompts, base, adapters, out / "samples.jsonl", settings)
-    scored = score_samples(prompts, samples, settings, out / "likelihoods.jsonl")
+    with ExitStack() as stack:
+        judge = None
+        if (
+            settings.judge
+        ):  # as the embedding model, it is opened before the sampling, lest that be for nothing
+            judge = stack.enter_context(closing(open_rater(settings.judge, api, "own-pairs")))
+        else:
+            embed([NO_TEXT])
+        samples = draw_samples(prompts, base, adapters, out / "samples.jsonl", settings)
+        if judge:
+            scored = rate_samples(prompts, samples, judge)
+        else:
+            scored = score_samples(prompts, samples, settings, out / "likelihoods.jsonl")
     rejected = RejectedResponses()
     pairs = _pair(prompts, scored, settings, rejected)
     _write(out, prompts, scored, pairs)
@@ -133,7 +152,7 @@ def _open(
 
 def _unused(settings: OwnPairSettings) -> set[str]:
     """Settings without an effect; they are not recorded, so that a change of them does not matter."""
-    unused = set()
+    unused = {"tone_penalty"} if settings.judge else {"judge"}
     if not settings.ranker:
         unused |= {"ranker", "likelihood_weight"}
     if not settings.safety_pairs:

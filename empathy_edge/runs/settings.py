@@ -178,7 +178,7 @@ class OwnPairSettings(Settings):
     """Preference pairs from the student's own samples, after SFT: the best against the worst of each prompt.
 
     A sample's score is its similarity to the known good responses, less the tone penalty, plus the weighted
-    likelihood.
+    likelihood; with a judge, its rating (of 0 to 100: divided by 100).
     """
 
     prompts: int = Field(default=400, ge=1, description="How many prompts are answered.")
@@ -190,6 +190,12 @@ class OwnPairSettings(Settings):
         ge=0,
         le=2,
         description="Taken off where a sample consoles and the good responses congratulate, or vice versa.",
+    )
+    judge: str | None = Field(
+        default=None,
+        description="Who says which sample is better, instead of nearness: openai:MODEL (any "
+        "OpenAI-compatible endpoint; key: OPENAI_API_KEY), local:MODEL, trained:FOLDER, or sheet:FILE.csv: "
+        "people, who fill in that file after the first run has written it.",
     )
     ranker: str | None = Field(
         default=None,
@@ -216,6 +222,12 @@ class OwnPairSettings(Settings):
     )
     weights: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="As in training.")
     seed: int = Field(default=0, description="For the choice of prompts and the sampling.")
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.judge and self.ranker:
+            raise ValueError("a judge and a ranker cannot both say which sample is better; leave one out")
+        return self
 
 
 class ExportSettings(Settings):

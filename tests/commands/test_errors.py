@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from empathy_edge.bench.check.judges.sheet_rater import RatingsMissing
 from empathy_edge.cli import _complain
 from empathy_edge.errors import did_you_mean, did_you_mean_path
+from empathy_edge.judging.raters.sheet_rater import RatingsMissing
 from tests.conftest import assert_one_clear_error, run_command
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import gguf
 import pytest
 
-from empathy_edge.bench.check.judges.certificate import read_pairs
-from empathy_edge.bench.check.judges.raters import ToRate, open_rater
+from empathy_edge.bench.check.certificate import open_judge, read_pairs
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import write_jsonl
+from empathy_edge.judging.raters.rater import ToRate
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.runs.trained_judge.ratings import read_ratings, split
 from empathy_edge.system.files import read_json, write_json
@@ -55,7 +55,7 @@ def judge(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_trained_judge_rates_by_what_it_learned(judge: Path) -> None:
-    rater = open_rater(f"trained:{judge}", ApiSettings())
+    rater = open_judge(f"trained:{judge}", ApiSettings())
     items = [
         ToRate([{"role": "user", "content": said}], [COLD, WARM, WARM])
         for said in ("I fell.", "My cat is ill.")
@@ -104,11 +104,11 @@ def test_the_rows_of_one_conversation_are_held_out_together(tmp_path: Path) -> N
 def test_a_folder_that_is_no_judge_is_refused(judge: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "judge.json", read_json(judge / "judge.json") | {"format": "x"})
     with pytest.raises(EmpathyEdgeError, match="no judge of this version"):
-        open_rater(f"trained:{tmp_path}", ApiSettings())
+        open_judge(f"trained:{tmp_path}", ApiSettings())
     write_json(tmp_path / "judge.json", read_json(judge / "judge.json"))
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     with pytest.raises(EmpathyEdgeError, match=r"model\.gguf"):
-        open_rater(f"trained:{tmp_path}", ApiSettings())
+        open_judge(f"trained:{tmp_path}", ApiSettings())
 
 
 def test_only_the_first_layers_are_kept(judge: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord
-from empathy_edge.bench.check.judges.raters import better, better_reply
+from empathy_edge.judging.raters.rater import better, better_reply
 from empathy_edge.judging.statistics import Interval, score_interval
 
 MILD = (0.05, 0.1, 0.2)

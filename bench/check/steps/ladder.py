@@ -11,8 +11,7 @@ import numpy as np
 
 from empathy_edge.bench.check import report
 from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord
-from empathy_edge.bench.check.judges.check_judge import CheckJudge, Compared
-from empathy_edge.bench.check.judges.sheet_rater import RatingsMissing
+from empathy_edge.bench.check.check_judge import CheckJudge, Compared
 from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.steps.controls import SURELY, Controls
@@ -36,6 +35,7 @@ from empathy_edge.bench.check.steps.win_rate import (
     estimate,
 )
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
+from empathy_edge.judging.raters.sheet_rater import RatingsMissing
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import CheckSettings
 from empathy_edge.runtimes import Runtime, open_runtime

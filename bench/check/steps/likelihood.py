@@ -21,8 +21,8 @@ from math import exp, isnan
 import numpy as np
 
 from empathy_edge.bench.check.baseline.record import PromptRecord, ReferenceReply
-from empathy_edge.bench.check.judges.raters import better
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.judging.raters.rater import better
 from empathy_edge.runtimes import Runtime
 
 LARGEST_LOG_WEIGHT = 30.0

@@ -8,8 +8,8 @@ import numpy as np
 
 from empathy_edge.bench.check.baseline.q2_k import Q2_K_PROMPTS
 from empathy_edge.bench.check.baseline.record import Baseline
-from empathy_edge.bench.check.judges.certificate import CERTIFICATE_PAIRS
-from empathy_edge.bench.check.judges.check_judge import CheckJudge
+from empathy_edge.bench.check.certificate import CERTIFICATE_PAIRS
+from empathy_edge.bench.check.check_judge import CheckJudge
 from empathy_edge.bench.check.next_commands import LARGE_MODEL, PEOPLE
 from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.steps.controls import Controls

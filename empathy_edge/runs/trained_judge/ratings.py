@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from empathy_edge.bench.check.judges.certificate import read_pairs
+from empathy_edge.bench.check.certificate import read_pairs
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl

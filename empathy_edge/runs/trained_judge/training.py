@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from empathy_edge.bench.check.judges.trained_rater import FILE, LONGEST_REPLY, MODEL, JudgeFile
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.export.gguf.families import family_of, read_config
 from empathy_edge.export.gguf.quantize import quantize
 from empathy_edge.export.gguf.writer import write_float
+from empathy_edge.judging.raters.trained_rater import FILE, LONGEST_REPLY, MODEL, JudgeFile
 from empathy_edge.models.find import checkpoint_of
 from empathy_edge.models.merging import merge_into
 from empathy_edge.runs.trained_judge.ratings import RatedReplies, read_ratings, split

@@ -10,12 +10,13 @@ import pytest
 
 from empathy_edge.bench.check.baseline.drawing import draw_records, require_same_model
 from empathy_edge.bench.check.baseline.record import Baseline, read_baseline, write_baseline
-from empathy_edge.bench.check.judges.raters import ToRate, open_rater
+from empathy_edge.bench.check.certificate import open_judge
 from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.prompts import read_prompts
 from empathy_edge.bench.check.run import _labels
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
+from empathy_edge.judging.raters.rater import ToRate
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import ReplySettings
@@ -30,7 +31,7 @@ from tests.conftest import CHECK_REPLIES, assert_one_clear_error, run_command
 def certified(baseline_file: Path, tmp_path: Path) -> Path:
     """The same baseline, as with a certified judge who tells the replies to other prompts apart."""
     known = read_baseline(baseline_file)
-    rater = open_rater(known.judge.name, ApiSettings())
+    rater = open_judge(known.judge.name, ApiSettings())
     prompts = []
     for record in known.prompts:
         item = ToRate(list(record.messages), [reply.text for reply in record.replies])
@@ -303,7 +304,7 @@ def test_replies_are_drawn_once_whoever_judges(
     made = []
     for name in ("first", "second"):
         folder = shutil.copytree(exported / "gguf-f16", tmp_path / name)
-        rater = open_rater(f"likelihood:{folder}", ApiSettings())
+        rater = open_judge(f"likelihood:{folder}", ApiSettings())
         made.append(make_baseline(str(folder), prompts, rater, settings))
         assert made[-1].reference.name == str(folder) and made[-1].judge.name == rater.name
         (kept,) = (cache_folder() / "replies").glob("*.jsonl")

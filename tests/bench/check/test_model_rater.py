@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.bench.check.baseline.record import read_baseline
-from empathy_edge.bench.check.judges.model_rater import ModelRater, read_ratings
-from empathy_edge.bench.check.judges.raters import ToRate
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.judging.raters.model_rater import ModelRater, read_ratings
+from empathy_edge.judging.raters.rater import ToRate
 from empathy_edge.llm.api_settings import ApiSettings
 from tests.conftest import CHECK_REPLIES, run_command
 from tests.llm.fault_server import FaultServer
@@ -43,7 +43,7 @@ def test_ratings_are_of_the_right_replies_and_paid_once() -> None:
     item = ToRate([{"role": "user", "content": "My dog died."}], REPLIES)
     with FaultServer(fault_rate=0.3, answer=by_words) as server:
         for _ in range(2):
-            rater = ModelRater("openai:judge", ApiSettings(base_url=server.url))
+            rater = ModelRater("openai:judge", ApiSettings(base_url=server.url), "check")
             assert rater.rate_many([item]) == [[6.0, 1.0, 5.0]]
             rater.close()
         assert len(server.paid) == 2
@@ -52,7 +52,7 @@ def test_ratings_are_of_the_right_replies_and_paid_once() -> None:
 @pytest.mark.usefixtures("ledger")
 def test_a_judge_who_prefers_the_first_rates_all_alike() -> None:
     with FaultServer(fault_rate=0, answer=first_is_best) as server:
-        rater = ModelRater("openai:judge", ApiSettings(base_url=server.url))
+        rater = ModelRater("openai:judge", ApiSettings(base_url=server.url), "check")
         (ratings,) = rater.rate_many([ToRate([{"role": "user", "content": "Hi."}], REPLIES)])
         rater.close()
     assert len(set(ratings)) == 1
@@ -61,7 +61,7 @@ def test_a_judge_who_prefers_the_first_rates_all_alike() -> None:
 @pytest.mark.usefixtures("ledger")
 def test_nonsense_is_one_clear_error() -> None:
     with FaultServer(fault_rate=0, answer=lambda question: "The first one is lovely.") as server:
-        rater = ModelRater("openai:judge", ApiSettings(base_url=server.url))
+        rater = ModelRater("openai:judge", ApiSettings(base_url=server.url), "check")
         with pytest.raises(EmpathyEdgeError, match="no lists of ratings, after 3 tries"):
             rater.rate_many([ToRate([{"role": "user", "content": "Hi."}], REPLIES)])
         rater.close()

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from empathy_edge.bench.check.baseline.record import Baseline
-from empathy_edge.bench.check.judges.check_judge import Compared
-from empathy_edge.bench.check.judges.sheet_rater import SheetRater
+from empathy_edge.bench.check.check_judge import Compared
 from empathy_edge.bench.check.output import conditions, markdown
 from empathy_edge.bench.check.power import power_of
 from empathy_edge.bench.check.report import CheckReport
 from empathy_edge.bench.check.run import check
 from empathy_edge.bench.check.steps.ladder import OWN_REPLIES
 from empathy_edge.bench.check.steps.win_rate import Evidence, decide
+from empathy_edge.judging.raters.sheet_rater import SheetRater
 from empathy_edge.runs.settings import CheckSettings
 from tests.bench.check.rated import PEOPLE, SHIFT, rated_baseline, rated_reply
 

@@ -10,12 +10,12 @@ import pytest
 from empathy_edge.bench.check.baseline.drawing import draw_records
 from empathy_edge.bench.check.baseline.q2_k import WriteQ2K, with_q2_k
 from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord, read_baseline, write_baseline
-from empathy_edge.bench.check.judges.raters import open_rater
-from empathy_edge.bench.check.judges.sheet_rater import RatingsMissing
+from empathy_edge.bench.check.certificate import open_judge
 from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.prompts import CheckPrompt, read_prompts
 from empathy_edge.bench.check.steps.controls import controls_of
 from empathy_edge.export.gguf.quantize import write_q2_k
+from empathy_edge.judging.raters.sheet_rater import RatingsMissing
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import ReplySettings
@@ -40,7 +40,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(reference: Path, prompts: list[CheckPrompt], judge: str, write: WriteQ2K | None) -> Baseline:
-    rater = open_rater(judge, ApiSettings())
+    rater = open_judge(judge, ApiSettings())
     return make_baseline(str(reference), prompts, rater, SETTINGS, write_q2_k=write)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.bench.check.baseline.record import read_baseline
-from empathy_edge.bench.check.judges.certificate import CERTIFICATE_PAIRS, ReadPair, read_pairs
-from empathy_edge.bench.check.judges.raters import ToRate
-from empathy_edge.bench.check.judges.sheet_rater import RatingsMissing, SheetRater
+from empathy_edge.bench.check.certificate import CERTIFICATE_PAIRS, ReadPair, read_pairs
 from empathy_edge.bench.check.report import CheckReport
 from empathy_edge.bench.check.stage import run as run_stage
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.judging.raters.rater import ToRate
+from empathy_edge.judging.raters.sheet_rater import RatingsMissing, SheetRater
 from empathy_edge.runs.settings import CheckStageSettings
 from tests.conftest import CHECK_REPLIES, run_command
 

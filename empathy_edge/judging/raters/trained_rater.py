@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from empathy_edge.bench.check.baseline.record import TokenId
-from empathy_edge.bench.check.judges.raters import CONTEXT, Rater, ToRate, refuse_long
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.gguf_header import check_gguf
+from empathy_edge.judging.raters.rater import CONTEXT, Rater, ToRate, refuse_long
 from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 from empathy_edge.system.files import read_json, sha256_json
@@ -42,9 +41,9 @@ class JudgeFile(BaseModel):
 
     format: Literal["empathy-edge judge 1"] = "empathy-edge judge 1"
     base: str
-    good: TokenId
-    bad: TokenId
-    end_of_turn: TokenId
+    good: NonNegativeInt
+    bad: NonNegativeInt
+    end_of_turn: NonNegativeInt
 
 
 class TrainedRater(Rater):

@@ -13,13 +13,15 @@ from typing import Literal
 import numpy as np
 
 from empathy_edge.bench.check.baseline.record import JudgeRecord
-from empathy_edge.bench.check.judges.raters import Rater, ToRate
 from empathy_edge.bench.check.steps.win_rate import ALPHA_JUDGE
 from empathy_edge.console import progress, say
 from empathy_edge.data import certification_pairs, judges_file
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.judging.raters.open_rater import open_rater
+from empathy_edge.judging.raters.rater import Rater, ToRate
 from empathy_edge.judging.statistics import score_interval
+from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import read_json, sha256_json, write_json
 from empathy_edge.system.hash_cache import sha256_file
@@ -247,6 +249,15 @@ def _effective_pairs(right: np.ndarray, prompts: Sequence[str]) -> int:
     if clustered == 0:
         return len(set(prompts))
     return max(1, min(len(right), int(len(right) * float((errors**2).sum()) / clustered)))
+
+
+def open_judge(spec: str, api: ApiSettings) -> Rater:
+    """A judge of `check` from its name; people rate the pairs of their certificate among the others.
+
+    Raises:
+        EmpathyEdgeError: there is no such judge.
+    """
+    return open_rater(spec, api, "check", certifying_items())
 
 
 def certifying_items() -> list[ToRate]:

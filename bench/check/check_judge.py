@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord, ReferenceReply
-from empathy_edge.bench.check.judges.raters import SHIPPED_JUDGES, Rater, ToRate, better_reply, open_rater
-from empathy_edge.bench.check.judges.sheet_rater import RatingsMissing
+from empathy_edge.bench.check.certificate import open_judge
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.judging.raters.likelihood_rater import SHIPPED_JUDGES
+from empathy_edge.judging.raters.rater import Rater, ToRate, better_reply
+from empathy_edge.judging.raters.sheet_rater import RatingsMissing
 from empathy_edge.llm.api_settings import ApiSettings
 
 
@@ -99,7 +101,7 @@ class CheckJudge:
 
     def _opened_once(self) -> Rater:
         if self._opened is None:
-            self._opened = open_rater(self.spec, self._api)
+            self._opened = open_judge(self.spec, self._api)
             if self._opened.identity != self._baseline.judge.identity:
                 raise EmpathyEdgeError(
                     f"{self.spec}: is not the judge that rated the baseline. Make the baseline again with "

@@ -10,9 +10,9 @@ from functools import partial
 
 import numpy as np
 
-from empathy_edge.bench.check.judges.raters import Rater, ToRate
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
+from empathy_edge.judging.raters.rater import LARGEST, Rater, ToRate
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.llm.client import CallsFailed
 from empathy_edge.llm.records import CutOff, Request, TeacherError, Withheld
@@ -35,10 +35,11 @@ class ModelRater(Rater):
 
     together = True
     tuned = False
+    scale = LARGEST
 
-    def __init__(self, spec: str, api: ApiSettings) -> None:
+    def __init__(self, spec: str, api: ApiSettings, run: str) -> None:
         self._stack = ExitStack()
-        self._client = self._stack.enter_context(open_model_client(spec, api, run="check"))
+        self._client = self._stack.enter_context(open_model_client(spec, api, run=run))
         self._prompts = load_prompts("rate")
         self.name = spec
         self.identity = sha256_json(["model", self._client.identity(), self._prompts.sha256])
@@ -110,6 +111,6 @@ def read_ratings(text: str, count: int) -> list[float] | None:
         return None
     if not isinstance(numbers, list) or len(numbers) != count:
         return None
-    if not all(type(number) in (int, float) and 0 <= number <= 100 for number in numbers):
+    if not all(type(number) in (int, float) and 0 <= number <= LARGEST for number in numbers):
         return None
     return [float(number) for number in numbers]

@@ -7,14 +7,12 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from empathy_edge.bench.check.judges.raters import Rater, ToRate
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.spreadsheet import without_formula
+from empathy_edge.judging.raters.rater import LARGEST, Rater, ToRate
 from empathy_edge.system.files import sha256_json, write_atomically
 
 COLUMNS = ("conversation", "reply", "rating", "key")
-LARGEST = 100.0
-"""The best rating; the worst is 0."""
 
 
 class RatingsMissing(EmpathyEdgeError):
@@ -54,6 +52,7 @@ class SheetRater(Rater):
     together = True
     block = 128
     tuned = False
+    scale = LARGEST
 
     def __init__(self, file: Path, certificate: Sequence[ToRate]) -> None:
         """Read the sheet, if it is there.

@@ -1,0 +1,1 @@
+"""Judges that give each reply a number: a model, likelihood, people with a sheet, a trained one."""
