@@ -154,9 +154,11 @@ def _own_pairs_and_length(run: FinishedRun) -> list[str]:
     lines = []
     if run.own_pairs:
         own = run.own_pairs
+        judge = run.manifests["own-pairs"].settings.get("judge")
+        mean = f"mean rating by {judge}, of 0 to 1" if judge else "mean similarity to the good responses"
         lines.append(
             f"Pairs from the student's own samples: {own.pairs} from {own.samples} samples of {own.prompts} "
-            "prompts; mean similarity to the good responses: "
+            f"prompts; {mean}: "
             f"chosen {own.mean_score['chosen']}, rejected {own.mean_score['rejected']}."
         )
     drift = run.dpo.length_drift if run.dpo else None

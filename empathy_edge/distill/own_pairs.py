@@ -18,13 +18,18 @@ from empathy_edge.console import say
 from empathy_edge.distill.distill_results import RejectedBy
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.distill.from_ratings import median_words
-from empathy_edge.distill.own_samples import Prompt, draw_samples, read_prompts
+from empathy_edge.distill.judged_samples import (
+    judge_inputs,
+    judge_record,
+    open_judge_of_samples,
+    rate_samples,
+)
+from empathy_edge.distill.own_samples import Prompt, Samples, draw_samples, read_prompts
 from empathy_edge.distill.rated_rows import draw
 from empathy_edge.distill.sample_pairs import OwnPair, pair_samples, pair_with_safe_answer
-from empathy_edge.distill.sample_scores import NO_TEXT, ScoredSample, rate_samples, score_samples
+from empathy_edge.distill.sample_scores import NO_TEXT, ScoredSample, score_samples
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.json_lines import write_jsonl
-from empathy_edge.judging.raters.open_rater import open_rater
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.models.find import ModelRef, find_model
 from empathy_edge.runs.settings import OwnPairSettings
@@ -94,26 +99,26 @@ def run(
     if stage.done:
         return stage.results(OwnPairsResults)
     prompts = _choose_prompts(rows, settings)
+    rejected = RejectedResponses()
     with ExitStack() as stack:
+        # Opened before the sampling, lest that be for nothing.
+        stack.enter_context(stage.nothing_left_of_a_failure())
         judge = None
-        if (
-            settings.judge
-        ):  # as the embedding model, it is opened before the sampling, lest that be for nothing
-            judge = stack.enter_context(closing(open_rater(settings.judge, api, "own-pairs")))
+        if settings.judge:
+            judge = stack.enter_context(closing(open_judge_of_samples(settings.judge, api, out)))
         else:
             embed([NO_TEXT])
-        samples = draw_samples(prompts, base, adapters, out / "samples.jsonl", settings)
+        samples = _samples(prompts, base, adapters, out / SAMPLES, settings, _inputs(rows, adapters), update)
         if judge:
-            scored = rate_samples(prompts, samples, judge)
+            scored = rate_samples(prompts, samples, judge, rejected)
         else:
             scored = score_samples(prompts, samples, settings, out / "likelihoods.jsonl")
-    rejected = RejectedResponses()
     pairs = _pair(prompts, scored, settings, rejected)
-    _write(out, prompts, scored, pairs)
     if not pairs:
         raise EmpathyEdgeError(
-            f"{out}: no two samples of a prompt differ by {settings.margin}; lower margin."
+            f"{out}: no two samples of a prompt differ by {settings.margin}; lower margin (the samples are kept)."
         )
+    _write(out, prompts, scored, pairs)
     say(f"  {len(pairs)} pairs from {len(prompts)} prompts")
     results = OwnPairsResults(
         prompts=len(prompts),
@@ -130,24 +135,60 @@ def run(
     return results
 
 
-FILES = ("samples.jsonl", "likelihoods.jsonl", "preference.jsonl", "scratch/*")
+FILES = ("samples.jsonl", "likelihoods.jsonl", "preference.jsonl")
 """What the stage writes."""
+
+SAMPLES = "samples"
+"""The folder in it with what the student said, before it is scored."""
+
+OF_SAMPLING = {"prompts", "samples", "temperature", "max_new_tokens", "safety_pairs", "weights", "seed"}
+"""Settings that decide the samples."""
 
 
 def _open(
     rows: Path, base: ModelRef, adapters: list[Path], out: Path, settings: OwnPairSettings, update: bool
 ) -> Stage:
-    recorded = settings.model_dump(mode="json", exclude=_unused(settings))
-    recorded |= base.record()
+    recorded = settings.model_dump(mode="json", exclude=_unused(settings)) | base.record()
+    inputs = _inputs(rows, adapters)
     if settings.ranker:
         recorded["ranker_identity"] = find_model(settings.ranker).identity
+    if settings.judge:
+        recorded |= judge_record(settings.judge)
+        inputs |= judge_inputs(settings.judge)
+    return open_stage(out, "own-pairs", settings=recorded, inputs=inputs, files=FILES, update=update)
+
+
+def _inputs(rows: Path, adapters: list[Path]) -> dict[str, Path]:
     inputs = {"data": rows}
     if not rows.is_file():
         inputs = {"rows": rows / "sft.jsonl"}
         if (rows / "preference.jsonl").is_file():
             inputs["pairs"] = rows / "preference.jsonl"
-    inputs |= {f"adapter{number}": path for number, path in enumerate(adapters)}
-    return open_stage(out, "own-pairs", settings=recorded, inputs=inputs, files=FILES, update=update)
+    return inputs | {f"adapter{number}": path for number, path in enumerate(adapters)}
+
+
+def _samples(
+    prompts: list[Prompt],
+    base: ModelRef,
+    adapters: list[Path],
+    folder: Path,
+    settings: OwnPairSettings,
+    inputs: dict[str, Path],
+    update: bool,
+) -> Samples:
+    """The student's samples: a stage of its own, so that another judge or margin needs no new ones."""
+    stage = open_stage(
+        folder,
+        "own-samples",
+        settings=settings.model_dump(mode="json", include=OF_SAMPLING) | base.record(),
+        inputs=inputs,
+        files=("samples.jsonl", "scratch/*"),
+        update=update,
+    )
+    samples = draw_samples(prompts, base, adapters, folder / "samples.jsonl", settings)
+    if not stage.done:
+        stage.finish()
+    return samples
 
 
 def _unused(settings: OwnPairSettings) -> set[str]:

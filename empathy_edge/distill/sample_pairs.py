@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from empathy_edge.distill.filters import RejectedResponses, fault
 from empathy_edge.distill.own_samples import Prompt
-from empathy_edge.distill.sample_scores import ScoredSample
+from empathy_edge.distill.sample_scores import SCORE_DIGITS, ScoredSample
 from empathy_edge.runs.settings import OwnPairSettings
 
 MAX_WORDS = 97
@@ -82,10 +82,10 @@ def _candidate_pairs(
         for worse, other in enumerate(samples):
             chosen = samples[better]
             if (
-                worse != better
+                other.text != chosen.text
                 and other.stopped
                 and _have_like_length(chosen.text, other.text, settings.length_ratio)
-                and chosen.score - other.score >= settings.margin
+                and round(chosen.score - other.score, SCORE_DIGITS) >= settings.margin
             ):
                 candidates.append((better, worse))
     return candidates

@@ -1,4 +1,4 @@
-"""Scores of the student's samples: nearness to good responses, likelihood under a larger model, ratings."""
+"""Scores of the student's samples: nearness to good responses, and likelihood under a larger model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from empathy_edge.console import progress
 from empathy_edge.distill.own_samples import Prompt, Samples
 from empathy_edge.distill.ranker import log_probs_by_ranker
-from empathy_edge.judging.raters.rater import Rater, ToRate
 from empathy_edge.runs.settings import OwnPairSettings
 from empathy_edge.text.embeddings import embed
 from empathy_edge.text.tone import clashes
+
+SCORE_DIGITS = 4
+"""Scores are rounded to so many."""
 
 NO_TEXT = "…"
 """What is embedded in place of an empty answer."""
@@ -67,32 +68,11 @@ def score_samples(
                 + settings.likelihood_weight * (likelihood - mean_nats)
             )
             known_nats = round(likelihood, 4) if settings.ranker else None
-            of_prompt.append(ScoredSample(sample.text, sample.stopped, round(score, 4), known_nats))
+            of_prompt.append(
+                ScoredSample(sample.text, sample.stopped, round(score, SCORE_DIGITS), known_nats)
+            )
         scored.append(of_prompt)
     return scored
-
-
-def rate_samples(prompts: list[Prompt], samples: Samples, judge: Rater) -> list[list[ScoredSample]]:
-    """Have a judge rate each prompt's samples, in their order; ratings of 0 to 100 become 0 to 1.
-
-    Raises:
-        RatingsMissing: people have to fill in the sheet first.
-    """
-    items = [
-        ToRate(prompt.messages, [sample.text or NO_TEXT for sample in samples[prompt.id]])
-        for prompt in prompts
-    ]
-    judge.prepare(items)
-    with progress() as bar:
-        task = bar.add_task("rating", total=len(items), note="")
-        ratings = judge.rate_many(items, lambda: bar.advance(task))
-    return [
-        [
-            ScoredSample(sample.text, sample.stopped, round(rating / judge.scale, 4))
-            for sample, rating in zip(samples[prompt.id], of_prompt, strict=True)
-        ]
-        for prompt, of_prompt in zip(prompts, ratings, strict=True)
-    ]
 
 
 def _similarities(prompts: list[Prompt], samples: Samples, count: int) -> list[np.ndarray]:

@@ -227,6 +227,8 @@ class OwnPairSettings(Settings):
     def _one_order(self) -> Self:
         if self.judge and self.ranker:
             raise ValueError("a judge and a ranker cannot both say which sample is better; leave one out")
+        if self.judge and self.judge.startswith("likelihood:"):
+            raise ValueError("a likelihood is no judge of samples; name the model as ranker")
         return self
 
 

@@ -9,10 +9,19 @@ import pytest
 
 from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings
+from empathy_edge.distill.filters import RejectedResponses
+from empathy_edge.distill.judged_samples import (
+    NOT_RATED,
+    judge_inputs,
+    judge_record,
+    open_judge_of_samples,
+    rate_samples,
+)
+from empathy_edge.distill.own_pairs import _unused
 from empathy_edge.distill.own_samples import Prompt, Sample
-from empathy_edge.distill.sample_scores import rate_samples
+from empathy_edge.distill.sample_pairs import pair_samples
+from empathy_edge.distill.sample_scores import ScoredSample
 from empathy_edge.formats.json_lines import read_jsonl
-from empathy_edge.judging.raters.open_rater import open_rater
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.runs.settings import DistillSettings, OwnPairSettings
 from tests.commands.tree import assert_says_next
@@ -44,26 +53,36 @@ def fill_in(sheet: Path) -> None:
 def test_people_rate_the_samples_once(rows: Path, tmp_path: Path) -> None:
     sheet, out = tmp_path / "ratings.csv", tmp_path / "own"
     arguments = (
-        "own-pairs", rows, "--base", "smollm2-135m", "--prompts", "10", "--samples", "3", "--margin", "0.01",
+        "own-pairs", rows, "--base", "smollm2-135m", "--prompts", "10", "--samples", "3",
         "--length-ratio", "4", "--max-new-tokens", "60", "--judge", f"sheet:{sheet}", "--out", out,
     )  # fmt: skip
-    first = run_command(*arguments)
+    first = run_command(*arguments, "--margin", "1")
     assert first.returncode == 4 and "replies have no rating yet" in first.stderr, first.stderr
-    drawn = read_jsonl(out / "samples.jsonl")
+    drawn = read_jsonl(out / "samples" / "samples.jsonl")
     with sheet.open(encoding="utf-8-sig", newline="") as handle:
-        assert {line["reply"] for line in csv.DictReader(handle)} >= {row["text"] for row in drawn[:3]}
+        to_read = {line["reply"] for line in csv.DictReader(handle)}
+    assert to_read <= {row["text"] for row in drawn if row["stopped"]}
     fill_in(sheet)
-    second = run_command(*arguments)
+    none = run_command(*arguments, "--margin", "1")
+    assert none.returncode == 2 and "lower margin (the samples are kept)" in none.stderr, none.stderr
+    second = run_command(*arguments, "--margin", "0.01")
     assert second.returncode == 0, second.stderr
     assert_says_next(second, f"empathy-edge finetune {rows} --base smollm2-135m --pairs ")
-    scored = read_jsonl(out / "samples.jsonl")
-    assert [row["text"] for row in scored] == [row["text"] for row in drawn], "not sampled again"
+    assert read_jsonl(out / "samples" / "samples.jsonl") == drawn, "not sampled again"
     pairs = read_jsonl(out / "preference.jsonl")
     assert pairs
     for pair in pairs:
         chosen, rejected = (len(set(pair[side][0]["content"])) for side in ("chosen", "rejected"))
         assert chosen > rejected
         assert pair["scores"]["chosen"] == pytest.approx(0.03 * chosen)
+    sheet = sheet.rename(tmp_path / "moved.csv")
+    moved = (*arguments, "--margin", "0.01", "--judge", f"sheet:{sheet}")
+    assert run_command(*moved).returncode == 0, "where the sheet lies does not matter"
+    text = sheet.read_text(encoding="utf-8")
+    sheet.write_text(text.replace(",48,", ",49,", 1) if ",48," in text else text.replace(",51,", ",52,", 1))
+    assert "Use --update" in run_command(*moved).stderr, "the ratings do"
+    assert run_command(*moved, "--update").returncode == 0
+    assert read_jsonl(out / "samples" / "samples.jsonl") == drawn, "not sampled again"
 
 
 def shown_replies(question: str) -> list[str]:
@@ -71,36 +90,87 @@ def shown_replies(question: str) -> list[str]:
 
 
 def by_words(question: str) -> str:
+    """Rates no replies to a cry for help, as a provider that withholds such answers."""
+    if "forty pills" in question:
+        return "I can't help with that."
     return json.dumps([10 * len(reply.split()) for reply in shown_replies(question)])
 
 
-def test_a_model_behind_an_api_rates_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def prompt(name: str, said: str) -> Prompt:
+    return Prompt(name, [{"role": "user", "content": said}], [])
+
+
+def test_a_model_behind_an_api_rates_what_can_be_paired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EMPATHY_EDGE_LEDGER", str(tmp_path / "ledger.sqlite"))
     monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OPENAI_API_KEY", "test")
-    prompts = [
-        Prompt(name, [{"role": "user", "content": said}], [])
-        for name, said in (("a", "My cat died."), ("b", "I won!"))
-    ]
-    samples = {
-        "a": [Sample("I am so sorry.", True), Sample("", True)],
-        "b": [Sample("Oh.", True), Sample("How wonderful, you won!", True)],
+    prompts = [prompt("a", "My cat died."), prompt("b", "I won!"), prompt("c", "I have forty pills.")]
+    prompts += [prompt(f"d{number}", "Hello.") for number in range(6)]
+    samples: dict[str, list[Sample]] = {
+        "a": [Sample("I am so sorry.", True), Sample("Oh no.", True), Sample("I am so sorry.", True)],
+        "b": [Sample("Oh.", True), Sample("How wonderful, and then", False)],
+        "c": [Sample("Great.", True), Sample("Please call somebody.", True)],
     }
+    samples |= {item.id: [Sample("Hi.", True), Sample("Hi there.", True)] for item in prompts[3:]}
+    rejected = RejectedResponses()
     with FaultServer(fault_rate=0, answer=by_words) as server:
-        judge = open_rater("openai:judge", ApiSettings(base_url=server.url), "own-pairs")
-        scored = rate_samples(prompts, samples, judge)
+        api = ApiSettings(base_url=server.url)
+        judge = open_judge_of_samples("openai:judge", api, tmp_path / "own")
+        scored = rate_samples(prompts, samples, judge, rejected)
         judge.close()
-    assert [[sample.score for sample in of_prompt] for of_prompt in scored] == [[0.4, 0.1], [0.1, 0.4]]
+    scores = [[sample.score for sample in of_prompt] for of_prompt in scored[:3]]
+    assert scores == [[0.4, 0.2, 0.4], [0.0, 0.0], [0.0, 0.0]]
+    assert rejected.report()[NOT_RATED].count == 1
 
 
-def test_a_judge_and_a_ranker_are_refused_together() -> None:
-    with pytest.raises(ValueError, match="cannot both say which sample is better"):
-        OwnPairSettings(judge="openai:judge", ranker="larger.gguf")
+def scored_samples(*scores: tuple[str, float]) -> list[ScoredSample]:
+    return [ScoredSample(text, stopped=True, score=score) for text, score in scores]
 
 
-def test_no_such_judge_is_said_before_the_sampling(rows: Path, tmp_path: Path) -> None:
-    found = run_command(
-        "own-pairs", rows, "--base", "smollm2-135m", "--judge", "oracle", "--out", tmp_path / "own"
+def test_ratings_that_differ_by_the_margin_are_a_pair() -> None:
+    """0.5 - 0.4 is less than 0.1 in floating point."""
+    good, other = (
+        "I'm so sorry about your cat, you must miss her.",
+        "I'm sorry about your cat, you must be sad.",
     )
-    assert found.returncode == 2 and "oracle: no such judge" in found.stderr
-    assert not (tmp_path / "own" / "samples.jsonl").exists()
+    said = prompt("a", "My cat died.")
+    pairs = pair_samples(
+        said, scored_samples((good, 0.5), (other, 0.4)), OwnPairSettings(), RejectedResponses()
+    )
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [(good, other)]
+    nothing = pair_samples(
+        said, scored_samples((good, 0.5), (good, 0.5)), OwnPairSettings(margin=0), RejectedResponses()
+    )
+    assert nothing == [], "the same text is no pair"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"judge": "openai:judge", "ranker": "larger.gguf"}, "cannot both say which sample is better"),
+        ({"judge": "likelihood:smollm2-135m"}, "name the model as ranker"),
+    ],
+)
+def test_judges_that_are_refused(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OwnPairSettings.model_validate(settings)
+
+
+def test_what_is_wrong_with_a_judge_is_said_before_the_sampling(rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    arguments = ("own-pairs", rows, "--base", "smollm2-135m", "--out", out, "--judge")
+    unknown = run_command(*arguments, "oracle")
+    assert unknown.returncode == 2 and "oracle: no such judge" in unknown.stderr
+    inside = run_command(*arguments, f"sheet:{out / 'ratings.csv'}")
+    assert inside.returncode == 2 and "put the sheet elsewhere" in inside.stderr
+    assert not out.exists(), "nothing is left behind"
+
+
+def test_what_a_judge_is_recorded_as(tmp_path: Path) -> None:
+    """Pairs without a judge keep the fingerprint that they had before there were judges."""
+    assert "judge" not in OwnPairSettings().model_dump(exclude=_unused(OwnPairSettings()))
+    assert judge_record("openai:gpt-4o-mini") == {"judge": "openai:gpt-4o-mini"}
+    assert judge_record(f"trained:{tmp_path}") == {"judge": "trained"}
+    assert judge_inputs(f"trained:{tmp_path}") == {"judge": tmp_path}

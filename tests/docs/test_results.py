@@ -24,6 +24,7 @@ from tests.docs.test_commands_in_docs import commands_of
 
 CATALOGUE = read_catalogue()
 MODULE = re.compile(r"python -m ([\w.]+)")
+IMPORT = re.compile(r"^from empathy_edge[\w.]* import [\w, ]+$", re.MULTILINE)
 TARGET = re.compile(r"\bmake (?:-C \S+ )?([a-z-]+)")
 TEST_FILE = re.compile(r"tests/\S+\.py")
 
@@ -62,6 +63,8 @@ def test_the_commands_are_there(item: Figures, monkeypatch: pytest.MonkeyPatch) 
             pytest.fail(f"{arguments}: {error.format_message()}")
     for module in MODULE.findall(script):
         assert module == "llama_cpp.server" or find_spec(module), module
+    for line in IMPORT.findall(script):
+        exec(line, {})
     targets = (ROOT / "Makefile").read_text()
     for target in TARGET.findall(script):
         assert f"\n{target}:" in targets, target

@@ -23,6 +23,9 @@ from empathy_edge.system.files import sha256_json
 TRIES = 3
 """How often the model is asked in all when its answer cannot be read."""
 
+MOST_LEFT_OUT = 0.2
+"""The largest share of answers that may be withheld or unreadable where prompts can be left out."""
+
 TOKENS_A_RATING = 8
 """Of the answer."""
 
@@ -37,11 +40,12 @@ class ModelRater(Rater):
     tuned = False
     scale = LARGEST
 
-    def __init__(self, spec: str, api: ApiSettings, run: str) -> None:
+    def __init__(self, spec: str, api: ApiSettings, run: str, *, leave_out: bool = False) -> None:
         self._stack = ExitStack()
         self._client = self._stack.enter_context(open_model_client(spec, api, run=run))
         self._prompts = load_prompts("rate")
         self.name = spec
+        self._most_unread = MOST_LEFT_OUT if leave_out else 0.0
         self.identity = sha256_json(["model", self._client.identity(), self._prompts.sha256])
 
     def rate_many(
@@ -55,12 +59,12 @@ class ModelRater(Rater):
                 "  The other answers are kept; run the same command again to ask for the missing ones."
             )
         unread = sum(item is None for item in ratings)
-        if unread:
+        if unread > self._most_unread * len(items):
             raise EmpathyEdgeError(
                 f"{self.name}: {unread} of {len(items)} answers are no lists of ratings, after {TRIES} tries "
                 "each. Take a larger model as judge."
             )
-        return [item for item in ratings if isinstance(item, list)]
+        return [item if isinstance(item, list) else [] for item in ratings]
 
     def close(self) -> None:
         self._stack.close()

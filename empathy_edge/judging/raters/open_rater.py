@@ -11,7 +11,14 @@ from empathy_edge.judging.raters.rater import Rater, ToRate
 from empathy_edge.llm.api_settings import ApiSettings
 
 
-def open_rater(spec: str, api: ApiSettings, run: str, certificate: Sequence[ToRate] = ()) -> Rater:
+def open_rater(
+    spec: str,
+    api: ApiSettings,
+    run: str,
+    certificate: Sequence[ToRate] = (),
+    *,
+    leave_out: bool = False,
+) -> Rater:
     """A judge from its name.
 
     Args:
@@ -19,6 +26,7 @@ def open_rater(spec: str, api: ApiSettings, run: str, certificate: Sequence[ToRa
         api: endpoint and limits, for openai:MODEL.
         run: what the calls are for, as the ledger names it.
         certificate: what people rate for a certificate, beside all other replies.
+        leave_out: whether a conversation whose ratings a large model withholds may be left without any.
 
     Raises:
         EmpathyEdgeError: there is no such judge.
@@ -33,7 +41,7 @@ def open_rater(spec: str, api: ApiSettings, run: str, certificate: Sequence[ToRa
     if kind in ("openai", "local") and name:
         from empathy_edge.judging.raters.model_rater import ModelRater
 
-        return ModelRater(spec, api, run)
+        return ModelRater(spec, api, run, leave_out=leave_out)
     if kind == "sheet" and name:
         from empathy_edge.judging.raters.sheet_rater import SheetRater
 

@@ -84,6 +84,12 @@ class SheetRater(Rater):
             rated()
         return ratings
 
+    def ratings_sha256(self) -> str:
+        """The hash of all ratings so far, whatever the order of the rows."""
+        return sha256_json(
+            sorted((key, rating) for key, rating in self._ratings.items() if rating is not None)
+        )
+
     def has_rows(self, items: Sequence[ToRate]) -> bool:
         """Whether the sheet has rows for all of these items, rated or not."""
         return all(key in self._ratings for item in items for key in _keys(item))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.gguf_header import check_gguf
-from empathy_edge.judging.raters.rater import CONTEXT, Rater, ToRate, refuse_long
+from empathy_edge.judging.raters.rater import CONTEXT, LARGEST, Rater, ToRate, refuse_long
 from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.llama_cpp_runtime import LlamaCppRuntime
 from empathy_edge.system.files import read_json, sha256_json
@@ -21,6 +21,12 @@ from empathy_edge.system.hash_cache import sha256_file
 
 LONGEST_REPLY = 200
 """Tokens of a reply that are read, in training as well; the rest is left out."""
+
+SURE = 8.0
+"""Points (of 100) between two ratings that make the better reply right with a probability of 73 %.
+
+By so many points differ replies whose logits differ by 1.
+"""
 
 FILE = "judge.json"
 MODEL = "model.gguf"
@@ -56,6 +62,8 @@ class TrainedRater(Rater):
     Raises:
         EmpathyEdgeError: there is no judge in it.
     """
+
+    scale = LARGEST / SURE
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name

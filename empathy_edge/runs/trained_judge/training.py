@@ -21,7 +21,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.export.gguf.families import family_of, read_config
 from empathy_edge.export.gguf.quantize import quantize
 from empathy_edge.export.gguf.writer import write_float
-from empathy_edge.judging.raters.trained_rater import FILE, LONGEST_REPLY, MODEL, JudgeFile
+from empathy_edge.judging.raters.trained_rater import FILE, LONGEST_REPLY, MODEL, SURE, JudgeFile
 from empathy_edge.models.find import checkpoint_of
 from empathy_edge.models.merging import merge_into
 from empathy_edge.runs.trained_judge.ratings import RatedReplies, read_ratings, split
@@ -38,9 +38,6 @@ RANK = 16
 LEARNING_RATE = 5e-4
 EPOCHS = 2.0
 WARM_UP_STEPS = 40
-SURE = 8.0
-"""Points (of 100) between two ratings that make the better reply right with a probability of 73 %."""
-
 LIKE_LLAMA = ("llama", "qwen2", "qwen3")
 """Architectures, by GGUF's names, whose layers can be left out from the end."""
 
