@@ -116,7 +116,8 @@ def run(
     pairs = _pair(prompts, scored, settings, rejected)
     if not pairs:
         raise EmpathyEdgeError(
-            f"{out}: no two samples of a prompt differ by {settings.margin}; lower margin (the samples are kept)."
+            f"{out}: no two samples of a prompt differ by {settings.margin}; lower margin (the samples are "
+            "kept)."
         )
     _write(out, prompts, scored, pairs)
     say(f"  {len(pairs)} pairs from {len(prompts)} prompts")

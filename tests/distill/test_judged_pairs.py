@@ -64,7 +64,7 @@ def test_people_rate_the_samples_once(rows: Path, tmp_path: Path) -> None:
     assert to_read <= {row["text"] for row in drawn if row["stopped"]}
     fill_in(sheet)
     none = run_command(*arguments, "--margin", "1")
-    assert none.returncode == 2 and "lower margin (the samples are kept)" in none.stderr, none.stderr
+    assert none.returncode == 2 and "lower margin" in none.stderr, none.stderr
     second = run_command(*arguments, "--margin", "0.01")
     assert second.returncode == 0, second.stderr
     assert_says_next(second, f"empathy-edge finetune {rows} --base smollm2-135m --pairs ")
