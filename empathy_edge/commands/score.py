@@ -207,7 +207,12 @@ def rate(
     next_command("empathy-edge", "judge", "certify", f"scorer:{scorer}", *rated)
 
 
-_teacher_option = click.option("--teacher", required=True, help="openai:MODEL or local:MODEL.")
+_teacher_option = click.option(
+    "--teacher",
+    required=True,
+    help="openai:MODEL, local:MODEL, or file:ANSWERS.jsonl: rows with `dialog_id` (the response's id) and "
+    "the answer in a column named after the prompt; of subfactors: `explicit`.",
+)
 _max_option = click.option(
     "--max-responses", type=click.IntRange(1), help="Draw so many of the balanced set."
 )

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 PROMPTS = ("naive", "dimensions", "subfactors")
 
+EXPLICIT = "explicit"
+"""The prompt that asks for a score of each subfactor."""
+
 SUBFACTORS = {
     1: (
         # cognitive
@@ -106,12 +109,14 @@ class _Task(Generic[Parsed]):
         messages: the chat messages for a row of responses.
         max_tokens: of the answer.
         parse: reads an answer; None where it cannot be read.
+        step: names the answer in a file of answers.
         schema: the JSON schema of the answer, for models that can be held to one; empty for free text.
     """
 
     messages: Callable[[Any], tuple[Message, ...]]
     max_tokens: int
     parse: Callable[[str], Parsed | None]
+    step: str
     schema: str = ""
 
 
@@ -151,7 +156,7 @@ def rate(sample: Sample, prompt: str, client: ModelClient, out: Path) -> Ratings
     Answers that cannot be read are asked for again. If that does not help, they count as wrong.
     """
     chosen = _draw(sample, out)
-    task = _Task(lambda row: _messages(row, prompt), RATING_TOKENS, read_rating)
+    task = _Task(lambda row: _messages(row, prompt), RATING_TOKENS, read_rating, prompt)
     answers = _ask_all(chosen, client, task)
     result = _compare_with_people(chosen, answers, prompt, client.teacher.model)
     write_json(out, result)
@@ -197,9 +202,10 @@ def subfactors(sample: Sample, version: int, client: ModelClient, out: Path) -> 
     chosen = _draw(sample, out)
     names = SUBFACTORS[version]
     task = _Task(
-        lambda row: _messages(row, "explicit", factors=", ".join(names)),
+        lambda row: _messages(row, EXPLICIT, factors=", ".join(names)),
         SUBFACTOR_TOKENS,
         lambda text: read_subfactors(text, names),
+        EXPLICIT,
         schema_of(names),
     )
     answers = _ask_all(chosen, client, task)
@@ -251,9 +257,8 @@ def _ask_all(chosen: pd.DataFrame, client: ModelClient, task: _Task[Parsed]) -> 
 async def _ask(row: Any, client: ModelClient, task: _Task[Parsed]) -> Parsed | None:
     for sample in range(TRIES):
         temperature = 0.0 if sample == 0 else 0.7
-        request = Request(
-            task.messages(row), temperature, task.max_tokens, sample, row.unified_dialog_id, task.schema
-        )
+        purpose = f"{row.unified_dialog_id} {task.step}"
+        request = Request(task.messages(row), temperature, task.max_tokens, sample, purpose, task.schema)
         try:
             answer = await client.ask(request)
         except CutOff:

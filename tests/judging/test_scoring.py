@@ -210,6 +210,35 @@ def test_a_model_is_asked_for_ratings(rated_csv: Path, tmp_path: Path) -> None:
         assert found["unparsed"] == 5 and found["accuracy"]["mean"] == 0 and server.requests == 15
 
 
+def test_answers_made_elsewhere_are_read_from_a_file(rated_csv: Path, tmp_path: Path) -> None:
+    names = llm_ratings.SUBFACTORS[2]
+    chosen = balanced(read_rated(rated_csv))
+    rows = [
+        {
+            "dialog_id": row.unified_dialog_id,
+            "naive": str(row.rating),
+            "explicit": json.dumps(dict.fromkeys(names, 3 * row.rating)),
+        }
+        for row in chosen.itertuples()
+    ]
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    environment = {**os.environ, "EMPATHY_EDGE_LEDGER": str(tmp_path / "ledger.sqlite")}
+    given = (rated_csv, "--teacher", f"file:{answers}", "--out")
+    asked = run_command("score", "ask", *given, tmp_path / "ratings.json", env=environment)
+    assert asked.returncode == 0, asked.stderr
+    found = json.loads((tmp_path / "ratings.json").read_text())
+    assert found["accuracy"]["mean"] == 100 and found["responses"] == len(rows)
+    scored = run_command("score", "subfactors", *given, tmp_path / "factors.json", env=environment)
+    assert scored.returncode == 0, scored.stderr
+    factors = {row["id"]: row["scores"] for row in json.loads((tmp_path / "factors.json").read_text())}
+    assert factors[rows[0]["dialog_id"]] == dict.fromkeys(names, 3 * int(rows[0]["naive"]))
+    other = run_command(
+        "score", "ask", *given, tmp_path / "b.json", "--prompt", "dimensions", env=environment
+    )
+    assert other.returncode != 0 and "has no 'dimensions'" in other.stderr
+
+
 @pytest.mark.slow
 def test_subfactors_are_asked_for_and_studied(rated_csv: Path, tmp_path: Path) -> None:
     environment = {
