@@ -92,15 +92,18 @@ def test_artifacts_are_answered_rated_and_put_on_the_curve(
 
 def test_the_kept_ratings_give_the_figures_of_the_page() -> None:
     results = ROOT / "docs" / "results"
-    folder = results / "responses" / "kl-and-empathy" / "smollm2-135m"
-    (model,) = models_of([folder], results / "verdicts" / "kl-and-empathy.csv")
+    folders = sorted((results / "responses" / "kl-and-empathy").iterdir())
+    models = models_of(folders, results / "verdicts" / "kl-and-empathy.csv")
     page = (results / "kl-and-empathy.md").read_text()
-    for point in model.points:
+    points = [point for model in models for point in model.points]
+    for point in points:
         won = point.win_rate
         interval = f"{won.mean:.1%} [{100 * won.low:.1f}, {100 * won.high:.1f}]".replace("%", " %")
         assert (
             f"| {point.name} | {point.mean_kl:.4f} | {point.top_1:.1%} | ".replace("%", " %") + interval
             in page
         )
-    slope = fit(model.points).slope_interval
-    assert f"{100 * slope.mean:.1f} [{100 * slope.low:.1f}, {100 * slope.high:.1f}] points" in page
+    assert len(models) == 2
+    for fitted in (*(model.points for model in models), points):
+        slope = fit(fitted).slope_interval
+        assert f"{100 * slope.mean:.1f} [{100 * slope.low:.1f}, {100 * slope.high:.1f}] points" in page
