@@ -76,7 +76,8 @@ def picture(file: Path, models: Sequence[Model], curve: Curve) -> None:
             label="95 % for another artifact",
         )
         axis.plot(axis_of_kl, [100 * found.mean for found in predicted], color="0.4", label="curve")
-        for model, mark in zip(models, MARKS, strict=False):
+        for number, (model, mark) in enumerate(zip(models, MARKS, strict=False)):
+            above = number % 2 == 0  # names of every other model stand below, where they are not in the way
             found = [(point.mean_kl, point.win_rate) for point in model.points]
             middles = [100 * won.mean for _, won in found]
             lows, highs = [100 * won.low for _, won in found], [100 * won.high for _, won in found]
@@ -86,10 +87,12 @@ def picture(file: Path, models: Sequence[Model], curve: Curve) -> None:
             )
             for point in model.points:
                 axis.annotate(
-                    f" {point.name.removeprefix('gguf-')}",
-                    (point.mean_kl, 100 * point.win_rate.high),
+                    f" {point.name.removeprefix('gguf-')} ",
+                    (point.mean_kl, 100 * (point.win_rate.high if above else point.win_rate.low)),
                     rotation=60,
                     fontsize=8,
+                    va="bottom" if above else "top",
+                    ha="left" if above else "right",
                 )
         axis.axhline(50, color="0.4", linewidth=0.8, linestyle=":")
         axis.axhline(100 * MIN_WIN_RATE, color="0.4", linewidth=0.8, linestyle="--")
