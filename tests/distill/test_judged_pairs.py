@@ -159,6 +159,7 @@ def test_judges_that_are_refused(settings: dict[str, str], message: str) -> None
 
 
 def test_what_is_wrong_with_a_judge_is_said_before_the_sampling(rows: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
     out = tmp_path / "own"
     arguments = ("own-pairs", rows, "--base", "smollm2-135m", "--out", out, "--judge")
     unknown = run_command(*arguments, "oracle")
