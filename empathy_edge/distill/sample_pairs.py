@@ -76,13 +76,13 @@ def _good_places(prompt: Prompt, samples: list[ScoredSample], rejected: Rejected
 def _candidate_pairs(
     samples: list[ScoredSample], good: list[int], settings: OwnPairSettings
 ) -> list[tuple[int, int]]:
-    """The places (better, worse) of samples of like length whose scores differ by at least `margin`."""
+    """The places (better, worse) of samples of like length whose scores differ, by at least `margin`."""
     candidates = []
     for better in good:
         for worse, other in enumerate(samples):
             chosen = samples[better]
             if (
-                other.text != chosen.text
+                chosen.score > other.score
                 and other.stopped
                 and _have_like_length(chosen.text, other.text, settings.length_ratio)
                 and round(chosen.score - other.score, SCORE_DIGITS) >= settings.margin

@@ -140,10 +140,15 @@ def test_ratings_that_differ_by_the_margin_are_a_pair() -> None:
         said, scored_samples((good, 0.5), (other, 0.4)), OwnPairSettings(), RejectedResponses()
     )
     assert [(pair.chosen, pair.rejected) for pair in pairs] == [(good, other)]
-    nothing = pair_samples(
-        said, scored_samples((good, 0.5), (good, 0.5)), OwnPairSettings(margin=0), RejectedResponses()
-    )
-    assert nothing == [], "the same text is no pair"
+
+
+@pytest.mark.parametrize("other", ["I'm sorry about your cat, you must be sad.", None])
+def test_equal_scores_are_no_pair(other: str | None) -> None:
+    """Samples that nobody rated have the same score, and so have samples with the same text."""
+    good = "I'm so sorry about your cat, you must miss her."
+    samples = scored_samples((good, 0.0), (other or good, 0.0))
+    settings = OwnPairSettings(margin=0)
+    assert not pair_samples(prompt("a", "My cat died."), samples, settings, RejectedResponses())
 
 
 @pytest.mark.parametrize(

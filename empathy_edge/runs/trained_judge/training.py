@@ -1,7 +1,7 @@
 """Train a judge on ratings of replies.
 
-It learns from ratings of several replies to one conversation, by the Bradley–Terry loss of each pair (Ouyang
-et al., arXiv 2203.02155, equation 1), with the target that the distance of the two ratings asks for.
+It learns from ratings of several replies to one conversation, by the Bradley–Terry loss of each pair
+(Ouyang et al., arXiv 2203.02155, equation 1), with the target that the distance of the two ratings asks for.
 """
 
 from __future__ import annotations
