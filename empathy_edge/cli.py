@@ -71,6 +71,7 @@ def run_cli(arguments: list[str]) -> int:
 def _unexpected(error: Exception) -> int:
     import errno
 
+    from empathy_edge.doctor import extra_with
     from empathy_edge.errors import did_you_mean_path
 
     chain: BaseException | None = error
@@ -84,6 +85,12 @@ def _unexpected(error: Exception) -> int:
             )
             return 3
         chain = chain.__cause__ or chain.__context__
+    if isinstance(error, ModuleNotFoundError) and error.name and (extra := extra_with(error.name)):
+        _complain(
+            f"This needs the package '{error.name}', which is not installed.\n"
+            f"  Install it with: pip install 'empathy-edge[{extra}]'"
+        )
+        return 3
     if "trust_remote_code" in str(error):
         _complain(
             "The model brings Python code of its own (auto_map in its config.json), which is not run here.\n"

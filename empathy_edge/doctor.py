@@ -41,6 +41,7 @@ PACKAGES = (
     Package("openai", "openai", "api", "a teacher behind an API"),
     Package("sklearn", "scikit-learn", "judge", "release, score"),
     Package("py3langid", "py3langid", "judge", "check, release"),
+    Package("pandas", "pandas", "score", "score"),
     Package("sentence_transformers", "sentence-transformers", "score", "score, own-pairs"),
     Package("matplotlib", "matplotlib", "report", "report"),
     Package("ggufdoctor", "ggufdoctor", "apps", "export of GGUF: what apps make of its template"),
@@ -86,6 +87,12 @@ class Examined:
     def missing_extras(self) -> list[str]:
         """Our extras that install what is missing, each once."""
         return list(dict.fromkeys(item.extra for item in self.packages if item.version is None))
+
+
+def extra_with(module: str) -> str | None:
+    """The extra that brings a module, e.g. 'train' for torch.nn; None: no command needs it by that name."""
+    package = module.partition(".")[0]
+    return next((item.extra for item in PACKAGES if item.module == package), None)
 
 
 def examine() -> Examined:

@@ -105,6 +105,17 @@ def test_missing_extra_is_a_prerequisite_error(tmp_path: Path, tiny_model: Path)
     assert_one_clear_error(result, 3, "transformers", "pip install 'empathy-edge[train]'")
 
 
+def test_half_an_extra_is_a_prerequisite_error(tmp_path: Path) -> None:
+    """With the extra judge, which brings scikit-learn without pandas, `score ask` ended as a fault inside."""
+    rated = tmp_path / "rated.csv"
+    rated.write_text("dialog_id,situation,speaker_uttr,response_a,rating_a\nd1,Lost it,It is lost.,Oh no.,2\n")
+    for package in ("pandas", "sklearn"):
+        script = f"import sys\nsys.modules[{package!r}] = None\nfrom empathy_edge.cli import main\nmain()"
+        command = [sys.executable, "-c", script, "score", "train", rated, "--out", tmp_path / "scorer.json"]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert_one_clear_error(result, 3, package, "pip install 'empathy-edge[")
+
+
 def test_offline_and_absent_model_names_the_ways_out(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     result = run_command("chat", "HuggingFaceTB/SmolLM2-135M-Instruct", env=environment)

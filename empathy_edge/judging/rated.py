@@ -68,7 +68,7 @@ def read_rated(path: Path) -> pd.DataFrame:
     Raises:
         EmpathyEdgeError: the file is missing, or a column or a rating is wrong; names it.
     """
-    require_extra("sklearn", "score", "Scoring")
+    require_extra("pandas", "score", "Scoring")
     import pandas as pd
 
     if not path.is_file():

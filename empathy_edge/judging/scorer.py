@@ -93,7 +93,7 @@ def train(
     Raises:
         EmpathyEdgeError: `file` exists and is not to be replaced.
     """
-    require_extra("sklearn", "score", "Training a scorer")
+    require_extra("pandas", "score", "Training a scorer")
     if file.exists() and not update:
         raise EmpathyEdgeError(f"{file}: exists already; choose another name, or use --update to replace it.")
     chosen = balanced(read_rated(data))
@@ -162,7 +162,7 @@ def load(file: Path, content: Any) -> Scorer:
         EmpathyEdgeError: another format, parts that do not fit, or another embedding model than it was
         trained with.
     """
-    require_extra("sklearn", "score", "Scoring")
+    require_extra("pandas", "score", "Scoring")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise EmpathyEdgeError(
             f"{file}: is no scorer of this version ({FORMAT}); train it again with `score train`."

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("pandas")
+
 from empathy_edge.judging import llm_ratings
 from empathy_edge.judging.rated import balanced, read_rated
 from tests.commands.tree import assert_reported, assert_says_next
