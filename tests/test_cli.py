@@ -108,7 +108,7 @@ def test_missing_extra_is_a_prerequisite_error(tmp_path: Path, tiny_model: Path)
 def test_half_an_extra_is_a_prerequisite_error(tmp_path: Path) -> None:
     """With the extra judge, which brings scikit-learn without pandas, `score ask` ended as a fault inside."""
     rated = tmp_path / "rated.csv"
-    rated.write_text("dialog_id,situation,speaker_uttr,response_a,rating_a\nd1,Lost it,It is lost.,Oh no.,2\n")
+    rated.write_text("dialog_id,situation,speaker_uttr,response_a,rating_a\nd1,Lost it,It is lost.,No.,2\n")
     for package in ("pandas", "sklearn"):
         script = f"import sys\nsys.modules[{package!r}] = None\nfrom empathy_edge.cli import main\nmain()"
         command = [sys.executable, "-c", script, "score", "train", rated, "--out", tmp_path / "scorer.json"]
