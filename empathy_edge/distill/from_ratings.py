@@ -194,14 +194,16 @@ def _look_over(data: Path, settings: DistillSettings) -> _Overview:
             "  `empathy-edge distill --method direct --teacher …` lets a large model answer."
         )
     learned_from = _learned_from(overview, settings)
-    wanted = (settings.reference, *learned_from) if overview.has_rating else learned_from
+    wanted = learned_from
+    if overview.has_rating and settings.reference != DistillSettings().reference:
+        wanted = (settings.reference, *learned_from)
     missing = [source for source in wanted if source not in overview.sources]
     if missing:
         raise EmpathyEdgeError(
             f"{data}: no response comes from {', '.join(repr(name) for name in missing)} "
             "(distill.reference and distill.models). "
             f"The file's sources are: {', '.join(sorted(overview.sources))}. "
-            "Name them with --reference and --model."
+            "Name with --model those to learn from and, where there are weaker ones, with --reference those."
         )
     return overview
 

@@ -57,6 +57,19 @@ def test_sft_on_chosen_trains_on_both(tmp_path: Path) -> None:
     assert [row["id"] for row in read_jsonl(tmp_path / "out" / "preference.jsonl")] == ["b"]
 
 
+def test_good_responses_of_one_source_need_no_weaker_ones(tmp_path: Path) -> None:
+    """`--model editor` was refused, since nothing came from `human`."""
+    responses = [{"source": "editor", "text": "I'm so sorry about your cat.", "rating": 3}]
+    data = write_rows(tmp_path / "rated.jsonl", dialogue_row(responses=responses))
+    with pytest.raises(EmpathyEdgeError, match="Name with --model those to learn from"):
+        run(data=data, out=tmp_path / "defaults", settings=DistillSettings())
+    with pytest.raises(EmpathyEdgeError, match="no response comes from 'draft'"):
+        settings = DistillSettings(models=("editor",), reference="draft")
+        run(data=data, out=tmp_path / "misspelt", settings=settings)
+    run(data=data, out=tmp_path / "out", settings=DistillSettings(models=("editor",)))
+    assert len(read_jsonl(tmp_path / "out" / "sft.jsonl")) == 1
+
+
 def test_distill_says_how_pairs_give_sft_rows_too(tmp_path: Path) -> None:
     pair = {"prompt": "I lost my job.", "chosen": "Oh no.", "rejected": "So?"}
     data = write_rows(tmp_path / "pairs.jsonl", pair)
