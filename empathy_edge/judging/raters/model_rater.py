@@ -29,6 +29,12 @@ MOST_LEFT_OUT = 0.2
 TOKENS_A_RATING = 8
 """Of the answer."""
 
+MOST_NAMED = 10
+"""So many prompts are named in an error."""
+
+FIRST_LETTERS = 60
+"""Of a prompt, where an error names it."""
+
 
 class ModelRater(Rater):
     """Asks for ratings from 0 to 100 of all replies to a conversation in one call, in both orders.
@@ -45,26 +51,53 @@ class ModelRater(Rater):
         self._client = self._stack.enter_context(open_model_client(spec, api, run=run))
         self._prompts = load_prompts("rate")
         self.name = spec
+        self._leave_out = leave_out
         self._most_unread = MOST_LEFT_OUT if leave_out else 0.0
         self.identity = sha256_json(["model", self._client.identity(), self._prompts.sha256])
 
     def rate_many(
         self, items: Sequence[ToRate], rated: Callable[[], None] = lambda: None
     ) -> list[list[float]]:
+        """See `Rater`. An item has no ratings where they are withheld or unreadable and may be left out.
+
+        Raises:
+            CallsFailed: some calls failed.
+            EmpathyEdgeError: too many answers are withheld or unreadable.
+        """
         ratings = self._client.run(items, self._both_orders, label=f"ratings by {self.name}")
-        failed = [item for item in ratings if isinstance(item, TeacherError)]
+        failed = [item for item in ratings if isinstance(item, TeacherError) and not _is_withheld(item)]
         if failed:
             raise CallsFailed(
                 f"{len(failed)} of {len(items)} calls to {self.name} failed (the first: {failed[0]}).\n"
                 "  The other answers are kept; run the same command again to ask for the missing ones."
             )
         unread = sum(item is None for item in ratings)
-        if unread > self._most_unread * len(items):
-            raise EmpathyEdgeError(
-                f"{self.name}: {unread} of {len(items)} answers are no lists of ratings, after {TRIES} tries "
-                "each. Take a larger model as judge."
-            )
+        withheld = [item for item, given in zip(items, ratings, strict=True) if _is_withheld(given)]
+        if unread + len(withheld) > self._most_unread * len(items):
+            raise self._too_many(len(items), unread, withheld)
         return [item if isinstance(item, list) else [] for item in ratings]
+
+    def _too_many(self, count: int, unread: int, withheld: Sequence[ToRate]) -> EmpathyEdgeError:
+        """The error about answers without ratings, of `count` answers."""
+        found = []
+        if withheld:
+            advice = "Take another judge."
+            if not self._leave_out:
+                advice = (
+                    "Leave these prompts out of --prompts, and make the baseline again; one that is not in "
+                    "that file is of the certificate, and needs another judge."
+                )
+            found.append(
+                f"{len(withheld)} of {count} answers are withheld (a refusal, or a content filter), to the "
+                f"prompts {_first_words(withheld)}. {advice} The other answers are kept, and not paid for "
+                "twice."
+            )
+        if unread:
+            found.append(
+                f"{unread} of {count} answers are no lists of ratings, after {TRIES} tries each. Take a "
+                "larger model as judge."
+            )
+        return EmpathyEdgeError(f"{self.name}: " + "\n  ".join(found))
 
     def close(self) -> None:
         self._stack.close()
@@ -79,7 +112,11 @@ class ModelRater(Rater):
         return [float(np.mean(both)) for both in zip(forward, backward[::-1], strict=True)]
 
     async def _ask(self, conversation: Sequence[Message], replies: Sequence[str]) -> list[float] | None:
-        """The ratings of the first answer that can be read."""
+        """The ratings of the first answer that can be read.
+
+        Raises:
+            TeacherError: a call failed for good, or the endpoint withholds the answer.
+        """
         count = len(replies)
         said = [f"{turn['role']}: {turn['content']}" for turn in conversation if turn["role"] != "system"]
         shown = [
@@ -98,12 +135,22 @@ class ModelRater(Rater):
                 answer = await self._client.ask(request)
             except CutOff:
                 continue
-            except Withheld:
-                return None
             ratings = read_ratings(answer.text, count)
             if ratings is not None:
                 return ratings
         return None
+
+
+def _is_withheld(given: object) -> bool:
+    return isinstance(given, Withheld)
+
+
+def _first_words(items: Sequence[ToRate]) -> str:
+    """How the last turns of these conversations begin."""
+    said = [" ".join(item.conversation[-1]["content"].split()) for item in items]
+    named = [repr(text[:FIRST_LETTERS]) for text in said[:MOST_NAMED]]
+    more = len(said) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
 
 
 def read_ratings(text: str, count: int) -> list[float] | None:

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +67,68 @@ def test_nonsense_is_one_clear_error() -> None:
         with pytest.raises(EmpathyEdgeError, match="no lists of ratings, after 3 tries"):
             rater.rate_many([ToRate([{"role": "user", "content": "Hi."}], REPLIES)])
         rater.close()
+
+
+WITHHELD: dict[str, dict[str, Any]] = {
+    "filter": {"finish_reason": "content_filter"},
+    "refusal": {"message": {"role": "assistant", "content": None, "refusal": "I cannot help."}},
+}
+
+
+def without_answer(kind: str) -> Callable[[str], dict[str, Any]]:
+    """An endpoint that gives no answer where a dog died."""
+    return lambda question: dict(WITHHELD[kind]) if "My dog died" in question else {}
+
+
+def items_of(*said: str) -> list[ToRate]:
+    return [ToRate([{"role": "user", "content": text}], REPLIES) for text in said]
+
+
+@pytest.mark.parametrize("kind", WITHHELD)
+@pytest.mark.usefixtures("ledger")
+def test_a_withheld_answer_is_an_error_that_names_the_prompt(kind: str) -> None:
+    items = items_of("Hi.", "My dog died.\n" + "He was old. " * 20)
+    with FaultServer(fault_rate=0, answer=by_words, completion=without_answer(kind)) as server:
+        for _ in range(2):
+            rater = ModelRater("openai:judge", ApiSettings(base_url=server.url), "check")
+            with pytest.raises(EmpathyEdgeError, match="1 of 2 answers are withheld") as error:
+                rater.rate_many(items)
+            rater.close()
+            said = str(error.value)
+            assert "'My dog died. He was old." in said and len(said) < 500 and "Hi." not in said
+            assert "out of --prompts" in said and "not paid for twice" in said
+            assert "no lists of ratings" not in said and "larger model" not in said
+            assert error.value.exit_code == 2
+        rater = ModelRater("openai:judge", ApiSettings(base_url=server.url), "check")
+        paid = len(server.paid)
+        assert rater.rate_many(items[:1]) == [[6.0, 1.0, 5.0]] and len(server.paid) == paid
+        rater.close()
+
+
+@pytest.mark.usefixtures("ledger")
+def test_withheld_and_unreadable_answers_are_told_apart() -> None:
+    def answer(question: str) -> str:
+        return "Lovely." if "Hi." in question else by_words(question)
+
+    with FaultServer(fault_rate=0, answer=answer, completion=without_answer("filter")) as server:
+        rater = ModelRater("openai:judge", ApiSettings(base_url=server.url), "check")
+        with pytest.raises(EmpathyEdgeError) as error:
+            rater.rate_many(items_of("Hi.", "My dog died.", "Hello."))
+        rater.close()
+    assert "1 of 3 answers are withheld" in str(error.value)
+    assert "1 of 3 answers are no lists of ratings, after 3 tries" in str(error.value)
+
+
+@pytest.mark.usefixtures("ledger")
+def test_few_withheld_answers_are_left_out_where_that_may_be() -> None:
+    with FaultServer(fault_rate=0, answer=by_words, completion=without_answer("filter")) as server:
+        rater = ModelRater("openai:judge", ApiSettings(base_url=server.url), "own-pairs", leave_out=True)
+        items = items_of("My dog died.", "a", "b", "c", "d")
+        assert rater.rate_many(items) == [[], *[[6.0, 1.0, 5.0]] * 4]
+        with pytest.raises(EmpathyEdgeError, match="1 of 4 answers are withheld") as error:
+            rater.rate_many(items[:4])
+        rater.close()
+    assert "--prompts" not in str(error.value) and "Take another judge" in str(error.value)
 
 
 @pytest.mark.parametrize(

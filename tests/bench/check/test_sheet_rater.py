@@ -83,6 +83,81 @@ def test_a_sheet_that_a_spreadsheet_saved_is_the_same(tmp_path: Path) -> None:
     assert kept[0]["notes"] == "hm" and SheetRater(file, [BYE]).identity == first.identity
 
 
+def test_ratings_that_are_saved_while_a_command_runs_are_kept(tmp_path: Path) -> None:
+    """Rows are added to the file as it is now; its ratings of the certificate are those that count."""
+    file = tmp_path / "ratings.csv"
+    with pytest.raises(RatingsMissing):
+        SheetRater(file, [BYE]).prepare([])
+    rater = SheetRater(file, [BYE])
+    before = rater.identity
+    assert fill(file, lambda _, reply: len(reply)) == 2
+    written = file.read_text(encoding="utf-8-sig").splitlines()
+    file.write_text("\n".join([written[0] + ",notes", *written[1:]]).replace("sorry.,11,", "sorry.,12,"))
+    with pytest.raises(RatingsMissing, match="the sheet is not full yet: 3 replies"):
+        rater.prepare([HELLO])
+    with file.open(encoding="utf-8-sig", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert {row["reply"]: row["rating"] for row in rows[:2]} == {"How was it?": "11", "I am sorry.": "12"}
+    assert [row["rating"] for row in rows[2:]] == ["", "", ""] and "notes" in rows[0]
+    assert rater.rate_many([BYE]) == [[11, 12]]
+    assert rater.identity == SheetRater(file, [BYE]).identity != before
+
+
+def test_rows_that_a_second_command_added_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    first, second = SheetRater(file, [BYE]), SheetRater(file, [BYE])
+    with pytest.raises(RatingsMissing, match="the sheet is written"):
+        first.prepare([])
+    fill(file, lambda *_: 7)
+    saved = file.read_bytes()
+    second.prepare([])
+    assert second.rate_many([BYE]) == [[7, 7]] and file.read_bytes() == saved
+
+
+def test_rows_that_are_lost_while_a_command_runs_are_written_again(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    with pytest.raises(RatingsMissing):
+        SheetRater(file, [BYE]).prepare([])
+    fill(file, lambda *_: 7)
+    rater = SheetRater(file, [BYE])
+    file.unlink()
+    with pytest.raises(RatingsMissing, match="the sheet is not full yet: 3 replies"):
+        rater.prepare([HELLO])
+    assert SheetRater(file, [BYE]).rate_many([BYE]) == [[7, 7]]
+
+
+def test_a_sheet_that_is_none_any_more_is_not_written(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    rater = SheetRater(file, [BYE])
+    for content in ("name,phone\n", "conversation,reply,rating,key\nuser: Hi.,Hello.,good,k1\n"):
+        file.write_text(content)
+        with pytest.raises(EmpathyEdgeError, match=r"no sheet of ratings|the rating 'good'"):
+            rater.prepare([HELLO])
+        assert file.read_text() == content
+
+
+@pytest.mark.parametrize("content", ["", "\ufeff", "\n", "conversation,reply,rating,key\n"])
+def test_an_empty_file_is_a_new_sheet(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(RatingsMissing, match="the sheet is written; its 2 replies"):
+        SheetRater(file, [BYE]).prepare([])
+
+
+def test_empty_lines_and_cells_of_a_spreadsheet_are_skipped(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    with pytest.raises(RatingsMissing):
+        SheetRater(file, [BYE]).prepare([])
+    fill(file, lambda *_: 7)
+    with file.open(encoding="utf-8-sig", newline="") as handle:
+        header, *rows = csv.reader(handle)
+    with file.open("w", encoding="utf-8", newline="") as handle:
+        padded = [[*header, "notes", "", ""], [*rows[0], "", "", ""], [*rows[1], "hm"], [""] * 7, [" "] * 7]
+        csv.writer(handle).writerows(padded)
+        handle.write(",,,\n\n")
+    assert SheetRater(file, [BYE]).rate_many([BYE]) == [[7, 7]]
+
+
 def test_other_raters_are_another_judge(tmp_path: Path) -> None:
     identities = set()
     for number in (1, 2):
@@ -100,7 +175,16 @@ def test_other_raters_are_another_judge(tmp_path: Path) -> None:
         ("conversation,reply,rating,key\nuser: Hi.,Hello.,very good,k1\n", "line 2: the rating 'very good'"),
         ("conversation,reply,rating,key\nuser: Hi.,Hello.,101,k1\n", "line 2: the rating '101'"),
         ("conversation,reply,rating,key\nuser: Hi.,Hello.,nan,k1\n", "line 2: the rating 'nan'"),
-        ("conversation,reply\nuser: Hi.,Hello.\n", "line 2: needs the columns"),
+        ("conversation,reply\nuser: Hi.,Hello.\n", "line 1: is no sheet .* no column rating and no key"),
+        ("name,phone\n", "line 1: is no sheet of ratings"),
+        ("What I have to buy\n", "line 1: is no sheet of ratings"),
+        ("conversation,reply,rating,rating,key\na,b,1,,k1\n", "line 1: the column 'rating' is there twice"),
+        ("key,conversation,reply,rating,key\n", "line 1: the column 'key' is there twice"),
+        ("conversation,reply,rating,key,hm,hm\n", "line 1: the column 'hm' is there twice"),
+        ("conversation,reply,rating,key,,\na,b,1,k1,one,\n", "line 2: has text in a column without a name"),
+        ("conversation,reply,rating,key\na,b,c,1,k1\n", "line 2: has text in a column without a name"),
+        ("conversation,reply,rating,key\na,b,1,\n", "line 2: the cell `key` is empty"),
+        ("conversation,reply,rating,key\na,b\n", "line 2: the cell `key` is empty"),
         ("conversation,reply,rating,key\na,b,1,k1\na,b,2,k1\n", "line 3: this reply is in line 2, too"),
         ("conversation,reply,rating,key\na,b,\x1b[31m,k1\n", r"line 2: the rating '\\x1b\[31m'"),
         ('conversation,reply,rating,key\n"user: Hi.,Hello.\n', "not readable as CSV"),
@@ -111,6 +195,7 @@ def test_a_wrong_sheet_names_the_line(content: str, found: str, tmp_path: Path) 
     file.write_text(content)
     with pytest.raises(EmpathyEdgeError, match=rf"ratings\.csv: {found}"):
         SheetRater(file, [])
+    assert file.read_text() == content
     with pytest.raises(EmpathyEdgeError, match=r"is a \.csv file"):
         SheetRater(tmp_path / "ratings.xlsx", [])
 
