@@ -95,8 +95,8 @@ def distill(  # noqa: PLR0913 - as the command
     paid for twice.
 
     Args:
-        data: a file of dialogues in any form that `data inspect` recognises; `sample`, the shipped ones; or
-            a dataset of the hub, OWNER/NAME or OWNER/NAME:SPLIT.
+        data: a file of dialogues in any form that `data inspect` recognises; `sample` or `written`,
+            the shipped ones; or a dataset of the hub, OWNER/NAME or OWNER/NAME:SPLIT.
         out: the folder to write into; new, empty, or from an earlier `distill`.
         method: `rated` takes rated responses; with the others a teacher answers, improves the human
             response, or improves its own.

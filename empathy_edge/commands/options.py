@@ -70,7 +70,7 @@ def adapter_option(text: str) -> Decorator:
 
 DATA_FORMS = (
     "JSON Lines, JSON, CSV, Parquet or text in any form that `data inspect` recognises, also gzipped; \
-`sample`, `-` (stdin), or OWNER/NAME[:SPLIT] of the hub."
+`sample` or `written` (shipped), `-` (stdin), or OWNER/NAME[:SPLIT] of the hub."
 )
 """What every option for dialogues takes."""
 

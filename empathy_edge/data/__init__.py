@@ -12,6 +12,16 @@ def sample_dialogues() -> Path:
     return _path_of("dialogues.jsonl")
 
 
+def written_dialogues() -> Path:
+    """1978 dialogues without ratings, for training: what a person says, and a good reply from `written`.
+
+    1583 of them have a plainer reply, too, from `plain`. In 196, whose ids begin with `s-`, agreeing would do
+    harm; 199 (`n-`) only sound like that. A large language model (Claude) wrote them for this project.
+    None is near a prompt of `check` or `release`.
+    """
+    return _path_of("written.jsonl")
+
+
 def conversations_file() -> Path:
     """What four people say in ten turns each; `bench --suite chat` replays it."""
     return _path_of("conversations.jsonl")

@@ -1,6 +1,6 @@
 """What a user gives as data, made a file that every stage can read and hash.
 
-A file stays where it is. The word `sample` is the shipped file. Stdin, a dataset of the hub, and a file whose
+A file stays where it is. The words `sample` and `written` are shipped files. Stdin, a dataset of the hub, and a file whose
 columns have names of their own become a file in the cache, named after what was given.
 """
 
@@ -18,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from empathy_edge.data import sample_dialogues
+from empathy_edge.data import sample_dialogues, written_dialogues
 from empathy_edge.errors import (
     EmpathyEdgeError,
     PrerequisiteError,
@@ -36,7 +36,7 @@ from empathy_edge.formats.text_file import CHUNK, MAX_BYTES
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.hash_cache import sha256_file
 
-SAMPLE, STDIN = "sample", "-"
+SAMPLE, WRITTEN, STDIN = "sample", "written", "-"
 
 HUB_ID = re.compile(r"(?P<owner>[\w-][\w.-]*)/(?P<name>[\w-][\w.-]*)(?::(?P<split>[\w.-]+))?")
 
@@ -51,8 +51,8 @@ def data_file(given: Path, columns: Columns | None = None) -> Path:
     """The file of data that a user means.
 
     Args:
-        given: a file; `sample` (the shipped dialogues); `-` (stdin); or a dataset of the hub, `owner/name` or
-            `owner/name:split`.
+        given: a file; `sample` or `written` (shipped dialogues); `-` (stdin); or a dataset of the hub,
+            `owner/name` or `owner/name:split`.
         columns: field → its column in the file; the file is then written in our own form.
 
     Raises:
@@ -94,6 +94,8 @@ def _file_of(given: Path) -> Path:
     name = given.as_posix()
     if name == SAMPLE:
         return sample_dialogues()
+    if name == WRITTEN:
+        return written_dialogues()
     if name == STDIN:
         return _from_stdin()
     found = HUB_ID.fullmatch(name)
