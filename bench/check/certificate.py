@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from math import ceil, comb, floor
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from empathy_edge.bench.check.baseline.record import JudgeRecord
 from empathy_edge.bench.check.steps.win_rate import ALPHA_JUDGE
 from empathy_edge.console import progress, say
 from empathy_edge.data import certification_pairs, judges_file
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging.raters.open_rater import open_rater
 from empathy_edge.judging.raters.rater import Rater, ToRate
-from empathy_edge.judging.statistics import score_interval
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import read_json, sha256_json, write_json
+from empathy_edge.system.files import read_json, read_json_object, sha256_json, write_json
 from empathy_edge.system.hash_cache import sha256_file
 
 BISECTIONS = 50
@@ -42,9 +43,15 @@ AGREES = "it agrees with readers"
 MOST_LENGTH_BIAS = 0.2
 """How much more often the longer reply may win than with the readers."""
 
+METHOD = 2
+"""How certificates are made; one more whenever `Agreement` or how it is counted changes. Those that a machine
+has kept are then made again.
+"""
+
 
 Half = Literal["tune", "certify"]
 Reading = Literal["reference", "artifact", "equal"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -91,9 +98,11 @@ def read_pairs(half: Half | None = None) -> list[ReadPair]:
     return pairs
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(BaseModel):
     """A judge beside the readers.
+
+    Only pairs that they do not call equal count. No shipped pair is equal, so whether a judge favours one
+    side of equally good replies is not known.
 
     Attributes:
         share: of unequal pairs on which it prefers the same reply; its own ties count half.
@@ -104,21 +113,16 @@ class Agreement:
         pairs: unequal ones.
         longer_by_judge: how often the longer reply wins, by the judge.
         longer_by_readers: by the readers.
-        reference_where_equal: how often the reference's reply wins by the judge where readers see no
-            difference; ½ where it favours neither.
-        equal_pairs: how many those are.
-        leaning: why the judge favours one side on equal pairs; empty where it does not.
     """
 
-    share: float
-    low: float
-    high: float
-    pairs: int
-    longer_by_judge: float
-    longer_by_readers: float
-    reference_where_equal: float
-    equal_pairs: int
-    leaning: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: Share
+    low: Share
+    high: Share
+    pairs: Annotated[int, Field(ge=0)]
+    longer_by_judge: Share
+    longer_by_readers: Share
 
     def doubts(self) -> tuple[str, ...]:
         """Why the judge is not certified; none where it is."""
@@ -135,8 +139,6 @@ class Agreement:
                 f"the longer reply wins {self.longer_by_judge:.0%} by it, "
                 f"{self.longer_by_readers:.0%} by readers"
             )
-        if self.leaning:
-            found.append(self.leaning)
         return tuple(found)
 
 
@@ -164,14 +166,16 @@ def _known_certificate(rater: Rater) -> Agreement | None:
     """The judge's certificate that is shipped, or was made before on this machine."""
     shipped = read_json(judges_file()).get(rater.identity)
     if shipped and shipped["pairs_sha256"] == sha256_file(certification_pairs()):
-        return Agreement(**shipped["agreement"])
-    kept = _kept_certificate(rater)
-    return Agreement(**read_json(kept)["agreement"]) if kept.is_file() else None
+        return Agreement.model_validate(shipped["agreement"])
+    try:
+        return Agreement.model_validate(read_json_object(_kept_certificate(rater)).get("agreement"))
+    except (EmpathyEdgeError, OSError, ValidationError):
+        return None
 
 
 def _kept_certificate(rater: Rater) -> Path:
     """The file in the cache for a certificate that is made here."""
-    key = sha256_json([rater.identity, sha256_file(certification_pairs()), rater.tuned])
+    key = sha256_json([METHOD, rater.identity, sha256_file(certification_pairs()), rater.tuned])
     return cache_folder() / "judges" / f"{key[:32]}.json"
 
 
@@ -184,7 +188,7 @@ def _certificate_of(rater: Rater) -> Agreement:
     agreement = agreement_with_readers(pairs, rate_pairs(rater, pairs))
     kept = _kept_certificate(rater)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_json(kept, {"judge": rater.name, "agreement": asdict(agreement)})
+    write_json(kept, {"judge": rater.name, "agreement": agreement.model_dump()})
     return agreement
 
 
@@ -192,12 +196,11 @@ def agreement_with_readers(pairs: Sequence[ReadPair], ratings: Sequence[tuple[fl
     """Compare ratings (of reference and artifact) with what readers preferred."""
     right: dict[Reading, list[float]] = {"reference": [], "artifact": []}
     prompts: dict[Reading, list[str]] = {"reference": [], "artifact": []}
-    longer, longer_read, where_equal = [], [], []
+    longer, longer_read = [], []
     for pair, (reference, artifact) in zip(pairs, ratings, strict=True):
-        points = 0.5 if reference == artifact else float(reference > artifact)
         if pair.preferred == "equal":
-            where_equal.append(points)
             continue
+        points = 0.5 if reference == artifact else float(reference > artifact)
         truth = float(pair.preferred == "reference")
         right[pair.preferred].append(points if truth else 1 - points)
         prompts[pair.preferred].append(pair.prompt)
@@ -214,9 +217,6 @@ def agreement_with_readers(pairs: Sequence[ReadPair], ratings: Sequence[tuple[fl
         pairs=len(every),
         longer_by_judge=float(np.mean(longer)) if longer else 0.5,
         longer_by_readers=float(np.mean(longer_read)) if longer else 0.5,
-        reference_where_equal=float(np.mean(where_equal)) if where_equal else 0.5,
-        equal_pairs=len(where_equal),
-        leaning=_leaning(where_equal),
     )
 
 
@@ -227,18 +227,6 @@ def _bounds(right: Sequence[float], prompts: Sequence[str]) -> tuple[float, floa
     effective = _effective_pairs(np.array(right), prompts)
     correct = float(np.mean(right)) * effective
     return agreement_bound(floor(correct), effective), agreement_upper_bound(ceil(correct), effective)
-
-
-def _leaning(where_equal: Sequence[float]) -> str:
-    if not where_equal:
-        return ""
-    interval = score_interval(where_equal)
-    if interval.low <= 0.5 <= interval.high:
-        return ""
-    return (
-        f"where readers see no difference, the reference wins {interval.mean:.0%} by it "
-        f"[{interval.low:.0%}, {interval.high:.0%}]"
-    )
 
 
 def _effective_pairs(right: np.ndarray, prompts: Sequence[str]) -> int:

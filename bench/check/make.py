@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from empathy_edge import __version__
@@ -140,7 +141,7 @@ def _kept_or_drawn(
     is_gguf: bool,
     command: str,
 ) -> list[PromptRecord]:
-    """Replies of an earlier command, or new ones.
+    """Replies of an earlier command, or new ones; while another command draws the same ones, wait for it.
 
     Args:
         runtime: draws them.
@@ -151,16 +152,43 @@ def _kept_or_drawn(
         is_gguf: whether the runtime has a checkpoint's GGUF, not the checkpoint.
         command: see `make_baseline`.
     """
+    if known := _known(kept, prompts, reference):
+        return known
+    unfinished = kept.with_suffix(".part")
+    with _alone(unfinished, reference):
+        if known := _known(kept, prompts, reference):
+            return known
+        records = draw_records(runtime, prompts, settings, unfinished, command)
+        if is_gguf:
+            require_same_model(reference, records, settings.temperature)
+        unfinished.replace(kept)
+    return records
+
+
+def _known(kept: Path, prompts: list[CheckPrompt], reference: ModelRef) -> list[PromptRecord]:
+    """The kept replies, with a line that says so; none where there are none."""
     known = drawn_records(kept, prompts)
     if known:
         say(f"The replies of {reference.name} are known from an earlier command ({kept}).")
-        return known
-    unfinished = kept.with_suffix(".part")
-    records = draw_records(runtime, prompts, settings, unfinished, command)
-    if is_gguf:
-        require_same_model(reference, records, settings.temperature)
-    unfinished.replace(kept)
-    return records
+    return known
+
+
+@contextlib.contextmanager
+def _alone(unfinished: Path, reference: ModelRef) -> Iterator[None]:
+    """Hold the file of unfinished replies for this command alone; where another has it, say so and wait."""
+    from filelock import FileLock, Timeout
+
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(unfinished.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"Waiting for another command that draws the replies of {reference.name} ({unfinished}) …")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _refuse_quantized(reference: ModelRef, allow_quantized: bool) -> None:

@@ -64,7 +64,7 @@ def baseline_again(baseline: Baseline) -> CheckCommand:
     for name in ("temperature", "max_new_tokens", "samples", "seed"):
         value = getattr(settings, name)
         if value != getattr(default, name):
-            options += ["--" + name.replace("_", "-"), f"{value:g}"]
+            options += ["--" + name.replace("_", "-"), str(value)]
     shipped = read_prompts(None, settings.max_prompts, settings.seed)
     own_prompts = sha256_of(shipped) != baseline.prompts_sha256
     if own_prompts:

@@ -20,6 +20,7 @@ from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.runtimes.base import Sampling
 from empathy_edge.runtimes.drawn import Drawn
+from empathy_edge.system.files import write_atomically
 
 CONTEXT = 2048
 
@@ -58,7 +59,7 @@ def draw_records(
         runtime: of the reference.
         prompts: in the order in which checks use them.
         settings: how replies are made.
-        parts: a file for what is done; an earlier run's is used.
+        parts: a file for what is done; an earlier run's is used. No other process may write it meanwhile.
         command: see `work_of_the_reference`.
 
     Raises:
@@ -70,8 +71,7 @@ def draw_records(
     if records:
         say(f"  {len(records)} of {len(prompts)} prompts have replies from an earlier run.")
     say(work_of_the_reference(len(prompts) - len(records), settings.samples + 1, command))
-    parts.parent.mkdir(parents=True, exist_ok=True)
-    parts.write_text("".join(map(_line, records)), encoding="utf-8")
+    write_atomically(parts, "".join(map(_line, records)))
     with progress(whole_stage=True) as bar, parts.open("a", encoding="utf-8") as handle:
         each = settings.samples + 1
         task = bar.add_task("replies", total=len(prompts) * each, completed=len(records) * each)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from empathy_edge.bench.check.baseline.record import read_baseline
@@ -16,6 +17,7 @@ from empathy_edge.bench.check.next_commands import (
     what_to_do,
 )
 from empathy_edge.bench.check.report import CheckReport
+from tests.bench.check.rated import rated_baseline
 from tests.bench.report.test_words import checked, report_of
 from tests.commands.tree import parse
 
@@ -82,3 +84,19 @@ def test_a_baseline_is_made_again_as_it_was(baseline_file: Path) -> None:
     )
     other = known.model_copy(update={"prompts_sha256": "0" * 64})
     assert baseline_again(other).own_prompts
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"seed": 20240607}, "--seed 20240607"),
+        ({"temperature": 0.7000001}, "--temperature 0.7000001"),
+        ({"temperature": 1.0}, "--temperature 1.0"),
+    ],
+)
+def test_its_numbers_are_whole(change: dict[str, float], option: str) -> None:
+    baseline = rated_baseline(np.random.default_rng(0), 2)
+    settings = baseline.settings.model_copy(update=change)
+    again = baseline_again(baseline.model_copy(update={"settings": settings}))
+    assert option in shlex.join(again.options)
+    parse(list(again.by("openai:MODEL")[1:]))
