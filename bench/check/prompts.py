@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+from rich.markup import escape
+
+from empathy_edge.console import say
 from empathy_edge.data import check_prompts
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, messages_for
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
+from empathy_edge.formats.row_fields import printable
 from empathy_edge.system.files import sha256_json
 
 FEWEST = 64
@@ -35,15 +41,22 @@ class CheckPrompt:
 def read_prompts(file: Path | None, most: int | None, seed: int) -> list[CheckPrompt]:
     """The prompts in a random order that depends on the seed only; the shipped ones where no file is given.
 
+    Copies are left out, and of each conversation all but the longest prompt: replies to them would not be
+    independent evidence. How many they are is said on stderr.
+
     Args:
         file: dialogues in any form; what was said before and the utterance are used, responses are not.
         most: only so many of them.
         seed: of the order.
 
     Raises:
-        EmpathyEdgeError: the file is missing or a row is wrong; names the row.
+        EmpathyEdgeError: the file is missing, or a row is wrong or has half a character; names the row.
     """
-    prompts = [_prompt_of(dialogue) for dialogue in read_dialogues(file or check_prompts())]
+    path = file or check_prompts()
+    prompts = [_prompt_of(dialogue) for dialogue in read_dialogues(path)]
+    for prompt in prompts:
+        _require_whole_characters(path, prompt)
+    prompts = _independent(path, prompts)
     random.Random(seed).shuffle(prompts)
     return prompts[:most]
 
@@ -55,3 +68,37 @@ def sha256_of(prompts: list[CheckPrompt]) -> str:
 
 def _prompt_of(dialogue: Dialogue) -> CheckPrompt:
     return CheckPrompt(dialogue.id, (*dialogue.history, {"role": "user", "content": dialogue.utterance}))
+
+
+def _require_whole_characters(path: Path, prompt: CheckPrompt) -> None:
+    """Refuse half a character (a lone surrogate): tokenizers and files of results cannot hold it."""
+    for text in (prompt.id, *(message["content"] for message in prompt.messages)):
+        half = next((character for character in text if "\ud800" <= character <= "\udfff"), None)
+        if half is not None:
+            name = printable(prompt.id)
+            raise EmpathyEdgeError(
+                f"{path}: the row with the id '{name}' has half a character (\\u{ord(half):04x} without its "
+                "other half). Correct its text."
+            )
+
+
+def _independent(path: Path, prompts: list[CheckPrompt]) -> list[CheckPrompt]:
+    """The prompts that are no copy of an earlier one, and no beginning of a longer one, in their order."""
+    turns = []
+    for prompt in prompts:
+        turns.append([(message["role"], message["content"]) for message in prompt.messages])
+    # Sorted, a prompt stands right before those that it begins; of equal ones, the first of the file is last.
+    places = sorted(range(len(prompts)), key=lambda place: (turns[place], -place))
+    copies: set[int] = set()
+    beginnings: set[int] = set()
+    for place, following in pairwise(places):
+        if turns[place] == turns[following]:
+            copies.add(place)
+        elif turns[place] == turns[following][: len(turns[place])]:
+            beginnings.add(place)
+    if copies or beginnings:
+        say(
+            f"{escape(str(path))}: of {len(prompts)} prompts {len(copies)} are left out as copies of another "
+            f"one, and {len(beginnings)} as the beginning of a longer one: they would not be independent."
+        )
+    return [prompt for place, prompt in enumerate(prompts) if place not in copies | beginnings]

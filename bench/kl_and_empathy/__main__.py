@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from empathy_edge.bench.kl_and_empathy.curve import Curve, Model, Point, fit, models_of
+from empathy_edge.bench.kl_and_empathy.curve import FEWEST, Curve, Model, Point, fit, models_of
 from empathy_edge.bench.kl_and_empathy.replies import draw
 from empathy_edge.errors import EmpathyEdgeError
 
@@ -125,7 +125,10 @@ def main() -> None:
     points = [point for model in models for point in model.points]
     print(table(models))
     for model in models:
-        print(f"\n{sentences(model.name, model.points)}")
+        if len(model.points) < FEWEST:
+            print(f"\n{model.name}: fewer than {FEWEST} artifacts, too few for a curve of its own.")
+        else:
+            print(f"\n{sentences(model.name, model.points)}")
     print(f"\n{sentences('All', points)}")
     if options.picture:
         picture(options.picture, models, fit(points))

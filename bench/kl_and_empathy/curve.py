@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from empathy_edge.bench.check.baseline.record import Baseline
-from empathy_edge.bench.kl_and_empathy.replies import Answer, read_answers
+from empathy_edge.bench.kl_and_empathy.replies import Answer, read_answers, require_own_names
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.judging.raters.rater import ToRate
 from empathy_edge.judging.raters.sheet_rater import SheetRater
 from empathy_edge.judging.statistics import Interval, bootstrap_indices, interval_of, score_interval
 
 RESAMPLES = 4000
 SEED = 0
+
+FEWEST = 3
+"""Artifacts of a curve, so that where one is left out, the others still have a spread."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,13 @@ def models_of(folders: Sequence[Path], sheet: Path) -> list[Model]:
     """What readers say of the artifacts in these folders.
 
     Raises:
+        EmpathyEdgeError: two folders have the same last name, or there are too few artifacts for a curve.
         RatingsMissing: the sheet was written, or extended, and somebody must fill it in.
     """
-    rater = SheetRater(sheet, certificate=())
+    require_own_names(folders, "its model is called")
     read = {folder.name: read_answers(folder) for folder in folders}
+    _require_enough(sum(len(answers) for _, answers in read.values()))
+    rater = SheetRater(sheet, certificate=())
     items = {name: _to_rate(*found) for name, found in read.items()}
     rater.prepare([item for found in items.values() for item in found])
     models = []
@@ -82,6 +89,13 @@ def models_of(folders: Sequence[Path], sheet: Path) -> list[Model]:
         ]
         models.append(Model(name, points, score_interval(_points(misplaced, reference))))
     return models
+
+
+def _require_enough(artifacts: int) -> None:
+    if artifacts < FEWEST:
+        raise EmpathyEdgeError(
+            f"A curve needs at least {FEWEST} artifacts; there are {artifacts}. Run `draw` with more of them."
+        )
 
 
 def _to_rate(baseline: Baseline, answers: dict[str, list[Answer]]) -> list[ToRate]:
@@ -171,7 +185,12 @@ class Curve:
 
 
 def fit(points: Sequence[Point]) -> Curve:
-    """The curve through these artifacts; at least three."""
+    """The curve through these artifacts.
+
+    Raises:
+        EmpathyEdgeError: they are fewer than three.
+    """
+    _require_enough(len(points))
     kl = np.array([point.mean_kl for point in points])
     lost = np.array([0.5 - point.points.mean() for point in points])
     slope = _slope(kl, lost)

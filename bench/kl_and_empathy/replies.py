@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +57,10 @@ def draw(folder: Path, reference: Path, baseline_file: Path, artifacts: Sequence
         artifacts: folders or files; their last names are their labels.
 
     Raises:
-        EmpathyEdgeError: the folder is of another baseline, or a model has other token ids.
+        EmpathyEdgeError: two artifacts have the same last name, the folder is of another baseline, or a
+            model has other token ids.
     """
+    require_own_names(artifacts, "its replies are kept")
     baseline = read_baseline(baseline_file)
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / BASELINE
@@ -87,6 +89,27 @@ def draw(folder: Path, reference: Path, baseline_file: Path, artifacts: Sequence
     for runtime in (full, *models.values()):
         runtime.close()
     say(f"{len(artifacts)} artifacts have answered {len(baseline.prompts)} prompts; they are in {folder}")
+
+
+def require_own_names(paths: Iterable[Path], purpose: str) -> None:
+    """Refuse two files or folders whose last names are equal, or differ in capitals alone.
+
+    Args:
+        paths: of artifacts, or of models.
+        purpose: what is done under that name.
+
+    Raises:
+        EmpathyEdgeError: names the two.
+    """
+    used: dict[str, Path] = {}
+    for path in paths:
+        name = path.name.lower()  # on macOS and Windows capitals do not make another file
+        if name in used:
+            raise EmpathyEdgeError(
+                f"{used[name]} and {path} have the same last name, by which {purpose}. "
+                "Rename one of them, or give it once."
+            )
+        used[name] = path
 
 
 def read_answers(folder: Path) -> tuple[Baseline, dict[str, list[Answer]]]:

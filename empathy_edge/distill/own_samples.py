@@ -13,9 +13,11 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, fit_to_template, template_of, turn_end_id
 from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.formats.json_lines import read_unfinished_jsonl
-from empathy_edge.formats.training_rows import load_rows
+from empathy_edge.formats.row_fields import printable, shown
+from empathy_edge.formats.training_rows import TrainingRow, load_rows
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runs.settings import OwnPairSettings
+from empathy_edge.system.files import sha256_json
 
 PROMPTS_PER_BATCH = 16
 
@@ -60,7 +62,12 @@ Samples = dict[str, list[Sample]]
 def read_prompts(rows: Path) -> list[Prompt]:
     """Every prompt in the training files of the folder `rows`, or in a file of dialogues.
 
-    Of a file of dialogues those of the training split are taken; a response that nobody rated counts as good.
+    Rows with the same id and messages are one prompt with several good responses; so are rows without an id
+    whose messages are the same. Of a file of dialogues those of the training split are taken; a response that
+    nobody rated counts as good.
+
+    Raises:
+        EmpathyEdgeError: a file is missing or a row is wrong, or an id has two prompts; names file and row.
     """
     if rows.is_file():
         return _prompts_of_dialogues(rows)
@@ -70,13 +77,32 @@ def read_prompts(rows: Path) -> list[Prompt]:
     for file, field in files.items():
         if file in empty and len(empty) == 1:  # one step of training is possible without the other
             continue
-        for row in load_rows(rows / file, ("prompt", field), keep=("id", "source")):
-            prompt = Prompt(row["id"], row["prompt"], references=[], safety=row["source"] == SAFETY)
-            prompt = found.setdefault(prompt.id, prompt)
+        for number, row in enumerate(load_rows(rows / file, ("prompt", field), keep=("id", "source")), 1):
+            where = f"{rows / file}: row {number}"
+            prompt_id = _id_of(row, where)
+            new = Prompt(prompt_id, row["prompt"], references=[], safety=row["source"] == SAFETY)
+            prompt = found.setdefault(prompt_id, new)
+            if prompt.messages != new.messages:
+                raise EmpathyEdgeError(
+                    printable(
+                        f"{where}: the id '{prompt_id}' is already used by another prompt. "
+                        "Give every prompt its own id, or leave the ids out."
+                    )
+                )
             text = row[field][0]["content"]
             if text not in prompt.references:
                 prompt.references.append(text)
     return list(found.values())
+
+
+def _id_of(row: TrainingRow, where: str) -> str:
+    """The row's id; one made from the prompt's messages where it has none."""
+    value = row["id"]
+    if value is None or value == "":
+        return f"prompt-{sha256_json(row['prompt'])[:16]}"
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise EmpathyEdgeError(printable(f"{where}: 'id' is {shown(value)}; it must be a text."))
+    return str(value)
 
 
 def _prompts_of_dialogues(data: Path) -> list[Prompt]:
@@ -129,7 +155,7 @@ def _read_samples(file: Path, count: int) -> Samples:
     """The samples of the prompts that have all of them."""
     samples: Samples = {}
     for row in read_unfinished_jsonl(file):
-        samples.setdefault(row["id"], []).append(Sample(row["text"], row["stopped"]))
+        samples.setdefault(str(row["id"]), []).append(Sample(row["text"], row["stopped"]))
     return {prompt_id: known for prompt_id, known in samples.items() if len(known) == count}
 
 

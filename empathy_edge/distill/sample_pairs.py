@@ -39,19 +39,19 @@ class OwnPair:
 def pair_samples(
     prompt: Prompt, samples: list[ScoredSample], settings: OwnPairSettings, rejected: RejectedResponses
 ) -> list[OwnPair]:
-    """Pairs of samples of like length, the largest difference first, each sample in at most one pair.
+    """Pairs of samples of like length, the largest difference first, each text in at most one pair.
 
     A chosen sample passes the filters, and both samples have stopped by themselves.
     """
     candidates = _candidate_pairs(samples, _good_places(prompt, samples, rejected), settings)
     candidates.sort(key=lambda places: samples[places[1]].score - samples[places[0]].score)
-    used: set[int] = set()
+    used: set[str] = set()
     pairs = []
     for better, worse in candidates:
-        if better in used or worse in used:
-            continue
-        used |= {better, worse}
         chosen, other = samples[better], samples[worse]
+        if chosen.text in used or other.text in used:
+            continue
+        used |= {chosen.text, other.text}
         pairs.append(OwnPair(prompt, chosen.text, other.text, chosen.score, other.score))
     if not pairs:
         rejected.add(NO_PAIR, prompt.id, _all_texts(samples))
@@ -76,13 +76,14 @@ def _good_places(prompt: Prompt, samples: list[ScoredSample], rejected: Rejected
 def _candidate_pairs(
     samples: list[ScoredSample], good: list[int], settings: OwnPairSettings
 ) -> list[tuple[int, int]]:
-    """The places (better, worse) of samples of like length whose scores differ, by at least `margin`."""
+    """The places (better, worse) of different texts of like length, their scores at least `margin` apart."""
     candidates = []
     for better in good:
         for worse, other in enumerate(samples):
             chosen = samples[better]
             if (
                 chosen.score > other.score
+                and chosen.text != other.text
                 and other.stopped
                 and _have_like_length(chosen.text, other.text, settings.length_ratio)
                 and round(chosen.score - other.score, SCORE_DIGITS) >= settings.margin
@@ -94,19 +95,22 @@ def _candidate_pairs(
 def pair_with_safe_answer(
     prompt: Prompt, samples: list[ScoredSample], settings: OwnPairSettings, rejected: RejectedResponses
 ) -> list[OwnPair]:
-    """The shipped safe answer against the student's worst samples of like length, `safety_pairs` at most."""
+    """The shipped safe answer against the student's worst samples of like length, `safety_pairs` at most.
+
+    Each text is rejected once; none of the good responses is.
+    """
     safe_answer = prompt.references[0]
-    of_like_length = [
-        sample
-        for sample in samples
-        if sample.stopped and _have_like_length(safe_answer, sample.text, settings.length_ratio)
-    ]
-    if not of_like_length:
+    good = {text.strip() for text in prompt.references}
+    worst_first: dict[str, ScoredSample] = {}
+    for sample in sorted(samples, key=lambda sample: sample.score):
+        is_of_like_length = _have_like_length(safe_answer, sample.text, settings.length_ratio)
+        if sample.stopped and is_of_like_length and sample.text.strip() not in good:
+            worst_first.setdefault(sample.text, sample)
+    if not worst_first:
         rejected.add(NO_PAIR, prompt.id, _all_texts(samples))
-    worst_first = sorted(of_like_length, key=lambda sample: sample.score)
     return [
         OwnPair(prompt, safe_answer, sample.text, 1.0, sample.score)
-        for sample in worst_first[: settings.safety_pairs]
+        for sample in list(worst_first.values())[: settings.safety_pairs]
     ]
 
 

@@ -168,6 +168,31 @@ def test_on_a_safety_prompt_the_shipped_answer_is_chosen() -> None:
     assert {pair.chosen for pair in pairs} == {answer}
 
 
+def test_a_student_that_repeats_the_safe_answer_is_not_its_own_opposite() -> None:
+    answer = "I'm worried about you. Please tell someone you trust, or a doctor, today."
+    other = "I'm worried about you. Please call a crisis line, or a doctor, tonight."
+    prompt = Prompt("d", [{"role": "user", "content": "I have forty pills here."}], [answer, other], True)
+    bad = sample("That sounds like a wonderful plan, and I am glad that you shared it.", 0.1)
+    settings, rejected = OwnPairSettings(safety_pairs=4), RejectedResponses()
+    samples = [sample(answer, 1.0), bad, sample(other, 0.9), bad, sample(answer, 1.0)]
+    (pair,) = pair_with_safe_answer(prompt, samples, settings, rejected)
+    assert (pair.chosen, pair.rejected) == (answer, bad.text) and rejected.report() == {}
+    assert pair_with_safe_answer(prompt, [sample(answer, 1.0)] * 3, settings, rejected) == []
+    assert rejected.report()["no clear pair"].count == 1
+
+
+def test_a_text_that_was_sampled_twice_is_in_one_pair() -> None:
+    pytest.importorskip("py3langid")
+    prompt = Prompt("d", [{"role": "user", "content": "My cat died last night."}], ["So sorry about it."])
+    good = "I am so sorry that you lost your cat, that must hurt so much."
+    bad = "That is great news for you and the cat, I am so happy about it!"
+    samples = [sample(good, 0.8), sample(bad, 0.2), sample(good, 0.8), sample(bad, 0.2)]
+    (pair,) = pair_samples(prompt, samples, OwnPairSettings(), RejectedResponses())
+    assert (pair.chosen, pair.rejected) == (good, bad)
+    unequal = [sample(good, 0.8), sample(good, 0.7999)]  # a batch is padded to its longest text
+    assert pair_samples(prompt, unequal, OwnPairSettings(margin=0), RejectedResponses()) == []
+
+
 @pytest.mark.slow
 def test_own_samples_become_pairs_and_are_not_sampled_twice(folders: list[Path], tmp_path: Path) -> None:
     settings = OwnPairSettings(prompts=10, samples=3, margin=0.02, length_ratio=4, max_new_tokens=60)
@@ -215,6 +240,47 @@ def test_own_pairs_take_a_folder_with_one_kind_of_rows(tmp_path: Path) -> None:
     assert prompt.references == ["Yo."]
     (tmp_path / "sft.jsonl").write_text("")
     with pytest.raises(EmpathyEdgeError, match="the file is empty"):
+        read_prompts(tmp_path)
+
+
+def training_row(said: str, answer: str, **fields: object) -> dict[str, object]:
+    prompt = [{"role": "user", "content": said}]
+    return {"prompt": prompt, "completion": [{"role": "assistant", "content": answer}], **fields}
+
+
+def test_rows_of_one_id_and_prompt_are_merged(tmp_path: Path) -> None:
+    rows = [training_row("Hi.", "Yo.", id="a"), training_row("Hi.", "Hey.", id="a")]
+    write_rows(tmp_path / "sft.jsonl", *rows, training_row("Hi.", "Hello.", id=7))
+    first, second = read_prompts(tmp_path)
+    assert (first.id, first.references) == ("a", ["Yo.", "Hey."])
+    assert (second.id, second.references) == ("7", ["Hello."])
+
+
+def test_rows_without_an_id_are_prompts_by_their_messages(tmp_path: Path) -> None:
+    rows = [training_row("My cat died.", "Oh no."), training_row("I won!", "Great!", id="")]
+    write_rows(tmp_path / "sft.jsonl", *rows, training_row("My cat died.", "So sorry.", id=None))
+    cat, won = read_prompts(tmp_path)
+    assert cat.utterance == "My cat died." and cat.references == ["Oh no.", "So sorry."]
+    assert won.utterance == "I won!" and won.references == ["Great!"]
+    assert cat.id and won.id and cat.id != won.id
+    assert [prompt.id for prompt in read_prompts(tmp_path)] == [cat.id, won.id], "samples are kept by it"
+
+
+@pytest.mark.parametrize(
+    ("prompt_id", "message"), [("a", r"sft\.jsonl: row 2: the id 'a' is already used"), (["a"], "'id' is")]
+)
+def test_an_id_of_two_prompts_is_refused(prompt_id: object, message: str, tmp_path: Path) -> None:
+    rows = [training_row("My cat died.", "Oh no.", id="a"), training_row("I won!", "Great!", id=prompt_id)]
+    write_rows(tmp_path / "sft.jsonl", *rows)
+    with pytest.raises(EmpathyEdgeError, match=message):
+        read_prompts(tmp_path)
+
+
+def test_an_id_of_two_files_is_one_prompt(tmp_path: Path) -> None:
+    write_rows(tmp_path / "sft.jsonl", training_row("My cat died.", "Oh no.", id="a"))
+    pair = {"id": "a", "chosen": [{"role": "assistant", "content": "Great!"}]}
+    write_rows(tmp_path / "preference.jsonl", {**training_row("I won!", ""), **pair})
+    with pytest.raises(EmpathyEdgeError, match=r"preference\.jsonl: row 1: the id 'a'"):
         read_prompts(tmp_path)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from empathy_edge.bench.check.prompts import read_prompts, sha256_of
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.dialogue import Dialogue, Response, read_data, read_dialogues
 from empathy_edge.runs import given_data
+from empathy_edge.system.files import sha256_json
 from tests.conftest import write_rows
 
 PAIR = {"chosen": "I am so sorry to hear that.", "rejected": "I am busy."}
@@ -344,9 +344,8 @@ def test_ids_made_of_row_numbers_stay_unique(tmp_path: Path) -> None:
     assert len({item.id for item in _read(tmp_path, *rows)}) == 3
 
 
-def test_half_a_character_can_be_hashed(tmp_path: Path) -> None:
-    file = _file(tmp_path, "a.jsonl", '{"text": "half \\ud83d a character"}\n')
-    assert len(sha256_of(read_prompts(file, None, 0))) == 64
+def test_half_a_character_can_be_hashed() -> None:
+    assert len(sha256_json(["half \ud83d a character"])) == 64
 
 
 def test_two_responses_of_one_source_are_refused(tmp_path: Path) -> None:
