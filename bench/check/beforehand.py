@@ -31,7 +31,7 @@ def what_can_pass(prompts: int, judge: str, doubts: Sequence[str] | None) -> lis
     if prompts < FEWEST:
         lines.append(
             f"With {number_of(prompts, 'prompt')} nothing can pass, it takes at least {FEWEST}; a ruined "
-            "artifact is still found."
+            "artifact is still found, from 11 prompts on."
         )
     if doubts:
         enough = f"With {FEWEST} or more, only" if lines else "Only"

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 
 from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord, ReferenceReply
 from empathy_edge.bench.check.certificate import open_judge
+from empathy_edge.bench.check.steps.faults import JudgeError, is_of_a_runtime, is_out_of_memory
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.judging.raters.likelihood_rater import SHIPPED_JUDGES
 from empathy_edge.judging.raters.rater import Rater, ToRate, better_reply
 from empathy_edge.judging.raters.sheet_rater import RatingsMissing
 from empathy_edge.llm.api_settings import ApiSettings
-
-
-class JudgeError(Exception):
-    """The judge cannot rate: that says nothing of the artifact."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,11 @@ class CheckJudge:
 
     @property
     def block(self) -> int:
-        """How many prompts are rated between two looks at the evidence."""
+        """How many prompts are rated between two looks at the evidence.
+
+        Raises:
+            JudgeError: it cannot be opened, or is another one.
+        """
         return self._open().block
 
     def points(self, prompts: Sequence[Compared]) -> list[float]:
@@ -88,28 +89,39 @@ class CheckJudge:
             ratings = rater.rate_many([item.to_rate(rater) for item in asked])
         except RatingsMissing:
             raise
-        except (EmpathyEdgeError, RuntimeError) as error:
-            raise JudgeError(str(error)) from error
+        except Exception as error:
+            if not _is_of_the_judge(error):
+                raise
+            raise JudgeError(self.spec, error, cannot_start=False) from error
         found = {id(item): item.points(given) for item, given in zip(asked, ratings, strict=True)}
         return [found.get(id(item), 0.5) for item in prompts]
 
     def _open(self) -> Rater:
         try:
             return self._opened_once()
-        except (EmpathyEdgeError, RuntimeError) as error:
-            raise JudgeError(str(error)) from error
+        except Exception as error:
+            if not _is_of_the_judge(error):
+                raise
+            raise JudgeError(self.spec, error, cannot_start=True) from error
 
     def _opened_once(self) -> Rater:
         if self._opened is None:
-            self._opened = open_judge(self.spec, self._api)
-            if self._opened.identity != self._baseline.judge.identity:
+            rater = open_judge(self.spec, self._api)
+            if rater.identity != self._baseline.judge.identity:
+                rater.close()
                 raise EmpathyEdgeError(
                     f"{self.spec}: is not the judge that rated the baseline. Make the baseline again with "
                     "this judge, or use the same version of empathy-edge."
                 )
+            self._opened = rater
         return self._opened
 
     def close(self) -> None:
         """Free the memory."""
         if self._opened is not None:
             self._opened.close()
+
+
+def _is_of_the_judge(error: Exception) -> bool:
+    """Whether an error is the judge's; others are bugs of ours."""
+    return is_of_a_runtime(error) or is_out_of_memory(error)

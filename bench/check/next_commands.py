@@ -112,6 +112,8 @@ def what_to_do(
     needed = [item.prompts_needed for item in undecided]
     if any(item.ratings_missing for item in undecided):
         return WhatDecides("fill in the ratings that are missing (above), and run the same command again")
+    if any(item.interrupted for item in undecided):
+        return WhatDecides("remove the cause (above), and run the same command again")
     if checked.prompts < FEWEST:
         the_file_has_no_more = again.max_prompts is None or again.max_prompts > checked.prompts
         if again.own_prompts and the_file_has_no_more:

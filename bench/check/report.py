@@ -53,6 +53,7 @@ class CheckedArtifact(_Record):
         to_decide: what would decide it, in words; empty where it is decided.
         ratings_missing: how many ratings by people it waits for.
         prompts_needed: about how many prompts would decide it without any judge; None where none would.
+        interrupted: whether the judge stopped, or something was missing on this machine: no more is known.
         notes: what was left out and why.
         seconds: that the check took.
     """
@@ -78,6 +79,7 @@ class CheckedArtifact(_Record):
     notes: tuple[str, ...]
     seconds: float
     prompts_needed: int | None = None
+    interrupted: bool = False
 
 
 class WinRate(_Record):

@@ -11,27 +11,31 @@ from rich.markup import escape
 from empathy_edge import __version__
 from empathy_edge.bench.check import report
 from empathy_edge.bench.check.baseline.record import Baseline
-from empathy_edge.bench.check.check_judge import CheckJudge, JudgeError
+from empathy_edge.bench.check.check_judge import CheckJudge
 from empathy_edge.bench.check.power import power_of
 from empathy_edge.bench.check.report import CheckedArtifact, CheckReport
 from empathy_edge.bench.check.steps.controls import MILD, Controls, controls_of
+from empathy_edge.bench.check.steps.faults import JudgeError
 from empathy_edge.bench.check.steps.ladder import Ladder
 from empathy_edge.console import progress
-from empathy_edge.errors import EmpathyEdgeError, no_such_file
+from empathy_edge.errors import PrerequisiteError, no_such_file
 from empathy_edge.formats.litert_weights import refuse_ruined
+from empathy_edge.formats.litertlm_file import MAGIC as LITERTLM
 from empathy_edge.llm.api_settings import ApiSettings
-from empathy_edge.models.find import refuse_unfinished
+from empathy_edge.models.find import find_model, refuse_unfinished
 from empathy_edge.runs.settings import CheckSettings
 from empathy_edge.text.language import require_language_detection
 
 DEFAULT_API = ApiSettings()
+GGUF = b"GGUF"
+"""How a GGUF file begins."""
 
 
 def require_ready(artifacts: Sequence[str]) -> None:
     """Whether the artifacts are there, and what health needs: asked before a baseline is made.
 
     Raises:
-        EmpathyEdgeError: an artifact is not there, is unfinished, or cannot be any good.
+        EmpathyEdgeError: an artifact is not there, is no model at all, is unfinished, or cannot be any good.
         PrerequisiteError: a package is not installed.
     """
     for name in artifacts:
@@ -39,8 +43,26 @@ def require_ready(artifacts: Sequence[str]) -> None:
             advice = "Give an artifact folder, a .gguf or a .litertlm file."
             raise no_such_file(name, advice, what="file or folder")
         refuse_unfinished(Path(name).expanduser())
+        _refuse_what_is_no_model(name)
         refuse_ruined(Path(name).expanduser())
     require_language_detection()
+
+
+def _refuse_what_is_no_model(name: str) -> None:
+    """Refuse a folder without a model, and a file that does not begin as one.
+
+    A model that is truncated or damaged passes: the check finds that, and it is a FAIL.
+
+    Raises:
+        EmpathyEdgeError: says what it is, and what to give instead.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        begin = LITERTLM if path.suffix == ".litertlm" else GGUF
+        with path.open("rb") as handle:
+            if handle.read(len(begin)) == begin:
+                return
+    find_model(name)
 
 
 def check(
@@ -52,6 +74,10 @@ def check(
 ) -> CheckReport:
     """Check each artifact against the baseline.
 
+    An artifact is UNDECIDED where the judge stops on its way, where the judge cannot start, and where
+    something is missing on this machine. In the last two cases the check ends with that error, if no artifact
+    is finished yet.
+
     Args:
         artifacts: what `open_runtime` takes.
         baseline: of the full-precision model.
@@ -60,19 +86,16 @@ def check(
         api: endpoint and limits of a judge behind an API.
 
     Raises:
-        EmpathyEdgeError: the judge cannot rate, or an artifact's context window is too small.
+        EmpathyEdgeError: the judge cannot start; with the exit code of its own error.
+        PrerequisiteError: a package, memory or a key is missing.
     """
     controls = controls_of(baseline) if baseline.judge.certified else None
     judge = CheckJudge(baseline, judge_name, api)
     decides = controls is not None and not controls.doubts and judge.may_be_opened
+    found: list[CheckedArtifact] = []
     try:
-        labels = _labels(artifacts)
-        found = [
-            _checked(label, name, baseline, settings, controls, judge)
-            for label, name in zip(labels, artifacts, strict=True)
-        ]
-    except JudgeError as error:
-        raise EmpathyEdgeError(f"The judge {judge.spec} cannot rate: {error}") from None
+        for label, name in zip(_labels(artifacts), artifacts, strict=True):
+            found.append(_checked(label, name, baseline, settings, controls, judge, keep=bool(found)))
     finally:
         judge.close()
     return CheckReport(
@@ -125,8 +148,19 @@ def _checked(
     settings: CheckSettings,
     controls: Controls | None,
     judge: CheckJudge,
+    *,
+    keep: bool,
 ) -> CheckedArtifact:
+    """Check one artifact; `keep`: others have verdicts already, which no error may take away."""
     with progress() as bar:
         most = len(baseline.prompts) * (3 if controls else 1) + settings.health_prompts
         task = bar.add_task(escape(label), total=most, at_most=True)
-        return Ladder(label, name, baseline, settings, controls, judge, partial(bar.advance, task)).run()
+        ladder = Ladder(label, name, baseline, settings, controls, judge, partial(bar.advance, task))
+        try:
+            return ladder.run()
+        except (JudgeError, PrerequisiteError) as error:
+            if keep:
+                return ladder.stopped(error)
+            if isinstance(error, JudgeError):
+                raise error.shown() from error
+            raise

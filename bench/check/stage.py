@@ -61,7 +61,7 @@ def run(
     else:
         names = [str(folder) for folder in artifacts]
         report = _check(str(reference), names, out, settings, as_gguf, write_q2_k)
-        waiting = any(item.ratings_missing for item in report.artifacts)
+        waiting = any(item.ratings_missing or item.interrupted for item in report.artifacts)
         stage.finish(CheckResults(report=report), is_complete=not waiting)
     show(report)
     return report

@@ -189,11 +189,19 @@ def _about_artifacts(run: FinishedRun) -> list[NextStep]:
     """What decides the undecided, and what not to ship."""
     steps = []
     waiting = [item for item in run.check.artifacts if item.ratings_missing]
-    undecided = [item for item in _with(run.check, "UNDECIDED") if not item.ratings_missing]
+    interrupted = [item for item in run.check.artifacts if item.interrupted]
+    undecided = [item for item in _with(run.check, "UNDECIDED") if item not in (*waiting, *interrupted)]
     if waiting:
         steps.append(
             NextStep(
                 f"To decide {_names(waiting)}: fill in the ratings that are missing, and run it again.",
+                run.command,
+            )
+        )
+    if interrupted:
+        steps.append(
+            NextStep(
+                f"To decide {_names(interrupted)}: remove the cause in its notes, and run it again.",
                 run.command,
             )
         )

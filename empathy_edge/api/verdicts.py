@@ -90,7 +90,7 @@ def check(  # noqa: PLR0913 - as the command
         device: where torch computes; by default what it finds.
 
     Raises:
-        EmpathyEdgeError: an artifact is not there, the reference is quantized, or the judge cannot rate.
+        EmpathyEdgeError: an artifact is not there, the reference is quantized, or the judge cannot start.
         PrerequisiteError: a package or an API key is missing.
     """
     from empathy_edge.bench.check.baseline.record import read_baseline

@@ -49,7 +49,9 @@ def open_rows(path: Path, known_columns: Sequence[str] = ()) -> Rows:
     if path.is_dir():
         raise EmpathyEdgeError(f"{path}: is a folder; name a file in it.")
     if not path.is_file():
-        raise no_such_file(path, "Give dialogues as JSON Lines, JSON, CSV, Parquet or text; or 'sample', 'written'.")
+        raise no_such_file(
+            path, "Give dialogues as JSON Lines, JSON, CSV, Parquet or text; or 'sample', 'written'."
+        )
     file = TextFile(path)
     zipped = "gzip of " if file.is_gzip else ""
     if file.starts_with(b"PAR1"):

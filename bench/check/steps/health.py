@@ -9,7 +9,14 @@ from empathy_edge.judging.format_checks import CHECKS, check_format
 from empathy_edge.judging.statistics import sign_test
 
 ALPHA = 0.005
-"""For each of the two looks, after the first prompts and at the end; divided by the checks for each alone."""
+"""For each of the two looks, after the first prompts and at the end; its tests share it equally."""
+
+NOT_EMPTY = "not_empty"
+SINGLE_CHECKS = (*CHECKS, NOT_EMPTY)
+"""What is tested alone, beside all checks together."""
+
+ALPHA_TEST = ALPHA / (1 + len(SINGLE_CHECKS))
+"""For each test of a look."""
 
 LARGEST_LOSS = 0.05
 """An observed loss of well-formed replies of no more than five points is no FAIL by itself."""
@@ -27,7 +34,7 @@ class Health:
         better: of the artifact only.
         p: one-sided, of so many worse ones by chance (exact McNemar test).
         by_check: those checks that the artifact's replies fail surely more often by themselves, in words.
-        all_empty: whether the artifact answered nothing where the reference did.
+        all_empty: whether the artifact answered nothing at all, which alone is no FAIL.
     """
 
     prompts: int
@@ -42,7 +49,7 @@ class Health:
     @property
     def fails(self) -> bool:
         """Whether the artifact is surely, and by more than five points, less well-formed."""
-        return self.all_empty or bool(self.by_check) or (self.p <= ALPHA and self.loss > LARGEST_LOSS)
+        return bool(self.by_check) or (self.p <= ALPHA_TEST and self.loss > LARGEST_LOSS)
 
     @property
     def loss(self) -> float:
@@ -87,20 +94,21 @@ def compare_health(artifact: Sequence[Answer], reference: Sequence[Answer]) -> H
         better=better,
         p=sign_test(worse, better),
         by_check=tuple(_worse_checks(checked, checked_reference)),
-        all_empty=not any(answer.text for answer in artifact) and any(answer.text for answer in reference),
+        all_empty=not any(item[NOT_EMPTY] for item in checked),
     )
 
 
 def _worse_checks(artifact: Sequence[dict[str, bool]], reference: Sequence[dict[str, bool]]) -> Iterator[str]:
     """Single checks, for references that seldom pass all of them."""
     pairs = list(zip(artifact, reference, strict=True))
-    for name in CHECKS:
+    for name in SINGLE_CHECKS:
         worse = sum(theirs[name] and not ours[name] for ours, theirs in pairs)
         better = sum(ours[name] and not theirs[name] for ours, theirs in pairs)
         p = sign_test(worse, better)
-        if p <= ALPHA / len(CHECKS) and (worse - better) / len(pairs) > LARGEST_LOSS:
+        if p <= ALPHA_TEST and (worse - better) / len(pairs) > LARGEST_LOSS:
             yield f"its replies fail '{name}' on {worse} prompts, the reference's on {better} (p = {p:.2g})"
 
 
 def _checks(answer: Answer) -> dict[str, bool]:
-    return check_format(answer.text, "stop" if answer.stopped else "length", answer.said)
+    found = check_format(answer.text, "stop" if answer.stopped else "length", answer.said)
+    return found | {NOT_EMPTY: bool(answer.text.strip())}

@@ -15,6 +15,7 @@ from empathy_edge.bench.check.check_judge import CheckJudge, Compared
 from empathy_edge.bench.check.prompts import FEWEST
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.steps.controls import SURELY, Controls
+from empathy_edge.bench.check.steps.faults import JudgeError, reason_of
 from empathy_edge.bench.check.steps.health import Answer, Health, compare_health
 from empathy_edge.bench.check.steps.likelihood import (
     PromptEvidence,
@@ -34,7 +35,7 @@ from empathy_edge.bench.check.steps.win_rate import (
     decide,
     estimate,
 )
-from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
+from empathy_edge.errors import PrerequisiteError
 from empathy_edge.judging.raters.sheet_rater import RatingsMissing
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import CheckSettings
@@ -83,6 +84,10 @@ class Ladder:
         notes: what was left out and why.
         health: after the last look.
         waits_for: ratings by people that are missing.
+        judge_stopped: why the judge gave no more ratings.
+        interrupted: whether something else than the artifact ended its check.
+        identity: the hash of its files; empty until it is known.
+        start: when its check began, as `time.perf_counter` has it.
     """
 
     label: str
@@ -99,50 +104,67 @@ class Ladder:
     notes: list[str] = field(default_factory=list)
     health: Health | None = None
     waits_for: RatingsMissing | None = None
+    judge_stopped: JudgeError | None = None
+    interrupted: bool = False
+    identity: str = ""
+    start: float = field(default_factory=time.perf_counter)
 
     def run(self) -> CheckedArtifact:
-        """Take the steps in order until one decides."""
-        start = time.perf_counter()
-        identity = ""
+        """Take the steps in order until one decides.
+
+        Raises:
+            JudgeError: the judge cannot start.
+            PrerequisiteError: a package or memory is missing.
+        """
         try:
-            identity = find_model(self.name).identity
+            self.identity = find_model(self.name).identity
             runtime = open_runtime(self.name, context=CONTEXT)
         except Exception as error:
-            return self._broken(identity, f"cannot be opened: {_reason(error)}", start)
-        if runtime.context < self._tokens_needed():
-            runtime.close()
-            raise EmpathyEdgeError(
-                f"{self.name}: its context window has {runtime.context} tokens, the baseline's prompts with "
-                f"their replies need {self._tokens_needed()}. Make a baseline with fewer --max-new-tokens."
-            )
+            return self._broken(f"cannot be opened: {reason_of(self.name, error)}")
         try:
-            return self._take_steps(runtime, identity, start)
+            if runtime.context < self._tokens_needed():
+                return self._too_long_for(runtime)
+            return self._take_steps(runtime)
         except Exception as error:
-            return self._broken(identity, f"fails while it runs: {_reason(error)}", start)
+            return self._broken(f"fails while it runs: {reason_of(self.name, error)}")
         finally:
             runtime.close()
+
+    def stopped(self, error: JudgeError | PrerequisiteError) -> CheckedArtifact:
+        """UNDECIDED by what `run` raised, which says nothing of the artifact."""
+        self.notes.append(str(error))
+        self.interrupted = True
+        return self._undecided("the cause (above) removed, and the same command again")
+
+    def _too_long_for(self, runtime: Runtime) -> CheckedArtifact:
+        self.notes.append(
+            f"its context window has {runtime.context} tokens; the longest prompt of the baseline with its "
+            f"reply needs {self._tokens_needed()}"
+        )
+        return self._undecided("a baseline with fewer --max-new-tokens, or with shorter prompts")
 
     def _tokens_needed(self) -> int:
         longest = max(len(record.token_ids) for record in self.baseline.prompts)
         return longest + self.baseline.settings.max_new_tokens
 
-    def _take_steps(self, runtime: Runtime, identity: str, start: float) -> CheckedArtifact:
+    def _take_steps(self, runtime: Runtime) -> CheckedArtifact:
         question = compare_questions(self.baseline, runtime)
         if question.stops:
-            return self._broken(identity, question.stops[0], start, decided_by="same question")
+            return self._broken(question.stops, decided_by="same question")
+        self.notes += [question.note] if question.note else []
         self.notes += [f"{NO_LIKELIHOOD}: {text}" for text in question.tokens]
         self._answer(runtime, FIRST_HEALTH)
         health = self._look_at_health()
         if health.fails:
-            return self._broken(identity, health.words(), start)
+            return self._broken(health.words())
         if not self.settings.greedy and not question.tokens:
             self._score(runtime)
         if self._decision() is None:
             self._answer_all(runtime)
         health = self._look_at_health()
         if health.fails:
-            return self._broken(identity, health.words(), start)
-        return self._decided(identity, start)
+            return self._broken(health.words())
+        return self._decided()
 
     def _answer(self, runtime: Runtime, most: int) -> None:
         """Let the artifact answer the next prompts up to `most`."""
@@ -231,6 +253,12 @@ class Ladder:
                 except RatingsMissing as missing:
                     self.waits_for = missing
                     return
+                except JudgeError as error:
+                    if error.cannot_start:
+                        raise
+                    self.judge_stopped = error
+                    self.notes.append(f"{error} (after {len(self.judged)} of {total} prompts)")
+                    return
 
     def _judge_answers(self, runtime: Runtime) -> None:
         places = range(len(self.judged), len(self.answers))
@@ -296,14 +324,12 @@ class Ladder:
             return None
         return decide(self._evidence, self.settings.min_win_rate)
 
-    def _decided(self, identity: str, start: float) -> CheckedArtifact:
+    def _decided(self) -> CheckedArtifact:
         decision = self._decision()
+        if decision is None:
+            return self._undecided(self._to_decide())
         bounds = bounds_of(self._evidence, decision)
         low, high = f"{bounds.low:.1%}", f"{bounds.high:.1%}"
-        if decision is None:
-            sentence = f"{self.label} is undecided: between {low} and {high} of comparisons won."
-            outcome = _Outcome("UNDECIDED", sentence, None, bounds, self._to_decide())
-            return self._record(identity, start, outcome)
         decided_by = (GREEDY_STEPS if self.settings.greedy else SAMPLED_STEPS)[decision.step]
         if decision.verdict == "PASS":
             whose = ", whatever the judge" if decision.step == "any-judge" else ""
@@ -312,7 +338,14 @@ class Ladder:
             bound = f"{self.settings.min_win_rate:.0%}"
             sentence = f"{self.label} does not keep it: at best {high} of comparisons won (bound {bound}), "
         sentence += f"decided by {decided_by}."
-        return self._record(identity, start, _Outcome(decision.verdict, sentence, decided_by, bounds, ""))
+        return self._record(_Outcome(decision.verdict, sentence, decided_by, bounds, ""))
+
+    def _undecided(self, to_decide: str) -> CheckedArtifact:
+        bounds = bounds_of(self._evidence, None)
+        sentence = (
+            f"{self.label} is undecided: between {bounds.low:.1%} and {bounds.high:.1%} of comparisons won."
+        )
+        return self._record(_Outcome("UNDECIDED", sentence, None, bounds, to_decide))
 
     def _to_decide(self) -> str:
         if self.waits_for:
@@ -320,28 +353,31 @@ class Ladder:
                 f"ratings of {self.waits_for.missing} replies: fill in {self.waits_for.file} and run the "
                 "same command again"
             )
+        if self.judge_stopped:
+            return (
+                f"the other ratings by {self.judge.spec}, which stopped: remove the cause (above) and run "
+                "the same command again"
+            )
         used = max(len(self.judged), len(self.scored))
         return what_would_decide(
             self.baseline, self.controls, self.judge, self._evidence, used, self.settings.min_win_rate
         )
 
     def _prompts_needed(self) -> int | None:
-        if self.waits_for or len(self.baseline.prompts) < FEWEST:
+        if self.waits_for or self.judge_stopped or len(self.baseline.prompts) < FEWEST:
             return None
         return prompts_without_a_judge(self._evidence, self.settings.min_win_rate)
 
-    def _broken(
-        self, identity: str, reason: str, start: float, decided_by: report.DecidedBy = "health"
-    ) -> CheckedArtifact:
+    def _broken(self, reason: str, decided_by: report.DecidedBy = "health") -> CheckedArtifact:
         sentence = f"{self.label} does not keep it: {reason.rstrip('.')}."
-        return self._record(identity, start, _Outcome("FAIL", sentence, decided_by, Bounds(0.0, 1.0), ""))
+        return self._record(_Outcome("FAIL", sentence, decided_by, Bounds(0.0, 1.0), ""))
 
-    def _record(self, identity: str, start: float, outcome: _Outcome) -> CheckedArtifact:
+    def _record(self, outcome: _Outcome) -> CheckedArtifact:
         figures: WeightFigures | None = weight_figures(self.scored) if self.scored else None
         by_judge = estimate(self._evidence)
         return CheckedArtifact(
             artifact=self.label,
-            identity=identity,
+            identity=self.identity,
             verdict=outcome.verdict,
             sentence=outcome.sentence,
             decided_by=outcome.decided_by,
@@ -358,9 +394,10 @@ class Ladder:
             well_formed_reference=round(self.health.reference, 4) if self.health else None,
             to_decide=outcome.to_decide,
             ratings_missing=self.waits_for.missing if self.waits_for else 0,
+            interrupted=self.interrupted or self.judge_stopped is not None,
             prompts_needed=self._prompts_needed() if outcome.verdict == "UNDECIDED" else None,
             notes=tuple(self.notes),
-            seconds=round(time.perf_counter() - start, 1),
+            seconds=round(time.perf_counter() - self.start, 1),
         )
 
 
@@ -373,14 +410,6 @@ class _Outcome:
     decided_by: report.DecidedBy | None
     bounds: Bounds
     to_decide: str
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong with the artifact; an error that says nothing of it is raised again."""
-    of_a_runtime = type(error).__module__.startswith("onnxruntime") or type(error) is RuntimeError
-    if isinstance(error, PrerequisiteError) or not (of_a_runtime or isinstance(error, EmpathyEdgeError)):
-        raise error
-    return str(error) if isinstance(error, EmpathyEdgeError) else (str(error).splitlines() or ["?"])[0]
 
 
 def _said(record: PromptRecord) -> str:

@@ -66,7 +66,7 @@ def _weights(record: PromptRecord, runtime: Runtime, temperature: float) -> list
     Raises:
         EmpathyEdgeError: the artifact's log-probabilities are not numbers.
     """
-    possible = [reply for reply in record.replies if _is_possible(reply, runtime.stop_ids)]
+    possible = [reply for reply in record.replies if ends_the_same(reply, runtime.stop_ids)]
     scored = runtime.reply_log_probs(record.token_ids, [reply.token_ids for reply in possible], temperature)
     found = {}
     for reply, log_probs in zip(possible, scored, strict=True):
@@ -77,7 +77,8 @@ def _weights(record: PromptRecord, runtime: Runtime, temperature: float) -> list
     return [found.get(id(reply), 0.0) for reply in record.replies]
 
 
-def _is_possible(reply: ReferenceReply, stop_ids: frozenset[int]) -> bool:
+def ends_the_same(reply: ReferenceReply, stop_ids: frozenset[int]) -> bool:
+    """Whether an artifact with these stop tokens would end a reply where the reference did."""
     inner = reply.token_ids[:-1] if reply.stopped else reply.token_ids
     ends = not reply.stopped or reply.token_ids[-1] in stop_ids
     return ends and not stop_ids.intersection(inner)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from empathy_edge.bench.check.baseline.record import Baseline, read_baseline, wr
 from empathy_edge.bench.check.certificate import open_judge
 from empathy_edge.bench.check.make import make_baseline
 from empathy_edge.bench.check.prompts import read_prompts
-from empathy_edge.bench.check.run import _labels
-from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.bench.check.run import _labels, check, require_ready
+from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.formats.json_lines import read_jsonl, write_jsonl
 from empathy_edge.judging.raters.rater import ToRate
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.models.find import find_model
-from empathy_edge.runs.settings import ReplySettings
+from empathy_edge.runs.settings import CheckSettings, ReplySettings
 from empathy_edge.runtimes import open_runtime
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import sha256_json
@@ -146,6 +147,66 @@ def test_an_artifact_that_ends_replies_elsewhere_fails(
 def test_a_missing_artifact_is_an_error(baseline_file: Path) -> None:
     result = run_command("check", "nowhere/gguf-q8_0", "--baseline", baseline_file)
     assert_one_clear_error(result, 2, "nowhere/gguf-q8_0", "no such file")
+
+
+def test_what_is_no_model_is_an_error_and_no_verdict(exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    page, saved = folder / "README.md", tmp_path / "model.gguf"
+    page.write_text("# Hello")
+    saved.write_text("<html>404</html>")
+    no_weights = tmp_path / "no-weights"
+    no_weights.mkdir()
+    (no_weights / "config.json").write_text("{}")
+    words = {
+        folder: "no config.json in it; it is no checkpoint folder",
+        page: "is not a GGUF model file",
+        saved: "is not a GGUF model file",
+        no_weights: "no .safetensors file in it",
+    }
+    for path, found in words.items():
+        with pytest.raises(EmpathyEdgeError, match=f"{path.name}: {found}"):
+            require_ready([str(exported / "gguf-f16"), str(path)])
+
+
+def test_a_folder_without_a_model_ends_the_command(baseline_file: Path, tmp_path: Path) -> None:
+    result = run_command("check", tmp_path, "--baseline", baseline_file)
+    assert_one_clear_error(result, 2, str(tmp_path), "no checkpoint folder")
+    assert "does not keep it" not in result.stdout
+
+
+def test_a_damaged_file_that_begins_as_a_model_is_checked(exported: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(next((exported / "gguf-f16").glob("*.gguf")).read_bytes()[:1000])
+    require_ready([str(cut)])
+
+
+def test_too_small_a_context_window_is_no_verdict(baseline_file: Path, exported: Path) -> None:
+    """The tiny model reads 512 tokens; the others' verdicts stay."""
+    known = read_baseline(baseline_file)
+    longer = known.settings.model_copy(update={"max_new_tokens": 500})
+    copy = str(exported / "gguf-f16")
+    (found,) = check([copy], known.model_copy(update={"settings": longer}), CheckSettings()).artifacts
+    assert found.verdict == "UNDECIDED" and (found.win_rate_low, found.win_rate_high) == (0, 1)
+    assert "its context window has 512 tokens" in found.notes[0]
+    assert "fewer --max-new-tokens" in found.to_decide and found.identity
+
+
+def test_a_package_that_is_missing_takes_no_verdict_away(
+    baseline_file: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(exported / "gguf-f16", other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["artifact"]["format"] = "onnx-genai"
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setitem(sys.modules, "onnxruntime_genai", None)
+    known = read_baseline(baseline_file)
+    copy, found = check([str(exported / "gguf-f16"), str(other)], known, CheckSettings()).artifacts
+    assert copy.verdict == "PASS"
+    assert found.verdict == "UNDECIDED" and "onnxruntime_genai" in found.notes[0].replace("-", "_")
+    with pytest.raises(PrerequisiteError):
+        check([str(other)], known, CheckSettings())
 
 
 def test_a_quantized_reference_is_refused(exported: Path, tmp_path: Path) -> None:

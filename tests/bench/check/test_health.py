@@ -4,7 +4,14 @@ import pytest
 
 pytest.importorskip("py3langid")
 
-from empathy_edge.bench.check.steps.health import Answer, compare_health
+from empathy_edge.bench.check.steps.health import (
+    ALPHA,
+    ALPHA_TEST,
+    SINGLE_CHECKS,
+    Answer,
+    compare_health,
+)
+from empathy_edge.judging.statistics import sign_test
 
 SAID = "My cat died this morning and I cannot stop crying."
 GOOD = Answer(SAID, "I am so sorry. She was with you for a long time.", True)
@@ -34,3 +41,20 @@ def test_a_new_fault_is_seen_where_the_reference_is_never_well_formed() -> None:
 
 def test_what_the_reference_does_too_is_no_fault_of_the_artifact() -> None:
     assert not compare_health([TOO_LONG] * 32, [TOO_LONG] * 32).fails
+
+
+def test_all_tests_of_a_look_share_its_half_percent() -> None:
+    """All checks together and each alone: 10 prompts that only the reference answers well do not fail."""
+    assert (1 + len(SINGLE_CHECKS)) * ALPHA_TEST == pytest.approx(ALPHA) == pytest.approx(0.005)
+    for worse, fails in ((10, False), (11, True)):
+        assert (sign_test(worse, 0) <= ALPHA_TEST) is fails
+        for bad in (LOOPS, Answer(SAID, "", True)):
+            assert compare_health([bad] * worse + [GOOD] * 21, [GOOD] * (worse + 21)).fails is fails
+
+
+def test_few_empty_replies_are_no_proof() -> None:
+    empty = Answer(SAID, "", True)
+    for prompts, fails in ((1, False), (8, False), (32, True)):
+        found = compare_health([empty] * prompts, [TOO_LONG] * prompts)
+        assert found.all_empty and found.fails is fails
+    assert not compare_health([empty] * 32, [empty] * 32).fails
