@@ -1,7 +1,7 @@
 """What a user gives as data, made a file that every stage can read and hash.
 
-A file stays where it is. The words `sample` and `written` are shipped files. Stdin, a dataset of the hub, and a
-file whose columns have names of their own become a file in the cache, named after what was given.
+A file stays where it is. The words `sample` and `written` are shipped files. Stdin, a dataset of the hub, and
+a file whose columns have names of their own become a file in the cache, named after what was given.
 """
 
 from __future__ import annotations
