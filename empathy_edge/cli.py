@@ -18,7 +18,21 @@ BUG = 70
 
 def main() -> None:
     """The entry point: runs the command and turns every error into a message for people and an exit code."""
+    _end_on_sigterm_as_on_ctrl_c()
     sys.exit(run_cli(sys.argv[1:]))
+
+
+def _end_on_sigterm_as_on_ctrl_c() -> None:
+    """SIGTERM, as of a pod that is evicted, waits for what is under way and keeps it, as Ctrl-C does."""
+    import signal
+
+    def end(number: int, _frame: object) -> None:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a job in the background of a shell
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def run_cli(arguments: list[str]) -> int:

@@ -72,7 +72,10 @@ class Chat:
             if said.startswith("/"):
                 self._command(said)
             elif said:
-                self._answer(said)
+                try:
+                    self._answer(said)
+                except EmpathyEdgeError as error:  # as a message that is too long: the conversation goes on
+                    say(f"[red]{escape(str(error))}[/]")
         self.close()
 
     def once(self, said: str) -> None:
@@ -188,7 +191,7 @@ class Chat:
             return
         try:
             commands[name]()
-        except EmpathyEdgeError as error:
+        except (EmpathyEdgeError, OSError, RuntimeError) as error:
             say(f"[red]{escape(str(error))}[/]")
 
     def _stats(self) -> None:

@@ -20,7 +20,7 @@ from empathy_edge.llm.budget import Price
 from empathy_edge.llm.chat_parameters import ChatParameters
 from empathy_edge.llm.ledger import Ledger
 from empathy_edge.llm.openai_teacher import answer_of, endpoint_url, identify, openai_client
-from empathy_edge.llm.records import Answer, Request, TeacherError
+from empathy_edge.llm.records import Answer, OtherModel, Request, TeacherError, Withheld
 from empathy_edge.system.files import sha256_json
 
 if TYPE_CHECKING:
@@ -167,7 +167,9 @@ class BatchTeacher:
             lines = [self._line(key, self._pending[key].request) for key in keys]
             content = io.BytesIO("\n".join(lines).encode())
             file = await self._client.files.create(file=("requests.jsonl", content), purpose="batch")
-            batch = await self._client.batches.create(
+            # Sent once: a second try after a lost connection could pay for a second batch.
+            once = self._client.with_options(max_retries=0)
+            batch = await once.batches.create(
                 input_file_id=file.id,
                 endpoint="/v1/chat/completions",
                 completion_window="24h",
@@ -224,6 +226,8 @@ class BatchTeacher:
         """Give a request its answer, send it again, or give it up."""
         if key in output.answers:
             self._pending.pop(key).future.set_result(output.answers[key])
+        elif isinstance(error := output.errors.get(key), Withheld | OtherModel):
+            self._pending.pop(key).future.set_exception(error)
         elif key in output.refused or self._times_sent[key] < self._times:
             self._unsent.add(key)
         else:

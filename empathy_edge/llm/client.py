@@ -16,7 +16,16 @@ from empathy_edge.llm.budget import Budget, BudgetReached
 from empathy_edge.llm.keeping import Keeper
 from empathy_edge.llm.ledger import Entry, Ledger
 from empathy_edge.llm.own_loop import OwnLoop
-from empathy_edge.llm.records import Answer, CutOff, Request, StepNotKept, Teacher, TeacherError, TryAgain
+from empathy_edge.llm.records import (
+    Answer,
+    CutOff,
+    OtherModel,
+    Request,
+    StepNotKept,
+    Teacher,
+    TeacherError,
+    TryAgain,
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -219,6 +228,8 @@ class ModelClient:
                 raise
             except TeacherError as error:
                 self.ledger.record_failure(key, self.teacher.model, request, str(error), error.cost_usd)
+                if isinstance(error, OtherModel):
+                    self._refuse_new_calls(CallsFailed(str(error)))
                 raise
             await self._keeper.keep(Entry(key, self.teacher.model, request, answer))
             self._failed_in_a_row = 0

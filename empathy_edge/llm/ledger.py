@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.llm.records import Answer, Request
@@ -186,7 +187,8 @@ class Ledger:
     def endpoint(self, endpoint: str, model: str) -> KnownEndpoint:
         """What an endpoint once said of a model."""
         row = self._database.execute(
-            "SELECT reported, refused FROM endpoints WHERE endpoint = ? AND model = ?", (endpoint, model)
+            "SELECT reported, refused FROM endpoints WHERE endpoint = ? AND model = ?",
+            (without_secrets(endpoint), model),
         ).fetchone()
         return KnownEndpoint() if row is None else KnownEndpoint(row[0], frozenset(json.loads(row[1])))
 
@@ -194,7 +196,7 @@ class Ledger:
         """Keep what an endpoint says of a model."""
         self._database.execute(
             "INSERT OR REPLACE INTO endpoints VALUES (?, ?, ?, ?)",
-            (endpoint, model, known.reported, json.dumps(sorted(known.refused))),
+            (without_secrets(endpoint), model, known.reported, json.dumps(sorted(known.refused))),
         )
 
     def record_batch(self, batch: str, model: str, keys: list[str]) -> None:
@@ -227,7 +229,7 @@ class Ledger:
         )
         spending = []
         for run, model, calls, prompt_tokens, completion_tokens, cost, unknown in sums:
-            failed, cost_of_failed = failures.get((run, model), (0, 0.0))
+            failed, cost_of_failed = failures.pop((run, model), (0, 0.0))
             spending.append(
                 Spending(
                     run=run,
@@ -240,6 +242,8 @@ class Ledger:
                     failures=failed,
                 )
             )
+        for (run, model), (failed, cost) in failures.items():  # of runs in which every call failed
+            spending.append(Spending(run, model, 0, 0, 0, cost, 0, failed))
         return spending
 
     def entries(self) -> list[dict[str, object]]:
@@ -257,6 +261,12 @@ class Ledger:
         """Close the file."""
         self._writer.close()
         self._database.close()
+
+
+def without_secrets(endpoint: str) -> str:
+    """An endpoint's address without the user, the password and the query, which may hold a key."""
+    address = urlsplit(endpoint)
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
 
 
 def _connect(path: Path) -> sqlite3.Connection:

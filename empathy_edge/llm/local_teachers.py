@@ -99,7 +99,7 @@ class FileTeacher:
         return set(self._rows)
 
     async def answer(self, request: Request, key: str) -> Answer:
-        dialogue_id, _, step = request.purpose.partition(" ")
+        dialogue_id, _, step = request.purpose.rpartition(" ")
         row = self._rows.get(dialogue_id, {})
         text = row.get(step, row.get(step.replace("-", "_")))
         if not isinstance(text, str) or not text.strip():

@@ -7,19 +7,21 @@ import math
 import os
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from empathy_edge.console import say
 from empathy_edge.errors import PrerequisiteError, require_extra
 from empathy_edge.llm.budget import Price, cost_usd
 from empathy_edge.llm.chat_parameters import ChatParameters
-from empathy_edge.llm.ledger import Ledger
-from empathy_edge.llm.records import Answer, Request, TeacherError, TryAgain, Withheld
+from empathy_edge.llm.ledger import Ledger, without_secrets
+from empathy_edge.llm.records import Answer, OtherModel, Request, TeacherError, TryAgain, Withheld
 from empathy_edge.system.files import sha256_json
 
 if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI, BadRequestError
+
+CONTENT_FILTERS = ("content_filter", "content_policy_violation", "invalid_prompt")
+"""Codes of HTTP 400 with which endpoints withhold an answer for good."""
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 URL_VARIABLE = "OPENAI_BASE_URL"
@@ -106,9 +108,7 @@ async def _reported(client: AsyncOpenAI, model: str) -> str:
 
 def identity_of(endpoint: str, model: str, reported: str) -> str:
     """The identity of a model behind an API, for the ledger's keys and for manifests: without credentials."""
-    address = urlsplit(endpoint)
-    host = address.netloc.rpartition("@")[2]
-    return f"{model} at {address.scheme}://{host}{address.path} {sha256_json(reported)[:16]}"
+    return f"{model} at {without_secrets(endpoint)} {sha256_json(reported)[:16]}"
 
 
 class OpenAITeacher:
@@ -192,6 +192,8 @@ class OpenAITeacher:
 
     def _bad_request(self, error: BadRequestError, parameters: dict[str, Any]) -> TeacherError:
         """What HTTP 400 means: a parameter that is left out from now on, or a failure for good."""
+        if error.code in CONTENT_FILTERS:
+            return Withheld(f"withheld by the endpoint: {_one_line(error.message)}", 0.0)
         before = self._parameters.known
         refused = self._parameters.learn({"param": error.param, "message": error.message}, parameters)
         if refused is None:
@@ -222,7 +224,7 @@ def answer_of(completion: dict[str, Any], model: str, price: Price | None) -> An
     Raises:
         TryAgain: an empty answer.
         Withheld: a refusal or a content filter.
-        TeacherError: another model answered.
+        OtherModel: another model answered.
         KeyError, IndexError, TypeError: it is no chat completion.
     """
     choice = completion["choices"][0]
@@ -231,7 +233,7 @@ def answer_of(completion: dict[str, Any], model: str, price: Price | None) -> An
     cost = cost_usd(price, prompt_tokens, new_tokens)
     served = completion.get("model")
     if served and not _same_model(served, model):
-        raise TeacherError(f"the endpoint answered with the model '{_one_line(served)}', not '{model}'", cost)
+        raise OtherModel(f"the endpoint answered with the model '{_one_line(served)}', not '{model}'", cost)
     if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
         raise Withheld(
             f"withheld by the endpoint: {_one_line(message.get('refusal') or 'content filter')}", cost

@@ -105,6 +105,10 @@ class Withheld(TeacherError):
     """The endpoint gave no answer on purpose: a refusal or a content filter. Asking again does not help."""
 
 
+class OtherModel(TeacherError):
+    """The endpoint answered with another model than was asked for. It would do so at every call."""
+
+
 class StepNotKept(TeacherError):
     """A file of answers has not kept an intermediate step of a strategy; it may have the later steps."""
 

@@ -63,6 +63,19 @@ def test_save_load_system_and_compare(exported: Path, tmp_path: Path) -> None:
     assert "gguf-f16" in result.stdout and "gguf-q8_0" in result.stdout
 
 
+def test_a_mistake_does_not_end_the_conversation(exported: Path, tmp_path: Path) -> None:
+    """A message above the context, and a file that cannot be written, ended the program."""
+    (tmp_path / "file").write_text("")
+    file = tmp_path / "talk.json"
+    lines = ["Hello", "word " * 400, f"/save {tmp_path / 'file' / 'x.json'}", f"/save {file}"]
+    result = run_command(
+        "chat", exported / "gguf-f16", "--max-new-tokens", "6", "--context", "256", input="\n".join(lines)
+    )
+    assert result.returncode == 0, result.stderr
+    assert [turn["role"] for turn in json.loads(file.read_text())["turns"]] == ["user", "assistant"]
+    assert str(tmp_path / "file") in result.stderr and "256" in result.stderr
+
+
 @pytest.mark.parametrize(
     "content",
     [

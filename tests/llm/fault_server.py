@@ -47,6 +47,7 @@ class FaultServer:
         kinds: the faults.
         reported: what the list of models says of the model; None: there is no such list.
         failing: last messages with any of these words get HTTP 400.
+        filtered: last messages with any of these words get HTTP 400 with the code of a content filter.
         paid: the usage of each answer, by Idempotency-Key.
         port: to listen on; 0: any.
     """
@@ -62,6 +63,7 @@ class FaultServer:
     kinds: tuple[str, ...] = FAULTS
     reported: dict[str, Any] | None = None
     failing: tuple[str, ...] = ()
+    filtered: tuple[str, ...] = ()
     paid: dict[str, dict[str, int]] = field(default_factory=dict)
     port: int = 0
 
@@ -152,6 +154,9 @@ class FaultServer:
             return
         if any(words in body["messages"][-1]["content"] for words in self.failing):
             _send(handler, 400, b'{"error": {"message": "not today"}}')
+            return
+        if any(words in body["messages"][-1]["content"] for words in self.filtered):
+            _send(handler, 400, b'{"error": {"message": "not allowed", "code": "content_filter"}}')
             return
         wrong = next((name for name in self.refuses if name in body), None)
         if wrong:

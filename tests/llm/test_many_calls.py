@@ -23,7 +23,7 @@ from empathy_edge.llm.budget import Budget
 from empathy_edge.llm.client import ModelClient
 from empathy_edge.llm.connections import ManyPools, transport_for
 from empathy_edge.llm.keeping import Keeper
-from empathy_edge.llm.ledger import Entry, Ledger
+from empathy_edge.llm.ledger import Entry, KnownEndpoint, Ledger
 from empathy_edge.llm.local_teachers import FileTeacher
 from empathy_edge.llm.openai_teacher import OpenAITeacher
 from empathy_edge.llm.records import Answer, Request
@@ -192,3 +192,23 @@ def test_more_calls_than_open_files_are_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 1024))
     with pytest.raises(PrerequisiteError, match="need 2304 open files; this system allows 1024"):
         transport_for(2048)
+
+
+def test_calls_that_all_failed_are_in_the_sums(tmp_path: Path) -> None:
+    """A run without one answer was not shown, though its calls were paid."""
+    ledger = Ledger(tmp_path / "ledger.sqlite", "run")
+    ledger.record_failure("key", "gpt-test", Request(()), "the endpoint answered with another model", 0.5)
+    (spent,) = ledger.spent()
+    assert (spent.calls, spent.failures, spent.cost_usd) == (0, 1, 0.5)
+    ledger.close()
+
+
+def test_no_key_of_an_address_is_on_disk(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite"
+    ledger = Ledger(file, "run")
+    secret = "https://me:secret-1@host/v1?api-key=secret-2"
+    ledger.record_endpoint(secret, "gpt-test", KnownEndpoint("reported", frozenset({"seed"})))
+    assert ledger.endpoint(secret, "gpt-test").reported == "reported"
+    assert ledger.endpoint("https://host/v1", "gpt-test").refused == {"seed"}
+    ledger.close()
+    assert b"secret" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())

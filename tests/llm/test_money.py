@@ -50,7 +50,10 @@ def test_a_budget_stop_of_a_judge_keeps_what_is_under_way(environment: dict[str,
         assert len(server.paid) == 8
 
 
-def test_ctrl_c_keeps_what_is_under_way(tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_keep_what_is_under_way(
+    tmp_path: Path, environment: dict[str, str], number: signal.Signals
+) -> None:
     data = _dialogues(tmp_path / "dialogues.jsonl", 40)
     with FaultServer(fault_rate=0, delay_s=1.0) as server:
         program = [
@@ -63,7 +66,7 @@ def test_ctrl_c_keeps_what_is_under_way(tmp_path: Path, environment: dict[str, s
         deadline = time.monotonic() + 60
         while len(server.paid) < 16 and time.monotonic() < deadline:
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate()
         assert process.returncode == 130 and "running calls" in errors, errors
         assert 16 <= len(server.paid) == _in_ledger(environment) < 40

@@ -198,11 +198,19 @@ def test_an_estimate_knows_answers_of_a_former_identity(tmp_path: Path, environm
 
 
 def test_an_endpoint_with_another_model_is_noticed(tmp_path: Path, environment: dict[str, str]) -> None:
-    data = _dialogues(tmp_path / "dialogues.jsonl", 2)
-    with FaultServer(fault_rate=0, served_model="gpt-test-mini") as server:
+    """It was asked for every dialogue, and paid for, before this was said."""
+    data = _dialogues(tmp_path / "dialogues.jsonl", 60)
+    with FaultServer(fault_rate=0, served_model="gpt-test-mini", delay_s=0.2) as server:
         result = run_command(*_command(data, server, tmp_path / "out"), env=environment)
     assert_one_clear_error(result, 4, "gpt-test-mini", "not 'gpt-test'")
-    assert _answers(environment) == 0
+    assert _answers(environment) == 0 and server.requests <= 32  # 16 at a time
+
+
+def test_a_content_filter_is_withheld_with_http_400_too(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 3)
+    with FaultServer(fault_rate=0, filtered=("number 7 ",)) as server:
+        result = run_command(*_command(data, server, tmp_path / "out"), env=environment)
+    assert_one_clear_error(result, 4, "1 of 3 dialogues failed", "withheld by the endpoint: ", "not allowed")
 
 
 def test_no_key_and_no_server_is_a_prerequisite(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -244,6 +252,18 @@ def test_file_teacher_replays_what_was_made_elsewhere(tmp_path: Path, environmen
         }
         manifest = json.loads((out / "manifest.json").read_text())
         assert manifest["results"]["dialogues"] == 3 and manifest["settings"]["prompts"]["sha256"]
+
+
+def test_a_file_of_answers_finds_ids_with_spaces(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = write_rows(tmp_path / "dialogues.jsonl", dialogue_row(id="conv 12"))
+    write_jsonl(tmp_path / "answers.jsonl", [{"dialog_id": "conv 12", "initial": "What a loss for you."}])
+    result = run_command(
+        "distill", "--data", data, "--method", "direct", "--teacher", f"file:{tmp_path / 'answers.jsonl'}",
+        "--out", tmp_path / "out", env=environment,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    (row,) = read_jsonl(tmp_path / "out" / "sft.jsonl")
+    assert row["completion"][0]["content"] == "What a loss for you."
 
 
 @pytest.mark.slow

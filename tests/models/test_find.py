@@ -91,6 +91,34 @@ def test_tokenizer_from_gguf_equals_llama_cpp(tiny_model: Path) -> None:
     llama.close()
 
 
+def test_a_gguf_round_trip_keeps_tokens_of_ones_own_and_needs_no_padding(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a padding token it was a KeyError; a token of one's own fell into pieces."""
+    pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from empathy_edge.export.gguf import writer
+
+    monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "model"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["<|mood|>"])
+    tokenizer.pad_token = tokenizer.unk_token = None
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.resize_token_embeddings(len(tokenizer))
+    model.config.pad_token_id = model.generation_config.pad_token_id = None
+    model.save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    writer.write_float(source, tmp_path / "model.gguf")
+    found = AutoTokenizer.from_pretrained(checkpoint_of(str(tmp_path / "model.gguf")).path)
+    assert found.pad_token is None and found.unk_token is None
+    text = "<|im_start|>user\nMy mood<|mood|>is 12 low<|im_end|>"
+    ids = tokenizer(text)["input_ids"]
+    assert found(text)["input_ids"] == ids and len(tokenizer) - 1 in ids
+    assert "<|mood|>" in found.decode(ids, skip_special_tokens=True)
+
+
 def test_a_cache_that_cannot_be_written_is_said_before_the_model_is_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -116,6 +144,7 @@ def test_an_artifact_whose_export_was_cut_off_is_refused_at_once(line: str, tmp_
     open_stage(cut_off, "export gguf-q4_0-gptq", settings={}, inputs={}, files=("model*",))
     (cut_off / "model.gguf").write_bytes(b"GGUF")
     (tmp_path / "whole" / "gguf-f16").mkdir(parents=True)
+    (tmp_path / "whole" / "gguf-f16" / "manifest.json").write_text('{"artifact": {}}')
     words = ("gguf-q4_0-gptq", "is unfinished", "Run the same export")
     assert_one_clear_error(run_command(*line.split(), cwd=tmp_path, input=""), 2, *words)
 
