@@ -37,7 +37,7 @@ from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.pieces import ids_of
-from empathy_edge.system.files import read_json, write_json
+from empathy_edge.system.files import own_file, read_json, write_json
 from empathy_edge.system.hash_cache import sha256_file
 
 F16_GGUF = "gguf-f16"
@@ -152,7 +152,7 @@ def copy_tokenizer(checkpoint: Path, folder: Path) -> None:
     """Copy the files of the tokenizer and the template that are not in `folder` yet."""
     for name in TOKENIZER_FILES:
         if (checkpoint / name).is_file() and not (folder / name).is_file():
-            shutil.copyfile(checkpoint / name, folder / name)
+            shutil.copyfile(own_file(checkpoint / name), folder / name)
 
 
 def _write_config(checkpoint: Path, folder: Path) -> None:

@@ -167,7 +167,7 @@ def merge(base: Path, adapters: list[Path], out: Path, weights: Sequence[float] 
         write_safetensors(out / shard, {name: shapes[name] for name in members}, values)
     for name in CONFIG_FILES:
         if (base / name).is_file():
-            shutil.copyfile(base / name, out / name)
+            shutil.copyfile(own_file(base / name), out / name)
     config = read_json(base / "config.json")
     config.pop("torch_dtype", None)
     write_json(out / "config.json", config | {"dtype": "float32"})

@@ -14,6 +14,7 @@ from empathy_edge.export.gguf.tensor_types import type_number
 from empathy_edge.export.gguf.writer import Transform, transform_of
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
+from empathy_edge.system.files import own_file
 
 Matrices = Callable[[str], np.ndarray | None]
 """The GGUF name of a matrix → its rounded weights, float32 [rows, columns]; None where it stays as it is."""
@@ -46,7 +47,7 @@ def write_rounded(checkpoint: Path, matrices: Matrices, out: Path) -> None:
     write_safetensors(out / "model.safetensors", shapes, chunks)
     for file in checkpoint.iterdir():
         if file.suffix in (".json", ".jinja") and not file.name.endswith(".index.json"):
-            shutil.copyfile(file, out / file.name)
+            shutil.copyfile(own_file(file), out / file.name)
 
 
 def matrices_of_gguf(file: Path) -> Matrices:

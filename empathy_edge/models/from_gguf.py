@@ -121,15 +121,19 @@ def _smollm_tokenizer(metadata: dict[str, Any]) -> PreTrainedTokenizerBase:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    is_control = [kind == gguf.TokenType.CONTROL.value for kind in kinds]
-    control_tokens = [token for token, control in zip(tokens, is_control, strict=True) if control]
+
+    def of_kind(kind: gguf.TokenType) -> list[str]:
+        return [token for token, found in zip(tokens, kinds, strict=True) if found == kind.value]
+
+    control_tokens, own_tokens = of_kind(gguf.TokenType.CONTROL), of_kind(gguf.TokenType.USER_DEFINED)
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in control_tokens]
     )
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in own_tokens])
 
-    def special(role: str) -> str:
-        text: str = tokens[metadata[f"tokenizer.ggml.{role}_token_id"]]
-        return text
+    def special(role: str) -> str | None:
+        index = metadata.get(f"tokenizer.ggml.{role}_token_id")
+        return None if index is None else str(tokens[index])
 
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -139,5 +143,5 @@ def _smollm_tokenizer(metadata: dict[str, Any]) -> PreTrainedTokenizerBase:
         pad_token=special("padding"),
         clean_up_tokenization_spaces=False,
         chat_template=metadata.get("tokenizer.chat_template"),
-        model_max_length=metadata["llama.context_length"],
+        model_max_length=metadata[f"{metadata['general.architecture']}.context_length"],
     )

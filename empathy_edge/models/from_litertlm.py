@@ -10,7 +10,7 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.litertlm_file import MODEL, LitertLmFile, read_litertlm
 from empathy_edge.models.templated_folder import link
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import MANIFEST, write_atomically, write_json
+from empathy_edge.system.files import MANIFEST, file_record, read_json_object, write_atomically, write_json
 from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.kept_models import mark_used
 
@@ -19,7 +19,7 @@ DEFAULT_CONTEXT = 4096
 
 
 def folder_of_litertlm(path: Path) -> Path:
-    """The folder; it is made once for each file.
+    """The folder; it is made once for each file, and again where its model is no longer that file.
 
     Raises:
         EmpathyEdgeError: it is no .litertlm, is damaged or cut short, or has no chat template or tokenizer.
@@ -27,7 +27,7 @@ def folder_of_litertlm(path: Path) -> Path:
     file = read_litertlm(path)
     sha256 = sha256_file(path)
     folder = cache_folder() / "litertlm" / sha256[:16] / path.stem
-    if (folder / MANIFEST).is_file() and (folder / MODEL).is_file():
+    if _is_whole(folder, path, sha256):
         mark_used(folder.parent)
         return folder
     if not file.metadata.template:
@@ -41,7 +41,8 @@ def folder_of_litertlm(path: Path) -> Path:
     link(path.resolve(), folder / MODEL)
     write_atomically(folder / "tokenizer.json", tokenizer.decode("utf-8"))
     write_atomically(folder / "chat_template.jinja", file.metadata.template)
-    for name, content in _configs(file, tokenizer).items():
+    configs = _configs(file, tokenizer)
+    for name, content in configs.items():
         write_json(folder / name, content)
     record = {
         "name": path.stem,
@@ -51,8 +52,21 @@ def folder_of_litertlm(path: Path) -> Path:
         "sha256": sha256,
         "size_mb": round(path.stat().st_size / 1e6, 1),
     }
-    write_json(folder / MANIFEST, {"stage": "litertlm", "artifact": record, "outputs": {}})
+    names = sorted([MODEL, "tokenizer.json", "chat_template.jinja", *configs])
+    outputs = {name: file_record(folder / name) for name in names}
+    write_json(folder / MANIFEST, {"stage": "litertlm", "artifact": record, "outputs": outputs})
     return folder
+
+
+def _is_whole(folder: Path, path: Path, sha256: str) -> bool:
+    """Whether a folder lists its files and has them all, and its model is the file at `path` or a copy."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    outputs = read_json_object(folder / MANIFEST).get("outputs")
+    if not outputs or not all((folder / name).is_file() for name in outputs):
+        return False
+    model = folder / MODEL
+    return model.resolve() == path.resolve() if model.is_symlink() else sha256_file(model) == sha256
 
 
 def _configs(file: LitertLmFile, tokenizer: bytes) -> dict[str, dict[str, Any]]:

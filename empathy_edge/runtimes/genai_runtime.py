@@ -11,6 +11,7 @@ import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.formats.chat_format import read_template
+from empathy_edge.formats.genai_config import GENAI_CONFIG, read_genai_config
 from empathy_edge.runtimes.base import Runtime, Sampling, common_prefix
 from empathy_edge.runtimes.pieces import ids_of, piece_bytes, special_text
 from empathy_edge.system.files import read_json
@@ -23,6 +24,7 @@ class GenAIRuntime(Runtime):
         require_extra("onnxruntime_genai", "onnx", f"Running {folder.name}")
         import onnxruntime_genai as og
 
+        checked = read_genai_config(folder / GENAI_CONFIG)  # og.Config does whatever it says
         self._og = og
         self.name, self.threads = folder.name, threads
         self.template = read_template(folder)
@@ -34,7 +36,7 @@ class GenAIRuntime(Runtime):
             self._tokenizer = og.Tokenizer(self._model)
         except Exception as error:  # the bindings raise plain RuntimeError and OrtException
             raise EmpathyEdgeError(f"{folder}: ONNX Runtime GenAI cannot load it: {error}") from None
-        settings = read_json(folder / "genai_config.json")["model"]
+        settings = checked["model"]
         self.context = min(context, int(settings["context_length"]))
         self.declared_stop_ids = ids_of(settings["eos_token_id"])
         self._special, self._pieces = _vocabulary(folder)

@@ -20,6 +20,7 @@ from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, did_you_mean_pa
 from empathy_edge.export.bundle.ollama import MODELFILE, check_modelfile
 from empathy_edge.export.record import ArtifactRecord
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION, render
+from empathy_edge.formats.genai_config import GENAI_CONFIG, read_genai_config
 from empathy_edge.formats.gguf_header import check_gguf
 from empathy_edge.formats.litertlm_file import read_litertlm
 from empathy_edge.formats.tensor_files import stored_tensors
@@ -145,16 +146,15 @@ def _unpack(bundle: Path, scratch: Path) -> list[str]:
 
 def _is_safe(item: zipfile.ZipInfo) -> bool:
     """Whether a member of a zip is a plain file or folder below the folder that it is unpacked to."""
-    path = PurePosixPath(item.filename)
     mode = item.external_attr >> 16
-    return (
-        bool(path.parts)
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and "\\" not in item.filename
-        and ":" not in item.filename
-        and stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
-    )
+    return not leads_out(item.filename) and stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a file's name could lead out of the folder that it is joined to, on any system."""
+    path = PurePosixPath(name)
+    is_inside = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    return not is_inside or "\\" in name or ":" in name
 
 
 def _read_manifest(bundle: Path, folder: Path) -> tuple[ArtifactRecord, dict[str, Any]]:
@@ -184,8 +184,7 @@ def _unexpected_files(folder: Path, outputs: dict[str, Any]) -> Iterator[str]:
 def _wrong_hashes(folder: Path, outputs: dict[str, Any]) -> Iterator[str]:
     for name, item in outputs.items():
         path = folder / name
-        inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
-        if not inside or not path.is_file() or path.is_symlink():
+        if leads_out(name) or not path.is_file() or path.is_symlink():
             yield f"{name}: is missing"
         elif not isinstance(item, dict) or sha256_file(path) != item.get("sha256"):
             yield f"{name}: is not the file that the manifest names (other sha256)"
@@ -210,6 +209,8 @@ def _check_format(file: Path) -> None:
     elif file.suffix == ".json":
         _require_small(file)
         read_json(file)
+        if file.name.lower() == GENAI_CONFIG:
+            read_genai_config(file)
     elif file.suffix == ".jinja":
         check_template(file)
     elif file.name == MODELFILE:

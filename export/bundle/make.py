@@ -15,10 +15,11 @@ from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.bundle.app_settings import AppSettings, settings_of
 from empathy_edge.export.bundle.apps import EXTRA_FILES, chosen_apps, files_for
 from empathy_edge.export.bundle.card import Origin, model_card, origin_of
+from empathy_edge.export.bundle.check import leads_out
 from empathy_edge.export.record import ArtifactManifest, read_manifest
 from empathy_edge.models.shipped import package_of
 from empathy_edge.runs.stage import Results, open_stage
-from empathy_edge.system.files import MANIFEST, read_json, write_json
+from empathy_edge.system.files import MANIFEST, file_record, own_file, read_json, write_json
 from empathy_edge.system.machine import require_space
 
 TEXTS = ("chat_template.jinja", "LICENSE", "MODEL_CARD.md", "README.md")
@@ -58,7 +59,8 @@ def make(
         update: make it again where inputs changed.
 
     Raises:
-        EmpathyEdgeError: no artifact, a base whose licence is not known, or an app that cannot open it.
+        EmpathyEdgeError: no artifact, or one with a changed file; a base whose licence is not known; or an
+            app that cannot open it.
     """
     manifest = read_manifest(artifact)
     names = chosen_apps(manifest.artifact, apps)
@@ -72,6 +74,7 @@ def make(
     # What is missing is said before anything is written.
     texts = _texts(artifact, manifest, licence, origin) | files_for(names, artifact, app)
     texts["chat_template.jinja"] = app.template
+    _require_unchanged(artifact, manifest)
     settings: dict[str, Any] = {"licence": licence.name if licence else None}
     stage = open_stage(
         out,
@@ -96,6 +99,21 @@ def make(
     return results
 
 
+def _require_unchanged(artifact: Path, manifest: ArtifactManifest) -> None:
+    """Refuse files that are not those of the manifest: the figures of the model card are of the latter."""
+    for name, made in manifest.outputs.items():
+        if leads_out(name):
+            raise EmpathyEdgeError(
+                f"{artifact / MANIFEST}: lists {name!r}, which is outside of the folder; it is not bundled."
+            )
+        own_file(artifact / name)
+        if file_record(artifact / name)["sha256"] != made.sha256:
+            raise EmpathyEdgeError(
+                f"{artifact / name}: is not the file that was exported (the folder's {MANIFEST} has another "
+                "sha256).\n  Put it back, or export it again with --update."
+            )
+
+
 def _texts(
     artifact: Path, manifest: ArtifactManifest, licence: Path | None, origin: Origin
 ) -> dict[str, str]:
@@ -112,7 +130,7 @@ def _write_files(
     """The artifact's own files, and those that explain them."""
     for name in manifest.outputs:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact / name, out / name)
+        shutil.copyfile(own_file(artifact / name), out / name)
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8", newline="\n")
     write_json(out / "generation.json", app.generation())

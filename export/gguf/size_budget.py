@@ -8,6 +8,7 @@ megabyte, until the budget is spent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class _Group:
     """Matrices that get the same type: their names in the GGUF, and how many weights they have together."""
 
     names: list[str]
-    weights: float
+    weights: int
 
     def bytes_as(self, kind: str) -> float:
         """How many bytes the matrices take in a type."""
@@ -56,7 +57,7 @@ def choose_types(checkpoint: Path, source: Path, texts: Calibration, budget_mb: 
 
     Args:
         checkpoint: a folder in full precision.
-        source: its F16 GGUF, for the sizes.
+        source: its GGUF in F16, or in F32, for the sizes.
         texts: what sensitivities are measured on.
         budget_mb: the largest size of the whole file, in MB (10^6 bytes).
 
@@ -85,17 +86,19 @@ def choose_types(checkpoint: Path, source: Path, texts: Calibration, budget_mb: 
     return type_of_matrix
 
 
-def _groups_of(source: Path) -> tuple[dict[str, _Group], float]:
-    """The groups of matrices of an F16 GGUF by their labels, and the bytes of all else in the file."""
+def _groups_of(source: Path) -> tuple[dict[str, _Group], int]:
+    """The groups of matrices of a GGUF by their labels, and the bytes of all else in the file."""
     names: dict[str, list[str]] = {}
-    weights: dict[str, float] = {}
+    weights: dict[str, int] = {}
+    other_bytes = source.stat().st_size
     for name, place in tensors_of(source).items():
         if len(place.shape) == 2:
             label = _group_label(name)
             names.setdefault(label, []).append(name)
-            weights[label] = weights.get(label, 0.0) + place.nbytes / 2  # F16: two bytes a weight
+            weights[label] = weights.get(label, 0) + math.prod(place.shape)
+            other_bytes -= place.nbytes
     groups = {label: _Group(members, weights[label]) for label, members in names.items()}
-    return groups, source.stat().st_size - 2 * sum(weights.values())
+    return groups, other_bytes
 
 
 def _group_label(name: str) -> str:

@@ -40,6 +40,9 @@ OTHER_PARTS = (
 )
 """Of a model that also sees: what is left out of the GGUF of its language model."""
 
+ROPE_FREQUENCIES = ".rotary_emb.inv_freq"
+"""How the names of tensors end that older checkpoints hold, as Llama 2's; llama.cpp computes them itself."""
+
 
 class _GgufTensor(NamedTuple):
     """A tensor to be written.
@@ -139,7 +142,7 @@ def _tensors(checkpoint: Path, config: dict[str, Any], family: Family, kind: str
     matrix_kind = gguf.GGMLQuantizationType[kind.upper()]
     for stored_name, tensor in stored_tensors(checkpoint).items():
         key = name_in_language_model(stored_name)
-        if key is None:
+        if key is None or key.endswith(ROPE_FREQUENCIES):
             continue
         if key == "lm_head.weight" and config.get("tie_word_embeddings", family.arch == "gemma3"):
             continue

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from empathy_edge.export.gguf.tensor_types import type_name
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.formats.tensor_files import write_safetensors
 from empathy_edge.models.lora import join
-from empathy_edge.system.files import read_json, write_json
+from empathy_edge.system.files import write_json
 
 BUILDER_OPTIONS: dict[str, object] = {
     "block_size": 32,
@@ -60,15 +59,30 @@ def write_joint_adapter(adapters: list[Path], out: Path) -> dict[str, object]:
         tensors[f"{stem}.lora_B.weight"] = np.pad(up, ((0, 0), (0, missing)))
     shapes = {name: values.shape for name, values in tensors.items()}
     write_safetensors(out / "adapter_model.safetensors", shapes, ([values] for values in tensors.values()))
-    config: dict[str, Any] = read_json(adapters[0] / "adapter_config.json")
-    modules = sorted({name.removesuffix(".weight").rpartition(".")[2] for name in joined})
-    settings = {"r": rank, "lora_alpha": rank, "use_rslora": False, "target_modules": modules}
-    write_json(out / "adapter_config.json", config | settings)
+    modules = [name.removesuffix(".weight") for name in joined]
+    write_json(out / "adapter_config.json", _config(rank, modules))
     nodes = []
     for name in joined:
         stem = _node_stem(name)
         nodes += [f"{stem}/lora_A/MatMul", f"{stem}/lora_B/MatMul"]
     return {"adapter_path": out, "nodes_to_exclude": ",".join(nodes)}
+
+
+def _config(rank: int, modules: list[str]) -> dict[str, object]:
+    """PEFT's configuration of the joint adapter; its matrices hold the scales of all adapters already.
+
+    Nothing comes from the adapters' own: their scales, and their choice of layers, would count once more.
+    """
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": rank,
+        "use_rslora": False,
+        "target_modules": sorted(modules),
+        "bias": "none",
+        "inference_mode": True,
+    }
 
 
 def _node_stem(name: str) -> str:

@@ -133,6 +133,52 @@ def test_adapters_beside_a_four_bit_base_in_onnx(
     assert not (tmp_path / "none").exists()
 
 
+def test_a_joint_adapter_adds_what_its_adapters_add(tmp_path: Path) -> None:
+    """The first adapter's own scales, ranks and layers were applied once more."""
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from empathy_edge.export.onnx.q4_0_grid import write_joint_adapter
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
+    config = LlamaConfig(**shape, num_attention_heads=4, num_key_value_heads=4)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+
+    def base() -> LlamaForCausalLM:
+        return LlamaForCausalLM.from_pretrained(tmp_path / "base")
+
+    def changes(adapter: Path) -> dict[str, torch.Tensor]:
+        """By PEFT alone."""
+        modules = PeftModel.from_pretrained(base(), adapter).named_modules()
+        return {
+            name: module.get_delta_weight("default")
+            for name, module in modules
+            if hasattr(module, "lora_A") and module.lora_A
+        }
+
+    linear = ["q_proj", "v_proj", "up_proj"]
+    own_scales = {"alpha_pattern": {"q_proj": 32}, "rank_pattern": {"v_proj": 2}, "layers_to_transform": [0]}
+    settings = (
+        {"r": 4, "lora_alpha": 8, **own_scales},
+        {"r": 6, "lora_alpha": 6, "exclude_modules": ["q_proj"]},
+    )
+    expected: dict[str, torch.Tensor] = {}
+    for number, chosen in enumerate(settings):
+        adapter = LoraConfig(target_modules=linear, init_lora_weights=False, **chosen)
+        get_peft_model(base(), adapter).save_pretrained(tmp_path / f"adapter-{number}")
+        for name, change in changes(tmp_path / f"adapter-{number}").items():
+            expected[name] = expected.get(name, 0) + change
+    (tmp_path / "joint").mkdir()
+    options = write_joint_adapter([tmp_path / "adapter-0", tmp_path / "adapter-1"], tmp_path / "joint")
+    found = changes(tmp_path / "joint")
+    assert found.keys() == expected.keys() and len(found) == 5
+    for name, change in expected.items():
+        torch.testing.assert_close(found[name], change)
+    assert str(options["nodes_to_exclude"]).count("/lora_A/MatMul") == 5
+
+
 def test_replies_drawn_at_once_are_the_adapters(beside: Path) -> None:
     runtime = open_runtime(beside / "gguf-lora-f16", context=256)
     prompt = runtime.encode([{"role": "user", "content": "My dog died this morning."}])

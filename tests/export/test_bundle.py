@@ -163,6 +163,59 @@ def test_a_changed_file_is_found(bundle: Path, tmp_path: Path) -> None:
     assert_one_clear_error(run_command("export", "check", copy), 1, "4 faults", "LICENSE: is missing")
 
 
+def test_an_artifact_that_changed_since_it_was_made_is_not_bundled(exported: Path, tmp_path: Path) -> None:
+    """The card said of a changed model that the conversion is right."""
+    artifact, licence = tmp_path / "gguf-q8_0", tmp_path / "licence.txt"
+    shutil.copytree(exported / "gguf-q8_0", artifact)
+    licence.write_text("x")
+    data = (artifact / "model.gguf").read_bytes()
+    (artifact / "model.gguf").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(EmpathyEdgeError, match=r"model\.gguf: is not the file that was exported") as caught:
+        making.make(artifact=artifact, out=tmp_path / "out", licence=licence)
+    assert "export it again with --update" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_outside_of_an_artifact_are_not_bundled(exported: Path, tmp_path: Path) -> None:
+    """By the names in its manifest, or by a link."""
+    artifact, secret, licence = tmp_path / "gguf-q8_0", tmp_path / "secret.txt", tmp_path / "licence.txt"
+    shutil.copytree(exported / "gguf-q8_0", artifact)
+    for file in (secret, licence):
+        file.write_text("x")
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    record = {"sha256": sha256_file(secret), "bytes": 1}
+    (artifact / "notes.txt").symlink_to(secret)
+    names = {
+        str(secret): "is outside of the folder",
+        "../secret.txt": "is outside of the folder",
+        "a/../../secret.txt": "is outside of the folder",
+        "notes.txt": "is a link to a file outside its folder",
+    }
+    for name, words in names.items():
+        changed = manifest | {"outputs": manifest["outputs"] | {name: record}}
+        (artifact / "manifest.json").write_text(json.dumps(changed))
+        with pytest.raises(EmpathyEdgeError, match=words):
+            making.make(artifact=artifact, out=tmp_path / "out", licence=licence)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_genai_config_that_loads_code_is_a_fault(tmp_path: Path) -> None:
+    """ONNX Runtime GenAI loads the library as soon as the folder is opened."""
+    artifact: dict[str, object] = {"name": "onnx-int4", "format": "onnx-genai", "quantization": "int4"}
+    artifact |= {"file": "model.onnx", "sha256": "0" * 64, "size_mb": 1.0}
+    (tmp_path / "manifest.json").write_text(json.dumps({"outputs": {}, "artifact": artifact}))
+    options: dict[str, object] = {"log_id": "onnxruntime-genai", "provider_options": []}
+    config = {"model": {"decoder": {"session_options": options, "filename": "model.onnx"}}}
+    (tmp_path / "genai_config.json").write_text(json.dumps(config))
+    manifest_again(tmp_path)
+    assert checking.look_at(tmp_path).faults == ()
+    options["custom_ops_library"] = "libhostile.so"
+    (tmp_path / "genai_config.json").write_text(json.dumps(config))
+    manifest_again(tmp_path)
+    (fault,) = checking.look_at(tmp_path).faults
+    assert fault.startswith("genai_config.json: has 'custom_ops_library' in session_options")
+
+
 ENDLESS_TEMPLATE = (
     "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = a * b %}{% endfor %}{% endfor %}"
 )

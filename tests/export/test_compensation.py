@@ -7,7 +7,7 @@ import pytest
 
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export import artifacts, verify
-from empathy_edge.export.gguf import gptq
+from empathy_edge.export.gguf import gptq, size_budget, writer
 from empathy_edge.export.gguf.grids import GRIDS
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.models.find import checkpoint_of, find_model
@@ -55,6 +55,18 @@ def test_compensation_and_budget_are_written_as_plain_files(tiny_model: Path, tm
     too_small = ExportSettings(artifacts=("gguf-2mb",), calibration_dialogues=6)
     with pytest.raises(EmpathyEdgeError, match="gguf-2mb: four bits for everything take"):
         artifacts.make_artifacts(tiny_model, tmp_path / "out", too_small, base=base, adapters=[])
+
+
+def test_sizes_under_a_budget_are_the_same_from_f32(tiny_model: Path, f16: Path, tmp_path: Path) -> None:
+    """Weights beyond F16 are quantized from F32; their sizes were taken for twice as much."""
+    writer.write_float(tiny_model, tmp_path / "f32.gguf", "f32")
+    expected, expected_rest = size_budget._groups_of(f16)
+    found, found_rest = size_budget._groups_of(tmp_path / "f32.gguf")
+    assert found == expected and found_rest == expected_rest
+    count = sum(group.weights for group in found.values())
+    assert count == sum(
+        int(np.prod(place.shape)) for place in tensors_of(f16).values() if len(place.shape) == 2
+    )
 
 
 @pytest.mark.parametrize("kind", ["q4_0", "q4_1", "iq4_nl"])

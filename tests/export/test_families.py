@@ -249,6 +249,22 @@ def test_the_language_model_inside_a_vision_model_is_written(tiny_model: Path, t
     assert row.verdict == "PASS" and row.mean_kl < 1e-5 and row.greedy_same == 4
 
 
+def test_stored_rope_frequencies_are_left_out(tiny_model: Path, f16: Path, tmp_path: Path) -> None:
+    """As Llama 2 has them; llama.cpp did not open the file."""
+    from safetensors.torch import load_file, save_file
+
+    source = tmp_path / "model"
+    shutil.copytree(tiny_model, source)
+    tensors = load_file(source / "model.safetensors")
+    for layer in range(2):
+        name = f"model.layers.{layer}.self_attn.rotary_emb.inv_freq"
+        tensors[name] = tensors["model.norm.weight"][:8].clone()
+    save_file(tensors, source / "model.safetensors", {"format": "pt"})
+    writer.write_float(source, tmp_path / "model.gguf")
+    ids = list(range(300, 320))
+    np.testing.assert_array_equal(logits(tmp_path / "model.gguf", ids), logits(f16, ids))
+
+
 def test_weights_beyond_f16_are_quantized_from_f32(tiny_model: Path, tmp_path: Path) -> None:
     """Q8_0 needs no F16, and was refused with a message that named no tensor."""
     from safetensors.torch import load_file, save_file

@@ -94,3 +94,64 @@ def test_a_damaged_tokenizer_is_named(file: Path, tmp_path: Path) -> None:
     with pytest.raises(EmpathyEdgeError, match="its tokenizer is damaged"):
         read_litertlm(damaged).tokenizer_json()
     assert zlib.decompress(packed[8:]) == read_litertlm(file).tokenizer_json()
+
+
+@pytest.fixture
+def two_graphs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bytes]:
+    """Two files that differ in their graphs only, and an empty cache."""
+    monkeypatch.setenv("EMPATHY_EDGE_CACHE", str(tmp_path / "cache"))
+    content = file.read_bytes()
+    return content, content.replace(b"graph" * 1000, b"other" * 1000)
+
+
+def test_two_files_are_two_models(two_graphs: tuple[bytes, bytes], tmp_path: Path) -> None:
+    """All files had one identity: replies of one were taken for those of another."""
+    for name, content in zip("abc", (*two_graphs, two_graphs[0]), strict=True):
+        (tmp_path / f"{name}.litertlm").write_bytes(content)
+    first, second, copy = (find_model(str(tmp_path / f"{name}.litertlm")) for name in "abc")
+    assert first.identity != second.identity and first.identity == copy.identity
+    manifest = json.loads((first.path / "manifest.json").read_text())
+    assert set(manifest["outputs"]) == {file.name for file in first.path.iterdir()} - {"manifest.json"}
+    assert manifest["outputs"]["model.litertlm"]["sha256"] == first.sha256
+
+
+def test_a_folder_whose_link_leads_to_another_file_is_made_again(
+    two_graphs: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    file, moved = tmp_path / "a.litertlm", tmp_path / "elsewhere" / "a.litertlm"
+    file.write_bytes(two_graphs[0])
+    before = find_model(str(file))
+    identity = before.identity
+    moved.parent.mkdir()
+    file.rename(moved)
+    file.write_bytes(two_graphs[1])
+    after = find_model(str(moved))
+    assert after.path == before.path and after.identity == identity
+    assert (after.path / "model.litertlm").read_bytes() == two_graphs[0]
+
+
+def test_a_copied_model_is_used_again_while_it_is_the_same(
+    two_graphs: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    """Where the system allows no links, the folder has a copy."""
+    file = tmp_path / "a.litertlm"
+    file.write_bytes(two_graphs[0])
+    folder = find_model(str(file)).path
+    (folder / "model.litertlm").unlink()
+    (folder / "model.litertlm").write_bytes(two_graphs[0])
+    assert not (find_model(str(file)).path / "model.litertlm").is_symlink()
+    (folder / "model.litertlm").write_bytes(two_graphs[1])
+    assert (find_model(str(file)).path / "model.litertlm").read_bytes() == two_graphs[0]
+
+
+@pytest.mark.parametrize("outputs", [{}, {"gone.json": {}}])
+def test_a_folder_without_its_files_is_made_again(
+    outputs: dict[str, object], two_graphs: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    """Folders of earlier versions list no files."""
+    (tmp_path / "a.litertlm").write_bytes(two_graphs[0])
+    made = find_model(str(tmp_path / "a.litertlm"))
+    identity, manifest = made.identity, made.path / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"outputs": outputs}))
+    assert find_model(str(tmp_path / "a.litertlm")).identity == identity
+    assert "model.litertlm" in json.loads(manifest.read_text())["outputs"]

@@ -1,5 +1,6 @@
 """Every runtime speaks through the same loop and leaves the same record."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,20 @@ def runtime(request: pytest.FixtureRequest, tiny_model: Path):
     opened = open_runtime(model, context=256)
     yield opened
     opened.close()
+
+
+def test_a_genai_folder_that_loads_code_is_not_opened(tmp_path: Path) -> None:
+    """ONNX Runtime GenAI would load the library before anything else is wrong with the folder."""
+    pytest.importorskip("onnxruntime_genai")
+    (tmp_path / "manifest.json").write_text('{"artifact": {"format": "onnx-genai"}}')
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    options = {"custom_ops_library": "libhostile.so"}
+    config = {"model": {"decoder": {"session_options": options, "filename": "model.onnx"}}}
+    (tmp_path / "genai_config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        EmpathyEdgeError, match=r"genai_config\.json: has 'custom_ops_library' in session_opt"
+    ):
+        open_runtime(tmp_path)
 
 
 def test_stream_yields_pieces_and_then_the_reply(runtime: Runtime) -> None:
