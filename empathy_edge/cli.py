@@ -101,7 +101,7 @@ def _unexpected(error: Exception) -> int:
         chain = chain.__cause__ or chain.__context__
     if isinstance(error, ModuleNotFoundError) and error.name and (extra := extra_with(error.name)):
         _complain(
-            f"This needs the package '{error.name}', which is not installed.\n"
+            f"This needs the package '{error.name.partition('.')[0]}', which is not installed.\n"
             f"  Install it with: pip install 'empathy-edge[{extra}]'"
         )
         return 3
