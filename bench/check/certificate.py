@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, comb, floor
+from math import ceil, floor
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +22,7 @@ from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging.raters.open_rater import open_rater
 from empathy_edge.judging.raters.rater import Rater, ToRate
+from empathy_edge.judging.statistics import binomial_tail
 from empathy_edge.llm.api_settings import ApiSettings
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import read_json, read_json_object, sha256_json, write_json
@@ -280,7 +281,7 @@ def agreement_bound(right: int, pairs: int, alpha: float = ALPHA_JUDGE) -> float
     low, high = 0.0, right / pairs
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        if _at_least(right, pairs, middle) >= alpha:
+        if binomial_tail(right, pairs, middle) >= alpha:
             high = middle
         else:
             low = middle
@@ -290,8 +291,3 @@ def agreement_bound(right: int, pairs: int, alpha: float = ALPHA_JUDGE) -> float
 def agreement_upper_bound(right: int, pairs: int, alpha: float = ALPHA_JUDGE) -> float:
     """The exact one-sided upper bound; see `agreement_bound`."""
     return 1 - agreement_bound(pairs - right, pairs, alpha)
-
-
-def _at_least(right: int, pairs: int, share: float) -> float:
-    """The probability of at least `right` of `pairs`."""
-    return sum(comb(pairs, k) * share**k * (1 - share) ** (pairs - k) for k in range(right, pairs + 1))

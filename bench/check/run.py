@@ -19,6 +19,7 @@ from empathy_edge.bench.check.steps.faults import JudgeError
 from empathy_edge.bench.check.steps.ladder import Ladder
 from empathy_edge.console import progress
 from empathy_edge.errors import PrerequisiteError, no_such_file
+from empathy_edge.formats.gguf_header import MAGIC as GGUF
 from empathy_edge.formats.litert_weights import refuse_ruined
 from empathy_edge.formats.litertlm_file import MAGIC as LITERTLM
 from empathy_edge.llm.api_settings import ApiSettings
@@ -27,8 +28,6 @@ from empathy_edge.runs.settings import CheckSettings
 from empathy_edge.text.language import require_language_detection
 
 DEFAULT_API = ApiSettings()
-GGUF = b"GGUF"
-"""How a GGUF file begins."""
 
 
 def require_ready(artifacts: Sequence[str]) -> None:

@@ -44,18 +44,14 @@ class Conversation:
     def prompt(self, said: str) -> tuple[list[Message], int]:
         """Add what the person said; returns the messages that fit, and how many old turns were dropped.
 
-        The oldest turns are dropped first, in pairs; none where the message alone does not fit.
+        The oldest turns are dropped first, in pairs.
         """
-        before = list(self.turns)
         self.turns.append({"role": "user", "content": said})
         dropped = 0
         if not self._fits(self.runtime.context):
             while len(self.turns) > 1 and not self._fits(int(KEPT_SHARE * self.runtime.context)):
                 del self.turns[:2]
                 dropped += 2
-        if dropped and not self._fits(self.runtime.context):  # this message alone is too long
-            self.turns[:] = [*before, self.turns[-1]]
-            dropped = 0
         return self.messages(), dropped
 
     def answer(self, text: str) -> None:

@@ -72,10 +72,7 @@ class Chat:
             if said.startswith("/"):
                 self._command(said)
             elif said:
-                try:
-                    self._answer(said)
-                except EmpathyEdgeError as error:  # as a message that is too long: the conversation goes on
-                    say(f"[red]{escape(str(error))}[/]")
+                self._answer_or_say_why_not(said)
         self.close()
 
     def once(self, said: str) -> None:
@@ -104,6 +101,16 @@ class Chat:
                 if not self.interactive:
                     raise
                 say("[dim]/quit leaves.[/]")
+
+    def _answer_or_say_why_not(self, said: str) -> None:
+        """Answer; after an error, as of a message that is too long, the conversation is as it was before."""
+        before = [list(conversation.turns) for conversation in self._conversations()]
+        try:
+            self._answer(said)
+        except EmpathyEdgeError as error:
+            for conversation, turns in zip(self._conversations(), before, strict=True):
+                conversation.turns[:] = turns
+            say(f"[red]{escape(str(error))}[/]")
 
     def _answer(self, said: str) -> None:
         if self.settings.crisis_help and shows_signs(said):

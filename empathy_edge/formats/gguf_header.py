@@ -13,6 +13,9 @@ from typing import BinaryIO, NamedTuple
 
 from empathy_edge.errors import EmpathyEdgeError
 
+MAGIC = b"GGUF"
+"""How a file begins."""
+
 MAX_KEYS = 4096
 MAX_TENSORS = 65_536
 MAX_ARRAY_ITEMS = 4_000_000
@@ -90,7 +93,7 @@ def layout_of(path: Path) -> GgufLayout:
     """Where everything lies, after the checks of `check_gguf`."""
     size = path.stat().st_size
     with open(path, "rb") as handle:
-        if handle.read(4) != b"GGUF":
+        if handle.read(len(MAGIC)) != MAGIC:
             raise EmpathyEdgeError(f"{path}: is not a GGUF model file.")
         try:
             header = _read_header(handle, size)
@@ -123,7 +126,7 @@ def metadata_of(path: Path, wanted: Collection[str]) -> dict[str, object]:
     size = path.stat().st_size
     found: dict[str, object] = {}
     with open(path, "rb") as handle:
-        if handle.read(4) != b"GGUF":
+        if handle.read(len(MAGIC)) != MAGIC:
             raise EmpathyEdgeError(f"{path}: is not a GGUF model file.")
         try:
             _, _, count = _unpack(handle, "<IQQ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
+from math import comb, exp, lgamma, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -28,6 +28,15 @@ def wilson(successes: float, n: float, z: float = 1.959964) -> tuple[float, floa
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def binomial_tail(count: int, total: int, share: float) -> float:
+    """The probability of at least `count` of `total`, each with the probability `share` (0 < share < 1)."""
+    found = 0.0
+    for k in range(count, total + 1):
+        ways = lgamma(total + 1) - lgamma(k + 1) - lgamma(total - k + 1)
+        found += exp(ways + k * log(share) + (total - k) * log(1 - share))
+    return found
 
 
 def sign_test(worse: int, better: int) -> float:

@@ -19,7 +19,7 @@ from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.export.calibration import Calibration
 from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.export.gguf.writer import new_gguf
-from empathy_edge.formats.gguf_header import tensors_of
+from empathy_edge.formats.gguf_header import MAGIC, tensors_of
 from empathy_edge.runtimes.held_weights import load_in_fp32
 from empathy_edge.system.device import chosen_device
 
@@ -108,7 +108,7 @@ def read_imatrix(file: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise no_such_file(file, what="importance matrix")
     with open(file, "rb") as handle:
-        is_gguf = handle.read(4) == b"GGUF"
+        is_gguf = handle.read(len(MAGIC)) == MAGIC
     found = _read_gguf(file) if is_gguf else _read_dat(file)
     if not found or not all(np.isfinite(values).all() and (values >= 0).all() for values in found.values()):
         raise EmpathyEdgeError(f"{file}: is no importance matrix, or has values that are no numbers.")

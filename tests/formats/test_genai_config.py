@@ -27,7 +27,8 @@ BUILT = {
 def with_decoder(**keys: object) -> str:
     """The built file with other keys in its decoder."""
     model = BUILT["model"]
-    return json.dumps(BUILT | {"model": model | {"decoder": model["decoder"] | keys}})  # type: ignore[operator]
+    decoder = model["decoder"] | keys  # type: ignore[operator]
+    return json.dumps(BUILT | {"model": model | {"decoder": decoder}})
 
 
 def test_what_the_builder_writes_is_read(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, floor, lgamma, log
+from math import floor
 
 from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord
 from empathy_edge.bench.check.steps.likelihood import ends_the_same
 from empathy_edge.formats.chat_format import GOLDEN_CONVERSATION
+from empathy_edge.judging.statistics import binomial_tail
 from empathy_edge.runtimes import Runtime
 
 TESTED = 32
@@ -74,18 +75,9 @@ def _other_stops(baseline: Baseline, stop_ids: frozenset[int]) -> tuple[str, str
     if not elsewhere:
         return "", ""
     words = f"{_how_they_end(baseline, stop_ids)} ({elsewhere} of {total} replies)"
-    if _by_chance(floor(prompts + 1e-9), len(baseline.prompts)) <= ALPHA:
+    if binomial_tail(floor(prompts + 1e-9), len(baseline.prompts), MOST_ELSEWHERE) <= ALPHA:
         return words, ""
     return "", f"{words}: not surely more than {MOST_ELSEWHERE:.0%} of them, which is no FAIL"
-
-
-def _by_chance(count: int, total: int) -> float:
-    """The probability of at least `count` of `total` where the true share is `MOST_ELSEWHERE` (exact)."""
-    found = 0.0
-    for k in range(count, total + 1):
-        ways = lgamma(total + 1) - lgamma(k + 1) - lgamma(total - k + 1)
-        found += exp(ways + k * log(MOST_ELSEWHERE) + (total - k) * log(1 - MOST_ELSEWHERE))
-    return found
 
 
 def _how_they_end(baseline: Baseline, stop_ids: frozenset[int]) -> str:
