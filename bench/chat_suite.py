@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from empathy_edge.bench.conditions import conditions
+from empathy_edge.bench.own_names import require_own_names
 from empathy_edge.bench.result_file import FORMAT, MEASURED_HOST, BenchResult, ConditionsAround, Record
 from empathy_edge.bench.run_worker import run_worker, say_if_warm, size_mb
 from empathy_edge.bench.timing_intervals import percentile
@@ -129,14 +130,20 @@ def bench_chat(
     threads: int | None,
     max_new_tokens: int,
 ) -> ChatResult:
-    """Every conversation on every artifact twice in each round: after a cold start, and after a warm one."""
+    """Every conversation on every artifact twice in each round: after a cold start, and after a warm one.
+
+    Raises:
+        EmpathyEdgeError: an artifact is not there, two have the same name, or one cannot be measured.
+    """
+    refs = [find_model(artifact) for artifact in artifacts]  # all, before the first is run
+    require_own_names([ref.path for ref in refs], "figures are told apart")
+    files = {artifact: ref.path for artifact, ref in zip(artifacts, refs, strict=True)}
     settings = ChatSettings(
         threads=threads or default_threads(),
         context=_context_for(conversations, max_new_tokens),
         conversations=conversations,
         max_new_tokens=max_new_tokens,
     )
-    files = {artifact: find_model(artifact).path for artifact in artifacts}
     before = conditions()
     runs = _run_rounds(artifacts, settings, rounds)
     say_if_warm(cold=next(iter(runs.values()))[0].cold)
@@ -197,7 +204,7 @@ class TurnFigures:
         ttft_s_p95: its 95th percentile.
         prompt_tokens: of the whole conversation so far.
         read_tokens: of these, how many were not in the prompt cache.
-        decode_tps: new tokens per second.
+        decode_tps: new tokens per second; None where no response had two.
         n: how many turns there were.
     """
 
@@ -205,7 +212,7 @@ class TurnFigures:
     ttft_s_p95: float
     prompt_tokens: float
     read_tokens: float
-    decode_tps: float
+    decode_tps: float | None
     n: int
 
 
@@ -227,9 +234,9 @@ class ChatSummary:
         cold_load_s: to open the model, median of the cold starts; None where there were none.
         warm_load_s: the same of the warm starts.
         first_sentence_s_median: to the end of a first sentence, cache kept; None where there was none.
-        gap_ms_p50: between two tokens, milliseconds, 50th percentile.
-        gap_ms_p95: 95th percentile.
-        gap_ms_p99: 99th percentile.
+        gap_ms_p50: between two tokens, milliseconds, 50th percentile; None where no response had two.
+        gap_ms_p95: 95th percentile; the same.
+        gap_ms_p99: 99th percentile; the same.
         stopped: the share of responses that the model ended itself.
         by_turn: figures of the first turns, the second turns, and so on.
         memory_mb: at each phase of the last run.
@@ -239,9 +246,9 @@ class ChatSummary:
     cold_load_s: float | None
     warm_load_s: float
     first_sentence_s_median: float | None
-    gap_ms_p50: float
-    gap_ms_p95: float
-    gap_ms_p99: float
+    gap_ms_p50: float | None
+    gap_ms_p95: float | None
+    gap_ms_p99: float | None
     stopped: float
     by_turn: list[TurnSummary]
     memory_mb: dict[str, dict[str, float]]
@@ -262,9 +269,9 @@ def summary(row: ChatArtifact) -> ChatSummary:
         cold_load_s=statistics.median(cold) if cold else None,
         warm_load_s=statistics.median(run.load_s for run in row.runs if not run.cold),
         first_sentence_s_median=statistics.median(sentences) if sentences else None,
-        gap_ms_p50=percentile(gaps_ms, 50),
-        gap_ms_p95=percentile(gaps_ms, 95),
-        gap_ms_p99=percentile(gaps_ms, 99),
+        gap_ms_p50=percentile(gaps_ms, 50) if gaps_ms else None,
+        gap_ms_p95=percentile(gaps_ms, 95) if gaps_ms else None,
+        gap_ms_p99=percentile(gaps_ms, 99) if gaps_ms else None,
         stopped=statistics.mean(turn.stopped for turn in turns),
         by_turn=[_turn_summary(turns, number) for number in sorted({turn.turn for turn in turns})],
         memory_mb=row.runs[-1].memory_mb,
@@ -283,12 +290,13 @@ def _turn_summary(turns: list[ChatTurn], number: int) -> TurnSummary:
 def _turn_figures(turns: list[ChatTurn]) -> TurnFigures | None:
     if not turns:
         return None
+    speeds = [turn.decode_tps for turn in turns if turn.decode_tps]
     return TurnFigures(
         ttft_s=statistics.median(turn.ttft_s for turn in turns),
         ttft_s_p95=percentile([turn.ttft_s for turn in turns], 95),
         prompt_tokens=statistics.median(turn.prompt_tokens for turn in turns),
         read_tokens=statistics.median(turn.prompt_tokens - turn.cached_tokens for turn in turns),
-        decode_tps=statistics.median(turn.decode_tps for turn in turns if turn.decode_tps),
+        decode_tps=statistics.median(speeds) if speeds else None,
         n=len(turns),
     )
 
@@ -320,18 +328,18 @@ def _summary_cells(row: ChatSummary) -> list[str]:
     memory = row.memory_mb.get("after_chat")
     return [
         row.artifact,
-        _seconds(row.cold_load_s),
-        _seconds(row.warm_load_s),
-        _seconds(row.first_sentence_s_median),
-        f"{row.gap_ms_p50:.1f}",
-        f"{row.gap_ms_p95:.1f}",
-        f"{row.gap_ms_p99:.1f}",
+        _cell(row.cold_load_s, 2),
+        _cell(row.warm_load_s, 2),
+        _cell(row.first_sentence_s_median, 2),
+        _cell(row.gap_ms_p50, 1),
+        _cell(row.gap_ms_p95, 1),
+        _cell(row.gap_ms_p99, 1),
         f"{memory['anonymous']:.0f}+{memory['file_backed']:.0f}" if memory else "–",
     ]
 
 
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _cell(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _turn_lines(row: ChatSummary) -> list[list[str]]:

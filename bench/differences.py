@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
+from rich.markup import escape
+
 from empathy_edge.bench.result_file import ArtifactSamples, LengthSamples, StandardResult
 from empathy_edge.bench.timing_intervals import Interval, ratio_interval
 from empathy_edge.console import out as stdout
@@ -35,7 +37,7 @@ class Difference:
     @property
     def name(self) -> str:
         """For messages."""
-        return f"{self.artifact} @{self.prompt_tokens}"
+        return _name_of(self.artifact, self.prompt_tokens)
 
     def as_json(self) -> dict[str, object]:
         """For a program: each interval with its names."""
@@ -53,17 +55,32 @@ class Verdict(NamedTuple):
 
 def differences(new: StandardResult, old: StandardResult) -> list[Difference]:
     """For each test that both have, how many times as fast the new one is."""
-    known = {}
-    for row in old.artifacts:
-        for test in row.tests:
-            known[row.artifact, test.prompt_tokens] = (row, test)
+    old_tests = _tests_of(old)
     found = []
-    for row in new.artifacts:
-        for test in row.tests:
-            if (row.artifact, test.prompt_tokens) in known:
-                old_row, old_test = known[row.artifact, test.prompt_tokens]
-                found.append(_difference(row, test, old_row, old_test))
+    for name, (row, test) in _tests_of(new).items():
+        if name in old_tests:
+            found.append(_difference(row, test, *old_tests[name]))
     return found
+
+
+def not_compared(new: StandardResult, old: StandardResult) -> list[str]:
+    """The tests that only one of them has, and which one that is."""
+    new_tests, old_tests = _tests_of(new), _tests_of(old)
+    alone = [f"{name} (only in the new result)" for name in new_tests if name not in old_tests]
+    return alone + [f"{name} (only in the old result)" for name in old_tests if name not in new_tests]
+
+
+def _tests_of(result: StandardResult) -> dict[str, tuple[ArtifactSamples, LengthSamples]]:
+    """Each artifact at each prompt length, by a name for messages."""
+    tests = {}
+    for row in result.artifacts:
+        for test in row.tests:
+            tests[_name_of(row.artifact, test.prompt_tokens)] = (row, test)
+    return tests
+
+
+def _name_of(artifact: str, prompt_tokens: int) -> str:
+    return f"{artifact} @{prompt_tokens}"
 
 
 def _difference(
@@ -80,8 +97,8 @@ def _difference(
             [sample.decode_tps for sample in test.samples],
             [sample.decode_tps for sample in old_test.samples],
         ),
-        anonymous_mb=row.memory_mb.get("after_decode", {}).get("anonymous"),
-        old_anonymous_mb=old_row.memory_mb.get("after_decode", {}).get("anonymous"),
+        anonymous_mb=row.memory_at(test).get("after_decode", {}).get("anonymous"),
+        old_anonymous_mb=old_row.memory_at(old_test).get("after_decode", {}).get("anonymous"),
     )
 
 
@@ -127,10 +144,18 @@ def _speed_verdict(ratio: Interval, tolerance: float) -> Literal["PASS", "FAIL",
     return "PASS" if ratio.low >= 1 - tolerance else "INCONCLUSIVE"
 
 
-def show(found: list[Difference], notes: list[str]) -> None:
-    """Ratios as a table, and in words which of them are real."""
+def show(found: list[Difference], notes: list[str], alone: list[str]) -> None:
+    """Ratios as a table, and in words which of them are real.
+
+    Args:
+        found: what both results have.
+        notes: what differs beside the figures.
+        alone: the tests that were not compared.
+    """
     for note in notes:
-        say(f"[yellow]Not the same: {note}[/]")
+        say(f"[yellow]Not the same: {escape(note)}[/]")
+    if alone:
+        say(f"[yellow]Not compared: {escape(', '.join(alone))}.[/]")
     rows = []
     for item in found:
         now, before = item.anonymous_mb, item.old_anonymous_mb

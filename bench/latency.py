@@ -7,13 +7,13 @@ artifacts in a new order, so that a slow minute of the machine hits all.
 from __future__ import annotations
 
 import random
-import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from empathy_edge.bench.conditions import conditions
-from empathy_edge.bench.latency_summary import LatencySummary, half_width, show, summaries
+from empathy_edge.bench.latency_summary import LatencySummary, show, summaries, wider_side
+from empathy_edge.bench.own_names import require_own_names
 from empathy_edge.bench.result_file import (
     FORMAT,
     MEASURED_HOST,
@@ -22,12 +22,14 @@ from empathy_edge.bench.result_file import (
     LengthSamples,
     StandardResult,
     StandardSettings,
+    median_memory,
     write_result,
 )
 from empathy_edge.bench.run_worker import run_worker, say_if_warm, size_mb
 from empathy_edge.bench.timing_intervals import median_interval
-from empathy_edge.bench.worker_records import GridRun, GridSettings, MemoryByPhase
+from empathy_edge.bench.worker_records import GridRun, GridSettings
 from empathy_edge.console import progress
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.models.find import find_model
 from empathy_edge.runs.settings import BenchSettings
 from empathy_edge.runs.stage import Results, open_stage
@@ -35,7 +37,7 @@ from empathy_edge.runtimes import default_threads
 from empathy_edge.system.machine import machine, versions
 
 STABLE = 0.03
-"""`until_stable` goes on until half of every median's interval is narrower than this share of it."""
+"""`until_stable` goes on until no median's interval reaches farther than this share of it to either side."""
 MAX_ROUNDS = 40
 
 
@@ -84,7 +86,16 @@ def bench(
 
     Returns:
         Raw samples and the machine and conditions they come from.
+
+    Raises:
+        EmpathyEdgeError: an artifact is not there, two have the same name, or one cannot be measured; or
+            more rounds are asked for than `until_stable` allows.
     """
+    if until_stable and settings.repetitions > MAX_ROUNDS:
+        raise EmpathyEdgeError(
+            f"--until-stable ends after {MAX_ROUNDS} rounds, and --repetitions asks for "
+            f"{settings.repetitions}. Leave one of them out."
+        )
     lengths = prompts or [settings.prompt_tokens]
     grid = GridSettings(
         threads=settings.threads or default_threads(),
@@ -93,7 +104,9 @@ def bench(
         context=max(lengths) + settings.decode_tokens + 64,
         cold=cold,
     )
-    files = {artifact: find_model(artifact).path for artifact in artifacts}  # all, before the first is run
+    refs = [find_model(artifact) for artifact in artifacts]  # all, before the first is run
+    require_own_names([ref.path for ref in refs], "figures are told apart")
+    files = {artifact: ref.path for artifact, ref in zip(artifacts, refs, strict=True)}
     before = conditions()
     runs = _run_rounds(artifacts, grid, settings.repetitions, until_stable=until_stable)
     some_runs = next(iter(runs.values()))
@@ -125,25 +138,25 @@ def _run_rounds(
                 bar.update(task, note=f"round {number}, {Path(artifact).name}")
                 runs[artifact].append(run_worker(artifact, grid, GridRun))
                 bar.advance(task)
-            if until_stable and number >= repetitions and widest_half_width(runs) <= STABLE:
+            if until_stable and number >= repetitions and widest_side(runs) <= STABLE:
                 break
     return runs
 
 
-def widest_half_width(runs: Mapping[str, list[GridRun]]) -> float:
-    """The widest interval of all medians so far, half of it as a share of the median."""
+def widest_side(runs: Mapping[str, list[GridRun]]) -> float:
+    """How far an interval of all medians so far reaches at most to a side, as a share of the median."""
     widest = 0.0
     for results in runs.values():
         for length in results[0].samples:
             samples = [result.samples[length] for result in results]
             decode = median_interval([sample.decode_tps for sample in samples])
             prefill = median_interval([sample.prefill_tps for sample in samples])
-            widest = max(widest, half_width(decode), half_width(prefill))
+            widest = max(widest, wider_side(decode), wider_side(prefill))
     return widest
 
 
 def _gather(file: Path, runs: list[GridRun], lengths: list[int]) -> ArtifactSamples:
-    """One artifact's rounds: raw samples by prompt length, memory at each phase."""
+    """One artifact's rounds: raw samples by prompt length, and the memory before them."""
     tests = [
         LengthSamples(prompt_tokens=length, samples=[run.samples[str(length)] for run in runs])
         for length in lengths
@@ -156,14 +169,5 @@ def _gather(file: Path, runs: list[GridRun], lengths: list[int]) -> ArtifactSamp
         load_s=[run.load_s for run in runs],
         tokenize_us_per_token=[run.tokenize_us_per_token for run in runs],
         tests=tests,
-        memory_mb=_median_memory(runs),
+        memory_mb=median_memory([run.memory_mb for run in runs]),
     )
-
-
-def _median_memory(runs: list[GridRun]) -> MemoryByPhase:
-    medians: MemoryByPhase = {}
-    for phase, figures in runs[0].memory_mb.items():
-        medians[phase] = {
-            name: statistics.median(run.memory_mb[phase][name] for run in runs) for name in figures
-        }
-    return medians

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNSTABLE = 0.10
-"""A median is not stable when half of its interval is wider than this share of it."""
+"""A median is not stable when its interval reaches farther than this share of it to either side."""
 
 
 class LatencySummary(Record):
@@ -49,7 +49,7 @@ class LatencySummary(Record):
         outside_the_model: share of a reply's time that is not spent in the model; None where it is not known.
         tokenize_us_per_token: median, microseconds.
         major_faults: page faults that waited for the disk, of all samples.
-        memory_mb: at each phase.
+        memory_mb: at each phase, with this prompt length.
         stable: both medians are known to 10 %.
         own_prefill_tps: the median by the runtime's own clock; None where it has none.
         own_decode_tps: the median by the runtime's own clock.
@@ -116,8 +116,8 @@ def summary(row: ArtifactSamples, test: int = 0) -> LatencySummary:
         outside_the_model=_outside_the_model(samples),
         tokenize_us_per_token=round(statistics.median(row.tokenize_us_per_token), 2),
         major_faults=sum(sample.major_faults for sample in samples),
-        memory_mb=row.memory_mb,
-        stable=max(half_width(decode_median), half_width(prefill_median)) <= UNSTABLE,
+        memory_mb=row.memory_at(row.tests[test]),
+        stable=max(wider_side(decode_median), wider_side(prefill_median)) <= UNSTABLE,
         own_prefill_tps=_median_of_known([sample.own_prefill_tps for sample in samples]),
         own_decode_tps=_median_of_known([sample.own_decode_tps for sample in samples]),
     )
@@ -139,9 +139,9 @@ def _token_gaps_s(samples: list[GridSample]) -> list[float]:
     return gaps
 
 
-def half_width(interval: Interval) -> float:
-    """Half of an interval, as a share of the figure."""
-    return (interval.high - interval.low) / 2 / interval.value
+def wider_side(interval: Interval) -> float:
+    """How far an interval reaches to the side where it is wider, as a share of the figure."""
+    return max(interval.high - interval.value, interval.value - interval.low) / interval.value
 
 
 def _outside_the_model(samples: list[GridSample]) -> float | None:
@@ -203,10 +203,10 @@ def unstable_figures(rows: Sequence[LatencySummary]) -> list[str]:
             "prefill": Interval(row.prefill_tps_median, *row.prefill_tps_interval, row.interval_coverage),
             "decode": Interval(row.decode_tps_median, *row.decode_tps_interval, row.interval_coverage),
         }
-        widest = max(speeds, key=lambda name: half_width(speeds[name]))
+        widest = max(speeds, key=lambda name: wider_side(speeds[name]))
         name = row.artifact + (f" @{row.prompt_tokens}" if has_lengths else "")
         for what, speed in speeds.items():
-            if what == widest or half_width(speed) > UNSTABLE:  # the widest, where rounding made it 10 %
+            if what == widest or wider_side(speed) > UNSTABLE:  # the widest, where rounding made it 10 %
                 found.append(f"{name}, {what} {speed.value:.0f} [{speed.low:.0f}, {speed.high:.0f}] tok/s")
     return found
 

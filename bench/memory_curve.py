@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -18,7 +19,7 @@ from typing import Literal
 
 from empathy_edge.bench.result_file import FORMAT, MEASURED_HOST, BenchResult, Record
 from empathy_edge.bench.run_worker import run_worker
-from empathy_edge.bench.worker_records import GridRun, GridSettings
+from empathy_edge.bench.worker_records import GridRun, GridSample, GridSettings
 from empathy_edge.console import out as stdout
 from empathy_edge.console import progress, say, table
 from empathy_edge.errors import EmpathyEdgeError
@@ -31,7 +32,8 @@ KEPT = 0.9
 SHARES = (1.3, 1.1, 1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 """The limits, as shares of the peak memory without a limit."""
 TOO_SLOW = 0.05
-"""Below this share of the speed without a limit no smaller limit is tried."""
+"""Below this share of the speed without a limit no smaller limit is tried; a run that takes longer than such
+a one is ended, and counts as one that did not run."""
 REPETITIONS = 3
 
 _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
@@ -50,7 +52,7 @@ class Point(Record):
 
     Attributes:
         limit_mb: MB (10^6 bytes); None without a limit.
-        ran: whether the model could be run; if not, there is nothing else.
+        ran: whether the model could be run, in time; if not, there is nothing else.
         load_s: to open the model, median.
         prefill_tps: prompt tokens per second, median.
         decode_tps: new tokens per second, the best: a busy machine only slows down.
@@ -80,7 +82,7 @@ class MemoryResult(BenchResult[MemorySettings]):
 
     Attributes:
         artifact: the name of its file or folder.
-        peak_rss_mb: the highest resident memory without a limit.
+        peak_rss_mb: the highest resident memory without a limit, while it was loaded or later.
         points: without a limit, then under smaller and smaller ones.
         smallest_limit_that_keeps_90_percent_mb: of the decode speed; None if no limit does.
     """
@@ -104,11 +106,15 @@ class ControlGroup:
     """
 
     def __init__(self) -> None:
-        controllers = _V2 / "cgroup.controllers"
         if (_V1 / "memory.limit_in_bytes").is_file():
             self.version, parent, self._limit_file = 1, _V1, "memory.limit_in_bytes"
-        elif controllers.is_file() and "memory" in controllers.read_text(encoding="ascii").split():
+        elif "memory" in _words(_V2 / "cgroup.controllers"):
             self.version, parent, self._limit_file = 2, _V2, "memory.high"
+            if "memory" not in _words(_V2 / "cgroup.subtree_control"):
+                raise EmpathyEdgeError(
+                    f"{_V2}: its groups have no memory limit. Allow one, as root: "
+                    f"echo +memory > {_V2}/cgroup.subtree_control"
+                )
         else:
             raise EmpathyEdgeError(
                 "No memory control groups on this system; the curve cannot be measured here."
@@ -118,8 +124,8 @@ class ControlGroup:
             self.folder.mkdir()
         except OSError as error:
             raise EmpathyEdgeError(
-                f"{self.folder}: cannot be made ({error.strerror}): the curve needs the right to make "
-                "control groups (root, or a delegated group). Skipped; nothing was measured."
+                f"{self.folder}: cannot be made ({error.strerror}). Only root may make control groups there "
+                "(sudo), and in a container only where they can be written. Nothing was measured."
             ) from None
 
     def limit(self, megabytes: float | None) -> None:
@@ -137,6 +143,11 @@ class ControlGroup:
         """Remove the group."""
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+
+def _words(file: Path) -> list[str]:
+    """The words of a file of /sys; none where there is no such file."""
+    return file.read_text(encoding="ascii").split() if file.is_file() else []
 
 
 def memory_curve(
@@ -174,8 +185,10 @@ def _measure_points(artifact: str, grid: GridSettings, group: ControlGroup) -> t
     """The peak memory without a limit in MB, and all points."""
     with progress() as bar:
         task = bar.add_task("memory", total=len(SHARES) + 1, note="without a limit")
+        start = time.monotonic()
         runs = _repeat(artifact, grid, group)
-        peak_rss_mb = runs[0].memory_mb["after_decode"]["peak_rss"]
+        timeout_s = (time.monotonic() - start) / REPETITIONS / TOO_SLOW
+        peak_rss_mb = _peak_mb(runs)
         free = _point(None, runs)
         points = [free]
         bar.advance(task)
@@ -184,7 +197,7 @@ def _measure_points(artifact: str, grid: GridSettings, group: ControlGroup) -> t
             bar.update(task, note=f"{limit_mb:.0f} MB")
             group.limit(limit_mb)
             try:
-                points.append(_point(limit_mb, _repeat(artifact, grid, group)))
+                points.append(_point(limit_mb, _repeat(artifact, grid, group, timeout_s)))
             except EmpathyEdgeError:
                 points.append(Point(limit_mb=limit_mb, ran=False))
             bar.advance(task)
@@ -194,13 +207,29 @@ def _measure_points(artifact: str, grid: GridSettings, group: ControlGroup) -> t
     return peak_rss_mb, points
 
 
-def _repeat(artifact: str, grid: GridSettings, group: ControlGroup) -> list[GridRun]:
-    return [run_worker(artifact, grid, GridRun, group.prefix()) for _ in range(REPETITIONS)]
+def _repeat(
+    artifact: str, grid: GridSettings, group: ControlGroup, timeout_s: float | None = None
+) -> list[GridRun]:
+    return [run_worker(artifact, grid, GridRun, group.prefix(), timeout_s) for _ in range(REPETITIONS)]
+
+
+def _peak_mb(runs: list[GridRun]) -> float:
+    """The highest resident memory of all runs at any time: some formats need the most while they load."""
+    peaks = []
+    for run in runs:
+        phases = [*run.memory_mb.values(), *_only_sample(run).memory_mb.values()]
+        peaks += [figures["peak_rss"] for figures in phases]
+    return max(peaks)
+
+
+def _only_sample(run: GridRun) -> GridSample:
+    """There is one prompt length."""
+    return next(iter(run.samples.values()))
 
 
 def _point(limit_mb: float | None, runs: list[GridRun]) -> Point:
-    samples = [next(iter(run.samples.values())) for run in runs]
-    memory = [run.memory_mb["after_decode"] for run in runs]
+    samples = [_only_sample(run) for run in runs]
+    memory = [sample.memory_mb["after_decode"] for sample in samples]
     return Point(
         limit_mb=limit_mb,
         ran=True,

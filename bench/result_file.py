@@ -6,9 +6,10 @@ docs/formats.md describes the layout. Times are in seconds, rates (`_tps`) in to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -85,7 +86,8 @@ class ArtifactSamples(Record):
         load_s: of each round.
         tokenize_us_per_token: of each round, microseconds.
         tests: samples by prompt length.
-        memory_mb: at each phase, medians over the rounds.
+        memory_mb: before the model was loaded and after, medians over the rounds. In files of earlier
+            versions also after prefill and decode, of the longest prompt.
     """
 
     artifact: str
@@ -96,6 +98,18 @@ class ArtifactSamples(Record):
     tokenize_us_per_token: list[float]
     tests: list[LengthSamples]
     memory_mb: MemoryByPhase
+
+    def memory_at(self, test: LengthSamples) -> MemoryByPhase:
+        """At each phase, with the prompt length of one of its tests."""
+        return {**self.memory_mb, **median_memory([sample.memory_mb for sample in test.samples])}
+
+
+def median_memory(rounds: Sequence[MemoryByPhase]) -> MemoryByPhase:
+    """Each figure's median over several rounds."""
+    medians: MemoryByPhase = {}
+    for phase, figures in rounds[0].items():
+        medians[phase] = {name: median(one[phase][name] for one in rounds) for name in figures}
+    return medians
 
 
 class StandardResult(BenchResult[StandardSettings]):
@@ -110,14 +124,22 @@ def read_result(path: Path) -> StandardResult:
     """A result of the standard suite that `bench --json` wrote.
 
     Raises:
-        EmpathyEdgeError: it is another file, or of another version.
+        EmpathyEdgeError: it is another file, or of another version, or has two artifacts with one name.
     """
     try:
-        return StandardResult.model_validate(read_json(path))
+        result = StandardResult.model_validate(read_json(path))
     except ValidationError:
         raise EmpathyEdgeError(
             f"{path}: is not what `bench --json` of this version writes ({FORMAT}, suite standard)."
         ) from None
+    names = [row.artifact for row in result.artifacts]
+    for name in names:
+        if names.count(name) > 1:  # earlier versions measured such artifacts
+            raise EmpathyEdgeError(
+                f"{path}: has two artifacts with the name {name}, which cannot be told apart. "
+                "Rename one of them and measure again."
+            )
+    return result
 
 
 def write_result(path: Path, result: BenchResult[Any]) -> None:

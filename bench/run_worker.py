@@ -19,7 +19,11 @@ RunKind = TypeVar("RunKind", bound=WorkerRun)
 
 
 def run_worker(
-    artifact: str, settings: Settings, kind: type[RunKind], prefix: tuple[str, ...] = ()
+    artifact: str,
+    settings: Settings,
+    kind: type[RunKind],
+    prefix: tuple[str, ...] = (),
+    timeout_s: float | None = None,
 ) -> RunKind:
     """Run one suite once on one artifact.
 
@@ -28,19 +32,26 @@ def run_worker(
         settings: of the suite.
         kind: the suite's record.
         prefix: a program with its arguments that starts the worker.
+        timeout_s: it is ended after so many seconds; None: never.
 
     Raises:
-        EmpathyEdgeError: the worker failed; says why.
+        EmpathyEdgeError: the worker failed, or took too long; says why.
     """
     arguments = [artifact, json.dumps(asdict(settings))]
-    done = subprocess.run(
-        [*prefix, sys.executable, "-P", "-m", "empathy_edge.bench.worker", *arguments],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-    )
+    try:
+        done = subprocess.run(
+            [*prefix, sys.executable, "-P", "-m", "empathy_edge.bench.worker", *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired:
+        raise EmpathyEdgeError(
+            f"{artifact}: could not be measured:\n  it was not done after {timeout_s:.0f} s."
+        ) from None
     if done.returncode != 0:
         last = [line for line in done.stderr.splitlines() if line.strip()][-2:]
         reason = (

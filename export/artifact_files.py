@@ -35,6 +35,7 @@ from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.models.find import HUB_ID, ModelRef, gguf_of
 from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.runs.settings import ExportSettings
+from empathy_edge.runs.stage import open_stage
 from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.pieces import ids_of
 from empathy_edge.system.files import own_file, read_json, write_json
@@ -49,6 +50,10 @@ GPTQ_GGUF = "gguf-q4_0-gptq"
 
 FLOAT_LITERT = "litertlm-fp32"
 """The artifact that other artifacts for LiteRT-LM are made from."""
+
+IMATRIX, IMATRIX_FILE = "imatrix", "imatrix.gguf"
+"""The folder of the importance matrix that an export makes, and the file in it. A file of that name in the
+export's own folder may be the user's."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +102,30 @@ class CalibrationData:
         return self._texts
 
     def importance(self) -> Importance:
-        """The importance matrix: the user's file, or one made from the texts and written to imatrix.gguf."""
+        """The importance matrix: the user's file, or one made from the texts, in a folder of its own."""
         if self._importance is None:
-            self._importance = self._read_or_make_importance()
+            own = self._job.settings.imatrix
+            self._importance = read_imatrix(Path(own) if own else self._made_importance())
         return self._importance
 
-    def _read_or_make_importance(self) -> Importance:
-        if self._job.settings.imatrix:
-            return read_imatrix(Path(self._job.settings.imatrix))
-        importance = collect(self._job.checkpoint, self.texts())
-        write_imatrix(self._job.out / "imatrix.gguf", importance, self.texts())
-        return importance
+    def _made_importance(self) -> Path:
+        """The file of the importance matrix in the export's folder; made unless it is there."""
+        job, folder = self._job, self._job.out / IMATRIX
+        inputs = {"checkpoint": job.checkpoint}
+        if job.settings.calibration is not None:
+            inputs["calibration"] = Path(job.settings.calibration)
+        stage = open_stage(
+            folder,
+            "importance matrix",
+            settings={"calibration_dialogues": job.settings.calibration_dialogues},
+            inputs=inputs,
+            files=(IMATRIX_FILE,),
+            update=job.update,
+        )
+        if not stage.done:
+            write_imatrix(folder / IMATRIX_FILE, collect(job.checkpoint, self.texts()), self.texts())
+            stage.finish()
+        return folder / IMATRIX_FILE
 
 
 def sources_of(name: ArtifactName, float_source: str = F16_GGUF) -> list[str]:
@@ -156,9 +174,10 @@ def copy_tokenizer(checkpoint: Path, folder: Path) -> None:
 
 
 def _write_config(checkpoint: Path, folder: Path) -> None:
-    """Write config.json with every token that ends a response: a graph has no other place for them.
+    """Write config.json with every token that ends a response, and the length of the context.
 
-    The checkpoint's own may name one that its chat template never writes.
+    A graph has no other place for them. The checkpoint's own may name a token that its chat template never
+    writes, and leave the length to transformers.
     """
     from tokenizers import Tokenizer
 
@@ -170,7 +189,9 @@ def _write_config(checkpoint: Path, folder: Path) -> None:
     token = Tokenizer.from_file(str(checkpoint / "tokenizer.json")).token_to_id(end)
     if token is not None:
         stops.add(token)
-    write_json(folder / "config.json", config | {"eos_token_id": sorted(stops)})
+    context = read_config(checkpoint).get("max_position_embeddings")
+    added = {} if context is None else {"max_position_embeddings": context}
+    write_json(folder / "config.json", added | config | {"eos_token_id": sorted(stops)})
 
 
 def _write_gguf(name: ArtifactName, folder: Path, job: ExportJob, calibration: CalibrationData) -> Details:

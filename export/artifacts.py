@@ -25,9 +25,10 @@ from empathy_edge.export.artifact_files import (
 from empathy_edge.export.base_difference import tell_other_base
 from empathy_edge.export.gguf.converter import require_script
 from empathy_edge.export.litertlm.convert import require_environment as require_litert
-from empathy_edge.export.merged import MergeResults
+from empathy_edge.export.merged import TOKENIZER_FILES, MergeResults
 from empathy_edge.export.onnx.q4_0_grid import require_q4_0
 from empathy_edge.export.record import ArtifactRecord, Details, OriginalBase, original_base
+from empathy_edge.export.scratch import remove_scratch
 from empathy_edge.export.verify import VerifyResults
 from empathy_edge.export.weight_range import largest_weight
 from empathy_edge.formats.artifact_names import ArtifactName, parse_artifact
@@ -36,10 +37,11 @@ from empathy_edge.models.find import ModelRef, dequantized, gguf_of
 from empathy_edge.models.templated_folder import template_for
 from empathy_edge.models.templates import own_templates
 from empathy_edge.runs.settings import ExportSettings
-from empathy_edge.runs.stage import open_stage
+from empathy_edge.runs.stage import SCRATCH_OF_EXPORTS, open_stage
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.kept_models import mark_used
+from empathy_edge.system.locks import holding, lock_in_cache
 from empathy_edge.system.machine import require_space
 
 _SHARE_OF_FP32 = {
@@ -74,7 +76,7 @@ _MODEL_SUFFIXES = (".gguf", ".onnx", ".data", ".pte", ".litertlm")
 """How the names of files end that count for an artifact's size."""
 
 
-_FILES = ("model*", "adapter*", "*.onnx*", "*.json", "*.jinja", ".source-*", ".converting-*", ".parts-*")
+_FILES = ("model*", "adapter*", "*.onnx*", *TOKENIZER_FILES, "*.json", "*.jinja", *SCRATCH_OF_EXPORTS)
 """What the makers of artifacts write into an artifact's folder."""
 
 
@@ -114,10 +116,29 @@ def run(
         update: make again what was made with other settings or inputs.
 
     Raises:
-        EmpathyEdgeError: an artifact cannot be made of this base.
+        EmpathyEdgeError: an artifact cannot be made of this base, or another export is writing into `out`.
         VerdictFailed: the merge or an artifact is too far from what it was made of.
     """
     _require_all(settings, base, adapters, weights)
+
+    def refuse() -> None:
+        raise EmpathyEdgeError(
+            f"{out}: another export is writing there. Wait until it has ended, or choose another --out."
+        ) from None
+
+    with holding(lock_in_cache(out), refuse):
+        return _run(base, adapters, out, settings, weights, update)
+
+
+def _run(
+    base: ModelRef,
+    adapters: list[Path],
+    out: Path,
+    settings: ExportSettings,
+    weights: Sequence[float],
+    update: bool,
+) -> ExportResults:
+    """As `run`, whose arguments these are, in a folder that no other export writes into."""
     checkpoint = base.path
     merge: MergeResults | None = None
     if adapters:
@@ -231,10 +252,15 @@ def reference_gguf(reference: ModelRef) -> Path | None:
     """A checkpoint's F16 GGUF in the cache; None where its family has no converter here."""
     out = cache_folder() / "references" / reference.identity[:32]
     purpose = "the reference as an F16 GGUF, on which its replies are drawn"
+
+    def wait() -> None:
+        say(f"Waiting for another command that makes the F16 GGUF of {reference.name} …")
+
     try:
         settings = ExportSettings(artifacts=(F16_GGUF,))
         source = dequantized(reference)
-        (folder,) = make_artifacts(source.path, out, settings, base=source, adapters=[], purpose=purpose)
+        with holding(out.with_name(f"{out.name}.lock"), wait):
+            (folder,) = make_artifacts(source.path, out, settings, base=source, adapters=[], purpose=purpose)
     except EmpathyEdgeError as error:
         say(f"  Replies are drawn on torch, which is slower: {error}")
         return None
@@ -273,6 +299,7 @@ def _make_artifact(name: ArtifactName, job: ExportJob, calibration: CalibrationD
         files=_FILES,
         update=job.update,
     )
+    remove_scratch(folder, stage.manifest.get("outputs", ()))
     if stage.done:
         return
     details = write_files(name, folder, job, calibration)

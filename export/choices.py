@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.artifact_files import F16_GGUF
 from empathy_edge.export.artifacts import make_artifacts, require_makers
@@ -15,6 +16,7 @@ from empathy_edge.formats.gguf_header import TensorPlace, tensors_of
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.system.files import read_json
+from empathy_edge.system.locks import holding, lock_in_cache
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,12 @@ class ArtifactMaker:
     def make(self, name: str) -> Path:
         """The artifact's folder; made unless it is there."""
         settings = ExportSettings(artifacts=(name,), calibration=self.calibration)
-        (folder,) = make_artifacts(self.base.path, self.out, settings, base=self.base, adapters=[])
+
+        def wait() -> None:
+            say(f"Waiting for another command that writes into {self.out} …")
+
+        with holding(lock_in_cache(self.out), wait):
+            (folder,) = make_artifacts(self.base.path, self.out, settings, base=self.base, adapters=[])
         return folder
 
     def size_mb(self, name: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import require_extra
-from empathy_edge.system.files import read_json, write_json
+from empathy_edge.system.files import part_of, write_json
 
 CONTEXT = 2048
 """The longest context in tokens. ExecuTorch plans its memory for it ahead; a model's own may be shorter."""
@@ -47,7 +47,7 @@ def write_executorch(checkpoint: Path, folder: Path, precision: str) -> None:
     )
     if precision != "fp32":
         quantize_for_xnnpack(model, precision)
-    context = min(CONTEXT, int(read_json(checkpoint / "config.json")["max_position_embeddings"]))
+    context = min(CONTEXT, int(model.config.get_text_config().max_position_embeddings))
     at_once = min(TOKENS_AT_ONCE, context // 2)
     step, inputs = parts["decode"]
     # Without names every size of every input may change, which takes several times as long to export, and
@@ -55,7 +55,7 @@ def write_executorch(checkpoint: Path, folder: Path, precision: str) -> None:
     shapes = _changing_sizes(inputs, context, at_once)
     config = ExecutorchConfig(backend="xnnpack", dynamic=True, dynamic_shapes=shapes)
     program, _ = ExecutorchExporter().export_program(step, inputs, config)
-    temporary = folder / "model.tmp"
+    temporary = part_of(folder / "model.pte")
     try:
         ExecutorchExporter.save_program(program, temporary)
         os.replace(temporary, folder / "model.pte")

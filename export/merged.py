@@ -13,18 +13,10 @@ from pydantic import BaseModel, ConfigDict
 
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import EmpathyEdgeError, VerdictFailed, require_extra
+from empathy_edge.export.golden import golden_ids, logits_of
 from empathy_edge.export.peft_merge import merge_on_disk, require_scalable
-from empathy_edge.formats.chat_format import (
-    DEFAULT,
-    GOLDEN_CONVERSATION,
-    eos_of,
-    fit_to_template,
-    named_templates,
-    read_template,
-    set_template,
-    template_of,
-    turn_end,
-)
+from empathy_edge.export.scratch import remove_scratch
+from empathy_edge.formats.chat_format import DEFAULT, eos_of, named_templates, read_template, turn_end
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
 from empathy_edge.models.adapter_folder import CONFIG, tokenizer_folder, training_settings, training_step
 from empathy_edge.models.find import ModelRef
@@ -127,6 +119,7 @@ def make(
         files=("*.safetensors", "config.json", f"{SCRATCH}/*", *TOKENIZER_FILES, *CONFIG_FILES),
         update=update,
     )
+    remove_scratch(out, stage.manifest.get("outputs", ()))
     if stage.done:
         return stage.results(MergeResults)
     _copy_tokenizer(base.path, adapters, out)
@@ -138,13 +131,13 @@ def make(
             weights,
             out,
             scratch=out / SCRATCH,
-            ids=_golden_ids(out),
+            ids=golden_ids(out),
             write_fp32=lambda folder: merge(base.path, [], folder),
         )
     else:
         merge(base.path, adapters, out, weights)
         expected, difference = _logits_of_adapter_model(base.path, adapters, out, weights), 0.0
-    results = _compare(expected, difference, out, adapters, tolerance)
+    results = _compare(expected, difference, out, base.path, adapters, tolerance)
     stage.finish(results)
     return results
 
@@ -231,39 +224,22 @@ def _logits_of_adapter_model(base: Path, adapters: list[Path], merged: Path, wei
                 module.set_scale(name, weight)
     if held:
         compute_in_fp32(model)
-    with torch.inference_mode():
-        return model.eval()(input_ids=_golden_ids(merged)).logits
-
-
-def _golden_ids(folder: Path) -> Any:
-    """The token ids of a fixed conversation, [1, tokens]."""
-    quiet_libraries()
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    set_template(tokenizer, read_template(folder))
-    return tokenizer.apply_chat_template(
-        fit_to_template(template_of(tokenizer), GOLDEN_CONVERSATION),
-        add_generation_prompt=True,
-        return_dict=False,
-        return_tensors="pt",
-    )
+    return logits_of(model, golden_ids(merged), merged)
 
 
 def _compare(
-    expected: Any, difference: float, merged: Path, adapters: list[Path], tolerance: float
+    expected: Any, difference: float, merged: Path, base: Path, adapters: list[Path], tolerance: float
 ) -> MergeResults:
     """Compare the checkpoint on the disk with the adapter model's logits; fails above `tolerance`."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    ids = _golden_ids(merged)
-    with torch.inference_mode():
-        model = AutoModelForCausalLM.from_pretrained(
-            merged, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-        )
-        _require_rows_for_all_tokens(model, merged)
-        found = model(input_ids=ids).logits
+    ids = golden_ids(merged)
+    model = AutoModelForCausalLM.from_pretrained(
+        merged, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
+    _require_rows_for_new_tokens(model, merged, base)
+    found = logits_of(model, ids, merged)
     if not (torch.isfinite(expected).all() and torch.isfinite(found).all()):
         raise VerdictFailed(
             f"{merged}: logits of the adapter model or of the merged checkpoint are NaN or infinite.",
@@ -286,18 +262,33 @@ def _compare(
     )
 
 
-def _require_rows_for_all_tokens(model: Any, merged: Path) -> None:
-    """Refuse tokens without a row of embeddings: the adapter's tokenizer grew, but its file has no rows."""
-    from tokenizers import Tokenizer
+def _require_rows_for_new_tokens(model: Any, merged: Path, base: Path) -> None:
+    """Refuse tokens without a row of embeddings: the adapter's tokenizer grew, but its file has no rows.
 
-    tokens = Tokenizer.from_file(str(merged / "tokenizer.json")).get_vocab()
+    Tokens that the base's own tokenizer has no rows for are left as they are there: Gemma 3's has one for
+    images, which a model of text alone never reads.
+    """
     rows = model.get_input_embeddings().weight.shape[0]
-    if max(tokens.values()) >= rows:
+    of_base = _tokens_of(base)
+    new = {text: index for text, index in _tokens_of(merged).items() if of_base.get(text) != index}
+    last = max(new.values(), default=-1)
+    if last >= rows:
         raise EmpathyEdgeError(
-            f"{merged}: the tokenizer has tokens up to {max(tokens.values())}, but there are {rows} rows of "
+            f"{merged}: the tokenizer has tokens up to {last}, but there are {rows} rows of "
             "embeddings.\n  Save the embeddings with the adapter (modules_to_save), or take the tokenizer's "
             "files out of the adapter's folder."
         )
+
+
+def _tokens_of(folder: Path) -> dict[str, int]:
+    """Every token of a folder's tokenizer and its number; none where it has no tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return {}
+    tokens: dict[str, int] = Tokenizer.from_file(str(file)).get_vocab()
+    return tokens
 
 
 def _require_tying_as_said(model: Any, merged: Path) -> bool:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export.gguf.writer import name_in_language_model
+from empathy_edge.export.golden import logits_of
 from empathy_edge.export.weights_on_disk import WeightsOnDisk
 from empathy_edge.formats.tensor_files import stored_tensors
-from empathy_edge.models.adapter_folder import PREFIX, read_adapter
+from empathy_edge.models.adapter_folder import PREFIX, AdapterFolder, read_adapter
+from empathy_edge.models.adapter_rows import module_of, rows_in_training
 from empathy_edge.models.merging import attach, merge_attached
 from empathy_edge.runtimes.held_weights import LIBRARIES_MB, fp32_size_mb
 from empathy_edge.system.machine import require_memory, require_space
@@ -47,8 +50,7 @@ def require_scalable(adapters: Sequence[Path], weights: Sequence[float], shapes:
     """
     for folder, weight in zip(adapters, weights, strict=False):
         adapter = read_adapter(folder)
-        targets = {name.removeprefix(PREFIX): tensor.shape for name, tensor in adapter.tensors.items()}
-        grown = [name for name, shape in targets.items() if shapes.get(name, shape) != shape]
+        grown = _matrices_of_another_shape(adapter, shapes)
         reason = None
         if adapter.kind in ROTATIONS:
             reason = f"is of the kind {adapter.kind}, which rotates; a part of a rotation is none"
@@ -58,6 +60,25 @@ def require_scalable(adapters: Sequence[Path], weights: Sequence[float], shapes:
             reason = f"gives {grown[0]} another shape, so the base has no values to be weighed against"
         if reason and weight != 1:
             raise EmpathyEdgeError(f"{folder}: cannot be merged with --weight {weight:g}: it {reason}.")
+
+
+def _matrices_of_another_shape(adapter: AdapterFolder, shapes: dict[str, Any]) -> list[str]:
+    """The base's tensors that an adapter replaces by larger or smaller ones, by name."""
+    found = []
+    shapes = {_in_language_model(name): shape for name, shape in shapes.items()}
+    for name, tensor in adapter.tensors.items():
+        own, module = _in_language_model(name.removeprefix(PREFIX)), module_of(name)
+        base = shapes.get(_in_language_model(f"{module}.weight"))
+        if shapes.get(own, tensor.shape) != tensor.shape:
+            found.append(own)
+        elif base and rows_in_training(adapter, module, base[0]) != base[0]:
+            found.append(f"{module}.weight")
+    return found
+
+
+def _in_language_model(name: str) -> str:
+    """A tensor's name without the place of the language model in one that also sees."""
+    return name_in_language_model(name) or name
 
 
 def merge_on_disk(
@@ -95,22 +116,28 @@ def merge_on_disk(
     disk = WeightsOnDisk(scratch)
     try:
         model = disk.load(base, write_fp32)
-        expected, differences = None, [0.0]
-        for folder, weight in zip(adapters, weights, strict=True):
+        expected, differences, proof = None, [0.0], ids
+        for number, (folder, weight) in enumerate(zip(adapters, weights, strict=True), 1):
             before = disk.copies(model) if weight != 1 else {}
             if expected is not None:
-                differences.append(_largest_difference(expected, _logits(model, ids)))
+                differences.append(_largest_difference(expected, logits_of(model, proof, folder)))
             wrapped = attach(model, folder, disk.take)
-            expected = _logits(wrapped, ids)
+            proof = ids if number == len(adapters) else _that_have_rows(ids, wrapped)
+            expected = logits_of(wrapped, proof, folder)
             model = merge_attached(wrapped, folder, disk.take)
             if weight != 1:
-                differences.append(_largest_difference(expected, _logits(model, ids)))
+                differences.append(_largest_difference(expected, logits_of(model, proof, folder)))
                 _weigh(model, before, weight)
-                expected = _logits(model, ids)
+                expected = logits_of(model, proof, folder)
         model.save_pretrained(out)
     finally:
         disk.remove()
     return PeftMerge(expected, max(differences))
+
+
+def _that_have_rows(ids: Any, model: Any) -> Any:
+    """The token ids that a model can read, [1, tokens]; a later adapter may add rows for the others."""
+    return ids[:, ids[0] < model.config.get_text_config().vocab_size]
 
 
 def _require_memory(base: Path, adapters: Sequence[Path]) -> None:
@@ -131,13 +158,6 @@ def _require_memory(base: Path, adapters: Sequence[Path]) -> None:
         most = max(most, own + max(largest, COPIES_OF_A_WEIGHT * max(merged, default=largest)))
     needed_mb = LIBRARIES_MB + 4 * most / 1e6
     require_memory(needed_mb, needed_mb, "a merge by PEFT", "merge on a machine with more")
-
-
-def _logits(model: Any, ids: Any) -> Any:
-    import torch
-
-    with torch.inference_mode():
-        return model.eval()(input_ids=ids, use_cache=False).logits
 
 
 def _largest_difference(expected: Any, found: Any) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
 from empathy_edge.export.gguf.quantize import PackedTensor
 from empathy_edge.export.gguf.tensor_types import type_number
-from empathy_edge.export.gguf.writer import Transform, transform_of
+from empathy_edge.export.gguf.writer import Transform, name_in_language_model, transform_of
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
 from empathy_edge.system.files import own_file
@@ -32,7 +32,8 @@ def write_rounded(checkpoint: Path, matrices: Matrices, out: Path) -> None:
     family = family_of(checkpoint, config)
     names = tensor_names(family, config)
 
-    def values(key: str, tensor: StoredTensor) -> Iterator[np.ndarray]:
+    def values(stored_name: str, tensor: StoredTensor) -> Iterator[np.ndarray]:
+        key = name_in_language_model(stored_name) or ""
         is_matrix = key.startswith("model.layers.") and len(tensor.shape) == 2
         name = names.get_name(key, try_suffixes=(".weight", ".bias")) or ""
         rounded = matrices(name) if is_matrix else None

@@ -34,6 +34,7 @@ def support_markdown() -> str:
     from tests.models.test_adapters import CONFIGS, PREFIXES, REFUSED
     from tests.models.test_four_bit_bases import BITSANDBYTES, PACKED
     from tests.models.test_four_bit_bases import REFUSED as REFUSED_BASES
+    from tests.models.test_new_tokens import CONFIGS as NEW_TOKENS
 
     families = [*CASES, "gemma 3 with vision (its text part)"]
     lines = [
@@ -46,6 +47,7 @@ def support_markdown() -> str:
         "|---|---|",
         _row("merged", CONFIGS),
         _row("merged, too", ["new tokens with the tokenizer beside the adapter", "LoRA, then DoRA"]),
+        _row("merged, with tokens that the base lacks", NEW_TOKENS),
         _row("prefixes of names that are known", PREFIXES),
         _row("refused with the reason", [*REFUSED, "pickled weights"]),
         "",

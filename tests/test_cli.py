@@ -78,8 +78,23 @@ def test_doctor_says_what_is_here() -> None:
     pytest.importorskip("torch")
     result = run_command("doctor")
     assert result.returncode == 0, result.stdout
-    for word in ("llama_cpp_python", "torch", "model cache", "cores", "disk free", "Everything is here"):
+    packages = ("llama_cpp_python", "torch", "executorch")
+    for word in (*packages, "model cache", "cores", "disk free", "Everything is here"):
         assert word in result.stdout
+
+
+def test_doctor_knows_a_module_that_another_package_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With onnxruntime-gpu in place of onnxruntime it was a PackageNotFoundError."""
+    from importlib import metadata
+
+    from empathy_edge import doctor
+
+    package = doctor.Package("json", "no-such-package", "onnx", "an example")
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"json": ["pytest"]})
+    assert doctor._version(package) == f"{metadata.version('pytest')} (pytest)"
+    monkeypatch.setattr(metadata, "packages_distributions", dict)
+    assert doctor._version(package) == "unknown"
+    assert doctor.extra_with("executorch.runtime") == "executorch"
 
 
 def test_doctor_names_the_extra_of_a_missing_package() -> None:

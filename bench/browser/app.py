@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from rich.markup import escape
 from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -28,7 +29,8 @@ from empathy_edge.bench.browser.limits import MAX_RESULTS, RateLimit, Runs
 from empathy_edge.bench.browser.parts import Part
 from empathy_edge.bench.browser.plan import PhonePlan
 from empathy_edge.bench.browser.results import BrowserResult, result_of, write_browser_result
-from empathy_edge.bench.browser.upload import MAX_UPLOAD_BYTES, Refused, check_upload, parse_upload
+from empathy_edge.bench.browser.upload import Refused, check_upload, max_upload_bytes, parse_upload
+from empathy_edge.console import say
 
 UPLOAD_TIMEOUT_S = 30.0
 
@@ -149,18 +151,19 @@ class PhoneServer:
         return JSONResponse({"run": run}, headers={"Cache-Control": "no-store"})
 
     async def take_result(self, request: Request) -> Response:
-        """A result: limited in size, number and rate, checked, and written."""
+        """A result: limited in size, number and rate, checked, and written; its run ends only then."""
         if self.results >= MAX_RESULTS or not self.limit.allows(_address(request)):
             return _too_many()
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return _refused(415, "results are application/json")
+        most = max_upload_bytes(self.plan)
         try:
             async with asyncio.timeout(UPLOAD_TIMEOUT_S):
-                body = await _body(request)
+                body = await _body(request, most)
         except TimeoutError:
             return _refused(408, "it came too slowly")
         if body is None:
-            return _refused(413, f"a result has at most {MAX_UPLOAD_BYTES} bytes")
+            return _refused(413, f"a result has at most {most} bytes")
         try:
             upload = parse_upload(body)
             elapsed_s = self.runs.elapsed_s(upload.run)
@@ -169,10 +172,14 @@ class PhoneServer:
             check_upload(upload, self.plan, elapsed_s)
         except Refused as error:
             return _refused(422, str(error))
+        result = result_of(upload, self.plan, elapsed_s)
+        try:
+            file = write_browser_result(self.out, result, secrets.token_hex(4))
+        except OSError as error:
+            say(f"[red]A result cannot be written into {escape(str(self.out))} ({error.strerror}).[/]")
+            return _refused(507, "it cannot be written there now; send it again later")
         self.runs.end(upload.run)
         self.results += 1
-        result = result_of(upload, self.plan, elapsed_s)
-        file = write_browser_result(self.out, result, secrets.token_hex(4))
         self.arrived(result, file)
         return JSONResponse({"tokens": result.tokens, "file": file.name})
 
@@ -246,14 +253,14 @@ def _range(asked: str, size: int) -> tuple[int, int] | None:
     return (begin, end) if begin < end else None
 
 
-async def _body(request: Request) -> bytes | None:
+async def _body(request: Request, most: int) -> bytes | None:
     """What was sent; None where it is too much, of which no more than the limit is read."""
     body = b""
     stream: AsyncIterator[bytes] = request.stream()
     try:
         async for block in stream:
             body += block
-            if len(body) > MAX_UPLOAD_BYTES:
+            if len(body) > most:
                 return None
     except ClientDisconnect:
         return None

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from empathy_edge.bench.result_file import Record
-from empathy_edge.formats.chat_format import Message
+from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.chat_format import Message, render
 from empathy_edge.formats.prompt_shape import END, START, NoShape, shape_of
+
+END_OF_THOUGHTS = "</think>"
+
+WITH_THOUGHTS = (
+    "<think>\nShe is sad.\n</think>\n\nI'm so sorry.",
+    "She is sad.</think>I'm so sorry.",
+    "<think>\nShe is sad, and",
+)
+"""Replies of models that think first: whole, without the mark that a prompt ends with, and cut off."""
 
 
 class TemplatePieces(Record):
@@ -18,6 +28,7 @@ class TemplatePieces(Record):
         before_assistant: between what the person says and an earlier reply.
         after_assistant: between an earlier reply and the person's next message.
         reply: after the last message: it opens the reply to be made.
+        drops_thoughts: whether earlier replies lose what stands before `</think>`, and the spaces around.
     """
 
     start: str
@@ -25,6 +36,7 @@ class TemplatePieces(Record):
     before_assistant: str
     after_assistant: str
     reply: str
+    drops_thoughts: bool = False
 
     def render(self, messages: Sequence[Message]) -> str:
         """The text that the model reads; the page does the same."""
@@ -35,8 +47,13 @@ class TemplatePieces(Record):
             elif message["role"] == "user":
                 text += message["content"]
             else:
-                text += self.before_assistant + message["content"] + self.after_assistant
+                text += self.before_assistant + self._earlier(message["content"]) + self.after_assistant
         return text + self.reply
+
+    def _earlier(self, reply: str) -> str:
+        if not self.drops_thoughts or END_OF_THOUGHTS not in reply:
+            return reply
+        return reply.rpartition(END_OF_THOUGHTS)[2].strip()
 
 
 def template_pieces(template: str, *, bos: str = "", eos: str = "") -> TemplatePieces | None:
@@ -56,10 +73,29 @@ def template_pieces(template: str, *, bos: str = "", eos: str = "") -> TemplateP
     if shape.system_is_late:
         return None
     gaps = shape.gaps
-    return TemplatePieces(
+    pieces = TemplatePieces(
         start=gaps[START, "system" if shape.takes_system else "user"],
         after_system=gaps["system", "user"] if shape.takes_system else None,
         before_assistant=gaps["user", "assistant"],
         after_assistant=gaps["assistant", "user"],
         reply=gaps["user", END],
     )
+    dropping = pieces.model_copy(update={"drops_thoughts": True})
+    for found in (pieces, dropping):
+        if all(_renders(found, template, reply, bos=bos, eos=eos) for reply in WITH_THOUGHTS):
+            return found
+    return None
+
+
+def _renders(pieces: TemplatePieces, template: str, reply: str, *, bos: str, eos: str) -> bool:
+    """Whether the pieces give the template's own text for a conversation with this reply."""
+    messages = [
+        *([] if pieces.after_system is None else [{"role": "system", "content": "You listen."}]),
+        {"role": "user", "content": "My dog died."},
+        {"role": "assistant", "content": reply},
+        {"role": "user", "content": "Thank you."},
+    ]
+    try:
+        return pieces.render(messages) == render(template, messages, bos=bos, eos=eos)
+    except EmpathyEdgeError:
+        return False

@@ -10,9 +10,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from empathy_edge.bench.browser.plan import REPLY_TOKENS, PhonePlan
-from empathy_edge.bench.phones.ingest import MAX_TPS
+from empathy_edge.bench.phones.phone_results import MAX_TPS
 
-MAX_UPLOAD_BYTES = 262_144
+BYTES_BESIDE_TIMES = 262_144
+BYTES_OF_TIME = 16
+"""One time in the JSON, as `86400.123456,`: the page rounds them to microseconds."""
+MAX_S = 86_400
 NEAR_TIE_NATS = 0.5
 """Where two tokens are nearer than this on the host, the phone's arithmetic may take the other one.
 
@@ -32,7 +35,7 @@ def _one_line(text: str) -> str:
 
 
 Line = Annotated[str, AfterValidator(_one_line)]
-Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_S, allow_inf_nan=False)]
 
 
 class _Sent(BaseModel):
@@ -83,10 +86,13 @@ class PhoneSample(_Sent):
 
 
 class PhoneWindow(_Sent):
-    """Tokens in about ten seconds of decoding without a pause, and when they ended."""
+    """Tokens in about ten seconds of decoding without a pause, and when they ended.
+
+    On a slow phone it is as long as `--decode-tokens` take.
+    """
 
     end_s: Seconds
-    seconds: float = Field(gt=0, le=600, allow_inf_nan=False)
+    seconds: float = Field(gt=0, le=MAX_S, allow_inf_nan=False)
     tokens: int = Field(ge=0, le=1_000_000)
 
 
@@ -114,6 +120,11 @@ class PhoneUpload(_Sent):
     samples: list[PhoneSample] = Field(max_length=64)
     windows: list[PhoneWindow] = Field(max_length=400)
     hidden: int = Field(ge=0, le=10_000)
+
+
+def max_upload_bytes(plan: PhonePlan) -> int:
+    """How large a result may be: as large as one of this plan can become."""
+    return BYTES_BESIDE_TIMES + BYTES_OF_TIME * plan.rounds * plan.decode_tokens
 
 
 def parse_upload(body: bytes) -> PhoneUpload:

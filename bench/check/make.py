@@ -36,6 +36,7 @@ from empathy_edge.runs.settings import ReplySettings
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.system.cache import cache_folder
 from empathy_edge.system.files import MANIFEST, read_json, sha256_json
+from empathy_edge.system.locks import holding
 
 
 def make_baseline(  # noqa: PLR0913 - what a baseline depends on
@@ -176,19 +177,13 @@ def _known(kept: Path, prompts: list[CheckPrompt], reference: ModelRef) -> list[
 @contextlib.contextmanager
 def _alone(unfinished: Path, reference: ModelRef) -> Iterator[None]:
     """Hold the file of unfinished replies for this command alone; where another has it, say so and wait."""
-    from filelock import FileLock, Timeout
+
+    def wait() -> None:
+        say(f"Waiting for another command that draws the replies of {reference.name} ({unfinished}) …")
 
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(unfinished.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"Waiting for another command that draws the replies of {reference.name} ({unfinished}) …")
-        lock.acquire()
-    try:
+    with holding(unfinished.with_suffix(".lock"), wait):
         yield
-    finally:
-        lock.release()
 
 
 def _refuse_quantized(reference: ModelRef, allow_quantized: bool) -> None:

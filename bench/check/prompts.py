@@ -11,10 +11,8 @@ from rich.markup import escape
 
 from empathy_edge.console import say
 from empathy_edge.data import check_prompts
-from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message, messages_for
 from empathy_edge.formats.dialogue import Dialogue, read_dialogues
-from empathy_edge.formats.row_fields import printable
 from empathy_edge.system.files import sha256_json
 
 FEWEST = 64
@@ -50,12 +48,10 @@ def read_prompts(file: Path | None, most: int | None, seed: int) -> list[CheckPr
         seed: of the order.
 
     Raises:
-        EmpathyEdgeError: the file is missing, or a row is wrong or has half a character; names the row.
+        EmpathyEdgeError: the file is missing, or a row is wrong; names the row.
     """
     path = file or check_prompts()
     prompts = [_prompt_of(dialogue) for dialogue in read_dialogues(path)]
-    for prompt in prompts:
-        _require_whole_characters(path, prompt)
     prompts = _independent(path, prompts)
     random.Random(seed).shuffle(prompts)
     return prompts[:most]
@@ -68,18 +64,6 @@ def sha256_of(prompts: list[CheckPrompt]) -> str:
 
 def _prompt_of(dialogue: Dialogue) -> CheckPrompt:
     return CheckPrompt(dialogue.id, (*dialogue.history, {"role": "user", "content": dialogue.utterance}))
-
-
-def _require_whole_characters(path: Path, prompt: CheckPrompt) -> None:
-    """Refuse half a character (a lone surrogate): tokenizers and files of results cannot hold it."""
-    for text in (prompt.id, *(message["content"] for message in prompt.messages)):
-        half = next((character for character in text if "\ud800" <= character <= "\udfff"), None)
-        if half is not None:
-            name = printable(prompt.id)
-            raise EmpathyEdgeError(
-                f"{path}: the row with the id '{name}' has half a character (\\u{ord(half):04x} without its "
-                "other half). Correct its text."
-            )
 
 
 def _independent(path: Path, prompts: list[CheckPrompt]) -> list[CheckPrompt]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.choose.limits import Limits, Margin, State, margins, state_of
-from empathy_edge.bench.phones.predict import Prediction, predict_workload
+from empathy_edge.bench.phones.predict import Prediction, memory_limit, predict_workload
 from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.workload import Workload, workload_of, workload_of_tensors
 from empathy_edge.devices import Device
@@ -128,14 +128,14 @@ def planned(
         return candidate
     candidate.size_mb = plan.size_mb
     if not plan.size_is_known:
-        candidate.unknown.append("its size and speed, before it is made")
+        candidate.unknown.append("its size, speed and memory, before it is made")
     elif plan.tensors is None:
-        candidate.unknown.append("its speed, before it is made")
+        candidate.unknown.append("its speed and memory, before it is made")
     else:
         tensors = plan.tensors
         _predict(candidate, lambda: workload_of_tensors(tensors, name, plan.size_mb), device, settings)
     known_mb = plan.size_mb if plan.size_is_known else None
-    candidate.margins = margins(known_mb, candidate.prediction, limits)
+    candidate.margins = margins(known_mb, candidate.prediction, limits, memory_limit(device)[0])
     return candidate
 
 
@@ -148,7 +148,7 @@ def measure_made(
     candidate.size_mb = maker.size_mb(candidate.name)
     candidate.unknown.clear()
     _predict(candidate, lambda: workload_of(str(folder)), device, settings)
-    candidate.margins = margins(candidate.size_mb, candidate.prediction, limits)
+    candidate.margins = margins(candidate.size_mb, candidate.prediction, limits, memory_limit(device)[0])
     return folder
 
 
@@ -159,4 +159,4 @@ def _predict(
         candidate.prediction = predict_workload(workload(), device, settings)
     except EmpathyEdgeError as error:
         candidate.prediction = None
-        candidate.unknown.append(f"its speed ({' '.join(str(error).split())})")
+        candidate.unknown.append(f"its speed and memory ({' '.join(str(error).split())})")

@@ -46,10 +46,17 @@ class Margin:
     miss: float | None
 
 
-def margins(size_mb: float | None, prediction: Prediction | None, limits: Limits) -> list[Margin]:
-    """Every limit that is set, and the device's memory where that is known; `size_mb` None: not known yet."""
-    from empathy_edge.bench.phones.predict import Estimate
+def margins(
+    size_mb: float | None, prediction: Prediction | None, limits: Limits, memory_mb: float | None
+) -> list[Margin]:
+    """Every limit that is set, and the device's memory where that is known.
 
+    Args:
+        size_mb: of the artifact; None: not known yet.
+        prediction: its speed and memory on the device; None where they cannot be predicted.
+        limits: of the user.
+        memory_mb: what the device gives; None where that is not known, which then is no limit.
+    """
     found = []
     if limits.max_mb is not None and size_mb is None:
         found.append(Margin(f"MB: unknown (at most {limits.max_mb:g})", "perhaps", None))
@@ -62,11 +69,19 @@ def margins(size_mb: float | None, prediction: Prediction | None, limits: Limits
     if limits.max_first_token is not None:
         estimate = prediction.ttft_s if prediction else None
         found.append(_most("s to the first token", estimate, limits.max_first_token))
-    if prediction is not None and prediction.memory.limit_mb is not None:
-        memory = prediction.memory
-        need = Estimate(memory.need_mb, memory.low_mb, memory.high_mb)
-        found.append(_most("MB of memory", need, float(prediction.memory.limit_mb)))
+    if memory_mb is not None:
+        found.append(_most("MB of memory", _needed(prediction), round(memory_mb)))
     return found
+
+
+def _needed(prediction: Prediction | None) -> Estimate | None:
+    """The memory that an artifact needs, MB; None where it was not predicted."""
+    from empathy_edge.bench.phones.predict import Estimate
+
+    if prediction is None:
+        return None
+    memory = prediction.memory
+    return Estimate(memory.need_mb, memory.low_mb, memory.high_mb)
 
 
 def state_of(found: list[Margin]) -> State:

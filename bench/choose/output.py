@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from empathy_edge.bench.check.baseline.record import Baseline
 from empathy_edge.bench.check.beforehand import number_of
 from empathy_edge.bench.check.prompts import read_prompts
+from empathy_edge.bench.check.steps.win_rate import ALPHA
 from empathy_edge.bench.choose.candidate import Candidate
 from empathy_edge.bench.choose.search import Choice
 from empathy_edge.bench.phones.predict import Estimate
@@ -32,6 +33,9 @@ COLUMNS = (
     "KL/token",
     "",
 )
+NEAR_KL = 0.01
+"""Nats a token that are near, as Q8_0 is to its model (docs/choose.md)."""
+
 _COLOURS = {"PASS": "#2a7f9e", "UNDECIDED": "#d08c2a", "FAIL": "#b4436c", "–": "#999"}
 
 
@@ -123,23 +127,41 @@ def sentence(choice: Choice) -> str:
     if chosen is not None:
         assert chosen.checked is not None
         words = "PASS" if chosen.checked.verdict == "PASS" else f"UNDECIDED, KL {chosen.kl:.3g} nats a token"
-        return f"Ship {chosen.name}: {chosen.size_mb:.0f} MB, {words}, within all limits."
+        ship = f"Ship {chosen.name}: {chosen.size_mb:.0f} MB, {words}, within all limits."
+        return ship + chance_of_a_wrong_pass(choice)
     if perhaps is not None:
         assert perhaps.checked is not None
         limits = "within all limits" if perhaps.state == "meets" else "perhaps within the limits"
         near = "" if perhaps.kl is None else f", KL {perhaps.kl:.3g} nats a token"
-        return (
+        found = (
             f"Nothing is both surely within the limits and shown to be as good. Nearest: {perhaps.name}, "
             f"{perhaps.size_mb:.0f} MB, {perhaps.checked.verdict}{near}, {limits}."
         )
+        return found + chance_of_a_wrong_pass(choice)
     item = nearest(choice.candidates)
     if item is None:
         return "None of these artifacts can be made here."
     missed = [margin for margin in item.margins if margin.state == "misses"]
     if not missed:
-        return f"Nothing can be shipped. Nearest: {item.name}, which keeps to the limits and fails the check."
+        keeps = "keeps to the limits" if item.state == "meets" else "perhaps keeps to the limits"
+        return f"Nothing can be shipped. Nearest: {item.name}, which {keeps} and fails the check."
     words = "; ".join(f"{margin.what}: {100 * math.expm1(margin.miss or 0.0):.0f} % off" for margin in missed)
     return f"Nothing meets the limits. Nearest: {item.name}, {words}."
+
+
+def chance_of_a_wrong_pass(choice: Choice) -> str:
+    """In words, for all checks together; empty where nothing passed or only one was checked.
+
+    Each check passes an artifact that is worse with a chance of at most ALPHA. That one of several does has
+    at most the sum of their chances (Bonferroni's inequality), whatever they have in common.
+    """
+    verdicts = [item.checked.verdict for item in choice.candidates if item.checked is not None]
+    if len(verdicts) < 2 or "PASS" not in verdicts:
+        return ""
+    return (
+        f" {len(verdicts)} artifacts were checked: the chance that any PASS is wrong is at most "
+        f"{min(1.0, len(verdicts) * ALPHA):.0%}."
+    )
 
 
 def nearest(candidates: list[Candidate]) -> Candidate | None:
@@ -168,9 +190,22 @@ def unknowns(choice: Choice) -> list[str]:
         if item.checked is not None and item.checked.to_decide:
             lines.setdefault(f"to decide, it takes {item.checked.to_decide}", []).append(item.name)
         if item.checked is not None and item.checked.verdict == "UNDECIDED" and choice.wish.max_kl is None:
-            what = "--max-kl would take an undecided one that is near enough (0.01 nats a token is near)"
+            what = (
+                f"--max-kl would take an undecided one that is near enough ({NEAR_KL} nats a token is near)"
+            )
             lines.setdefault(what, []).append(item.name)
     return [f"{', '.join(names)}: {what}." for what, names in lines.items()]
+
+
+def what_next(choice: Choice) -> str:
+    """What to do where nothing is chosen, in words."""
+    item = choice.perhaps
+    if item is None:
+        return "allow more (--max-mb, --min-tps, --max-first-token), or try others (--to, docs/choose.md)"
+    is_near = item.kl is not None and item.kl <= NEAR_KL
+    if item.state == "meets" and is_near:
+        return f"what would decide is above; or take it as it is: the same command with --max-kl {NEAR_KL}"
+    return "what would decide is above"
 
 
 def as_json(choice: Choice) -> dict[str, Any]:

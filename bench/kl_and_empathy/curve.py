@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from empathy_edge.bench.check.baseline.record import Baseline
-from empathy_edge.bench.kl_and_empathy.replies import Answer, read_answers, require_own_names
+from empathy_edge.bench.kl_and_empathy.replies import Answer, read_answers
+from empathy_edge.bench.own_names import require_own_names
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.judging.raters.rater import ToRate
 from empathy_edge.judging.raters.sheet_rater import SheetRater

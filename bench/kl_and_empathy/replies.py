@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from empathy_edge.bench.check.baseline.record import Baseline, PromptRecord, read_baseline
+from empathy_edge.bench.own_names import require_own_names
 from empathy_edge.console import progress, say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import line_of, read_jsonl, read_unfinished_jsonl
@@ -89,27 +90,6 @@ def draw(folder: Path, reference: Path, baseline_file: Path, artifacts: Sequence
     for runtime in (full, *models.values()):
         runtime.close()
     say(f"{len(artifacts)} artifacts have answered {len(baseline.prompts)} prompts; they are in {folder}")
-
-
-def require_own_names(paths: Iterable[Path], purpose: str) -> None:
-    """Refuse two files or folders whose last names are equal, or differ in capitals alone.
-
-    Args:
-        paths: of artifacts, or of models.
-        purpose: what is done under that name.
-
-    Raises:
-        EmpathyEdgeError: names the two.
-    """
-    used: dict[str, Path] = {}
-    for path in paths:
-        name = path.name.lower()  # on macOS and Windows capitals do not make another file
-        if name in used:
-            raise EmpathyEdgeError(
-                f"{used[name]} and {path} have the same last name, by which {purpose}. "
-                "Rename one of them, or give it once."
-            )
-        used[name] = path
 
 
 def read_answers(folder: Path) -> tuple[Baseline, dict[str, list[Answer]]]:

@@ -8,7 +8,7 @@ bench/phones/specification_cpu.yaml.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -152,7 +152,7 @@ def predict_workload(workload: Workload, device: Device, settings: PredictionSet
         rests_on={"decode": decode_rates.rests_on, "prefill": prefill_rates.rests_on},
         decode_tps=decode_tps,
         prefill_tps=prefill_tps,
-        ttft_s=_first_token(decode_tps, prefill_tps, settings.prompt_tokens),
+        ttft_s=_first_token(prefill_tps, settings.prompt_tokens),
     )
 
 
@@ -255,7 +255,25 @@ def _runs_of(device: Device, phase: Phase) -> list[tuple[Run, float]]:
         tps = run.decode_tps if phase == "decode" else run.prefill_tps
         if tps:
             runs.append((run, tps))
-    return runs
+    return _at_the_fastest_threads(runs)
+
+
+def _at_the_fastest_threads(runs: list[tuple[Run, float]]) -> list[tuple[Run, float]]:
+    """Of the runs of one file, those with the number of threads that was the fastest.
+
+    The mean over several numbers of threads is the speed of no setting.
+    """
+    fastest: dict[tuple[object, ...], tuple[float, int | None]] = {}
+    for run, tps in runs:
+        file = _file_of(run)
+        if file not in fastest or tps > fastest[file][0]:
+            fastest[file] = (tps, run.threads)
+    return [(run, tps) for run, tps in runs if run.threads == fastest[_file_of(run)][1]]
+
+
+def _file_of(run: Run) -> tuple[object, ...]:
+    """What tells one model file from another: artifacts of several models have the same names."""
+    return run.model, run.layers, *sorted(run.decode_gb.items())
 
 
 def workload_of_run(run: Run) -> Workload:
@@ -293,23 +311,21 @@ def _estimate(known: DeviceRates, phase: Phase, workload: Workload) -> Estimate 
     )
 
 
-def _first_token(
-    decode_tps: Estimate | None, prefill_tps: Estimate | None, prompt_tokens: int
-) -> Estimate | None:
-    """Seconds to read the prompt and to make one token."""
-    if prefill_tps is None or decode_tps is None:
+def _first_token(prefill_tps: Estimate | None, prompt_tokens: int) -> Estimate | None:
+    """Seconds to read the prompt: its last token's logits give the first new one, without a decode step."""
+    if prefill_tps is None:
         return None
     return Estimate(
-        value=three_digits(prompt_tokens / prefill_tps.value + 1 / decode_tps.value),
-        low=three_digits(prompt_tokens / prefill_tps.high + 1 / decode_tps.high),
-        high=three_digits(prompt_tokens / prefill_tps.low + 1 / decode_tps.low),
+        value=three_digits(prompt_tokens / prefill_tps.value),
+        low=three_digits(prompt_tokens / prefill_tps.high),
+        high=three_digits(prompt_tokens / prefill_tps.low),
     )
 
 
 def _memory(workload: Workload, device: Device, context: int) -> MemoryEstimate:
     """What is needed beside what the device gives."""
     need_mb = workload.memory_mb(context)
-    limit_mb, limit_is = _memory_limit({name: figure.value for name, figure in device.figures.items()})
+    limit_mb, limit_is = memory_limit(device)
     return MemoryEstimate(
         need_mb=round(need_mb),
         low_mb=round(0.9 * need_mb),
@@ -321,8 +337,9 @@ def _memory(workload: Workload, device: Device, context: int) -> MemoryEstimate:
     )
 
 
-def _memory_limit(figures: Mapping[str, float]) -> tuple[float | None, str]:
+def memory_limit(device: Device) -> tuple[float | None, str]:
     """MB, and what it is in words; PocketPal AI's rule where only the RAM is known."""
+    figures = {name: figure.value for name, figure in device.figures.items()}
     if "app_memory_limit_mb" in figures:
         return figures["app_memory_limit_mb"], "what the system gives one app"
     if "largest_allocation_mb" in figures:

@@ -96,18 +96,20 @@ class Chat:
     def stream(self, said: str) -> Iterator[str]:
         """Say something, and get the reply in pieces as they are made; `last_reply` has the whole one then.
 
-        A reply that is left unfinished stays in the conversation as far as it came.
+        A reply that is left unfinished stays in the conversation as far as it came; before its first piece,
+        and after an error, the conversation is as it was before.
 
         Raises:
             EmpathyEdgeError: as `say`.
         """
         from empathy_edge.errors import EmpathyEdgeError
+        from empathy_edge.formats.json_lines import whole_characters
 
         self._require_open()
         if not said.strip():
             raise EmpathyEdgeError("Nothing to answer: the message is empty.")
         self._end_stream()
-        self._stream = self._pieces(said.strip())
+        self._stream = self._pieces(whole_characters(said.strip()))
         return self._stream
 
     def reset(self) -> None:
@@ -138,15 +140,16 @@ class Chat:
         from empathy_edge.chat.crisis import crisis_reply, shows_signs
 
         self.last_reply = None
-        messages, dropped = self._conversation.prompt(said)
         if self.settings.crisis_help and shows_signs(said):
             text = crisis_reply(self.settings.country)
-            self._conversation.answer(text)
-            self.last_reply = ChatReply(text, None, None, 0, False, False, dropped)
+            self._conversation.add(said, text)
+            self.last_reply = ChatReply(text, None, None, 0, False, False, 0)
             yield text
             return
+        before = list(self._conversation.turns)
         text = ""
         try:
+            messages, dropped = self._conversation.prompt(said)
             for piece in self._replies(messages):
                 if isinstance(piece, str):
                     text += piece
@@ -154,11 +157,11 @@ class Chat:
                 else:
                     text = piece.text
                     self.last_reply = _reply_of(piece, dropped)
-        except (GeneratorExit, KeyboardInterrupt):
-            self._conversation.answer(text.strip())
-            raise
-        except BaseException:
-            self._conversation.turns.pop()
+        except BaseException as error:
+            if text and isinstance(error, (GeneratorExit, KeyboardInterrupt)):
+                self._conversation.answer(text.strip())
+            else:
+                self._conversation.turns = before
             raise
         self._conversation.answer(text)
 
@@ -166,7 +169,7 @@ class Chat:
         settings = self.settings
         return self._conversation.runtime.stream(
             messages,
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=self._conversation.reply_tokens,
             temperature=settings.temperature,
             seed=settings.seed,
         )
@@ -221,11 +224,12 @@ def chat(
     """
     from empathy_edge.chat.chat_settings import ChatSettings
     from empathy_edge.chat.conversation import open_conversation
+    from empathy_edge.formats.json_lines import whole_characters
     from empathy_edge.models.templates import name_with_template
 
     chosen = settings or ChatSettings()
     with called():
         conversation = open_conversation(name_with_template(model_of(model), template), chosen)
     if system:
-        conversation.system = system
+        conversation.system = whole_characters(system)
     return Chat(conversation, chosen)

@@ -93,14 +93,14 @@ def finetune(  # noqa: PLR0913 - as the command
     from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.finetune import dpo as dpo_step
     from empathy_edge.finetune import sft as sft_step
-    from empathy_edge.finetune.given_rows import steps_to_train
+    from empathy_edge.finetune.given_rows import sft_step_in, steps_to_train
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.recipe import load_recipe
 
     if sft_folder is not None and only != "dpo":
         raise EmpathyEdgeError("finetune: `sft_folder` belongs to only='dpo'.")
     folder, data = path_of(out), path_of(rows)
-    start = None if sft_folder is None else path_of(sft_folder)
+    start = None if sft_folder is None else sft_step_in(path_of(sft_folder))
     trained: SftResults | None = None
     tuned: DpoResults | None = None
     others = [path_of(more) for more in more_pairs]

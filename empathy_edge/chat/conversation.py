@@ -6,15 +6,20 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.markup import escape
+
 from empathy_edge.chat.chat_settings import ChatSettings
+from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.chat_format import Message
+from empathy_edge.formats.json_lines import whole_characters
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runtimes import Runtime, open_runtime
 from empathy_edge.system.files import write_atomically
 
 KEPT_SHARE = 0.6
-"""When the context window is full, old turns are dropped until the rest fits into this share of it.
+"""When the context window is full, old turns are dropped until the rest fits into this share of the prompt's
+room: of what the reply leaves of the window.
 
 The prompt cache is lost when turns are dropped; so it is lost now and then, and not at every turn.
 """
@@ -48,8 +53,9 @@ class Conversation:
         """
         self.turns.append({"role": "user", "content": said})
         dropped = 0
-        if not self._fits(self.runtime.context):
-            while len(self.turns) > 1 and not self._fits(int(KEPT_SHARE * self.runtime.context)):
+        room = self.runtime.context - self.reply_tokens
+        if self.tokens() > room:
+            while len(self.turns) > 1 and self.tokens() > KEPT_SHARE * room:
                 del self.turns[:2]
                 dropped += 2
         return self.messages(), dropped
@@ -57,6 +63,11 @@ class Conversation:
     def answer(self, text: str) -> None:
         """Add the reply."""
         self.turns.append({"role": "assistant", "content": text})
+
+    def add(self, said: str, text: str) -> None:
+        """Add a message and a reply that is not the model's; nothing is tokenized for it."""
+        self.turns.append({"role": "user", "content": said})
+        self.answer(text)
 
     def reset(self) -> None:
         """Forget every turn."""
@@ -127,7 +138,8 @@ class Conversation:
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise ValueError("it is larger than 10 MB")
-            content = json.loads(path.read_text(encoding="utf-8"))
+            written = path.read_text(encoding="utf-8")
+            content = whole_characters(json.loads(written), written)
             system = content["system"]
             turns: list[Message] = [
                 {"role": turn["role"], "content": turn["content"]} for turn in content["turns"]
@@ -141,9 +153,6 @@ class Conversation:
         self.system = system
         self.turns = turns
 
-    def _fits(self, window: int) -> bool:
-        return self.tokens() + self.reply_tokens <= window
-
 
 def is_to_read(path: Path) -> bool:
     """Whether a conversation is saved in such a file for people, not to be loaded again."""
@@ -155,7 +164,8 @@ def open_conversation(model: str, settings: ChatSettings) -> Conversation:
 
     Args:
         model: what `open_runtime` takes.
-        settings: threads, context window and the length of replies.
+        settings: threads, context window and the length of replies, which take at most half of the window
+            that the model has.
 
     Raises:
         EmpathyEdgeError: replies may be so long that there is no room for a conversation; or the model's.
@@ -166,7 +176,13 @@ def open_conversation(model: str, settings: ChatSettings) -> Conversation:
             f"of {settings.context}; --max-new-tokens may be at most half of --context."
         )
     runtime = open_runtime(model, threads=settings.threads, context=settings.context)
-    return Conversation(runtime, reply_tokens=settings.max_new_tokens)
+    reply_tokens = min(settings.max_new_tokens, runtime.context // 2)
+    if reply_tokens < settings.max_new_tokens:
+        say(
+            f"[dim]{escape(runtime.name)}: its context window has {runtime.context} tokens; "
+            f"a reply gets at most {reply_tokens} of them.[/]"
+        )
+    return Conversation(runtime, reply_tokens=reply_tokens)
 
 
 def _check(system: object, turns: list[Message]) -> None:

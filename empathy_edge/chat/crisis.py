@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import locale
 import os
 import re
@@ -10,6 +11,9 @@ from empathy_edge.chat.crisis_signs import SIGNS
 from empathy_edge.chat.figures_of_speech import FIGURES_OF_SPEECH
 from empathy_edge.prompts import load_prompts
 from empathy_edge.text.rules import first_match, without
+
+LOCALE = re.compile(r"[a-z]{2,3}_([A-Z]{2})")
+"""A locale's name without its encoding: language and country. Windows has others, as `German_Austria`."""
 
 
 def shows_signs(said: str, *, only_certain: bool = False) -> bool:
@@ -39,8 +43,13 @@ def crisis_reply(country: str | None = None) -> str:
 
 def _country() -> str:
     """The country of the user's locale, or nothing."""
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        if match := re.match(r"[a-z]{2,3}_([A-Z]{2})\b", os.environ.get(name, "")):
-            return match[1]
-    language_and_country = locale.getlocale()[0] or ""
-    return language_and_country.partition("_")[2][:2]
+    names = [os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG")]
+    with contextlib.suppress(ValueError):  # a name that Python does not know, as `UTF-8` on macOS
+        names.append(locale.getlocale()[0] or "")
+    return next((country for name in names if (country := country_of(name))), "")
+
+
+def country_of(name: str) -> str:
+    """The country in a locale's name, as `de_AT.UTF-8` or `de_DE@euro`; empty where it names none so."""
+    match = LOCALE.fullmatch(re.split("[.@]", name)[0])
+    return match[1] if match else ""

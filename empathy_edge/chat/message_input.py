@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.formats.json_lines import whole_characters
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -66,9 +68,11 @@ class MessageInput:
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed.
+            EmpathyEdgeError: the input has another encoding than it should have.
         """
         try:
-            return message_of(self._read())
+            with _clear_about_encoding():
+                return whole_characters(message_of(self._read()))
         except EOFError:
             return None
 
@@ -84,6 +88,27 @@ class MessageInput:
         return text
 
 
+def read_all() -> str:
+    """All of the standard input, as one text.
+
+    Raises:
+        EmpathyEdgeError: it has another encoding than it should have.
+    """
+    with _clear_about_encoding():
+        return whole_characters(sys.stdin.read())
+
+
+@contextlib.contextmanager
+def _clear_about_encoding() -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise EmpathyEdgeError(
+            f"The standard input is not {(sys.stdin.encoding or error.encoding).upper()} ({error.reason}).\n"
+            "  Save the text in that encoding, or name the one it has, as in PYTHONIOENCODING=latin-1."
+        ) from None
+
+
 def _terminal(commands: Sequence[str], history: Path | None, models: Sequence[str]) -> PromptSession[str]:
     """A line editor on the terminal. The Enter key ends a finished message, Alt-Enter begins a new line."""
     from prompt_toolkit import PromptSession
@@ -96,6 +121,10 @@ def _terminal(commands: Sequence[str], history: Path | None, models: Sequence[st
     from prompt_toolkit.shortcuts import CompleteStyle
 
     paths = PathCompleter(expanduser=True)
+
+    class Kept(FileHistory):
+        def store_string(self, string: str) -> None:
+            super().store_string(whole_characters(string))
 
     class Commands(Completer):
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
@@ -115,7 +144,7 @@ def _terminal(commands: Sequence[str], history: Path | None, models: Sequence[st
         "› ",
         prompt_continuation="… ",
         multiline=Condition(lambda: is_unfinished(get_app().current_buffer.text)),
-        history=FileHistory(_private(history)) if history else InMemoryHistory(),
+        history=Kept(_private(history)) if history else InMemoryHistory(),
         completer=Commands(),
         complete_style=CompleteStyle.READLINE_LIKE,
         complete_while_typing=False,

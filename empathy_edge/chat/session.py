@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.markup import escape
@@ -11,10 +12,11 @@ from rich.markup import escape
 from empathy_edge.chat.chat_settings import ChatSettings
 from empathy_edge.chat.conversation import Conversation, open_conversation
 from empathy_edge.chat.crisis import crisis_reply, shows_signs
-from empathy_edge.chat.message_input import MessageInput
+from empathy_edge.chat.message_input import MessageInput, read_all
 from empathy_edge.chat.screen import Screen, side_by_side
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, did_you_mean
+from empathy_edge.formats.json_lines import whole_characters
 from empathy_edge.models.beside import models_beside, named
 from empathy_edge.models.shipped import SHIPPED
 from empathy_edge.models.templated_folder import name_of_templated
@@ -69,10 +71,8 @@ class Chat:
         while (said := self._next_message(messages)) is not None:
             if OTHER_NAMES.get(said, said) == "/quit":
                 break
-            if said.startswith("/"):
-                self._command(said)
-            elif said:
-                self._answer_or_say_why_not(said)
+            if said:
+                self._react(said)
         self.close()
 
     def once(self, said: str) -> None:
@@ -102,34 +102,48 @@ class Chat:
                     raise
                 say("[dim]/quit leaves.[/]")
 
-    def _answer_or_say_why_not(self, said: str) -> None:
-        """Answer; after an error, as of a message that is too long, the conversation is as it was before."""
-        before = [list(conversation.turns) for conversation in self._conversations()]
+    def _react(self, said: str) -> None:
+        """Answer, or do a command.
+
+        After Ctrl-C on a terminal, and after an error, as of a message that is too long, the conversation is
+        as it was before.
+        """
+        before = [(item, item.system, list(item.turns)) for item in self._conversations()]
         try:
-            self._answer(said)
+            if said.startswith("/"):
+                self._command(said)
+            else:
+                self._answer(said)
         except EmpathyEdgeError as error:
-            for conversation, turns in zip(self._conversations(), before, strict=True):
-                conversation.turns[:] = turns
-            say(f"[red]{escape(str(error))}[/]")
+            why = f"[red]{escape(str(error))}[/]"
+        except KeyboardInterrupt:
+            if not self.interactive:
+                raise
+            why = "[dim]Stopped.[/]"
+        else:
+            return
+        for conversation, system, turns in before:
+            conversation.system, conversation.turns = system, turns
+        say(why)
 
     def _answer(self, said: str) -> None:
         if self.settings.crisis_help and shows_signs(said):
             self._answer_without_model(said, crisis_reply(self.settings.country))
         elif self.second is None:
-            self.last_reply = self._generate(self.conversation, said) or self.last_reply
-            if self.interactive and self.last_reply:
-                say(f"[dim]{_figures(self.conversation.runtime, self.last_reply)}[/]")
+            reply = self._generate(self.conversation, said)
+            self.last_reply = reply or self.last_reply
+            if self.interactive and reply:
+                say(f"[dim]{_figures(self.conversation.runtime, reply)}[/]")
         else:
             self._answer_side_by_side(said, self.second)
 
     def _answer_without_model(self, said: str, text: str) -> None:
-        """Show a text of the program, as the reply to the message."""
-        for conversation in self._conversations():
-            conversation.prompt(said)
-            conversation.answer(text)
+        """Show a text of the program, as the reply to the message; before anything else that could fail."""
         screen = Screen()
         screen.write(text)
         screen.end()
+        for conversation in self._conversations():
+            conversation.add(said, text)
 
     def _answer_side_by_side(self, said: str, second: Conversation) -> None:
         self.last_reply = self._generate(self.conversation, said, quiet=True)
@@ -145,6 +159,9 @@ class Chat:
         """Generate a reply and show it, unless `quiet`; None if Ctrl-C stopped it.
 
         The text of a stopped reply stays in the conversation.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed before there was any text, or without a terminal.
         """
         messages, dropped = conversation.prompt(said)
         if dropped and not self._said_context_is_full:
@@ -152,12 +169,12 @@ class Chat:
             say("[dim]The context is full: from now on the oldest turns are left out.[/]")
         settings = self.settings
         text = ""
-        screen = Screen(markdown=settings.markdown)
+        screen = None if quiet else Screen(markdown=settings.markdown)
         reply: Reply | None = None
         try:
             for piece in conversation.runtime.stream(
                 messages,
-                max_new_tokens=settings.max_new_tokens,
+                max_new_tokens=conversation.reply_tokens,
                 temperature=settings.temperature,
                 seed=settings.seed,
             ):
@@ -165,16 +182,13 @@ class Chat:
                     reply = piece
                 else:
                     text += piece
-                    if not quiet:
+                    if screen:
                         screen.write(piece)
         except KeyboardInterrupt:
-            if not self.interactive:
+            if not self.interactive or not text:
                 raise
-        except BaseException:
-            conversation.turns.pop()
-            raise
         finally:
-            if not quiet:
+            if screen:
                 screen.end()
         if reply is None:
             say("[dim]Stopped.[/]")
@@ -251,8 +265,8 @@ class Chat:
 
     def _compare(self, model: str) -> None:
         if self.second:
-            self.second.runtime.close()
-            self.second = None
+            closed, self.second = self.second, None
+            closed.runtime.close()
         if model in ("", "off"):
             say("One model answers. /compare MODEL lets a second one answer as well.")
             return
@@ -319,8 +333,10 @@ def chat(model: str, settings: ChatSettings, *, once: bool = False, system: str 
         once: answer the whole standard input as one message, and end.
         system: the system prompt, instead of the one in prompts/chat.yaml.
     """
-    session = Chat(model, settings, system)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a terminal or file cannot show ends no conversation
+    session = Chat(model, settings, whole_characters(system))
     if once:
-        session.once(sys.stdin.read())
+        session.once(read_all())
     else:
         session.loop()

@@ -16,6 +16,7 @@ from empathy_edge.commands.options import (
     FromSettings,
     SettingsCommand,
     path_type,
+    refuse_given,
     takes_settings,
     template_option,
     threads_option,
@@ -65,6 +66,19 @@ def bench() -> None:
 
 MIN_REPETITIONS = 5
 """From fewer rounds no 95 % interval of a median can be had."""
+
+OF_STANDARD = (
+    "--prompt-tokens",
+    "--decode-tokens",
+    "--until-stable",
+    "--cold",
+    "--llama-bench",
+    "--markdown",
+    "--baseline",
+    "--tolerance",
+)
+OF_CHAT = ("--dialogues", "--max-new-tokens")
+"""The options of one suite alone."""
 
 
 @takes_settings(
@@ -121,11 +135,15 @@ def run(
     """
     from empathy_edge.models.templates import names_with_template
 
+    if settings.suite == "chat":
+        refuse_given(OF_STANDARD, "belongs to --suite standard.")
+    else:
+        refuse_given(OF_CHAT, "belongs to --suite chat.")
+        if baseline is None:
+            refuse_given(("--tolerance",), "belongs to --baseline: there is nothing to compare with.")
     none_exists(json_file, jsonl_file, markdown_file)
     opened = names_with_template(artifacts, template)
     if settings.suite == "chat":
-        if jsonl_file or markdown_file or baseline:
-            raise click.UsageError("--llama-bench, --markdown and --baseline belong to --suite standard.")
         _measure_chat(opened, settings, json_file)
         _say_what_next(artifacts[0])
         return 0
@@ -207,7 +225,8 @@ def _against(result: StandardResult, old: StandardResult, tolerance: float) -> i
     found = differences.differences(result, old)
     if not found:
         raise click.UsageError("--baseline holds none of these artifacts at these prompt lengths.")
-    differences.show(found, differences.check_comparable(result, old))
+    alone = differences.not_compared(result, old)
+    differences.show(found, differences.check_comparable(result, old), alone)
     verdicts = differences.gate(found, tolerance)
     colours = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
     for name, figure, verdict in verdicts:
@@ -241,10 +260,11 @@ def compare(new: Path, old: Path, json_file: Path | None) -> None:
     found = differences.differences(first, second)
     if not found:
         raise click.UsageError("The two have no artifact at the same prompt length in common.")
-    changed = differences.check_comparable(first, second)
+    changed, alone = differences.check_comparable(first, second), differences.not_compared(first, second)
     rows = [item.as_json() for item in found]
-    differences.show(found, changed)
-    give_json(json_file, {"not_the_same": changed, "differences": rows}, "bench compare")
+    differences.show(found, changed, alone)
+    report = {"not_the_same": changed, "not_compared": alone, "differences": rows}
+    give_json(json_file, report, "bench compare")
     next_command("empathy-edge", "bench", "ARTIFACT", "--baseline", old)
 
 

@@ -14,6 +14,7 @@ from empathy_edge.commands.options import (
     FromSettings,
     SettingsCommand,
     path_type,
+    refuse_given,
     takes_settings,
 )
 
@@ -79,6 +80,11 @@ def predict(
     from empathy_edge.bench.phones.prediction_tables import show, show_errors
     from empathy_edge.console import next_command
 
+    if cells is None:
+        refuse_given(("--unseen",), "belongs to --validate: the table that its models are predicted from.")
+    else:
+        ignored = ("--device", "--artifact", "--prompt-tokens", "--depth", "--context")
+        refuse_given(ignored, "has no effect with --validate, which predicts the models of its table.")
     none_exists(json_file)
     if cells is not None:
         errors = predictions.validate_table(cells, unseen)
@@ -128,6 +134,8 @@ def device(
     from empathy_edge.bench.phones.device_folder import write_folder
     from empathy_edge.console import next_step
 
+    if kind == "termux":
+        refuse_given(("--llama-bench",), "belongs to android: in Termux it is built on the phone.")
     write_folder(
         kind,
         artifact,

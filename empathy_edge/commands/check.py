@@ -18,6 +18,7 @@ from empathy_edge.commands.options import (
     SettingsCommand,
     api_settings,
     device_option,
+    is_given,
     map_option,
     path_type,
     takes_settings,
@@ -191,7 +192,7 @@ def check(  # noqa: PLR0913 - each is an option
         known = made_baseline(
             full, prompts, columns, judge, allow_quantized_reference, replies, api, command="check"
         )
-    named = judge if reference or _is_given("judge") else None
+    named = judge if reference or is_given("judge") else None
     checked = run(opened, known, settings, named, api)
     show(checked)
     give_json(json_file, checked)
@@ -249,7 +250,7 @@ def _say_what_decides(
     for name, item in zip(artifacts, checked.artifacts, strict=True):
         if item.verdict == "UNDECIDED":
             undecided[name] = item
-    judge = known.judge.name if reference is None or _is_given("judge") else None
+    judge = known.judge.name if reference is None or is_given("judge") else None
     for group in reversed(groups := groups_of(undecided)):
         again = _check_again(list(group), reference, known)
         todo = what_to_do(list(group.values()), checked, again, judge, known.settings.samples)
@@ -291,7 +292,7 @@ def _options_again() -> tuple[str, ...]:
     words: list[str] = []
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name in others or name not in values or not _is_given(name):
+        if name in others or name not in values or not is_given(name):
             continue
         option, value = parameter.opts[0], values[name]
         if name == "columns":
@@ -307,12 +308,7 @@ def _options_again() -> tuple[str, ...]:
 def _refuse_options_of_a_baseline() -> None:
     """With a baseline, prompts and decoding are given by it."""
     names = ("prompts", "columns", *_REPLIES.fields)
-    given = [name for name in names if _is_given(name)]
+    given = [name for name in names if is_given(name)]
     if given:
         option = "--map" if given[0] == "columns" else "--" + given[0].replace("_", "-")
         raise click.UsageError(f"{option} is set by the baseline; leave it out, or make another baseline.")
-
-
-def _is_given(name: str) -> bool:
-    source = click.get_current_context().get_parameter_source(name)
-    return source is click.core.ParameterSource.COMMANDLINE

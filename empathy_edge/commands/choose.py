@@ -137,7 +137,7 @@ def choose(  # noqa: PLR0913 - each is an option
     """
     from empathy_edge.bench.check.run import require_ready
     from empathy_edge.bench.choose.candidate import default_kinds
-    from empathy_edge.bench.choose.output import as_json, draw, show, work_of_the_search
+    from empathy_edge.bench.choose.output import as_json, draw, show, what_next, work_of_the_search
     from empathy_edge.bench.choose.search import Wish, choose
     from empathy_edge.console import next_command, next_step, say, tell
     from empathy_edge.devices import load_device
@@ -177,10 +177,8 @@ def choose(  # noqa: PLR0913 - each is an option
     if found.chosen is not None:
         made = (artifacts or out / "artifacts") / found.chosen.name
         next_command("empathy-edge", "export", "bundle", made, "--out", "bundle")
-    elif found.perhaps is not None:
-        next_step("what would decide is above; or take it as it is: the same command with --max-kl 0.01")
     else:
-        next_step("allow more (--max-mb, --min-tps, --max-first-token), or try others (--to, docs/choose.md)")
+        next_step(what_next(found))
     return found.exit_code()
 
 

@@ -209,6 +209,28 @@ class SettingsCommand(click.Command):
         return super().invoke(ctx)
 
 
+def is_given(name: str) -> bool:
+    """Whether an option of the command that runs was given, so that its value is no default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def refuse_given(options: Sequence[str], why: str) -> None:
+    """Refuse options that would be ignored.
+
+    Args:
+        options: as --cold.
+        why: the rest of the sentence, after the option.
+
+    Raises:
+        UsageError: one of them was given; names it.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.get_params(context):
+        if parameter.opts[0] in options and is_given(parameter.name or ""):
+            raise click.UsageError(f"{parameter.opts[0]} {why}")
+
+
 def takes_settings(**settings: FromSettings) -> Callable[[click.Command], click.Command]:
     """Give a SettingsCommand its settings, by parameter of its function."""
 
@@ -228,7 +250,7 @@ def api_settings() -> FromSettings:
 
         return ApiSettings
 
-    return FromSettings(load, ("base_url", "parallel", "max_calls", "max_cost"))
+    return FromSettings(load, ("base_url", "parallel", "max_calls", "max_cost", "prices"))
 
 
 def _checked(source: FromSettings, values: dict[str, object], **more: object) -> BaseModel:

@@ -92,7 +92,9 @@ TEACHER_OPTIONS = (
     help="openai:MODEL, batch:MODEL (the Batch API), local:MODEL (what `chat` takes) or file:ANSWERS.jsonl.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Only say how many calls and tokens it would take, and their cost."
+    "--dry-run",
+    is_flag=True,
+    help="Only say how many calls it would take, and about how many tokens and what cost.",
 )
 @out_option()
 @update_option()

@@ -163,8 +163,8 @@ def tune(
     DATA are rated responses. The scorer is measured and exported. It takes one training for each fold, and
     one on everything. With --certifiable there is none on everything: the first fold's model is served. With
     --leave-out there is one in all, measured on what was left out. Trainings that are done are skipped when
-    the same command is given again. OUT/scorer.json goes to `score rate`, `judge certify` and `release`, and
-    needs no torch.
+    the same command is given again. A scorer in OUT that was made otherwise is replaced only with --update.
+    OUT/scorer.json goes to `score rate`, `judge certify` and `release`, and needs no torch.
     """
     from empathy_edge.judging.tuned import FILE
     from empathy_edge.models.find import checkpoint_of

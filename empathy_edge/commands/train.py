@@ -102,7 +102,10 @@ def run(
     help="More preference pairs: a folder that `own-pairs` made.",
 )
 @click.option(
-    "--sft", "sft_folder", type=path_type(), help="With --only dpo: the folder of an SFT step to start from."
+    "--sft",
+    "sft_folder",
+    type=path_type(),
+    help="With --only dpo: what to start from, a folder that `finetune` made.",
 )
 @click.option("--only", type=click.Choice(("sft", "dpo")), help="One step alone, as for rows of one kind.")
 @out_option()
@@ -128,7 +131,7 @@ def finetune(  # noqa: PLR0913 - each is an option
     from empathy_edge.console import next_command, say
     from empathy_edge.errors import EmpathyEdgeError
     from empathy_edge.finetune import dpo, sft
-    from empathy_edge.finetune.given_rows import steps_to_train
+    from empathy_edge.finetune.given_rows import sft_step_in, steps_to_train
     from empathy_edge.models.adapter_folder import adapters_of
     from empathy_edge.models.templates import checkpoint_with_template
     from empathy_edge.runs.recipe import load_recipe
@@ -137,6 +140,8 @@ def finetune(  # noqa: PLR0913 - each is an option
         raise click.UsageError(
             "--sft belongs to --only dpo; without it, DPO starts from the SFT step made here."
         )
+    if sft_folder:
+        sft_folder = sft_step_in(sft_folder)
     steps = steps_to_train(rows, more_pairs, only, out)
     settings = load_recipe(recipe)
     sft_adapters = [sft_folder / "adapter"] if sft_folder else []

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from empathy_edge.distill.distill_results import RejectedBy, RejectedExample
 from empathy_edge.text.language import is_in_language
 from empathy_edge.text.near_duplicates import shingles
+from empathy_edge.text.rules import plain_quotes
 from empathy_edge.text.self_harm import advises_self_harm
 
-VERSION = 3
+VERSION = 4
 """Raised when a filter changes, so that rows of an older version are made again."""
 
 MAX_EXAMPLES = 3
@@ -28,7 +29,7 @@ MIN_LATIN = 0.8
 
 ECHO = r"""
     ^\s*(?:
-        (?:here(?:'s|\ is)[^:\n]{0,60}
+        (?:here(?:['’]s|\ is)[^:\n]{0,60}
          |(?:the\ |my\ )?(?:improved|rewritten|revised|new|better)?\s*(?:response|reply|answer|version)
         )\s*:\s*
     )+
@@ -50,7 +51,7 @@ class Rule:
 
     def matches(self, text: str) -> bool:
         """Whether the response is rejected."""
-        return bool(re.search(self.pattern, text, re.IGNORECASE | re.VERBOSE))
+        return bool(re.search(self.pattern, plain_quotes(text), re.IGNORECASE | re.VERBOSE))
 
 
 REFUSAL = Rule(
@@ -59,8 +60,10 @@ REFUSAL = Rule(
     \b(?:
         as\ an?\ (?:ai|language\ model)
       | i(?:'m|\ am)\ (?:just\ )?an?\ (?:ai|language\ model)
-      | i\ (?:can(?:no|')t|am\ unable\ to|won't)\ (?:assist|help|comply|provide|fulfil)
+      | i\ (?:can(?:no|')t|am\ unable\ to|won't)
+        \ (?:assist|comply|provide|fulfil|help(?!\ (?:but|it|myself|\w+ing)\b))
       | i'm\ sorry,?\ but\ i\ can(?:no|')t
+        (?!\ (?:(?:even\ |begin\ to\ )?imagine|believe|help\ (?:but|it|myself|\w+ing))\b)
     )\b
     """,
     rejects=(
@@ -68,8 +71,20 @@ REFUSAL = Rule(
         "I'm just an AI, so I cannot feel that.",
         "I'm sorry, but I can't help with that.",
         "I won't provide that.",
+        "I can’t help you with this request.",
+        "I’m just an AI model.",
+        "I’m sorry, but I can’t talk about it.",
+        "I cannot help.",
     ),
-    accepts=("I can't believe that happened to you.", "I'm sorry, but you did all that you could."),
+    accepts=(
+        "I can't believe that happened to you.",
+        "I'm sorry, but you did all that you could.",
+        "I can't help but smile at that.",
+        "I can’t help smiling when I read this.",
+        "I'm sorry, but I can't help it, that made me laugh!",
+        "I'm so sorry. I can't help feeling for you.",
+        "I'm sorry, but I can't imagine how that felt.",
+    ),
 )
 
 PLACEHOLDER = Rule(

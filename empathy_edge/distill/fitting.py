@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from empathy_edge.distill.filters import RejectedResponses
 from empathy_edge.formats.dialogue import Dialogue, Response
 from empathy_edge.runs.settings import FitSettings
+from empathy_edge.text.rules import plain_quotes
 
 STOCK_PHRASES = r"""
     \b(?:
@@ -53,7 +54,7 @@ def shorten(text: str, settings: FitSettings) -> str:
     """The first sentences without a stock phrase, as many as the settings allow."""
     kept: list[str] = []
     for sentence in _SENTENCE_END.split(text.strip()):
-        if _STOCK_PHRASES.search(sentence):
+        if _STOCK_PHRASES.search(plain_quotes(sentence)):
             continue
         if kept and len(" ".join([*kept, sentence]).split()) > settings.most_words:
             break
@@ -77,8 +78,8 @@ def fit_responses(
         return shortened
     nearest = _nearest(candidates, settings, rejected)
     nearest.sort(key=lambda item: -item.similarity)
-    kept = _limit_equal_beginnings([item.response for item in nearest], settings, rejected)
-    kept_objects = {id(response) for response in kept}
+    kept = _limit_equal_beginnings(nearest, settings, rejected)
+    kept_objects = {id(item.response) for item in kept}
 
     def is_kept(response: Response) -> bool:
         is_candidate = response.source in sources and response.rating == 3
@@ -147,20 +148,20 @@ def _nearest(
 
 
 def _limit_equal_beginnings(
-    responses: list[Response], settings: FitSettings, rejected: RejectedResponses
-) -> list[Response]:
+    candidates: list[_Candidate], settings: FitSettings, rejected: RejectedResponses
+) -> list[_Candidate]:
     """Of the responses that begin with the same two words, keep a limited share, the first ones.
 
     Otherwise a small model learns to begin every response like that.
     """
-    max_equal = max(1, round(settings.most_alike * len(responses)))
+    max_equal = max(1, round(settings.most_alike * len(candidates)))
     counts: Counter[str] = Counter()
     kept = []
-    for response in responses:
-        beginning = " ".join(response.text.lower().split()[:2])
+    for item in candidates:
+        beginning = " ".join(item.response.text.lower().split()[:2])
         counts[beginning] += 1
         if counts[beginning] <= max_equal:
-            kept.append(response)
+            kept.append(item)
         else:
-            rejected.add("begins like too many others", beginning, response.text)
+            rejected.add("begins like too many others", item.dialogue_id, item.response.text)
     return kept

@@ -25,7 +25,7 @@ from empathy_edge.llm.records import CutOff, TeacherError
 from empathy_edge.prompts import load_prompts
 from empathy_edge.runs.stage import Stage, open_stage
 from empathy_edge.text.language import require_language_detection
-from empathy_edge.text.near_duplicates import NearDuplicates, leaked_ids
+from empathy_edge.text.near_duplicates import KeptForTests, NearDuplicates, of_safety_prompts
 
 
 @dataclass(frozen=True)
@@ -235,20 +235,17 @@ def _filter(
     results: list[Distilled], test: list[Dialogue], max_words: int, rejected: RejectedResponses
 ) -> list[Distilled]:
     """The results that no filter rejects. Rejected ones are counted, and stay in `responses.jsonl`."""
-    leaked = set(
-        leaked_ids(
-            ((item.dialogue.id, item.dialogue.utterance) for item in results),
-            ((item.id, item.utterance) for item in test),
-        )
-    )
+    kept_for_tests = KeptForTests((item.id, item.utterance) for item in test)
+    safety_prompts = of_safety_prompts()
     accepted_texts = NearDuplicates()
     good = []
     for item in results:
-        name = fault(
-            item.text, utterance=item.dialogue.utterance, original=item.reference, max_words=max_words
-        )
-        if name is None and item.dialogue.id in leaked:
+        said = item.dialogue.utterance
+        name = fault(item.text, utterance=said, original=item.reference, max_words=max_words)
+        if name is None and kept_for_tests.has(item.dialogue.id, said):
             name = "in the test split"
+        if name is None and safety_prompts.has(said):
+            name = "among the safety prompts"
         if name is None and accepted_texts.has(item.text):
             name = "near-duplicate"
         if name is None:

@@ -14,10 +14,11 @@ from empathy_edge.formats.chat_format import Message, fit_to_template, template_
 from empathy_edge.formats.dialogue import read_dialogues
 from empathy_edge.formats.json_lines import read_unfinished_jsonl
 from empathy_edge.formats.row_fields import printable, shown
-from empathy_edge.formats.training_rows import TrainingRow, load_rows
+from empathy_edge.formats.training_rows import TrainingRow, load_rows, templated
 from empathy_edge.models.find import ModelRef
 from empathy_edge.runs.settings import OwnPairSettings
 from empathy_edge.system.files import sha256_json
+from empathy_edge.text.near_duplicates import KeptForTests, of_safety_prompts
 
 PROMPTS_PER_BATCH = 16
 
@@ -64,7 +65,7 @@ def read_prompts(rows: Path) -> list[Prompt]:
 
     Rows with the same id and messages are one prompt with several good responses; so are rows without an id
     whose messages are the same. Of a file of dialogues those of the training split are taken; a response that
-    nobody rated counts as good.
+    nobody rated counts as good. What is nearly in the test split or among the safety prompts is left out.
 
     Raises:
         EmpathyEdgeError: a file is missing or a row is wrong, or an id has two prompts; names file and row.
@@ -106,11 +107,20 @@ def _id_of(row: TrainingRow, where: str) -> str:
 
 
 def _prompts_of_dialogues(data: Path) -> list[Prompt]:
-    prompts = []
-    for item in read_dialogues(data):
-        if item.split == "train":
-            good = [response.text for response in item.responses if response.rating in (3, None)]
-            prompts.append(Prompt(item.id, item.prompt(), good))
+    dialogues = read_dialogues(data)
+    test = KeptForTests((item.id, item.utterance) for item in dialogues if item.split == "test")
+    safety_prompts = of_safety_prompts()
+    prompts, left_out = [], 0
+    for item in dialogues:
+        if item.split == "test":
+            continue
+        if test.has(item.id, item.utterance) or safety_prompts.has(item.utterance):
+            left_out += 1
+            continue
+        good = [response.text for response in item.responses if response.rating in (3, None)]
+        prompts.append(Prompt(item.id, item.prompt(), good))
+    if left_out:
+        say(f"  {left_out} dialogues are left out: nearly in the test split, or among the safety prompts")
     if not prompts:
         raise EmpathyEdgeError(f"{data}: no dialogue of the training split; there is nothing to answer.")
     return prompts
@@ -186,14 +196,7 @@ class _Student:
         """Each prompt's samples."""
         from empathy_edge.runtimes.torch_batch import generate
 
-        encoded = [
-            self._tokenizer.apply_chat_template(
-                fit_to_template(template_of(self._tokenizer), prompt.messages),
-                add_generation_prompt=True,
-                return_dict=False,
-            )
-            for prompt in prompts
-        ]
+        encoded = [self._encoded(prompt) for prompt in prompts]
         count = self._settings.samples
         replies = generate(
             self._model,
@@ -209,3 +212,9 @@ class _Student:
             text = self._tokenizer.decode(ids, skip_special_tokens=True).strip()
             samples.append(Sample(text, stopped))
         return [samples[start : start + count] for start in range(0, len(samples), count)]
+
+    def _encoded(self, prompt: Prompt) -> list[int]:
+        messages = fit_to_template(template_of(self._tokenizer), prompt.messages)
+        text = templated(f"prompt '{prompt.id}'", messages, self._tokenizer, generate=True)
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids

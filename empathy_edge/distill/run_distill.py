@@ -115,7 +115,7 @@ def _say_rows(results: DistillResults, out: Path) -> None:
 
 
 def _say_calls(client: ModelClient, price: Price | None) -> None:
-    cost = "a cost that is not known (--prices)" if price is None else f"{client.budget.cost:.4f} USD"
+    cost = "a cost that is not known (--prices)" if price is None else client.budget.spent()
     say(f"{client.calls} calls for {cost}, {client.from_ledger} answers from the ledger")
 
 
@@ -123,4 +123,4 @@ def _estimated_cost(found: Estimate, price: Price | None) -> str:
     cost = found.cost_usd(price)
     if cost is None:
         return "unknown: the model is not in the price table (--prices)"
-    return f"at most about {cost:.2f} USD"
+    return f"about {cost:.2f} USD" if cost else "0.00 USD"

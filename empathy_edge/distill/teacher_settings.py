@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,9 +55,6 @@ class TeacherSettings(ApiSettings, ResponseSettings):
     poll: float = Field(default=30.0, ge=0.1, description="batch: seconds between looks.")
     max_dialogues: int | None = Field(
         default=None, ge=1, description="Ask about at most this many, drawn with --seed."
-    )
-    prices: Path | None = Field(
-        default=None, description="Your price table, YAML: model: [prompt, completion], USD per million."
     )
     seed: int = Field(default=0, description="For the choice of rows.")
 

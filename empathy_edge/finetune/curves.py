@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,26 @@ class Curves(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Drop rows of steps that are computed again, and show the bar."""
-        self.started = time.monotonic()
         if state.global_step == 0:  # begun anew: what was measured before the first step is measured again
             self.rows = []
-        self.rows = [row for row in self.rows if row["step"] <= state.global_step]
-        self.seconds_before = max((float(row.get("seconds", 0.0)) for row in self.rows), default=0.0)
+        self._keep([row for row in self.rows if row["step"] <= state.global_step])
         if is_main():
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
             self.bar.start()
             self.task = self.bar.add_task(self.label, total=state.max_steps, completed=state.global_step)
+
+    def go_back_to(self, step: int) -> None:
+        """Keep what was found up to a checkpoint, without its own held-out loss, which is measured again."""
+        kept = [row for row in self.rows if row["step"] <= step]
+        self._keep([row for row in kept if row["step"] < step or "eval_loss" not in row])
+
+    def _keep(self, rows: list[dict[str, Any]]) -> None:
+        """Keep these rows alone; the clock goes on where they end."""
+        self.rows = rows
+        self.started = time.monotonic()
+        self.seconds_before = max((float(row.get("seconds", 0.0)) for row in rows), default=0.0)
+        self.seconds = self.seconds_before
+        if is_main():
+            self.path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Keep and show a training or a held-out loss."""
@@ -81,5 +93,8 @@ class Curves(TrainerCallback):
 
     def best_epoch(self) -> int:
         """The epoch with the lowest held-out loss, counted from 1; 0 before the first one."""
-        losses = self.held_out()
-        return losses.index(min(losses)) + 1 if losses else 0
+        measured = [row for row in self.rows if "eval_loss" in row]
+        if not measured:
+            return 0
+        best = min(measured, key=lambda row: float(row["eval_loss"]))
+        return math.ceil(best["epoch"])  # the last epoch may be a part of one

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import require_extra
 from empathy_edge.finetune.before_and_after import show
 from empathy_edge.finetune.given_rows import PAIRS, is_empty
-from empathy_edge.finetune.memory_needed import check_memory, space_needed_mb
+from empathy_edge.finetune.memory_needed import check_memory, fp32_weights_mb, space_needed_mb
 from empathy_edge.finetune.training_results import FILES, DpoResults, TrainingResults, finish_stage
 from empathy_edge.formats.chat_format import Message
 from empathy_edge.formats.json_lines import read_jsonl
@@ -25,8 +26,6 @@ from empathy_edge.system.processes import main_first, process_count
 from empathy_edge.text.near_duplicates import refuse_leaks
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from empathy_edge.finetune.rows_on_disk import Split
     from empathy_edge.runtimes.torch_loading import LoadedBase
 
@@ -70,13 +69,14 @@ def run(
         update: train again if inputs or settings changed.
 
     Raises:
-        EmpathyEdgeError: the SFT adapter is for another base; rows are wrong, too long, or test dialogues.
+        EmpathyEdgeError: the SFT adapter is for another base; rows are wrong, too long, or test dialogues;
+            training diverged.
         PrerequisiteError: a package, memory or disk space is missing.
     """
     require_extra("trl", "train", "Fine-tuning")
     if sft is not None:
         require_same_base([sft / "adapter"], base)
-    check_memory(base.path, settings, out, update)
+    check_memory(base.path, settings, out, update, merges=sft is not None)
     with main_first():
         stage = _open(pairs, base, sft, out, settings, update)
     if stage.done:
@@ -90,9 +90,10 @@ def _train(
 ) -> DpoResults:
     out = stage.folder
     for file in pairs:
-        refuse_leaks(file)
+        refuse_leaks(file, [other.parent for other in pairs])
     count_rows(pairs, FIELDS)  # before the model is loaded: a wrong row is found at once
-    require_space(out, space_needed_mb(pairs), "the DPO adapter, its checkpoints, rows and tokens")
+    merged_mb = fp32_weights_mb(base.path) if sft and settings.weights == "nf4" else 0
+    require_space(out, space_needed_mb(pairs, merged_mb), "the DPO adapter, its checkpoints, rows and tokens")
     quiet_libraries()
     from empathy_edge.finetune.length_drift import LengthProbe
     from empathy_edge.finetune.rows_on_disk import write_rows
@@ -103,7 +104,7 @@ def _train(
     loaded = load_base(base.path, settings.weights, merged, out / SCRATCH, tokens=settings.tokens_at_once)
     split = write_rows(pairs, FIELDS, loaded.tokenizer, settings, out / SCRATCH)
     trainer = _trainer(loaded, split, out, settings)
-    probed = _probe_prompts(split.held_out or split.trained, settings.length_probes)
+    probed = _probe_prompts(chain(split.held_out or (), split.trained), settings.length_probes)
     trained = train(
         trainer,
         stage,
@@ -142,25 +143,26 @@ def _open(
 def _trainer(loaded: LoadedBase, split: Split, out: Path, settings: DpoSettings) -> Any:
     from trl import DPOConfig, DPOTrainer
 
-    from empathy_edge.finetune.training import lora_config, trainer_arguments
+    from empathy_edge.finetune.training import lora_config, on_one_gpu, require_targets, trainer_arguments
 
+    require_targets(loaded.model, settings)
     losses: list[str] = [settings.loss]
     loss_weights = None
     if settings.sft_weight:
         losses = [settings.loss, "sft"]
         loss_weights = [1.0, settings.sft_weight]
-    arguments = trainer_arguments(out, settings, loaded.precision)
+    arguments = DPOConfig(
+        **trainer_arguments(out, settings, loaded.precision, split),
+        beta=settings.beta,
+        loss_type=losses,
+        loss_weights=loss_weights,
+        # A pass over the data, which only pays if later epochs use its result again. TRL keeps it in a
+        # file that other processes do not find.
+        precompute_ref_log_probs=settings.epochs > 1 and process_count() == 1,
+    )
     return DPOTrainer(
         model=loaded.model,
-        args=DPOConfig(
-            **arguments,
-            beta=settings.beta,
-            loss_type=losses,
-            loss_weights=loss_weights,
-            # A pass over the data, which only pays if later epochs use its result again. TRL keeps it in a
-            # file that other processes do not find.
-            precompute_ref_log_probs=settings.epochs > 1 and process_count() == 1,
-        ),
+        args=on_one_gpu(arguments),
         train_dataset=split.trained,
         eval_dataset=split.held_out,
         processing_class=loaded.tokenizer,
@@ -168,7 +170,7 @@ def _trainer(loaded: LoadedBase, split: Split, out: Path, settings: DpoSettings)
     )
 
 
-def _probe_prompts(rows: Dataset, limit: int) -> list[list[Message]]:
+def _probe_prompts(rows: Iterable[dict[str, Any]], limit: int) -> list[list[Message]]:
     """The first `limit` different prompts, in the order of the rows."""
     prompt_of_text: dict[str, list[Message]] = {}
     for row in rows:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.system.files import MANIFEST, MARKER
+from empathy_edge.text.near_duplicates import refuse_leaks
 
 SFT_ROWS, PAIRS = "sft.jsonl", "preference.jsonl"
 
@@ -31,8 +32,8 @@ def steps_to_train(
         out: where the adapters will be written.
 
     Raises:
-        EmpathyEdgeError: one is a file or not there, `out` is inside one, or a step has no rows; says what
-            to do.
+        EmpathyEdgeError: one is a file or not there, `out` is inside one, a step has no rows, or rows of one
+            folder are test dialogues of another; says what to do.
     """
     _require_folder(rows, "distill")
     for folder in more:
@@ -55,12 +56,23 @@ def steps_to_train(
             f"{rows}: has no SFT rows. Train DPO alone (--only dpo), or make the rows with "
             "`distill --sft-on-chosen`."
         )
-    if only:
-        return (only,)
-    if not has_pairs:
+    steps: tuple[Step, ...] = (only,) if only else ("sft", "dpo")
+    if not only and not has_pairs:
         say(f"{escape(str(rows))} has no preference pairs: SFT alone is trained.")
-        return ("sft",)
-    return ("sft", "dpo")
+        steps = ("sft",)
+    if more:  # each step itself looks at the folders of its own rows
+        _refuse_test_dialogues([rows, *more], steps)
+    return steps
+
+
+def _refuse_test_dialogues(folders: Sequence[Path], steps: Sequence[Step]) -> None:
+    """Refuse rows of one folder that are test dialogues of another one."""
+    files = [folders[0] / SFT_ROWS] if "sft" in steps else []
+    if "dpo" in steps:
+        files += [folder / PAIRS for folder in folders]
+    for file in files:
+        if not is_empty(file):
+            refuse_leaks(file, folders)
 
 
 def is_empty(file: Path) -> bool:
@@ -94,3 +106,17 @@ def _require_folder(given: Path, made_by: str) -> None:
     if given.is_file():
         raise EmpathyEdgeError(f"{given}: is a file; give a folder that `{made_by}` made.")
     raise no_such_file(given, f"Give a folder that `{made_by}` made.", what="folder")
+
+
+def sft_step_in(folder: Path) -> Path:
+    """The folder of an SFT step: that itself, or a folder that `finetune` made.
+
+    Raises:
+        EmpathyEdgeError: there is no adapter of SFT.
+    """
+    for step in (folder, folder / "sft"):
+        if (step / "adapter").is_dir():
+            return step
+    raise EmpathyEdgeError(
+        f"{folder}: has no adapter of SFT; give a folder that `empathy-edge finetune` made, or its `sft`."
+    )

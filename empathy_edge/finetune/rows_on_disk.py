@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from array import array
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
 
+from empathy_edge.console import say
 from empathy_edge.formats.chat_format import fit_to_template, template_of, turn_end_id
-from empathy_edge.formats.training_rows import TrainingRow, check_length, count_rows, iterate_rows
+from empathy_edge.formats.training_rows import TrainingRow, check_length, iterate_rows
 from empathy_edge.runs.settings import TrainSettings
 from empathy_edge.system.processes import is_main, main_first, wait_for_everyone
 
@@ -48,10 +50,10 @@ def write_rows(
         folder: where the files are written, by the main process alone.
 
     Raises:
-        EmpathyEdgeError: a row has more tokens than `max_length`, or does not end with the stop token.
+        EmpathyEdgeError: a row has more tokens than `max_length`, or does not end with the stop token; or the
+            template refuses it, or writes it in another way than a prompt alone.
     """
-    count = count_rows(files, fields)
-    drawn = set(random.Random(settings.seed).sample(range(count), round(settings.held_out * count)))
+    drawn = _held_out_rows(files, fields, settings) if settings.held_out else set()
     wait_for_everyone()  # until the base is loaded everywhere: `nf4` uses the folder, too, and deletes it
     with main_first():
         if is_main():
@@ -59,6 +61,25 @@ def write_rows(
             _write(files, fields, tokenizer, settings, folder, drawn)
     held_out = Dataset.from_file(str(folder / HELD_OUT)) if drawn else None
     return Split(Dataset.from_file(str(folder / TRAINED)), held_out)
+
+
+def _held_out_rows(files: Sequence[Path], fields: tuple[str, ...], settings: TrainSettings) -> set[int]:
+    """The places of the held-out rows: prompts are drawn, at least one of several, with all of their rows.
+
+    A prompt in both parts would make the held-out loss fall with what is learned by heart.
+    """
+    prompts: dict[int, int] = {}
+    prompt_of_row = array("L")
+    for file in files:
+        for row in iterate_rows(file, fields):
+            said = hash(tuple((item["role"], item["content"]) for item in row["prompt"]))
+            prompt_of_row.append(prompts.setdefault(said, len(prompts)))
+    if len(prompts) < 2:
+        say("  All rows have one prompt: none is held out, and nothing is measured after the epochs.")
+        return set()
+    count = max(1, round(settings.held_out * len(prompts)))
+    drawn = set(random.Random(settings.seed).sample(range(len(prompts)), count))
+    return {place for place, prompt in enumerate(prompt_of_row) if prompt in drawn}
 
 
 def _write(

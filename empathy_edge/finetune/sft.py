@@ -11,7 +11,7 @@ from empathy_edge.finetune.before_and_after import show
 from empathy_edge.finetune.memory_needed import check_memory, space_needed_mb
 from empathy_edge.finetune.training_results import FILES, SftResults, finish_stage
 from empathy_edge.formats.chat_format import template_of, turn_end
-from empathy_edge.formats.training_rows import count_rows
+from empathy_edge.formats.training_rows import count_rows, is_response
 from empathy_edge.models.find import ModelRef
 from empathy_edge.models.templated_folder import keep_template
 from empathy_edge.runs.settings import TrainSettings
@@ -43,7 +43,7 @@ def run(
         update: train again if inputs or settings changed.
 
     Raises:
-        EmpathyEdgeError: rows are wrong, too long, or test dialogues.
+        EmpathyEdgeError: rows are wrong, too long, or test dialogues; training diverged.
         PrerequisiteError: a package, memory or disk space is missing.
     """
     require_extra("trl", "train", "Fine-tuning")
@@ -87,12 +87,13 @@ def trainer_of(loaded: LoadedBase, split: Split, out: Path, settings: TrainSetti
     """TRL's trainer; making it tokenizes the rows."""
     from trl import SFTConfig, SFTTrainer
 
-    from empathy_edge.finetune.training import lora_config, trainer_arguments
+    from empathy_edge.finetune.training import lora_config, on_one_gpu, require_targets, trainer_arguments
 
-    arguments = trainer_arguments(out, settings, loaded.precision)
+    require_targets(loaded.model, settings)
+    arguments = trainer_arguments(out, settings, loaded.precision, split)
     return SFTTrainer(
         model=loaded.model,
-        args=SFTConfig(**arguments, completion_only_loss=True, packing=False),
+        args=on_one_gpu(SFTConfig(**arguments, completion_only_loss=True, packing=False)),
         train_dataset=split.trained,
         eval_dataset=split.held_out,
         processing_class=loaded.tokenizer,
@@ -103,19 +104,20 @@ def trainer_of(loaded: LoadedBase, split: Split, out: Path, settings: TrainSetti
 def _check_loss_mask(trainer: Any, tokenizer: Any, examples: Dataset) -> None:
     """Check that TRL's loss covers the response and its stop token, and nothing else.
 
+    Whether the template allows that was checked for every row; the first ones show what TRL does.
+
     Raises:
         EmpathyEdgeError: it covers something else.
     """
-    stop = turn_end(template_of(tokenizer), tokenizer.eos_token or "")
+    eos = tokenizer.eos_token or ""
+    stop = turn_end(template_of(tokenizer), eos)
     features = [trainer.train_dataset[index] for index in range(min(8, len(trainer.train_dataset)))]
     batch = trainer.data_collator(features)
     for index, labels in enumerate(batch["labels"]):
-        trained = tokenizer.decode(labels[labels != -100]).strip()
-        if trained.endswith(stop):  # Llama 2 has a space before it
-            trained = trained.removesuffix(stop).rstrip() + stop
-        wanted = examples[index]["completion"][0]["content"].strip() + stop
-        if trained != wanted:
+        trained = tokenizer.decode(labels[labels != -100])
+        wanted = examples[index]["completion"][0]["content"]
+        if not is_response(trained, wanted, stop, eos):
             raise EmpathyEdgeError(
-                f"The loss would be taken on {trained[:50]!r}, "
-                f"not on the response and its stop token {wanted[:50]!r}"
+                f"The loss would be taken on {trained.strip()[:50]!r}, "
+                f"not on the response and its stop token {wanted.strip()[:50] + stop!r}"
             )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any, TypeVar
 
 from pydantic import field_serializer, field_validator
 
-from empathy_edge.runs.stage import Results, Stage, results_of
+from empathy_edge.runs.stage import SCRATCH, Results, Stage, results_of
 from empathy_edge.system.processes import is_main, wait_for_everyone
+
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+"""The adapter of the best epoch so far, while training goes on."""
 
 
 class Example(Results):
@@ -24,7 +29,8 @@ class TrainingResults(Results):
     Attributes:
         weights: the format of the base's weights, of products, and the reason (`Precision.record`).
         steps: optimizer steps.
-        train_seconds: of the last session, if training was interrupted and went on.
+        train_seconds: of all sessions, if training was interrupted and went on; steps that were computed
+            twice count once.
         loss_first: mean training loss of the first tenth of the steps.
         loss_last: mean training loss of the last tenth of the steps.
         held_out_loss: loss on the held-out rows after each epoch; only with held-out rows.
@@ -106,8 +112,13 @@ R = TypeVar("R", bound=Results)
 
 
 def finish_stage(stage: Stage, results: R) -> R:
-    """As `Stage.finish`, by the main process alone; every process returns the main process's results."""
+    """As `Stage.finish`, by the main process alone; every process returns the main process's results.
+
+    What training is resumed from is deleted only here: a stop before that costs no step.
+    """
     if is_main():
+        for made in (SCRATCH, BEST, CHECKPOINTS):
+            shutil.rmtree(stage.folder / made, ignore_errors=True)
         stage.finish(results)
     wait_for_everyone()
     return results_of(stage.folder, type(results))

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from empathy_edge.formats.dialogue_record import Dialogue, Response, Split
+from empathy_edge.formats.json_lines import whole_characters
 from empathy_edge.formats.message_forms import (
     dialogue_of,
     from_alpaca,
@@ -194,7 +195,7 @@ def _unpacked(row: Row) -> Row:
     if len(row.values) != 1 or not isinstance(text, str) or not text.lstrip().startswith("{"):
         return row
     try:
-        values = json.loads(text)
+        values = whole_characters(json.loads(text), text)
     except (ValueError, RecursionError):
         return row
     is_esconv = isinstance(values, dict) and isinstance(values.get("dialog"), list)

@@ -18,6 +18,7 @@ from typing import Any
 from empathy_edge.errors import EmpathyEdgeError, no_such_file, require_extra
 from empathy_edge.formats.csv_rows import Table, csv_rows, delimiter_of
 from empathy_edge.formats.data_forms import has_a_form
+from empathy_edge.formats.json_lines import whole_characters
 from empathy_edge.formats.row_fields import Row, printable, where_of
 from empathy_edge.formats.text_file import TextFile, most_bytes
 
@@ -130,7 +131,7 @@ def _json_lines_rows(file: TextFile) -> Iterator[Row]:
             continue
         where = where_of(file.path, number)
         try:
-            value = json.loads(line.removesuffix("\n"))
+            value = whole_characters(json.loads(line.removesuffix("\n")), line)
         except (ValueError, RecursionError) as error:
             raise EmpathyEdgeError(f"{where} is not JSON ({error}).") from None
         yield _object(where, value, number)
@@ -146,7 +147,8 @@ def _array_rows(path: Path, text: str, place: int) -> Iterator[Row]:
         counted = place
         where = where_of(path, number, line if line > 1 else None)
         try:
-            value, place = decoder.raw_decode(text, place)
+            value, end = decoder.raw_decode(text, place)
+            value, place = whole_characters(value, text[place:end]), end
         except (ValueError, RecursionError) as error:
             raise EmpathyEdgeError(f"{where} is not JSON ({error}).") from None
         yield _object(where, value, number)
@@ -187,7 +189,8 @@ def _object_rows(file: TextFile, beginning: _Beginning, known_columns: Sequence[
     if beginning.has_more and _is_json(beginning.first_text):
         return Rows("JSON Lines", _json_lines_rows(file))
     try:
-        value = json.loads(file.whole())
+        text = file.whole()
+        value = whole_characters(json.loads(text), text)
     except (ValueError, RecursionError) as error:
         if beginning.first_text == "{":
             raise EmpathyEdgeError(f"{path}: not readable as JSON ({error}).") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,27 @@ from typing import IO, Any
 
 from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.system.files import writing_atomically
+
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+"""An escape in JSON of half a character (a surrogate), alone or beside its other half."""
+
+
+def whole_characters(value: Any, json_text: str | None = None) -> Any:
+    """A JSON value with U+FFFD for half characters (lone surrogates), which cannot be written as UTF-8.
+
+    Args:
+        value: a text, or an object or array with texts in it.
+        json_text: what `value` was read from; it says cheaply that there are none.
+    """
+    if json_text is not None and not HALF_CHARACTER.search(json_text):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [whole_characters(item) for item in value]
+    if isinstance(value, dict):
+        return {whole_characters(key): whole_characters(item) for key, item in value.items()}
+    return value
 
 
 def lines_of(text: str) -> list[str]:
@@ -78,7 +100,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of JSON lines one after the other; errors as of `read_jsonl`, when their row is reached."""
+    """The rows of JSON lines one after the other; errors as of `read_jsonl`, when their row is reached.
+
+    Half characters become U+FFFD.
+    """
     if not path.is_file():
         raise no_such_file(path)
     place = 0
@@ -92,7 +117,7 @@ def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             if not text.strip():
                 continue
             try:
-                row = json.loads(text)
+                row = whole_characters(json.loads(text), text)
             except (ValueError, RecursionError) as error:
                 raise EmpathyEdgeError(f"{path}: row {number} is not JSON ({error}).") from None
             yield row

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.system.files import read_json_object
+from empathy_edge.system.files import part_of, read_json_object
 
 CHUNK_BYTES = 8 * 2**20
 MAX_HEADER_BYTES = 64 * 2**20
@@ -188,7 +188,7 @@ def write_safetensors(
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    temporary = file.with_suffix(".tmp")
+    temporary = part_of(file)
     try:
         with open(temporary, "wb") as handle:
             handle.write(len(text).to_bytes(8, "little") + text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -19,3 +21,6 @@ class ApiSettings(BaseModel):
     parallel: int = Field(default=8, ge=1, le=4096, description="Calls at the same time.")
     max_calls: int | None = Field(default=None, ge=1, description="Stop before more calls than this.")
     max_cost: float | None = Field(default=None, ge=0, description="Stop before more USD than this.")
+    prices: Path | None = Field(
+        default=None, description="Your price table, YAML: model: [prompt, completion], USD per million."
+    )

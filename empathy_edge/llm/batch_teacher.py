@@ -10,24 +10,34 @@ import asyncio
 import io
 import json
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.formats.json_lines import lines_of
 from empathy_edge.llm.budget import Price
-from empathy_edge.llm.chat_parameters import ChatParameters
-from empathy_edge.llm.ledger import Ledger
-from empathy_edge.llm.openai_teacher import answer_of, endpoint_url, identify, openai_client
-from empathy_edge.llm.records import Answer, OtherModel, Request, TeacherError, Withheld
+from empathy_edge.llm.chat_parameters import CAN_BE_LEFT_OUT, ChatParameters
+from empathy_edge.llm.ledger import KnownEndpoint, Ledger
+from empathy_edge.llm.openai_teacher import (
+    CONTENT_FILTERS,
+    answer_of,
+    endpoint_url,
+    identify,
+    openai_client,
+)
+from empathy_edge.llm.records import Answer, OtherModel, Request, TeacherError, TryAgain, Withheld
 from empathy_edge.system.files import sha256_json
+from empathy_edge.system.locks import holding
 
-if TYPE_CHECKING:
-    from openai.types import Batch
+MAX_SENT = 3
+"""In so many batches a request is sent, beside those of which a parameter was refused."""
 
 MAX_BATCH_REQUESTS = 50_000
 """The API's limit."""
+
+ANSWERED, BAD_REQUEST = 200, 400
+"""HTTP statuses of a request in a batch."""
 
 QUIET_S = 0.3
 """A batch is sent when no new request came for this long."""
@@ -52,18 +62,28 @@ class _Pending(NamedTuple):
 
 @dataclass(frozen=True)
 class _BatchOutput:
-    """The answers and the errors of a finished batch, by the request's key; `refused`: send again without."""
+    """The answers and the errors of a finished batch, by the request's key.
 
+    Attributes:
+        status: of the batch.
+        cost_of_no_line: USD, what a request cost that has no line; None where that cannot be told.
+        answers: what was answered.
+        errors: what failed.
+        refused: requests of which the endpoint refused a parameter.
+    """
+
+    status: str
+    cost_of_no_line: float | None
     answers: dict[str, Answer] = field(default_factory=dict)
     errors: dict[str, TeacherError] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
 
 
 class BatchTeacher:
     """Asks in batches. With `wait` it polls until they are finished; without, it raises BatchPending."""
 
     parallel = MAX_BATCH_REQUESTS
-    tries = 1
+    tries = MAX_SENT + len(CAN_BE_LEFT_OUT)  # `answer` says itself when it gives up
     former_identity: str | None = None
 
     def __init__(
@@ -75,7 +95,6 @@ class BatchTeacher:
         price: Price | None = None,
         wait: bool = True,
         poll_s: float = 30.0,
-        times: int = 3,
     ) -> None:
         self.model = model
         self._endpoint = endpoint_url(base_url)
@@ -85,10 +104,9 @@ class BatchTeacher:
         self._price = price
         self._wait = wait
         self._poll_s = poll_s
-        self._times = times
         self._pending: dict[str, _Pending] = {}
         self._unsent: set[str] = set()
-        self._times_sent: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()  # batches without an answer, by the request's key
         self._last_request_s = 0.0
         self._driver: asyncio.Task[None] | None = None
 
@@ -101,6 +119,7 @@ class BatchTeacher:
         return "batch " + await identify(self._client, self._endpoint, self._parameters)
 
     async def answer(self, request: Request, key: str) -> Answer:
+        """Answer one request: with TryAgain where a batch had no answer, so that the next one is reserved."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._pending[key] = _Pending(request, future)
         if self._ledger.batch_of(key) is None:
@@ -160,8 +179,19 @@ class BatchTeacher:
 
     async def _send(self) -> None:
         """Send the unsent requests as one batch, or find the batch that a killed process sent."""
-        keys = sorted(self._unsent)[:MAX_BATCH_REQUESTS]
-        requests_hash = sha256_json([keys, [self._times_sent[key] for key in keys]])[:32]
+
+        def busy() -> None:
+            say("  Another command is sending a batch; this one waits for it.")
+
+        with holding(self._ledger.path.with_name(f".{self._ledger.path.name}.batches.lock"), busy):
+            for key in list(self._unsent):  # another command may have sent them, or have their answers
+                if self._ledger.batch_of(key) is not None or self._ledger.find(key) is not None:
+                    self._unsent.discard(key)
+            if self._unsent:
+                await self._send_batch(sorted(self._unsent)[:MAX_BATCH_REQUESTS])
+
+    async def _send_batch(self, keys: list[str]) -> None:
+        requests_hash = sha256_json(keys)[:32]
         batch_id = await self._find_sent(requests_hash)
         if batch_id is None:
             lines = [self._line(key, self._pending[key].request) for key in keys]
@@ -179,7 +209,6 @@ class BatchTeacher:
         self._ledger.record_batch(batch_id, self.model, keys)
         say(f"  batch {batch_id}: {len(keys)} requests sent")
         self._unsent -= set(keys)
-        self._times_sent.update(keys)
 
     def _line(self, key: str, request: Request) -> str:
         """A request's line in the batch's input file."""
@@ -194,49 +223,102 @@ class BatchTeacher:
         """A batch with the same requests, from a process that was killed before the ledger had it."""
         for batch in (await self._client.batches.list(limit=100)).data:
             has_hash = (batch.metadata or {}).get(METADATA_KEY) == requests_hash
-            if has_hash and batch.status not in ("failed", "cancelled"):
+            if not has_hash or batch.status in ("failed", "cancelled"):
+                continue
+            if not self._ledger.was_read(batch.id):
                 return batch.id
         return None
 
     async def _fetch(self) -> bool:
         """Look at every batch with a request that has no answer; returns whether any batch was finished."""
-        batch_ids = {self._ledger.batch_of(key) for key in self._pending if key not in self._unsent}
+        batch_ids = {key: self._ledger.batch_of(key) for key in self._pending if key not in self._unsent}
         any_finished = False
-        for batch_id in sorted(filter(None, batch_ids)):
-            batch = await self._client.batches.retrieve(batch_id)
-            if batch.status not in FINISHED:
+        for key in [key for key, batch_id in batch_ids.items() if batch_id is None]:
+            self._take_over(key)
+            any_finished = True
+        for batch_id in sorted(set(filter(None, batch_ids.values()))):
+            output = await self._output_of(batch_id)
+            if output is None:
                 continue
             any_finished = True
-            output = await self._output_of(batch)
-            for key in self._ledger.keys_in_batch(batch_id):
-                if key in self._pending and key not in self._unsent:
-                    self._finish(key, output, batch.status)
+            keys = [key for key, sent_in in batch_ids.items() if sent_in == batch_id and key in self._pending]
+            without = [key for key in keys if key not in output.answers]
+            ours = self._ledger.forget_batch(batch_id, without)
+            for key in keys:
+                self._finish(key, output, is_ours=key in ours)
+        if any_finished:  # what had no answer comes again
+            self._last_request_s = asyncio.get_running_loop().time()
         return any_finished
 
-    async def _output_of(self, batch: Batch) -> _BatchOutput:
-        output = _BatchOutput()
+    def _take_over(self, key: str) -> None:
+        """Give a request what another process has fetched from the batch that both waited for."""
+        answer = self._ledger.find(key)
+        if answer is None:
+            self._end(key, TryAgain("another process found no answer in the batch", 0.0, cost_usd=0.0))
+        else:
+            self._pending.pop(key).future.set_result(answer)
+
+    def _end(self, key: str, error: TeacherError) -> None:
+        self._pending.pop(key).future.set_exception(error)
+
+    async def _output_of(self, batch_id: str) -> _BatchOutput | None:
+        """What a batch has answered; None where it is not finished."""
+        import openai
+
+        try:
+            batch = await self._client.batches.retrieve(batch_id)
+        except openai.NotFoundError:
+            return _BatchOutput("gone", None)
+        if batch.status not in FINISHED:
+            return None
+        output = _BatchOutput(batch.status, None if batch.status == "completed" else 0.0)
+        known = self._parameters.known
         for file_id in (batch.output_file_id, batch.error_file_id):
-            if file_id:
+            if not file_id:
+                continue
+            try:
                 text = (await self._client.files.content(file_id)).text
-                for line in lines_of(text):
-                    self._read_line(line, output)
+            except openai.NotFoundError:  # they are not kept for ever
+                output = replace(output, cost_of_no_line=None)
+                continue
+            for line in lines_of(text):
+                self._read_line(line, output, known)
         return output
 
-    def _finish(self, key: str, output: _BatchOutput, status: str) -> None:
-        """Give a request its answer, send it again, or give it up."""
-        if key in output.answers:
-            self._pending.pop(key).future.set_result(output.answers[key])
-        elif isinstance(error := output.errors.get(key), Withheld | OtherModel):
-            self._pending.pop(key).future.set_exception(error)
-        elif key in output.refused or self._times_sent[key] < self._times:
-            self._unsent.add(key)
-        else:
-            reason = output.errors.get(key) or TeacherError(f"the batch is {status} without an answer")
-            failure = TeacherError(f"given up after {self._times} batches: {reason}", reason.cost_usd)
-            self._pending.pop(key).future.set_exception(failure)
+    def _finish(self, key: str, output: _BatchOutput, *, is_ours: bool) -> None:
+        """Give a request its answer, have it sent again, or give it up.
 
-    def _read_line(self, line: str, output: _BatchOutput) -> None:
-        """Add a line of an output or error file; a line without a key is left out."""
+        `is_ours`: no other process has read that the batch has no answer to it, and kept what that cost.
+        """
+        if key in output.answers:
+            self._failed.pop(key, None)
+            self._pending.pop(key).future.set_result(output.answers[key])
+            return
+        if key in output.refused:
+            self._end(key, TryAgain("HTTP 400", 0.0, cost_usd=0.0))
+            return
+        error = output.errors.get(key) or TeacherError(
+            f"the batch is {output.status} without an answer", output.cost_of_no_line
+        )
+        if not is_ours:
+            error.cost_usd = 0.0
+        self._failed[key] += 1
+        if isinstance(error, Withheld | OtherModel):
+            self._end(key, error)
+        elif self._failed[key] < MAX_SENT:
+            self._end(key, TryAgain(str(error), 0.0, error.cost_usd))
+        else:
+            del self._failed[key]
+            self._end(key, TeacherError(f"given up after {MAX_SENT} batches: {error}", error.cost_usd))
+
+    def _read_line(self, line: str, output: _BatchOutput, known: KnownEndpoint) -> None:
+        """Add a line of an output or error file; a line without a key is left out.
+
+        Args:
+            line: the line.
+            output: where it goes.
+            known: what was known of the endpoint when the batch was sent: no line before this one counts.
+        """
         try:
             row = json.loads(line)
             key = str(row["custom_id"])
@@ -244,14 +326,20 @@ class BatchTeacher:
             return
         try:
             body = row["response"]["body"]
-            if row["response"].get("status_code") == 400 and key in self._pending:
-                sent = self._parameters.body(self._pending[key].request)
-                refused = self._parameters.learn(body["error"], sent)
-                if refused is not None:
-                    output.refused[key] = refused
+            if row["response"].get("status_code") == BAD_REQUEST and key in self._pending:
+                if body["error"].get("code") in CONTENT_FILTERS:
+                    raise Withheld(f"withheld by the endpoint: {str(body['error'])[:200]}", 0.0)
+                sent = self._parameters.body(self._pending[key].request, known)
+                if self._parameters.is_known_refusal(body["error"]) or self._parameters.learn(
+                    body["error"], sent
+                ):
+                    output.refused.add(key)
                     return
             output.answers[key] = answer_of(body, self.model, self._price)
         except TeacherError as error:
             output.errors[key] = error
         except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
-            output.errors[key] = TeacherError(str(row.get("error") or row.get("response"))[:200])
+            response = row.get("response")
+            was_answered = isinstance(response, dict) and response.get("status_code") == ANSWERED
+            said = str(row.get("error") or response)[:200]
+            output.errors[key] = TeacherError(said, None if was_answered else 0.0)

@@ -21,7 +21,7 @@ class Price(NamedTuple):
 
 FREE = Price(0.0, 0.0)
 
-CHARACTERS_PER_TOKEN = 2.5
+BYTES_PER_TOKEN = 2.5
 """English has about 4; this is lower, so that prompt tokens are rather overestimated."""
 
 
@@ -67,12 +67,18 @@ def cost_usd(price: Price | None, prompt_tokens: int, completion_tokens: int) ->
 
 def max_prompt_tokens(request: Request) -> int:
     """A cautious estimate of a request's prompt tokens."""
-    characters = sum(len(message["content"]) for message in request.messages)
-    return int(characters / CHARACTERS_PER_TOKEN) + 16
+    texts = [*(message["content"] for message in request.messages), request.schema]
+    return int(sum(len(text.encode()) for text in texts) / BYTES_PER_TOKEN) + 16
 
 
 class Budget:
-    """Counts calls and their cost in USD: `reserve` before a try, `settle` after it."""
+    """Counts calls and their cost in USD: `reserve` before a try, `settle` after it.
+
+    Attributes:
+        calls: how many were made; tries of one call are not counted.
+        cost: USD, of the tries whose cost is known.
+        untold: USD, what the others cost at most.
+    """
 
     def __init__(
         self, price: Price | None, max_calls: int | None = None, max_cost: float | None = None
@@ -88,6 +94,7 @@ class Budget:
         self.calls = 0
         self.cost = 0.0
         self._reserved = 0.0
+        self.untold = 0.0
 
     def count_call(self) -> None:
         """Count one call; its tries are not counted.
@@ -111,14 +118,27 @@ class Budget:
         """
         completion_tokens = request.max_tokens + reasoning_tokens
         highest = cost_usd(self.price, max_prompt_tokens(request), completion_tokens) or 0.0
-        if self.max_cost is not None and self.cost + self._reserved + highest > self.max_cost:
+        spent = self.cost + self.untold
+        if self.max_cost is not None and spent + self._reserved + highest > self.max_cost:
             raise BudgetReached(
-                f"--max-cost {self.max_cost} USD would be passed by the next call ({self.cost:.4f} spent)."
+                f"--max-cost {self.max_cost} USD would be passed by the next call ({self.spent()} so far)."
             )
         self._reserved += highest
         return highest
 
     def settle(self, reserved: float, cost: float | None) -> None:
-        """Replace what was reserved for a try by its real cost."""
+        """Replace what was reserved for a try by its real cost.
+
+        A try whose cost is None (a timeout, an answer without a count of tokens) may have been charged: it
+        counts as much as was reserved.
+        """
         self._reserved -= reserved
-        self.cost += cost or 0.0
+        if cost is None:
+            self.untold += reserved
+        else:
+            self.cost += cost
+
+    def spent(self) -> str:
+        """What was spent, in words; the price must be known."""
+        more = f", and up to {self.untold:.4f} USD of calls whose cost the endpoint did not tell"
+        return f"{self.cost:.4f} USD{more if self.untold else ''}"

@@ -7,7 +7,7 @@ servers know no structured output.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from empathy_edge.llm.ledger import KnownEndpoint, Ledger
@@ -40,16 +40,17 @@ class ChatParameters:
         """How many tokens a call may use beyond the request's `max_tokens`."""
         return REASONING_TOKENS if FOR_MANY_SERVERS in self.known.refused else 0
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """The parameters of a request, without what the model refuses."""
-        limit = FOR_REASONING if FOR_MANY_SERVERS in self.known.refused else FOR_MANY_SERVERS
+    def body(self, request: Request, known: KnownEndpoint | None = None) -> dict[str, Any]:
+        """The parameters of a request, without what the model refuses (as of `known`, if that is given)."""
+        refused = (known or self.known).refused
+        limit = FOR_REASONING if FOR_MANY_SERVERS in refused else FOR_MANY_SERVERS
         parameters: dict[str, Any] = {
             "temperature": request.temperature,
             "seed": request.sample,
             limit: request.max_tokens + self.reasoning_tokens,
             **request.structured_output,
         }
-        return {name: value for name, value in parameters.items() if name not in self.known.refused}
+        return {name: value for name, value in parameters.items() if name not in refused}
 
     def learn(self, error: Mapping[str, object], sent: Mapping[str, object]) -> str | None:
         """Learn from the error of HTTP 400 which parameter is refused.
@@ -61,17 +62,22 @@ class ChatParameters:
         Returns:
             The parameter's name; None if the error is about something else.
         """
-        refused = self._refused(str(error.get("param") or ""), str(error.get("message") or ""), sent)
+        refused = self._refused_in(error, sent)
         if refused is not None:
             self._remember(KnownEndpoint(self.known.reported, self.known.refused | {refused}))
         return refused
 
-    def remember_reported(self, reported: str) -> None:
-        """Keep how the endpoint describes the model."""
-        if reported != self.known.reported:
-            self._remember(KnownEndpoint(reported, self.known.refused))
+    def is_known_refusal(self, error: Mapping[str, object]) -> bool:
+        """Whether the error of HTTP 400 is about a parameter of which it is known that it is refused."""
+        return self._refused_in(error, self.known.refused) is not None
 
-    def _refused(self, parameter: str, message: str, sent: Mapping[str, object]) -> str | None:
+    def remember_reported(self, reported: str) -> None:
+        """Keep how the endpoint describes the model; an empty text where it was asked and does not say."""
+        if reported != self.known.reported or not self.known.was_asked:
+            self._remember(KnownEndpoint(reported or self.known.reported, self.known.refused))
+
+    def _refused_in(self, error: Mapping[str, object], sent: Collection[str]) -> str | None:
+        parameter, message = str(error.get("param") or ""), str(error.get("message") or "")
         if not REFUSAL.search(message):
             return None
         candidates = [name for name in CAN_BE_LEFT_OUT if name in sent]

@@ -231,6 +231,9 @@ class ModelClient:
                 if isinstance(error, OtherModel):
                     self._refuse_new_calls(CallsFailed(str(error)))
                 raise
+            if answer.from_ledger:  # another process has fetched it
+                self.from_ledger += 1
+                return answer
             await self._keeper.keep(Entry(key, self.teacher.model, request, answer))
             self._failed_in_a_row = 0
             self.calls += 1
@@ -253,7 +256,6 @@ class ModelClient:
             asked_for = error.retry_after_s if isinstance(error, TryAgain) else None
             return backoff(state) if asked_for is None else asked_for + min(0.25, backoff(state))
 
-        spent = 0.0
         attempts = AsyncRetrying(
             stop=stop_after_attempt(self.teacher.tries),
             wait=pause_s,
@@ -264,15 +266,11 @@ class ModelClient:
         try:
             async for attempt in attempts:
                 with attempt:
-                    try:
-                        return await self._one_try(request, key)
-                    except TryAgain as error:
-                        spent += error.cost_usd or 0.0
-                        raise
+                    return await self._one_try(request, key)
         except TryAgain as error:
             self._stop_if_down(error)
             tries = f"given up after {self.teacher.tries} tries: " if self.teacher.tries > 1 else ""
-            raise TeacherError(f"{tries}{error}", spent) from None
+            raise TeacherError(f"{tries}{error}", 0.0) from None  # each try is in the ledger with its cost
         raise AssertionError("tenacity makes at least one try")
 
     async def _one_try(self, request: Request, key: str) -> Answer:
@@ -282,10 +280,12 @@ class ModelClient:
         self._under_way += 1
         try:
             answer = await self.teacher.answer(request, key)
-            cost = answer.cost_usd
+            cost = 0.0 if answer.from_ledger else answer.cost_usd
             return answer
         except TeacherError as error:
             cost = error.cost_usd
+            if isinstance(error, TryAgain) and cost != 0.0:
+                self.ledger.record_failure(key, self.teacher.model, request, str(error), cost)
             raise
         finally:
             self._under_way -= 1

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS failures (
     created TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS batches (
     key TEXT PRIMARY KEY, batch TEXT NOT NULL, model TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS read_batches (batch TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS endpoints (
     endpoint TEXT NOT NULL, model TEXT NOT NULL, reported TEXT NOT NULL, refused TEXT NOT NULL,
     PRIMARY KEY (endpoint, model));
@@ -76,10 +77,12 @@ class KnownEndpoint:
     Attributes:
         reported: how it describes the model; empty where it does not.
         refused: the parameters that the model does not take.
+        was_asked: whether it was asked at all.
     """
 
     reported: str = ""
     refused: frozenset[str] = frozenset()
+    was_asked: bool = True
 
 
 def ledger_path() -> Path:
@@ -181,7 +184,6 @@ class Ledger:
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (key, model, self.run, request.purpose, error, _now(), cost_usd),
         )
-        self._database.execute("DELETE FROM batches WHERE key = ?", (key,))
         self._database.execute("COMMIT")
 
     def endpoint(self, endpoint: str, model: str) -> KnownEndpoint:
@@ -190,7 +192,9 @@ class Ledger:
             "SELECT reported, refused FROM endpoints WHERE endpoint = ? AND model = ?",
             (without_secrets(endpoint), model),
         ).fetchone()
-        return KnownEndpoint() if row is None else KnownEndpoint(row[0], frozenset(json.loads(row[1])))
+        if row is None:
+            return KnownEndpoint(was_asked=False)
+        return KnownEndpoint(row[0], frozenset(json.loads(row[1])))
 
     def record_endpoint(self, endpoint: str, model: str, known: KnownEndpoint) -> None:
         """Keep what an endpoint says of a model."""
@@ -206,30 +210,47 @@ class Ledger:
         self._database.executemany("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", rows)
         self._database.execute("COMMIT")
 
+    def forget_batch(self, batch: str, keys: list[str]) -> set[str]:
+        """Keep that a batch was read, and that it had no answer to these requests.
+
+        Returns:
+            Those of them that no other process has forgotten before.
+        """
+        forgotten = set()
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute("INSERT OR IGNORE INTO read_batches VALUES (?)", (batch,))
+        for key in keys:
+            query = "DELETE FROM batches WHERE key = ? AND batch = ?"
+            if self._database.execute(query, (key, batch)).rowcount:
+                forgotten.add(key)
+        self._database.execute("COMMIT")
+        return forgotten
+
+    def was_read(self, batch: str) -> bool:
+        """Whether the answers of a batch were fetched."""
+        row = self._database.execute("SELECT 1 FROM read_batches WHERE batch = ?", (batch,)).fetchone()
+        return row is not None
+
     def batch_of(self, key: str) -> str | None:
         """The batch in which a request was sent; None where there is none."""
         row = self._database.execute("SELECT batch FROM batches WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 
-    def keys_in_batch(self, batch: str) -> list[str]:
-        """The requests that were sent in a batch and have neither an answer nor a failure yet."""
-        rows = self._database.execute("SELECT key FROM batches WHERE batch = ?", (batch,))
-        return [row[0] for row in rows]
-
     def spent(self) -> list[Spending]:
         """The sums by run and model, oldest first."""
-        failures: dict[tuple[str, str], tuple[int, float]] = {}
-        for run, model, count, cost in self._database.execute(
-            "SELECT run, model, COUNT(*), TOTAL(cost_usd) FROM failures GROUP BY run, model"
+        failures: dict[tuple[str, str], tuple[int, float, int]] = {}
+        for run, model, count, cost, unknown in self._database.execute(
+            "SELECT run, model, COUNT(*), TOTAL(cost_usd), SUM(cost_usd IS NULL) FROM failures "
+            "GROUP BY run, model"
         ):
-            failures[run, model] = (count, cost)
+            failures[run, model] = (count, cost, unknown)
         sums = self._database.execute(
             "SELECT run, model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(cost_usd), "
             "SUM(cost_usd IS NULL) FROM answers GROUP BY run, model ORDER BY MIN(created)"
         )
         spending = []
         for run, model, calls, prompt_tokens, completion_tokens, cost, unknown in sums:
-            failed, cost_of_failed = failures.pop((run, model), (0, 0.0))
+            failed, cost_of_failed, unknown_of_failed = failures.pop((run, model), (0, 0.0, 0))
             spending.append(
                 Spending(
                     run=run,
@@ -238,12 +259,12 @@ class Ledger:
                     prompt_tokens=prompt_tokens,
                     completion_tokens=completion_tokens,
                     cost_usd=None if cost is None else cost + cost_of_failed,
-                    calls_of_unknown_cost=unknown,
+                    calls_of_unknown_cost=unknown + unknown_of_failed,
                     failures=failed,
                 )
             )
-        for (run, model), (failed, cost) in failures.items():  # of runs in which every call failed
-            spending.append(Spending(run, model, 0, 0, 0, cost, 0, failed))
+        for (run, model), (failed, cost, unknown) in failures.items():  # of runs in which every call failed
+            spending.append(Spending(run, model, 0, 0, 0, cost, unknown, failed))
         return spending
 
     def entries(self) -> list[dict[str, object]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from empathy_edge.console import say
 from empathy_edge.errors import PrerequisiteError, require_extra
+from empathy_edge.formats.json_lines import whole_characters
 from empathy_edge.llm.budget import Price, cost_usd
 from empathy_edge.llm.chat_parameters import ChatParameters
 from empathy_edge.llm.ledger import Ledger, without_secrets
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 CONTENT_FILTERS = ("content_filter", "content_policy_violation", "invalid_prompt")
 """Codes of HTTP 400 with which endpoints withhold an answer for good."""
 
+NOT_CHARGED = (409, 429, 500, 503)
+"""HTTP statuses of calls without an answer. A proxy's error (502, 504, 524) does not tell what was done."""
+
+REQUEST_TIMEOUT = 408
+
 KEY_VARIABLE = "OPENAI_API_KEY"
 URL_VARIABLE = "OPENAI_BASE_URL"
 OPENAI_URL = "https://api.openai.com/v1"
@@ -34,6 +40,9 @@ EMPTY_PAUSE_S = 0.2
 """After an empty answer: the endpoint is not overloaded."""
 
 IDENTIFY_TIMEOUT_S = 5.0
+IDENTIFY_RETRIES = 3
+MAY_PASS = (None, 408, 409, 429, 500, 502, 503, 504)
+"""HTTP statuses, None for no connection, that say nothing of what an endpoint can do; others last."""
 
 MOST_TOKENS = 2**31 - 1
 """Of one count in an answer. The ledger's integers have 64 bits, and so do their sums."""
@@ -82,23 +91,37 @@ def openai_client(base_url: str | None, *, timeout_s: float, max_retries: int, c
 
 
 async def identify(client: AsyncOpenAI, endpoint: str, parameters: ChatParameters) -> str:
-    """The model's identity, with what its endpoint says of it now, or said when it was last asked."""
-    reported = await _reported(client, parameters.model)
-    if reported:
-        parameters.remember_reported(reported)
+    """The model's identity, with what its endpoint says of it now, or said when it was last asked.
+
+    Raises:
+        PrerequisiteError: the endpoint could not be asked, and never was before. With an identity that leaves
+            out what it says, all answers would be paid for again as soon as it can be asked.
+    """
+    reported = await _reported(client, parameters)
+    parameters.remember_reported(reported)
     return identity_of(endpoint, parameters.model, parameters.known.reported)
 
 
-async def _reported(client: AsyncOpenAI, model: str) -> str:
+async def _reported(client: AsyncOpenAI, parameters: ChatParameters) -> str:
     """How the endpoint describes the model, as JSON; empty where it does not. It costs nothing."""
     import openai
 
     try:
-        listed = await client.with_options(timeout=IDENTIFY_TIMEOUT_S, max_retries=0).models.list()
+        listed = await client.with_options(
+            timeout=IDENTIFY_TIMEOUT_S, max_retries=0 if parameters.known.was_asked else IDENTIFY_RETRIES
+        ).models.list()
         models = [item.model_dump() for item in listed.data]
+    except (openai.APIConnectionError, openai.APIStatusError) as error:
+        if parameters.known.was_asked or getattr(error, "status_code", None) not in MAY_PASS:
+            return ""
+        raise PrerequisiteError(
+            f"The endpoint {without_secrets(str(client.base_url))} could not be asked which models it has "
+            f"({type(error).__name__}).",
+            "See that its address is right and that it answers; then run the same command again.",
+        ) from None
     except (openai.OpenAIError, ValueError, TypeError, AttributeError):
         return ""
-    found = next((item for item in models if item.get("id") == model), None)
+    found = next((item for item in models if item.get("id") == parameters.model), None)
     if found is None and len(models) == 1:  # a server of one model answers for any name
         found = models[0]
     if found is None:
@@ -145,6 +168,7 @@ class OpenAITeacher:
 
         self._openai = openai
         self._response = httpx2.Response
+        self._not_connected = httpx2.ConnectError, httpx2.ConnectTimeout
 
     @property
     def reasoning_tokens(self) -> int:
@@ -178,9 +202,11 @@ class OpenAITeacher:
                 options={"headers": {"Idempotency-Key": key}},
             )
         except (openai.RateLimitError, openai.InternalServerError, openai.ConflictError) as error:
-            raise TryAgain(f"HTTP {error.status_code}", _retry_after_s(error)) from None
+            cost = 0.0 if error.status_code in NOT_CHARGED else None
+            raise TryAgain(f"HTTP {error.status_code}", _retry_after_s(error), cost) from None
         except (openai.APIConnectionError, openai.APIResponseValidationError, json.JSONDecodeError) as error:
-            raise TryAgain(type(error).__name__) from None
+            never_sent = isinstance(error.__cause__, self._not_connected)
+            raise TryAgain(type(error).__name__, cost_usd=0.0 if never_sent else None) from None
         except openai.AuthenticationError:
             raise PrerequisiteError(
                 f"The endpoint refused the key in {KEY_VARIABLE}.", "Set a valid key in the environment."
@@ -188,7 +214,9 @@ class OpenAITeacher:
         except openai.BadRequestError as error:
             raise self._bad_request(error, parameters) from None
         except openai.APIStatusError as error:
-            raise TeacherError(f"HTTP {error.status_code}: {_one_line(error.message)}") from None
+            if error.status_code == REQUEST_TIMEOUT:
+                raise TryAgain(f"HTTP {error.status_code}") from None
+            raise TeacherError(f"HTTP {error.status_code}: {_one_line(error.message)}", 0.0) from None
 
     def _bad_request(self, error: BadRequestError, parameters: dict[str, Any]) -> TeacherError:
         """What HTTP 400 means: a parameter that is left out from now on, or a failure for good."""
@@ -197,10 +225,10 @@ class OpenAITeacher:
         before = self._parameters.known
         refused = self._parameters.learn({"param": error.param, "message": error.message}, parameters)
         if refused is None:
-            return TeacherError(f"HTTP 400: {_one_line(error.message)}")
+            return TeacherError(f"HTTP 400: {_one_line(error.message)}", 0.0)
         if self._parameters.known != before:  # calls at the same time learn the same
             say(f"  {self.model} refuses '{refused}'; it is left out from now on.")
-        return TryAgain("HTTP 400", 0.0)
+        return TryAgain("HTTP 400", 0.0, cost_usd=0.0)
 
     def _read(self, response: httpx2.Response) -> Answer:
         """The answer in a response; endpoints send invalid ones too, which the client does not check."""
@@ -230,7 +258,8 @@ def answer_of(completion: dict[str, Any], model: str, price: Price | None) -> An
     choice = completion["choices"][0]
     message = choice.get("message") or {}
     prompt_tokens, new_tokens = _tokens(completion.get("usage") or {})
-    cost = cost_usd(price, prompt_tokens, new_tokens)
+    is_counted = prompt_tokens and (new_tokens or not message.get("content"))  # some endpoints do not count
+    cost = cost_usd(price, prompt_tokens, new_tokens) if is_counted else None
     served = completion.get("model")
     if served and not _same_model(served, model):
         raise OtherModel(f"the endpoint answered with the model '{_one_line(served)}', not '{model}'", cost)
@@ -247,7 +276,9 @@ def answer_of(completion: dict[str, Any], model: str, price: Price | None) -> An
             raise TryAgain("an empty answer", EMPTY_PAUSE_S, cost)
     fingerprint = completion.get("system_fingerprint")
     reported = " ".join(item for item in (served, fingerprint) if item)
-    return Answer(_whole(text), prompt_tokens, new_tokens, cost, is_cut_off, _whole(reported))
+    return Answer(
+        whole_characters(text), prompt_tokens, new_tokens, cost, is_cut_off, whole_characters(reported)
+    )
 
 
 def _tokens(usage: dict[str, Any]) -> tuple[int, int]:
@@ -280,10 +311,5 @@ def _same_model(served: str, asked: str) -> bool:
     return served == asked or bool(dated) or served.rpartition("/")[2] == asked.rpartition("/")[2]
 
 
-def _whole(text: str) -> str:
-    """The text with U+FFFD for half characters, which cannot be kept."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _one_line(text: str) -> str:
-    return _whole(" ".join(str(text).split())[:200])
+    return whole_characters(" ".join(str(text).split())[:200])

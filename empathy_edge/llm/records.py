@@ -79,7 +79,7 @@ class TeacherError(Exception):
     """One call failed for good; the ledger keeps the message, but never gives it as an answer.
 
     Attributes:
-        cost_usd: what the failed call cost all the same.
+        cost_usd: what the failed call cost all the same; None where nobody can tell, as after a timeout.
     """
 
     def __init__(self, message: str, cost_usd: float | None = None) -> None:

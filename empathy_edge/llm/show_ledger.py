@@ -45,5 +45,13 @@ def _cells(spending: Spending) -> list[str]:
         str(spending.failures),
         str(spending.prompt_tokens),
         str(spending.completion_tokens),
-        "unknown" if spending.calls_of_unknown_cost else f"{spending.cost_usd:.4f}",
+        _cost(spending),
     ]
+
+
+def _cost(spending: Spending) -> str:
+    """What is known of the cost, and of how many calls it is not."""
+    if spending.cost_usd is None or (spending.calls_of_unknown_cost and not spending.cost_usd):
+        return "unknown"
+    unknown = f", unknown of {spending.calls_of_unknown_cost}" if spending.calls_of_unknown_cost else ""
+    return f"{spending.cost_usd:.4f}{unknown}"

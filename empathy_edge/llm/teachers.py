@@ -94,7 +94,7 @@ def open_model_client(
         run: what the calls are listed under in the ledger.
         timeout_s: seconds for one try.
     """
-    price = price_of(spec)
+    price = price_of(spec, api.prices)
     budget = Budget(price, api.max_calls, api.max_cost)
     with closing(Ledger(ledger_path(), run=run)) as ledger:
         teacher = open_teacher(spec, ledger, api, price=price, timeout_s=timeout_s)

@@ -39,6 +39,9 @@ from empathy_edge.system.kept_models import mark_used
 HUB_ID = r"[\w.-]+/[\w.-]+"
 """An owner and a name, as the hub has them."""
 
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.json"]
+"""What is downloaded of a model of the hub."""
+
 IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """The files of a checkpoint that decide its answers."""
 
@@ -115,11 +118,26 @@ def find_model(name: str) -> ModelRef:
         file = packaged_gguf(package)
         return ModelRef(name, "gguf", file) if file else _from_hub(name, hub_id)
     if re.fullmatch(HUB_ID, name) and not name.endswith(".gguf"):
-        return _from_hub(name, name)
+        return _of_hub_or_mistyped(name, path)
     raise _no_such_model(name, path)
 
 
-def _no_such_model(name: str, path: Path) -> EmpathyEdgeError:
+def _of_hub_or_mistyped(name: str, path: Path) -> ModelRef:
+    """A model of the hub. What looks like a path with a mistake is not asked for there.
+
+    Such are names in a folder that exists, and names near to those of files here. A model of the hub with
+    such a name is taken if it was downloaded before.
+    """
+    if not (path.parent.is_dir() or did_you_mean_path(name)):
+        return _from_hub(name, name)
+    kept = local_checkpoint(name)
+    if kept is None:
+        hub = "" if name.startswith(".") else f"\n  For the hub's model of that name: hf download {name}"
+        raise _no_such_model(name, path, hub)
+    return kept
+
+
+def _no_such_model(name: str, path: Path, hub: str = "") -> EmpathyEdgeError:
     """What to give instead: the model that is nearest, those in the same folder, or the run that makes it."""
     if why := why_missing(path):
         return EmpathyEdgeError(f"{name}: {why}")
@@ -127,7 +145,7 @@ def _no_such_model(name: str, path: Path) -> EmpathyEdgeError:
     beside = models_beside(path) if len(path.parts) > 1 else {}
     there = f"\n  In {path.parent} there are: {named(beside)}." if beside else ""
     return EmpathyEdgeError(
-        f"{name}: no such model.{near}{there}\n  Give one of: {', '.join(SHIPPED)}; a hub id like "
+        f"{name}: no such model.{near}{there}{hub}\n  Give one of: {', '.join(SHIPPED)}; a hub id like "
         "HuggingFaceTB/SmolLM2-135M-Instruct; a checkpoint folder; a .gguf or .litertlm file."
     )
 
@@ -243,7 +261,8 @@ def local_checkpoint(name: str) -> ModelRef | None:
         if re.fullmatch(HUB_ID, name) and find_spec("huggingface_hub"):
             from huggingface_hub import snapshot_download
 
-            return _checkpoint(name, Path(snapshot_download(name, local_files_only=True)))
+            kept = snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=True)
+            return _checkpoint(name, Path(kept))
     except (EmpathyEdgeError, OSError, ValueError):  # the hub's errors are of these
         pass
     return None
@@ -275,16 +294,15 @@ def _from_hub(name: str, hub_id: str) -> ModelRef:
     quiet_libraries()
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.json"]
     try:
-        folder = snapshot_download(hub_id, allow_patterns=patterns)
+        folder = snapshot_download(hub_id, allow_patterns=HUB_FILES)
     except Exception as error:
         shipped = next((package for package, hub in SHIPPED.values() if hub == hub_id), None)
         ways = [f"pip install {shipped} (brings the model with it)"] if shipped else []
         ways += ["go online once (it is cached)", "give a folder or a .gguf file you have"]
         raise PrerequisiteError(
             f"The model '{name}' is not on this machine "
-            f"and could not be downloaded ({type(error).__name__}).{did_you_mean_path(name)}",
+            f"and could not be downloaded ({type(error).__name__}).",
             "Ways out: " + "; ".join(ways) + ".",
         ) from None
     return _checkpoint(name, Path(folder))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from empathy_edge.console import quiet_libraries, say
 from empathy_edge.errors import PrerequisiteError, require_extra
 from empathy_edge.system.files import write_json
+from empathy_edge.system.locks import holding
 from empathy_edge.system.machine import require_memory, require_space
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ CHECKPOINT_MB_PER_GGUF_MB = 14
 def convert_gguf(file: Path, folder: Path, *, name: str, sha256: str) -> None:
     """Write a GGUF's weights and tokenizer as a checkpoint folder, whole or not at all.
 
+    While another command converts the same file, this one waits, and takes what that one made.
+
     Args:
         file: the GGUF.
         folder: where the checkpoint goes, in the model cache; an unfinished one there is replaced.
@@ -36,10 +39,21 @@ def convert_gguf(file: Path, folder: Path, *, name: str, sha256: str) -> None:
         PrerequisiteError: transformers is missing, the disk is too small, or the cache cannot be written.
     """
     require_extra("transformers", "train", f"Converting {file.name} to a checkpoint")
+
+    def wait() -> None:
+        say(f"Waiting for another command that converts {file.name} to a checkpoint …")
+
+    with holding(folder.with_name(f".{folder.name}.lock"), wait):
+        if not (folder / "config.json").is_file():
+            _convert(file, folder, name, sha256)
+
+
+def _convert(file: Path, folder: Path, name: str, sha256: str) -> None:
+    """As `convert_gguf`, while no other command does the same."""
     needed_mb = CHECKPOINT_MB_PER_GGUF_MB * file.stat().st_size / 1e6 + 100
     require_space(folder, needed_mb, f"the checkpoint of {name}")
     _require_memory(file, name)
-    temporary = _temporary_folder(folder.parent)
+    temporary = _temporary_folder(folder)
     try:
         say(f"Converting {file.name} to a checkpoint (once; kept in the model cache) …")
         _write_checkpoint(file, temporary)
@@ -61,13 +75,17 @@ def _require_memory(file: Path, name: str) -> None:
     require_memory(needed_mb, needed_mb, f"converting {name}", "give the model as safetensors")
 
 
-def _temporary_folder(parent: Path) -> Path:
+def _temporary_folder(folder: Path) -> Path:
+    """A new folder beside `folder`; those of processes that were killed on their way there are removed."""
+    prefix = f".converting-{folder.name}-"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".converting-", dir=parent))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     except OSError as error:
         raise PrerequisiteError(
-            f"The model cache cannot be written: {parent} ({error.strerror}).",
+            f"The model cache cannot be written: {folder.parent} ({error.strerror}).",
             "Point EMPATHY_EDGE_CACHE at a folder that can be written.",
         ) from None
 

@@ -29,6 +29,7 @@ from empathy_edge.formats.packed_weights import PackedWeight
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors, write_safetensors
 from empathy_edge.models.from_gguf import SOURCE
 from empathy_edge.system.files import MANIFEST, own_file, read_json_object, write_json
+from empathy_edge.system.locks import holding
 from empathy_edge.system.machine import require_space
 
 METHODS = ("bitsandbytes nf4", "bitsandbytes fp4", "bitsandbytes int8", "GPTQ", "AWQ", "compressed-tensors")
@@ -116,8 +117,6 @@ def dequantize_checkpoint(
         EmpathyEdgeError: its method is not known here, or its parts are damaged.
         PrerequisiteError: the disk is too small, or the cache cannot be written.
     """
-    from filelock import FileLock
-
     require_known(name, quantization)
     tensors = stored_tensors(source)
     packed = packed_weights(name, tensors, quantization)
@@ -129,7 +128,11 @@ def dequantize_checkpoint(
             f"The model cache cannot be written: {folder.parent} ({error.strerror}).",
             "Point EMPATHY_EDGE_CACHE at a folder that can be written.",
         ) from None
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+
+    def wait() -> None:
+        say(f"Waiting for another command that dequantizes {name} …")
+
+    with holding(folder.with_name(f".{folder.name}.lock"), wait):
         if (folder / _CONFIG).is_file():
             return  # another process has made it meanwhile
         say(f"Dequantizing {name}: {len(packed)} matrices, once; kept in the model cache …")

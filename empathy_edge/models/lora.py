@@ -33,6 +33,7 @@ _MORE_THAN_PLAIN = (
     "lora_bias",
     "fan_in_fan_out",
     "target_parameters",
+    "trainable_token_indices",
     "layer_replication",
     "arrow_config",
     "alora_invocation_tokens",

@@ -11,6 +11,7 @@ from typing import Any
 from empathy_edge.console import quiet_libraries
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.models.adapter_folder import CONFIG, PREFIX, AdapterFolder, read_adapter
+from empathy_edge.models.adapter_rows import OF_TOKENS, require_rows, rows_in_training
 from empathy_edge.models.lora import LORA_DOWN, STARTS_THAT_KEEP_THE_BASE, change_of_weights, why_not_plain
 
 Keep = Callable[[Iterable[Any]], None]
@@ -120,6 +121,7 @@ def merge_attached(wrapped: Any, folder: Path, keep: Keep | None = None) -> Any:
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    was_tied = wrapped.config.tie_word_embeddings
     try:
         for layer in [module for module in wrapped.modules() if isinstance(module, BaseTunerLayer)]:
             layer.merge(safe_merge=True)
@@ -130,6 +132,7 @@ def merge_attached(wrapped: Any, folder: Path, keep: Keep | None = None) -> Any:
             model = wrapped.merge_and_unload(safe_merge=True)
     except (ValueError, NotImplementedError, AttributeError, TypeError, RuntimeError) as error:
         raise EmpathyEdgeError(f"{folder}: PEFT cannot merge this adapter ({error}).") from None
+    model.config.tie_word_embeddings = was_tied  # PEFT says no where both are equal, but not one tensor
     _tell_whether_tied(model)
     if keep:
         keep(model.parameters())
@@ -166,8 +169,9 @@ def with_adapter(model: Any, folder: Path, name: str, keep: Keep | None = None) 
             wrapped = model
         else:
             wrapped = _inject(model, config, name, adapter, keep)
+        _drop_copies_of_tied_rows(wrapped, state)
         loaded = set_peft_model_state_dict(wrapped, state, adapter_name=name)
-    except (ValueError, TypeError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, RuntimeError, ImportError, AttributeError) as error:
         raise EmpathyEdgeError(f"{folder}: PEFT cannot load this adapter on this base: {error}") from None
     own = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
     missing = [key for key in loaded.missing_keys if own in key and f".{name}" in key]
@@ -198,6 +202,19 @@ def _inject(model: Any, config: Any, name: str, adapter: AdapterFolder, keep: Ke
         wrapped.peft_config[name].target_modules = {module}
         wrapped.base_model.inject_adapter(wrapped.base_model.model, name)
     return wrapped
+
+
+def _drop_copies_of_tied_rows(wrapped: Any, state: dict[str, Any]) -> None:
+    """Leave out of an adapter's tensors the rows of tokens that PEFT stored twice.
+
+    Where the vocabulary grew, it stores all of the output matrix's module, also what that module shares with
+    the embeddings, and does not read it again.
+    """
+    for name, module in wrapped.named_modules():
+        trained = getattr(module, "token_adapter", None)
+        if getattr(trained, "tied_adapter", None) is not None:
+            for tensor in OF_TOKENS:
+                state.pop(f"{name}.{tensor}", None)
 
 
 def _changes_base_at_start(adapter: AdapterFolder) -> bool:
@@ -248,18 +265,14 @@ def _fit_vocabulary(model: Any, adapter: AdapterFolder) -> None:
     """
     rows = model.get_input_embeddings().weight.shape[0]
     embedding = next(name for name, part in model.named_modules() if part is model.get_input_embeddings())
-    whole = adapter.tensors.get(f"{PREFIX}{embedding}.weight")
-    wanted = whole.shape[0] if whole else rows
+    wanted = rows_in_training(adapter, embedding, rows)
     if wanted == rows:
         return
+    require_rows(adapter, embedding, rows, wanted)
     output = model.get_output_embeddings()
     head = next((name for name, part in model.named_modules() if part is output), None)
-    is_tied = model.config.get_text_config().tie_word_embeddings
-    if head is not None and not is_tied and f"{PREFIX}{head}.weight" not in adapter.tensors:
-        raise EmpathyEdgeError(
-            f"{adapter.path}: was trained with {wanted} rows of embeddings (the base has {rows}), but lacks "
-            f"those of {head}; save both with the adapter (modules_to_save)."
-        )
+    if head is not None and not model.config.tie_word_embeddings:
+        require_rows(adapter, head, rows, wanted)
     model.resize_token_embeddings(wanted, mean_resizing=False)
 
 

@@ -90,7 +90,9 @@ class TrainSettings(Settings):
     learning_rate: float = Field(default=3e-4, gt=0, lt=1, description="The highest rate; it falls to 0.")
     batch_size: int = Field(default=8, ge=1, description="Rows in a step.")
     micro_batch_size: int | None = Field(
-        default=None, ge=1, description="Rows in memory at a time: less memory, the same result."
+        default=None,
+        ge=1,
+        description="Rows in memory at a time: less memory, the same result (in DPO nearly the same).",
     )
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of LoRA.")
     lora_alpha: int = Field(default=16, ge=1, description="LoRA's alpha: its scale is alpha / rank.")
@@ -107,8 +109,8 @@ class TrainSettings(Settings):
         default=0.0,
         ge=0,
         le=0.5,
-        description="Share of rows that are not trained on, whose loss is measured each epoch; the "
-        "adapter of the best epoch is kept.",
+        description="Share of prompts whose rows are not trained on. The loss of these rows is measured "
+        "each epoch; the adapter of the best epoch is kept.",
     )
     patience: int | None = Field(
         default=None, ge=1, description="Stop after this many epochs that were no better."

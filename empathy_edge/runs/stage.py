@@ -1,7 +1,8 @@
 """A run's folder: each stage writes into its own folder and leaves a manifest there.
 
 A stage whose inputs and settings did not change is skipped; one that was cut off is taken up again;
-a folder that holds something else is never touched.
+a folder that holds something else is never touched. What a user puts into a stage's folder stays the user's:
+only files that the stage declares are listed in its manifest, and only these are ever deleted.
 """
 
 from __future__ import annotations
@@ -39,12 +40,20 @@ LOCK = ".lock"
 SCRATCH = "scratch"
 """Of a stage's folder: what it keeps for itself while it runs."""
 
-TEMPORARY = (f"{SCRATCH}/*", "checkpoints/*")
+SCRATCH_OF_EXPORTS = (
+    ".building-*/*", ".converting-*/*", ".exporting-*/*", ".packing-*/*", ".parts-*/*", ".source-*/*",
+)  # fmt: skip
+"""What is in the folders of programs that make a model; they stay where such a program was killed."""
+
+TEMPORARY = (f"{SCRATCH}/*", "checkpoints/*", *SCRATCH_OF_EXPORTS)
 """What stages delete before their end. Files that are mapped into memory then stay on Windows, and on NFS
 under another name, until the process ends."""
 
-WRITTEN_IN_PART = re.compile(r"(.*/)?\.[^/]+\.\d+\.tmp")
-"""Files that were being written atomically when the process was killed (`files.writing_atomically`)."""
+WRITTEN_IN_PART = re.compile(r"((?:.*/)?)\.([^/]+)\.\d+\.tmp")
+"""Files that were being written atomically when the process was killed (`files.writing_atomically`).
+
+The groups are the folder and the name of the file that was to be written.
+"""
 
 
 class Results(BaseModel):
@@ -79,7 +88,8 @@ def _results_in(manifest: Any, kind: type[R], file: Path) -> R:
 class Stage:
     """One stage's folder while the stage runs, or when it is already done.
 
-    `made` are the folders that were not there before, the innermost first.
+    `made` are the folders that were not there before, the innermost first. `files` are patterns of the files
+    that the stage writes; any other file in the folder is the user's.
     """
 
     folder: Path
@@ -87,6 +97,7 @@ class Stage:
     settings: dict[str, Any]
     inputs: dict[str, dict[str, str]]
     fingerprint: str
+    files: tuple[str, ...]
     done: bool = False
     resumed: bool = False
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -108,7 +119,8 @@ class Stage:
 
     def _forget(self) -> None:
         kept = self.folder / SCRATCH
-        if any(kept not in path.parents for path in _files_of_stage(self.folder)):
+        own = set(self._own_files(self.files).values())
+        if any(kept not in path.parents or path not in own for path in _files_of_stage(self.folder)):
             return
         shutil.rmtree(kept, ignore_errors=True)
         if _files_of_stage(self.folder):
@@ -117,6 +129,15 @@ class Stage:
         for folder in self.made:
             with contextlib.suppress(OSError):  # something else is in it
                 folder.rmdir()
+
+    def _own_files(self, patterns: Sequence[str]) -> dict[str, Path]:
+        """The files in the folder that match the patterns, by name."""
+        found = {}
+        for path in _files_of_stage(self.folder):
+            name = path.relative_to(self.folder).as_posix()
+            if _matches(name, patterns):
+                found[name] = path
+        return found
 
     def results(self, kind: type[R]) -> R:
         """What a stage that is done found."""
@@ -131,13 +152,15 @@ class Stage:
     ) -> None:
         """Hash the outputs, write the manifest, drop the marker.
 
+        Outputs are the files that the stage declared. What else is in the folder was put there by the user.
+
         Args:
             results: what the stage found.
             is_complete: whether nothing is missing. Otherwise later stages can use what is there, and the
                 same command goes on here.
             artifact: for a folder that a runtime can open: its format, quantization, model file and sha256.
         """
-        files = {path.relative_to(self.folder).as_posix(): path for path in _files_of_stage(self.folder)}
+        files = self._own_files(self.files)
         for name in [name for name in files if WRITTEN_IN_PART.fullmatch(name)]:
             files.pop(name).unlink(missing_ok=True)
         left = sorted(name for name in files if _is_any_of(name, TEMPORARY))
@@ -187,8 +210,8 @@ def open_stage(
         name: the stage's name; a folder of another stage is refused.
         settings: everything that changes the result (JSON values).
         inputs: files, or folders of earlier stages, by role; their contents count, their paths do not.
-        files: patterns of the files that the stage writes, as `adapter/*`, where `*` also stands for `/`.
-            Only these are ever removed from the folder of a stage that was cut off.
+        files: patterns of the files that the stage writes: `*.json` in its folder, `adapter/*` in and below
+            that one. Only these are listed in the manifest, and only these are ever removed.
         update: whether the user allowed to replace a result made with other settings or inputs.
 
     Returns:
@@ -203,7 +226,7 @@ def open_stage(
     hashed = {role: {"path": path.name, "sha256": sha256_path(path)} for role, path in inputs.items()}
     settings = dict(json.loads(json.dumps(settings)))
     fingerprint = sha256_json([name, settings, {role: item["sha256"] for role, item in hashed.items()}])
-    stage = Stage(folder, name, settings, hashed, fingerprint)
+    stage = Stage(folder, name, settings, hashed, fingerprint, tuple(files))
     head = {
         "stage": name,
         "fingerprint": fingerprint,
@@ -347,12 +370,18 @@ def _files_of_stage(folder: Path) -> list[Path]:
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a file of an unfinished stage is the stage's, or one that was being written atomically."""
-    return WRITTEN_IN_PART.fullmatch(name) is not None or _is_any_of(name, patterns)
+    """Whether a file is one that the stage declared, or a part of one that was being written atomically."""
+    part = WRITTEN_IN_PART.fullmatch(name)
+    if part is None:
+        return _is_any_of(name, patterns)
+    return part[2] in (MANIFEST, MARKER) or _is_any_of(part[1] + part[2], patterns)
 
 
 def _is_any_of(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return any(
+        fnmatchcase(name, pattern) and (pattern.endswith("/*") or name.count("/") == pattern.count("/"))
+        for pattern in patterns
+    )
 
 
 @contextlib.contextmanager

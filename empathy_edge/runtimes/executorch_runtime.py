@@ -47,8 +47,8 @@ class ExecutorchRuntime(FolderRuntime):
 
     def _truncate(self, length: int) -> None:
         if length < len(self._read):
-            self._read = self._read[:length]
-            self._cache = [part[:, :, :length].contiguous() for part in self._cache]
+            cache = [part[:, :, :length].contiguous() for part in self._cache]
+            self._read, self._cache = self._read[:length], cache  # at once: Ctrl-C may come in between
 
     def _step(self, ids: list[int]) -> np.ndarray:
         logits_of_parts = []
@@ -58,6 +58,5 @@ class ExecutorchRuntime(FolderRuntime):
             logits, *cache = self._method.execute([self._torch.tensor([part]), positions, *self._cache])
             # Copied: the program reuses the memory of its outputs.
             logits_of_parts.append(logits[0].numpy().copy())
-            self._cache = [item.clone() for item in cache]
-            self._read = [*self._read, *part]
+            self._read, self._cache = [*self._read, *part], [item.clone() for item in cache]
         return np.concatenate(logits_of_parts)

@@ -59,12 +59,13 @@ class GenAIRuntime(Runtime):
 
     def tokens(self, ids: Sequence[int], sampling: Sampling) -> Iterator[int]:
         self.cached_tokens = common_prefix(self._read, ids) if self._can_go_on(sampling) else 0
+        self._read = []  # until the prompt is read: Ctrl-C or an error may come in between
         if self.cached_tokens:
             self._generator.rewind_to(self.cached_tokens)
         else:
             self._new_generator(sampling)
-        self._read = list(ids)
         self._generator.append_tokens(np.asarray(ids[self.cached_tokens :], dtype=np.int32))
+        self._read = list(ids)
         while not self._generator.is_done():
             self._generator.generate_next_token()
             token = int(self._generator.get_next_tokens()[0])

@@ -122,6 +122,9 @@ class LiteRtLmRuntime(FolderRuntime):
                 f"{self._file.path}: LiteRT-LM cannot compute a reply ({error}). The file is damaged or "
                 "of a shape that it does not compute; take another export of it."
             ) from None
+        except BaseException:  # Ctrl-C, or nobody wants the rest: its deletion waits for the reply's end
+            conversation.cancel_process()
+            raise
         finally:
             conversation.__exit__(None, None, None)
         self._figures = figures

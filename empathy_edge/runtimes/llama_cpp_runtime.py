@@ -115,8 +115,19 @@ class LlamaCppRuntime(Runtime):
 
     def token_bytes(self, token: int) -> bytes:
         if token not in self._pieces:
-            self._pieces[token] = self._llama.detokenize([token])
+            self._pieces[token] = self._piece(token)
         return self._pieces[token]
+
+    def _piece(self, token: int) -> bytes:
+        """A token's bytes from llama.cpp itself: llama-cpp-python gives none where they are more than 32."""
+        vocabulary = self._llama_cpp.llama_model_get_vocab(self._llama.model)
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = self._llama_cpp.llama_token_to_piece(vocabulary, token, buffer, size, 0, False)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length  # what it needs
 
     def tokens(self, ids: Sequence[int], sampling: Sampling) -> Iterator[int]:
         """New tokens after `ids`, one at a time.
@@ -158,12 +169,13 @@ class LlamaCppRuntime(Runtime):
         """Read those tokens of a prompt that are not in the cache, and always the last one."""
         memory = self._llama_cpp.llama_get_memory(self._llama.ctx)
         common = common_prefix(self._read, ids)
+        del self._read[common:]  # before llama.cpp forgets them: Ctrl-C may come in between
         if not self._llama_cpp.llama_memory_seq_rm(memory, 0, common, -1):
             # A recurrent state cannot be rewound; such models read the whole prompt again.
+            self._read.clear()
             self._llama_cpp.llama_memory_clear(memory, True)
             common = 0
         self.cached_tokens = common
-        del self._read[common:]
         for start in range(common, len(ids), self._batch):
             self._decode(ids[start : start + self._batch])
 

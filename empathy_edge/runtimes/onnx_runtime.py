@@ -122,10 +122,8 @@ class OnnxRuntime(FolderRuntime):
 
     def _truncate(self, length: int) -> None:
         if length < len(self._read):
-            self._read = self._read[:length]
-            self._cache = {
-                name: np.ascontiguousarray(value[:, :, :length]) for name, value in self._cache.items()
-            }
+            cache = {name: np.ascontiguousarray(value[:, :, :length]) for name, value in self._cache.items()}
+            self._read, self._cache = self._read[:length], cache
 
     def _step(self, ids: list[int]) -> np.ndarray:
         feed: dict[str, np.ndarray] = {"input_ids": np.array([ids], np.int64), **self._cache}
@@ -136,8 +134,8 @@ class OnnxRuntime(FolderRuntime):
             feed["attention_mask"] = np.ones((1, length), np.int64)
         values = self._session.run(None, feed)
         outputs = dict(zip(self._output_names, values, strict=True))
-        self._read = [*self._read, *ids]
-        self._cache = {name: outputs[name.replace("past_key_values", "present")] for name in self._cache}
+        cache = {name: outputs[name.replace("past_key_values", "present")] for name in self._cache}
+        self._read, self._cache = [*self._read, *ids], cache  # at once: Ctrl-C may come in between
         return np.asarray(outputs["logits"][0], np.float32)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ def load_base(
         tokens: how many tokens are computed at a time; `auto` measures with as many.
     """
     precision = from_main_process(lambda: choose_precision(weights, folder, tokens=tokens))
+    precision = _trainable(precision)
     if precision.warning:
         say(f"  [yellow]Warning:[/] {precision.warning}")
     if precision.weights == "nf4":
@@ -77,6 +79,18 @@ def load_base(
     return LoadedBase(model, tokenizer, precision)
 
 
+def _trainable(precision: Precision) -> Precision:
+    """The decision, with products of `nf4` in fp32 where they would be in fp16.
+
+    Gradients in fp16 must be scaled, which the trainer only does where the weights are in fp16, too.
+    """
+    if precision.weights != "nf4" or precision.compute != "fp16":
+        return precision
+    return replace(
+        precision, compute="fp32", reason="nf4 was asked for; products in fp32: the GPU has no bf16"
+    )
+
+
 def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.dtype) -> Any:
     require_extra("bitsandbytes", "qlora", "weights: nf4")
     from transformers import BitsAndBytesConfig
@@ -87,13 +101,22 @@ def _load_nf4(folder: Path, adapters: list[Path], scratch: Path, compute: torch.
         )
         model = merge_into(model, adapters)
         model.save_pretrained(scratch)
+        del model  # it takes eight times the memory of what is read next
         folder = scratch
+    # Without a map bitsandbytes takes a GPU wherever there is one, and the same one in every process.
+    places = {"cpu": "cpu", "cuda": f"cuda:{os.environ.get('LOCAL_RANK', '0')}"}
+    device = chosen_device()
     try:
         config = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
         )
         return AutoModelForCausalLM.from_pretrained(
-            folder, quantization_config=config, dtype=compute, local_files_only=True, trust_remote_code=False
+            folder,
+            quantization_config=config,
+            device_map={"": places[device]} if device in places else None,
+            dtype=compute,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -98,25 +98,31 @@ class TorchRuntime(Runtime):
     def _step(self, ids: list[int]) -> Any:
         """Read more tokens; returns the logits after the last one, a float32 tensor [vocabulary]."""
         start = time.perf_counter()
+        read, cache = self._read, self._cache
+        self.forget()  # until every layer has read them: Ctrl-C or an error may come in between
         output = self.model(
             input_ids=self._torch.tensor([ids], device=self.model.device),
-            past_key_values=self._cache,
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )
         self._forward_s += time.perf_counter() - start
-        self._read += ids
-        self._cache = output.past_key_values
+        read += ids
+        self._read, self._cache = read, output.past_key_values
         return output.logits[0, -1].float().cpu()
 
     def _rewind(self, ids: Sequence[int]) -> int:
         """Truncate the prompt cache to what it has in common with `ids`; returns how many tokens that is."""
         common = common_prefix(self._read, ids)
-        if common and hasattr(self._cache, "crop") and not any(getattr(self._cache, "is_sliding", [])):
-            self._cache.crop(common - len(self._read))  # negative: as many tokens fewer
-        else:
-            common, self._cache = 0, None
-        del self._read[common:]
+        read, cache = self._read, self._cache
+        self.forget()  # until every layer is truncated
+        if not common or not hasattr(cache, "crop") or any(getattr(cache, "is_sliding", [])):
+            return 0
+        try:
+            cache.crop(common - len(read))  # negative: as many tokens fewer
+        except RuntimeError:  # a state that went through all tokens, as LFM2's, cannot go back
+            return 0
+        self._read, self._cache = read[:common], cache
         return common
 
     def forget(self, keep: int = 0) -> None:

@@ -29,7 +29,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def writing_atomically(path: Path) -> Iterator[IO[bytes]]:
     """A temporary file beside `path`, which takes its place when the block ends; an error removes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = part_of(path)
     try:
         with open(temporary, "wb") as handle:
             yield handle
@@ -39,6 +39,14 @@ def writing_atomically(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def part_of(path: Path) -> Path:
+    """The file beside `path` that this process writes first, and then renames.
+
+    No file of a user has such a name: `model.tmp` may be theirs.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
+from empathy_edge.errors import EmpathyEdgeError
+
 T = TypeVar("T")
 
 LONGEST_WAIT = timedelta(hours=6)
@@ -16,23 +18,31 @@ LONGEST_WAIT = timedelta(hours=6)
 
 
 def run_captured(
-    command: Sequence[str], environment: Mapping[str, str] | None = None
+    command: Sequence[str], environment: Mapping[str, str] | None = None, timeout_s: float | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; what it prints is kept as text, and it reads nothing.
 
     Args:
         command: the program and its arguments.
         environment: its environment variables; None takes those of this process.
+        timeout_s: a program that takes longer is killed; None: as long as it takes.
+
+    Raises:
+        EmpathyEdgeError: it did not end in time.
     """
-    return subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-    )
+    try:
+        return subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise EmpathyEdgeError(f"{command[0]}: did not end within {late.timeout:g} s.") from None
 
 
 def process_count() -> int:

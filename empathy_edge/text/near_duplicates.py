@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from empathy_edge.data import check_prompts
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.formats.json_lines import iterate_jsonl
+from empathy_edge.prompts import load_prompts
+from empathy_edge.text.rules import plain_quotes
 
 MIN_JACCARD = 0.7
 """Two texts are near duplicates when the Jaccard index of their shingles is at least this."""
@@ -27,8 +29,11 @@ FIRST_RECOUNT = 64
 
 
 def shingles(text: str) -> Shingles:
-    """A text's runs of three consecutive words, in lower case; a shorter text is one run."""
-    words = re.findall(r"[\w']+", text.lower())
+    """A text's runs of three consecutive words, in lower case; a shorter text is one run.
+
+    Both kinds of apostrophes are one.
+    """
+    words = re.findall(r"[\w']+", plain_quotes(text).lower())
     return frozenset(tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2)))
 
 
@@ -129,25 +134,45 @@ def leaked_ids(rows: Iterable[tuple[str, str]], test: Iterable[tuple[str, str]])
     return [identifier for identifier, utterance in rows if kept.has(identifier, utterance)]
 
 
-def refuse_leaks(rows: Path) -> None:
-    """Refuse a training file that has dialogues of the `test.jsonl` in its folder, or prompts of `check`.
+def of_safety_prompts() -> NearDuplicates:
+    """What people say in the safety prompts of `release`."""
+    return NearDuplicates(load_prompts("safety").texts.values())
+
+
+def refuse_leaks(rows: Path, folders: Sequence[Path] = ()) -> None:
+    """Refuse a training file that has test dialogues, or prompts of `check` or of `release`.
+
+    Args:
+        rows: the training file.
+        folders: the dialogues of a `test.jsonl` in one of them, or beside `rows`, are test dialogues.
 
     Raises:
         EmpathyEdgeError: names how many, and the first.
     """
-    test_file = rows.parent / "test.jsonl"
-    if test_file.is_file():
-        test = KeptForTests((row["id"], row["utterance"]) for row in iterate_jsonl(test_file))
-        leaked = [name for name, utterance in _training(rows) if test.has(name, utterance)]
-        _refuse(rows, leaked, f"test dialogues of {test_file.name}")
-    prompts = NearDuplicates(row["messages"][-1]["content"] for row in iterate_jsonl(check_prompts()))
-    found = [name for name, utterance in _training(rows) if prompts.has(utterance)]
-    _refuse(rows, found, "prompts of `empathy-edge check`")
+    kept: dict[str, Callable[[str, str], bool]] = {}
+    for folder in dict.fromkeys([rows.parent, *folders]):
+        test_file = folder / "test.jsonl"
+        if test_file.is_file():
+            test = KeptForTests((row["id"], row["utterance"]) for row in iterate_jsonl(test_file))
+            kept[f"test dialogues of {test_file}"] = test.has
+    of_check = NearDuplicates(row["messages"][-1]["content"] for row in iterate_jsonl(check_prompts()))
+    of_safety = of_safety_prompts()
+    kept["prompts of `empathy-edge check`"] = lambda _, utterance: of_check.has(utterance)
+    kept["safety prompts of `empathy-edge release`"] = lambda _, utterance: of_safety.has(utterance)
+    leaked: dict[str, list[str]] = {what: [] for what in kept}
+    for name, utterance in _training(rows):
+        for what, has in kept.items():
+            if has(name, utterance):
+                leaked[what].append(name)
+    for what, names in leaked.items():
+        _refuse(rows, names, what)
 
 
 def _training(rows: Path) -> Iterator[tuple[str, str]]:
+    """Id and last utterance of each row; what is wrong with a row is said where rows are checked."""
     for row in iterate_jsonl(rows):
-        yield str(row.get("id", "")), _last_utterance(row)
+        if isinstance(row, dict):
+            yield str(row.get("id", "")), _last_utterance(row)
 
 
 def _refuse(rows: Path, leaked: list[str], what: str) -> None:
@@ -159,7 +184,7 @@ def _refuse(rows: Path, leaked: list[str], what: str) -> None:
 
 
 def _last_utterance(row: dict[str, Any]) -> str:
-    """What the person said last; empty for a row that is wrong, which is said where rows are checked."""
+    """What the person said last; empty for a row that is wrong."""
     prompt = row.get("prompt")
     for message in reversed(prompt if isinstance(prompt, list) else []):
         if isinstance(message, dict) and message.get("role") == "user":

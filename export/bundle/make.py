@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import glob
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -19,7 +19,15 @@ from empathy_edge.export.bundle.check import leads_out
 from empathy_edge.export.record import ArtifactManifest, read_manifest
 from empathy_edge.models.shipped import package_of
 from empathy_edge.runs.stage import Results, open_stage
-from empathy_edge.system.files import MANIFEST, file_record, own_file, read_json, write_json
+from empathy_edge.system.files import (
+    MANIFEST,
+    file_record,
+    own_file,
+    read_json,
+    write_json,
+    writing_atomically,
+)
+from empathy_edge.system.locks import holding, lock_in_cache
 from empathy_edge.system.machine import require_space
 
 TEXTS = ("chat_template.jinja", "LICENSE", "MODEL_CARD.md", "README.md")
@@ -62,13 +70,25 @@ def make(
         EmpathyEdgeError: no artifact, or one with a changed file; a base whose licence is not known; or an
             app that cannot open it.
     """
+
+    def refuse() -> None:
+        raise EmpathyEdgeError(
+            f"{out}: another command is writing this bundle; wait until it ends."
+        ) from None
+
+    with holding(lock_in_cache(out), refuse):
+        return _make(artifact, out, apps, licence, as_zip, update)
+
+
+def _make(
+    artifact: Path, out: Path, apps: Sequence[str], licence: Path | None, as_zip: bool, update: bool
+) -> BundleResults:
+    """As `make`, whose arguments these are, in a folder that no other command writes into."""
     manifest = read_manifest(artifact)
     names = chosen_apps(manifest.artifact, apps)
-    zip_file = out.with_name(out.name + ".zip")
-    if as_zip and zip_file.exists() and not update:
-        raise EmpathyEdgeError(
-            f"{zip_file}: exists already. Use --update to write it again, or another --out."
-        )
+    zip_file = _zip_beside(out)
+    if as_zip and zip_file.exists():
+        _require_replaceable(zip_file, update)
     origin = origin_of(artifact)
     app = settings_of(artifact, manifest.artifact)
     # What is missing is said before anything is written.
@@ -97,6 +117,32 @@ def make(
     size_mb = sum(file["bytes"] for file in files) / 1e6
     say(f"{len(files)} files, {size_mb:.0f} MB in {out}" + (f" and {zip_file}" if as_zip else ""))
     return results
+
+
+def _zip_beside(folder: Path) -> Path:
+    """The zip of a bundle's folder, which may be given as `.`."""
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(f"{named.name}.zip")
+
+
+def _require_replaceable(file: Path, update: bool) -> None:
+    """Refuse to write over a zip without `--update`, and over one that is no bundle.
+
+    Raises:
+        EmpathyEdgeError: names it.
+    """
+    if not update:
+        raise EmpathyEdgeError(f"{file}: exists already. Use --update to write it again, or another --out.")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            is_ours = f"{file.stem}/{MANIFEST}" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        is_ours = False
+    if not is_ours:
+        raise EmpathyEdgeError(
+            f"{file}: is no bundle that was made here, and was not touched. Move it away, or choose another "
+            "--out."
+        )
 
 
 def _require_unchanged(artifact: Path, manifest: ArtifactManifest) -> None:
@@ -164,11 +210,9 @@ def _licence_of(package: str) -> str | None:
 
 def _zip(folder: Path, file: Path) -> None:
     """Every file of the manifest, and the manifest; stored, since weights do not compress."""
-    temporary = file.with_suffix(".tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name in (MANIFEST, *read_json(folder / MANIFEST)["outputs"]):
-                archive.write(folder / name, f"{folder.name}/{name}")
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    for left in file.parent.glob(f".{glob.escape(file.name)}.*.tmp"):  # of a process that was killed
+        if left.name.split(".")[-2].isdecimal():
+            left.unlink(missing_ok=True)
+    with writing_atomically(file) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED) as archive:
+        for name in (MANIFEST, *read_json(folder / MANIFEST)["outputs"]):
+            archive.write(folder / name, f"{file.stem}/{name}")

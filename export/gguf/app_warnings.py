@@ -26,6 +26,22 @@ PLAIN_CHATS = frozenset({"user_only", "system_user", "multiturn"})
 
 _RUN = "import sys; from ggufdoctor.cli import main; sys.exit(main())"
 
+SECONDS = 120
+"""ggufdoctor renders the template for ten conversations in a sandbox without a bound on its time."""
+
+MEMORY_BYTES = 4 * 2**30
+"""What ggufdoctor may take for itself; without a bound a template could take all that there is."""
+
+_BOUNDED = """\
+try:
+    import resource
+    # Not RLIMIT_AS: its WebAssembly reserves far more addresses than it uses.
+    resource.setrlimit(resource.RLIMIT_DATA, ({bytes}, {bytes}))
+except (ImportError, AttributeError, ValueError, OSError):
+    pass  # Windows and macOS: there only the time is bounded
+{run}
+"""
+
 _OTHER_TEMPLATE = "export with another template: --template NAME"
 
 FIXES = {
@@ -104,13 +120,27 @@ def _findings(file: Path, template: str, vocabulary: Vocabulary) -> list[dict[st
     tokens = hashlib.sha256("\0".join(sorted(vocabulary.tokens)).encode()).hexdigest()
     known = json.dumps([version, template, vocabulary.bos, vocabulary.eos, vocabulary.adds_bos, tokens])
     kept = cache_folder() / "app-warnings" / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.json"
+    if kept.name in _ENDLESS:
+        raise _did_not_end()
     if not kept.is_file():
         with tempfile.TemporaryDirectory(prefix="ggufdoctor-") as scratch:
-            found = _run_ggufdoctor(file, Path(scratch))
+            try:
+                found = _run_ggufdoctor(file, Path(scratch))
+            except TimeoutError:
+                _ENDLESS.add(kept.name)
+                raise _did_not_end() from None
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, found)
     kept_findings: list[dict[str, Any]] = read_json(kept)
     return kept_findings
+
+
+_ENDLESS: set[str] = set()
+"""Templates with which ggufdoctor did not end in this process: all artifacts of an export have the same."""
+
+
+def _did_not_end() -> EmpathyEdgeError:
+    return EmpathyEdgeError(f"ggufdoctor: it did not end within {SECONDS} s; the template may never end.")
 
 
 def _run_ggufdoctor(file: Path, scratch: Path) -> list[dict[str, Any]]:
@@ -118,11 +148,17 @@ def _run_ggufdoctor(file: Path, scratch: Path) -> list[dict[str, Any]]:
 
     Raises:
         EmpathyEdgeError: it wrote none.
+        TimeoutError: it did not end in time.
     """
     report = scratch / "report.json"
     nothing_ignored = ["--ignore-file", str(scratch / "none")]
     options = ["--fail-on", "never", "--json", str(report), *nothing_ignored]
-    done = run_captured([sys.executable, "-P", "-c", _RUN, str(file.resolve()), *options])
+    code = _BOUNDED.format(bytes=MEMORY_BYTES, run=_RUN)
+    try:
+        command = [sys.executable, "-P", "-c", code, str(file.resolve()), *options]
+        done = run_captured(command, timeout_s=SECONDS)
+    except EmpathyEdgeError:
+        raise TimeoutError from None
     if not report.is_file():
         said = (done.stderr.strip().splitlines() or ["it wrote no report"])[-1]
         raise EmpathyEdgeError(f"ggufdoctor: {said}")

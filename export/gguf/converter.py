@@ -18,7 +18,7 @@ from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError, did_you_mean_path, require_extra
 from empathy_edge.export.external_program import run_external_program
 from empathy_edge.system.cache import cache_folder
-from empathy_edge.system.files import own_file, read_json_object, write_json
+from empathy_edge.system.files import own_file, part_of, read_json_object, write_json
 from empathy_edge.system.hash_cache import sha256_file
 from empathy_edge.system.processes import run_captured
 
@@ -52,7 +52,7 @@ def run_converter(script: Path, checkpoint: Path, file: Path, kind: str) -> None
     """
     require_script(script)
     require_packages()
-    temporary = file.with_suffix(".converting")
+    temporary = part_of(file)
     options = ["--outtype", kind, "--outfile", str(temporary)]
     architecture = (read_json_object(checkpoint / "config.json").get("architectures") or [""])[0]
     if str(architecture).startswith(_WITH_SPECULATIVE_HEAD):

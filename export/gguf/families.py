@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.export.config_defaults import values_by_transformers
 from empathy_edge.system.files import read_json_object
 
 
@@ -67,15 +68,36 @@ class NotWritten(EmpathyEdgeError):
     """Something of a checkpoint that our own writer does not know; llama.cpp's script may."""
 
 
+_NEEDED = (
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "rms_norm_eps",
+    "vocab_size",
+)
+"""What a configuration of any family must say."""
+
+
 def read_config(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's configuration; of a model that also sees or hears, that of its language model."""
-    config = read_json_object(checkpoint / "config.json")
-    inner = config.get("text_config")
-    return (
-        {**config, **inner, "architectures": config.get("architectures")}
-        if isinstance(inner, dict)
-        else config
-    )
+    """A checkpoint's configuration; of a model that also sees or hears, that of its language model.
+
+    What the file leaves out has the value that transformers gives it, as in llama.cpp's own script: that of
+    Gemma 3 of 4B on the hub says neither the heads nor the base of the rope.
+    """
+    stored = read_json_object(checkpoint / "config.json")
+    inner = stored.get("text_config")
+    config = dict(stored)
+    if isinstance(inner, dict):
+        config = {**stored, **inner, "architectures": stored.get("architectures")}
+        if stored.get("tie_word_embeddings") is not None:  # transformers goes by the outer one
+            config["tie_word_embeddings"] = stored["tie_word_embeddings"]
+    whole = values_by_transformers(stored)
+    config |= {name: value for name, value in whole.items() if config.get(name) is None}
+    if whole.get("rope_parameters"):  # it may be there in part, or under the names of transformers 4
+        config["rope_parameters"] = whole["rope_parameters"]
+    return config
 
 
 def family_of(checkpoint: Path, config: dict[str, Any]) -> Family:
@@ -83,11 +105,18 @@ def family_of(checkpoint: Path, config: dict[str, Any]) -> Family:
 
     Raises:
         NotWritten: one that we cannot write.
+        EmpathyEdgeError: the configuration lacks a value.
     """
     architecture = (config.get("architectures") or ["unknown"])[0]
     if architecture not in FAMILIES:
         raise NotWritten(f"{checkpoint}: our own GGUF writer does not know {architecture}.")
     family = FAMILIES[architecture]
+    missing = [name for name in (*_NEEDED, *family.scales) if config.get(name) is None]
+    if missing:
+        raise EmpathyEdgeError(
+            f"{checkpoint}: its config.json lacks {', '.join(missing)}, and transformers has no value for it "
+            "here.\n  Get the file again; where transformers is missing: pip install 'empathy-edge[train]'"
+        )
     every = family.layers_without_rope
     if every:
         layers = config.get("no_rope_layers") or []

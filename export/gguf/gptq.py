@@ -101,13 +101,13 @@ def round_layers(
     work, advice = "rounding with compensation", "take a type without -gptq"
     model = load_whole_in_fp32(checkpoint, chosen_device(), work, advice)
     packed: dict[str, PackedTensor] = {}
-    layers = len(model.model.layers)
-    say(f"  rounding with compensation: {layers} layers one by one, minutes on a processor")
+    layers = _layers_of(model)
+    say(f"  rounding with compensation: {len(layers)} layers one by one, minutes on a processor")
     with torch.inference_mode(), progress() as bar:
-        task = bar.add_task("rounding with compensation", total=layers)
+        task = bar.add_task("rounding with compensation", total=len(layers))
         unrounded, arguments = _inputs_of_first_layer(model, texts)
         rounded = list(unrounded)
-        for number, layer in enumerate(model.model.layers):
+        for number, layer in enumerate(layers):
             matrices = _matrices_of(layer, f"model.layers.{number}", names)
             targets, next_unrounded = _run_layer(layer, unrounded, arguments[number], matrices)
             for group in _groups_with_one_input(matrices, targets):
@@ -121,12 +121,18 @@ def round_layers(
     return packed
 
 
+def _layers_of(model: Any) -> Any:
+    """The layers of a causal model; of one that also sees, those of its language model."""
+    return getattr(model.model, "language_model", model.model).layers
+
+
 def _inputs_of_first_layer(model: Any, texts: Calibration) -> tuple[list[torch.Tensor], list[Arguments]]:
     """For each text the hidden states that go into the first layer; for each layer its other arguments."""
     import torch
 
     inputs: list[torch.Tensor] = []
-    arguments: list[Arguments] = [[] for _ in model.model.layers]
+    layers = _layers_of(model)
+    arguments: list[Arguments] = [[] for _ in layers]
 
     def take_input(_: Any, positional: tuple[Any, ...]) -> None:
         inputs.append(positional[0])
@@ -137,8 +143,8 @@ def _inputs_of_first_layer(model: Any, texts: Calibration) -> tuple[list[torch.T
 
         return take
 
-    hooks = [model.model.layers[0].register_forward_pre_hook(take_input)]
-    for layer, into in zip(model.model.layers, arguments, strict=True):
+    hooks = [layers[0].register_forward_pre_hook(take_input)]
+    for layer, into in zip(layers, arguments, strict=True):
         hooks.append(layer.register_forward_pre_hook(taker_of_arguments(into), with_kwargs=True))
     for ids in texts.ids:
         model.model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)

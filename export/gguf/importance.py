@@ -18,7 +18,7 @@ from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError, no_such_file
 from empathy_edge.export.calibration import Calibration
 from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
-from empathy_edge.export.gguf.writer import new_gguf
+from empathy_edge.export.gguf.writer import name_in_language_model, new_gguf
 from empathy_edge.formats.gguf_header import MAGIC, tensors_of
 from empathy_edge.runtimes.held_weights import load_in_fp32
 from empathy_edge.system.device import chosen_device
@@ -75,8 +75,9 @@ def inputs_of_matrices(checkpoint: Path, take: Callable[[str, torch.Tensor], Non
     model = load_in_fp32(checkpoint, chosen_device())
     hooks = []
     for path, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and ".layers." in path:
-            hooks.append(module.register_forward_pre_hook(hook_of(f"{names.get_name(path)}.weight")))
+        key = name_in_language_model(path)
+        if isinstance(module, torch.nn.Linear) and key and ".layers." in key:
+            hooks.append(module.register_forward_pre_hook(hook_of(f"{names.get_name(key)}.weight")))
     try:
         yield model
     finally:

@@ -9,7 +9,7 @@ import numpy as np
 
 from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
-from empathy_edge.export.gguf.writer import new_gguf, transform_of
+from empathy_edge.export.gguf.writer import name_in_language_model, new_gguf, transform_of
 from empathy_edge.models.lora import join
 
 
@@ -38,12 +38,13 @@ def write_lora(checkpoint: Path, adapters: list[Path], file: Path, kind: str = "
         rank = max(len(down) for down, _ in joined.values())
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
         for target, (down, up) in joined.items():
-            name = names.get_name(target, try_suffixes=(".weight",))
-            if name is None:
+            key = name_in_language_model(target)
+            name = names.get_name(key, try_suffixes=(".weight",)) if key else None
+            if key is None or name is None:
                 raise EmpathyEdgeError(f"{adapters[0]}: changes {target}, which GGUF has no name for.")
             # llama.cpp scales by alpha / rank of each matrix; the adapters' own scales are in B already.
             up = up * np.float32(len(down) / rank)
-            transform = transform_of(target, config, family)
+            transform = transform_of(key, config, family)
             _add_factor(writer, f"{name}.lora_a", down, kind)
             _add_factor(writer, f"{name}.lora_b", up if transform is None else transform(up), kind)
         writer.write_header_to_file()

@@ -16,6 +16,7 @@ from empathy_edge.errors import EmpathyEdgeError, require_extra
 from empathy_edge.export.gguf.tensor_types import type_number
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.runtimes import default_threads
+from empathy_edge.system.files import part_of
 
 Importance = Mapping[str, np.ndarray]
 """GGUF name of a matrix → how much each of its input channels matters, float32 [columns]."""
@@ -65,7 +66,7 @@ def quantize(
         parameters.imatrix = importance_array
     if types_array is not None:
         parameters.tt_overrides = types_array
-    temporary = file.with_suffix(".tmp")
+    temporary = part_of(file)
     try:
         log = _run(source, temporary, quantization, parameters)
         if not only_estimate:
@@ -92,7 +93,7 @@ def planned_types(source: Path, quantization: str) -> dict[str, str]:
     """
     parameters = _parameters(quantization)
     parameters.dry_run = True
-    log = _run(source, source.with_suffix(".tmp"), quantization, parameters)
+    log = _run(source, part_of(source), quantization, parameters)
     # [ 260/ 272] blk.28.ffn_down.weight - [ 1536, 576, 1, 1], type = f16, size = 1.69 MiB -> 0.69 MiB (q6_K)
     found = re.findall(r"\] +(\S+) +- \[.*-> +[\d.]+ MiB \((\w+)\)", log)
     return {name: kind.lower() for name, kind in found}

@@ -20,6 +20,7 @@ from empathy_edge.console import progress
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.calibration import Calibration
 from empathy_edge.export.gguf.families import family_of, read_config, tensor_names
+from empathy_edge.export.gguf.writer import name_in_language_model
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.runtimes.distributions import kl_divergence
 from empathy_edge.runtimes.held_weights import load_whole_in_fp32
@@ -124,7 +125,9 @@ def _sensitivities(checkpoint: Path, texts: Calibration, groups: Mapping[str, _G
     model = load_whole_in_fp32(checkpoint, chosen_device(), work, advice)
     parameters = {}
     for key, parameter in model.named_parameters():
-        parameters[names.get_name(key, try_suffixes=(".weight",))] = parameter
+        own_key = name_in_language_model(key)
+        if own_key:
+            parameters[names.get_name(own_key, try_suffixes=(".weight",))] = parameter
     # The texts are sorted by length: take some from the whole list.
     chosen = texts.ids[:: max(1, len(texts.ids) // SENSITIVITY_TEXTS)][:SENSITIVITY_TEXTS]
     sensitivities = {}

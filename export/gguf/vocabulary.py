@@ -12,11 +12,27 @@ from rich.markup import escape
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.gguf.families import NotWritten
-from empathy_edge.formats.chat_format import eos_of, read_template, turn_end
+from empathy_edge.formats.chat_format import (
+    Message,
+    eos_of,
+    fit_to_template,
+    read_template,
+    render,
+    turn_end,
+)
 from empathy_edge.formats.vocabulary import first_special_token
+from empathy_edge.runtimes.pieces import special_text
 from empathy_edge.system.files import read_json
 
 MAX_TOKENIZER_BYTES = 64 * 2**20
+
+_SHORT_CONVERSATION: list[Message] = [
+    {"role": "system", "content": "a"},
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "a"},
+    {"role": "user", "content": "a"},
+]
+"""Its texts have no token of their own, so that what else is in the prompt is the template's."""
 
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -40,25 +56,59 @@ PRE_TOKENIZERS = {
 def write_vocabulary(writer: Any, checkpoint: Path, config: dict[str, Any]) -> None:
     """Write the tokenizer and the chat template.
 
+    Tokens without a row of embeddings are left out, as llama.cpp's own script does it: Gemma 3's tokenizer
+    has one for images, which a model of text alone has no row for.
+
     Raises:
-        EmpathyEdgeError: a tokenizer that llama.cpp has no equal of, or no chat template.
+        EmpathyEdgeError: a tokenizer that llama.cpp has no equal of, no chat template, or one that writes a
+            token without a row of embeddings.
     """
     import gguf
 
     tokenizer = _read_tokenizer(checkpoint)
     tokens, kinds = _tokens_and_kinds(tokenizer)
-    ids = range(config["vocab_size"])
-    _say_what_is_left_out(tokens, config["vocab_size"])
+    template = read_template(checkpoint)
+    rows = config["vocab_size"]
+    ids = range(rows)
+    _require_rows_for_prompts(checkpoint, tokenizer, rows, template)
+    _say_what_is_left_out(tokens, rows)
     if tokenizer["model"].get("byte_fallback"):
         _write_sentencepiece(writer, checkpoint, tokenizer, [tokens.get(index, "") for index in ids])
     else:
         _write_byte_level(writer, checkpoint, tokenizer)
     writer.add_token_list([tokens.get(index, f"[PAD{index}]") for index in ids])
     writer.add_token_types([kinds.get(index, gguf.TokenType.UNUSED) for index in ids])
-    template = read_template(checkpoint)
-    id_of = {text: index for index, text in tokens.items()}
+    id_of = {text: index for index, text in tokens.items() if index < rows}
     _write_special_tokens(writer, checkpoint, tokenizer, id_of, template)
     writer.add_chat_template(template)
+
+
+def _require_rows_for_prompts(checkpoint: Path, tokenizer: dict[str, Any], rows: int, template: str) -> None:
+    """Refuse a tokenizer with which every prompt would have a token that the model cannot read.
+
+    Args:
+        checkpoint: for the special tokens' texts, and the error message.
+        tokenizer: what tokenizer.json holds. Its added tokens are found in a text whatever is around them.
+        rows: of embeddings.
+        template: the chat template.
+    """
+    added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+    left_out = {text: index for text, index in added.items() if text and index >= rows}
+    if not left_out:
+        return
+    eos = eos_of(checkpoint)
+    bos = special_text(read_json(checkpoint / "tokenizer_config.json").get("bos_token"))
+    prompt = render(template, fit_to_template(template, _SHORT_CONVERSATION), bos=bos, eos=eos)
+    written = f"{prompt}{turn_end(template, eos)}"
+    first = first_special_token(tokenizer.get("post_processor") or {})
+    for text, index in left_out.items():
+        if text in written or text == first:
+            where = "the chat template writes" if text in written else "the tokenizer begins every text with"
+            raise EmpathyEdgeError(
+                f"{checkpoint}: {where} the token {text!r} (number {index}), but there are {rows} rows of "
+                "embeddings, so the model cannot read it.\n  Take the tokenizer and the template that it was "
+                "trained with, or the checkpoint whose embeddings grew with them (resize_token_embeddings)."
+            )
 
 
 def _say_what_is_left_out(tokens: Mapping[int, str], rows: int) -> None:

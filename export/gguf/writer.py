@@ -27,6 +27,7 @@ from empathy_edge.export.gguf.families import (
 )
 from empathy_edge.export.gguf.vocabulary import name_for_llama_cpp, write_vocabulary
 from empathy_edge.formats.tensor_files import StoredTensor, stored_tensors
+from empathy_edge.system.files import part_of
 
 Transform = Callable[[np.ndarray], np.ndarray]
 """From a tensor's values in the checkpoint to those in the GGUF."""
@@ -103,7 +104,7 @@ def new_gguf(file: Path, arch: str) -> Iterator[Any]:
     """A GGUFWriter whose file appears whole or not at all."""
     import gguf
 
-    temporary = file.with_suffix(".tmp")
+    temporary = part_of(file)
     writer = gguf.GGUFWriter(temporary, arch)
     try:
         yield writer

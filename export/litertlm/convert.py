@@ -75,7 +75,7 @@ def write_float(checkpoint: Path, folder: Path) -> None:
                 remedy="Others may: --to gguf-q8_0 (llama.cpp), --to onnx-int4 (ONNX Runtime GenAI).",
                 environment=_environment(),
             )
-        with _parts(Path(scratch) / MODEL) as (graph, executor):
+        with _parts(Path(scratch) / MODEL, Path(scratch)) as (graph, executor):
             package(checkpoint, graph, executor, CONTEXT, folder / MODEL)
     require_same_prompts(folder / MODEL, checkpoint)
 
@@ -94,7 +94,7 @@ def write_quantized(source: Path, folder: Path, recipe: str) -> None:
     """
     python = _program("python")
     with (
-        _parts(source / MODEL) as (graph, executor),
+        _parts(source / MODEL, folder) as (graph, executor),
         tempfile.TemporaryDirectory(prefix=".converting-", dir=folder) as scratch,
     ):
         quantized = Path(scratch) / "model.tflite"
@@ -110,13 +110,16 @@ def write_quantized(source: Path, folder: Path, recipe: str) -> None:
 
 
 @contextmanager
-def _parts(file: Path) -> Iterator[tuple[Path, Path]]:
-    """The graph, and what the runtime must know of its caches, as files beside `file`."""
+def _parts(file: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
+    """The graph, and what the runtime must know of its caches, as files in a folder inside `folder`.
+
+    That is the folder of the artifact that is made, and not that of `file`, which is finished.
+    """
     opened = read_litertlm(file)
     executor = opened.read("ExecutorMetadataProto")
     if executor is None:
         raise EmpathyEdgeError(f"{file}: has no ExecutorMetadata; litert-torch made it in another version.")
-    with tempfile.TemporaryDirectory(prefix=".parts-", dir=file.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".parts-", dir=folder) as scratch:
         graph = Path(scratch) / "model.tflite"
         graph.write_bytes(opened.graph())
         (Path(scratch) / "executor_metadata.pb").write_bytes(executor)

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from empathy_edge.bench import latency, memory_curve
-from empathy_edge.bench.chat_suite import ChatResult
+from empathy_edge.bench.chat_suite import ChatResult, bench_chat
 from empathy_edge.bench.chat_suite import summary as chat_summary
 from empathy_edge.bench.latency_summary import LatencySummary, summary, unstable_figures
 from empathy_edge.bench.overhead import compare
@@ -48,9 +49,11 @@ def test_bench_keeps_every_raw_sample(measured: Path) -> None:
         for test, length in zip(row.tests, (16, 32), strict=True):
             assert test.prompt_tokens == length and len(test.samples) == 5
             assert all(len(sample.token_times_s) == 8 for sample in test.samples)
-        assert set(row.memory_mb) == {"baseline", "loaded", "after_prefill", "after_decode"}
-        assert row.memory_mb["after_decode"]["anonymous"] > row.memory_mb["baseline"]["anonymous"]
+        assert set(row.memory_mb) == {"baseline", "loaded"}
+        assert all(set(sample.memory_mb) == {"after_prefill", "after_decode"} for sample in test.samples)
         found = summary(row, 1)
+        assert set(found.memory_mb) == {"baseline", "loaded", "after_prefill", "after_decode"}
+        assert found.memory_mb["after_decode"]["anonymous"] > row.memory_mb["baseline"]["anonymous"]
         low, high = found.decode_tps_interval
         assert low <= found.decode_tps_median <= high and found.interval_coverage == 0.938
     gguf = figures.artifacts[0].tests[0].samples[0]
@@ -95,7 +98,7 @@ def test_the_layout_of_the_json_file(measured: Path) -> None:
     ]  # fmt: skip
     assert list(row["tests"][0]["samples"][0]) == [
         "ttft_s", "prefill_tps", "decode_tps", "token_times_s", "forward_s", "major_faults", "minor_faults",
-        "own_prefill_tps", "own_decode_tps",
+        "own_prefill_tps", "own_decode_tps", "memory_mb",
     ]  # fmt: skip
 
 
@@ -159,6 +162,25 @@ def test_chat_suite(exported: Path, tmp_path: Path) -> None:
     assert_one_clear_error(wrong, 2, "wrong.jsonl", "row 1")
 
 
+def test_chat_of_one_token_has_no_speed(exported: Path, tmp_path: Path) -> None:
+    """No gap between tokens, and so neither a gap nor a decode speed: it crashed."""
+    (tmp_path / "talk.jsonl").write_text(json.dumps({"turns": ["I moved here last week."]}) + "\n")
+    arguments = ["--dialogues", tmp_path / "talk.jsonl", "--max-new-tokens", "1", "--threads", "1"]
+    arguments += ["--json", tmp_path / "chat.json"]
+    result = run_command("bench", exported / "gguf-f16", "--suite", "chat", *arguments)
+    assert result.returncode == 0, result.stderr
+    found = chat_summary(ChatResult.model_validate_json((tmp_path / "chat.json").read_text()).artifacts[0])
+    first = found.by_turn[0].cache_kept
+    assert found.gap_ms_p95 is None and first and first.decode_tps is None
+    assert "–" in result.stdout
+
+
+def test_lengths_beyond_the_context_window_are_refused(exported: Path) -> None:
+    lengths = ("--prompt-tokens", "500", "--decode-tokens", "64", "--threads", "1")
+    result = run_command("bench", exported / "gguf-f16", *lengths)
+    assert_one_clear_error(result, 2, "its context window holds 512 tokens", "a prompt of 500")
+
+
 @pytest.mark.slow
 def test_sustained(exported: Path, tmp_path: Path) -> None:
     arguments = ["--minutes", "0.1", "--threads", "1", "--json", tmp_path / "s.json"]
@@ -166,7 +188,7 @@ def test_sustained(exported: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     figures = json.loads((tmp_path / "s.json").read_text())
     assert figures["artifacts"][0]["windows"][-1]["end_s"] >= 6
-    assert figures["last_over_first"] > 0
+    assert figures["last_over_first"] > 0 and "first half" in result.stderr
 
 
 @pytest.mark.slow
@@ -189,6 +211,7 @@ def test_memory_curve(
         monkeypatch.setattr(memory_curve, "_V1", tmp_path / "none")
         monkeypatch.setattr(memory_curve, "_V2", tmp_path)
         (tmp_path / "cgroup.controllers").write_text("memory\n")
+        (tmp_path / "cgroup.subtree_control").write_text("memory\n")
         assert run_cli(command) == 0
     assert f"Next: empathy-edge bench predict --device all --artifact {command[2]}" in capsys.readouterr().err
     content = assert_reported(file, "bench 2")
@@ -211,7 +234,7 @@ def test_the_harness_is_small() -> None:
     """The worker without a model: under 150 MB, no torch."""
     script = (
         "import sys\n"
-        "from empathy_edge.bench.worker import import_runtimes; import_runtimes()\n"
+        "from empathy_edge.bench.worker import import_libraries; import_libraries('gguf')\n"
         "from empathy_edge.system.memory import memory_mb\n"
         "print(memory_mb()['peak_rss'], 'torch' in sys.modules)"
     )
@@ -307,8 +330,31 @@ def run_at(decode_tps: float) -> GridRun:
 def test_the_widest_median_decides_whether_a_run_is_stable() -> None:
     calm = [run_at(tps) for tps in (100, 101, 99, 100, 100)]
     noisy = [run_at(tps) for tps in (50, 60, 40, 50, 50)]
-    assert latency.widest_half_width({"a": calm}) == pytest.approx(0.01)
-    assert latency.widest_half_width({"a": calm, "b": noisy}) == pytest.approx(0.2)
+    assert latency.widest_side({"a": calm}) == pytest.approx(0.01)
+    assert latency.widest_side({"a": calm, "b": noisy}) == pytest.approx(0.2)
+
+
+def test_the_wider_side_of_an_interval_decides() -> None:
+    """Half of the width was taken, which an interval to one side alone is twice as wide as."""
+    to_one_side = [run_at(tps) for tps in (100, 100, 100, 100, 104)]
+    widest = latency.widest_side({"a": to_one_side})
+    assert widest == pytest.approx(0.04) and widest > latency.STABLE
+
+
+def test_more_rounds_than_until_stable_allows_are_refused(exported: Path) -> None:
+    settings = BenchSettings(repetitions=latency.MAX_ROUNDS + 1)
+    with pytest.raises(EmpathyEdgeError, match="ends after 40 rounds"):
+        latency.bench([str(exported / "gguf-f16")], settings, until_stable=True)
+
+
+def test_two_artifacts_with_one_name_are_refused(exported: Path, tmp_path: Path) -> None:
+    """Their figures were written under the same name, and a baseline took one for the other."""
+    other = shutil.copytree(exported / "gguf-f16", tmp_path / "other" / "gguf-f16")
+    both = [str(exported / "gguf-f16"), str(other)]
+    with pytest.raises(EmpathyEdgeError, match="same last name"):
+        latency.bench(both, BenchSettings())
+    with pytest.raises(EmpathyEdgeError, match="same last name"):
+        bench_chat(both, conversations=[["Hello."]], rounds=1, threads=1, max_new_tokens=2)
 
 
 def test_the_group_speaks_cgroup_v2_where_there_is_no_v1(
@@ -318,6 +364,7 @@ def test_the_group_speaks_cgroup_v2_where_there_is_no_v1(
     monkeypatch.setattr(memory_curve, "_V1", tmp_path / "none")
     monkeypatch.setattr(memory_curve, "_V2", tmp_path)
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (tmp_path / "cgroup.subtree_control").write_text("cpu memory\n")
     group = memory_curve.ControlGroup()
     group.limit(200)
     assert group.version == 2 and (group.folder / "memory.high").read_text() == "200000000"

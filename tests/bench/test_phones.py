@@ -10,7 +10,6 @@ from typing import get_args
 import pytest
 
 from empathy_edge.bench.phones.device_folder import write_folder
-from empathy_edge.bench.phones.ingest import PhoneSpeed, read_results
 from empathy_edge.bench.phones.model import PHASES, TYPES, Measurement, calibrate, fit
 from empathy_edge.bench.phones.predict import predict
 from empathy_edge.bench.phones.prediction_settings import PredictionSettings
@@ -169,6 +168,14 @@ def test_no_prediction_for_onnx(exported_onnx: Path) -> None:
     assert_one_clear_error(onnx, 2, "llama.cpp")
 
 
+def test_the_first_token_comes_from_the_prompts_own_logits(exported: Path) -> None:
+    """A decode step was added to the time that the prompt takes."""
+    found = predict(str(exported / "gguf-q8_0"), "galaxy-s23")
+    assert found.ttft_s and found.prefill_tps
+    assert found.ttft_s.value == pytest.approx(256 / found.prefill_tps.value, rel=0.01)
+    assert found.ttft_s.high == pytest.approx(256 / found.prefill_tps.low, rel=0.01)
+
+
 def test_deeper_is_slower(exported: Path) -> None:
     artifact = str(exported / "gguf-q8_0")
     shallow = predict(artifact, "galaxy-s23").decode_tps
@@ -202,33 +209,6 @@ def test_ingest_recalibrates(exported: Path, tmp_path: Path) -> None:
     assert found.decode_tps and found.decode_tps.value == pytest.approx(run.decode_tps, rel=0.01)
     again = run_command("bench", "ingest", tmp_path / "r.jsonl", *arguments)
     assert_one_clear_error(again, 2, "mine.yaml", "exists already")
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("r.json", '{"hello": 1}', "neither llama-bench"),
-        ("r.jsonl", '{"avg_ts": 1,\n', "line 1 is not JSON"),
-        ("r.jsonl", '{"avg_ts": -3, "n_prompt": 8}', "no speed"),
-        ("r.jsonl", '{"avg_ts": 30, "n_prompt": 8, "model_size": 5000000000}', "5000 MB"),
-        ("r.jsonl", '{"avg_ts": 30, "n_prompt": 8, "backends": "OpenCL", "n_gpu_layers": 99}', "CPU"),
-        ("r.csv", "speed\n3\n", "decode_tps"),
-        ("r.csv", "decode_tps,threads\n20,four\n", "row 2: 'four' is no number of threads"),
-    ],
-)
-def test_results_that_cannot_be(tmp_path: Path, name: str, text: str, words: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(EmpathyEdgeError, match=words):
-        read_results(tmp_path / name, 92_000_000)
-
-
-def test_other_layouts(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("prefill_tps,decode_tps,threads\n120,20.5,6\n")
-    assert read_results(tmp_path / "a.csv", 1) == [PhoneSpeed(6, 120.0, 20.5)]
-    (tmp_path / "p.json").write_text(
-        json.dumps([{"ppAvg": 100.5, "tgAvg": 17.25, "initSettings": {"n_threads": 6}}])
-    )
-    assert read_results(tmp_path / "p.json", 1) == [PhoneSpeed(6, 100.5, 17.25)]
 
 
 ADB = """#!/bin/sh

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from empathy_edge.bench.release.safety import safety_prompts
 from empathy_edge.data import sample_dialogues
 from empathy_edge.distill import from_ratings as distill
 from empathy_edge.distill import own_pairs, selection
@@ -24,7 +25,7 @@ from empathy_edge.runs.settings import DistillSettings, FitSettings, OwnPairSett
 from empathy_edge.runtimes.likelihood import log_probs_per_character
 from empathy_edge.text.tone import clashes
 from tests.commands.tree import assert_reported, assert_says_next
-from tests.conftest import run_command, write_rows
+from tests.conftest import dialogue_row, run_command, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +232,20 @@ def test_own_pairs_take_prompts_without_responses(tmp_path: Path) -> None:
     assert near.score > far.score, "without good responses, nearness to what was said counts"
 
 
+def test_own_pairs_of_a_file_leave_out_what_is_kept_for_tests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_rows(
+        tmp_path / "d.jsonl",
+        dialogue_row(id="ours", utterance="My boat sank on the day I bought it."),
+        dialogue_row(id="near", utterance="MY CAT DIED LAST NIGHT!"),
+        dialogue_row(id="kept", utterance="My cat died last night.", split="test"),
+        dialogue_row(id="safety", utterance=safety_prompts()[0].utterance),
+    )
+    assert [prompt.id for prompt in read_prompts(data)] == ["ours"]
+    assert "2 dialogues are left out" in capsys.readouterr().err
+
+
 def test_own_pairs_take_a_folder_with_one_kind_of_rows(tmp_path: Path) -> None:
     prompt_of_row = [{"role": "user", "content": "Hi."}]
     completion = [{"role": "assistant", "content": "Yo."}]
@@ -333,7 +348,7 @@ def test_a_response_is_shortened_to_whole_sentences_without_stock_phrases() -> N
     assert (
         shorten("Losing a cat hurts. He was lucky. Truly.", FIT) == "Losing a cat hurts. He was lucky. Truly."
     )
-    assert shorten("Remember, you're not alone.", FIT) == ""
+    assert shorten("Remember, you're not alone.", FIT) == shorten("You’re not alone.", FIT) == ""
 
 
 def test_the_nearest_good_responses_are_kept_and_the_rest_is_counted() -> None:
@@ -358,6 +373,19 @@ def test_the_nearest_good_responses_are_kept_and_the_rest_is_counted() -> None:
         "stock phrases and little else": 1,
         "far from what was said": 1,
     }
+
+
+def test_a_beginning_that_is_too_common_is_reported_with_its_dialogue() -> None:
+    """The report had the two words as the id."""
+    text = "Losing your cat like that must hurt so much."
+    dialogues = [
+        Dialogue(f"d{number}", "sad", "s", "My cat died last night.", (Response("llm", text, 3),), "train")
+        for number in range(2)
+    ]
+    rejected = RejectedResponses()
+    fit_responses(dialogues, ("llm",), FIT, rejected)
+    found = rejected.report()["begins like too many others"]
+    assert found.count == 1 and found.examples[0].id in ("d0", "d1")
 
 
 def test_condolence_for_good_news_is_a_clash() -> None:

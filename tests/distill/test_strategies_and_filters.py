@@ -5,7 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from empathy_edge.distill.filters import ABOUT_THE_TASK, PLACEHOLDER, REFUSAL, Rule, fault, strip_echo
+from empathy_edge.bench.release.safety import safety_prompts
+from empathy_edge.distill.filters import (
+    ABOUT_THE_TASK,
+    PLACEHOLDER,
+    REFUSAL,
+    RejectedResponses,
+    Rule,
+    fault,
+    strip_echo,
+)
+from empathy_edge.distill.from_teacher import Distilled, _filter
 from empathy_edge.distill.strategies import DIMENSIONS, STRATEGIES, Rewrite, improve, rate
 from empathy_edge.distill.teacher_settings import ResponseSettings, Strategy
 from empathy_edge.formats.dialogue import Dialogue, Response
@@ -102,6 +112,7 @@ def test_rating_is_parsed_strictly(answer: str, rating: int | None) -> None:
     [
         ('Improved Response: "Oh, I\'m sorry."', "Oh, I'm sorry."),
         ("Here is the improved reply:\nThat hurts.", "That hurts."),
+        ("Here’s a better answer: That hurts.", "That hurts."),
         ("“You must miss her.”", "You must miss her."),
         ("reply: Response: Take care.", "Take care."),
         ("I'm here: always.", "I'm here: always."),
@@ -143,12 +154,33 @@ def test_filters(text: str, name: str | None) -> None:
 
 @pytest.mark.parametrize("rule", [REFUSAL, PLACEHOLDER, ABOUT_THE_TASK])
 def test_rules_have_examples(rule: Rule) -> None:
-    assert [text for text in rule.rejects if not rule.matches(text)] == []
+    for text in (*rule.rejects, *(example.replace("'", "’") for example in rule.rejects)):
+        assert rule.matches(text), text
     assert [text for text in rule.accepts if rule.matches(text)] == []
+
+
+def test_what_a_teacher_answers_to_test_and_safety_prompts_becomes_no_row() -> None:
+    """The safety prompts were left out with `rated` alone."""
+    pytest.importorskip("py3langid")
+    kept, safety = replace(DIALOGUE, id="t", split="test"), safety_prompts()[0].utterance
+    said = {
+        "ours": "My boat sank on the day I bought it.",
+        "tested": f"{kept.utterance.upper()}!",
+        "safety": safety.replace("'", "’"),
+    }
+    results = [
+        Distilled(replace(DIALOGUE, id=name, utterance=text), "", None, f"I hear you about {name}.", ())
+        for name, text in said.items()
+    ]
+    rejected = RejectedResponses()
+    assert [item.dialogue.id for item in _filter(results, [kept], 90, rejected)] == ["ours"]
+    counts = {name: item.count for name, item in rejected.report().items()}
+    assert counts == {"in the test split": 1, "among the safety prompts": 1}
 
 
 def test_near_duplicates() -> None:
     first = "I am so sorry for your loss, it must be very hard for you and your family right now."
     seen = NearDuplicates([first])
     assert seen.has(first) and seen.has(first.replace("right now", "just now"))
+    assert NearDuplicates(["I don't know why I'm sad."]).has("I don’t know why I’m sad.")
     assert not seen.has("Congratulations, you earned every bit of this, enjoy the day with them!")

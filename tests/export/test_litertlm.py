@@ -87,6 +87,25 @@ def test_replies_of_litert_lm_are_those_of_torch(exported: Path, tiny_model: Pat
 
 
 @pytest.mark.slow
+def test_a_reply_that_is_stopped_is_cancelled(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conversation's deletion waits for the end of a reply: Ctrl-C took as long as the whole reply."""
+    runtime = open_runtime(exported / "litertlm-int8", threads=1)
+    said = messages_for("Hello you")
+    expected = runtime.reply(said, max_new_tokens=8, ignore_stop=True)
+    conversation = runtime._conversation(0.0, 0, False)
+    cancel, cancelled = conversation.cancel_process, []
+    with monkeypatch.context() as patch:
+        patch.setattr(conversation, "cancel_process", lambda: cancelled.append(cancel()))
+        patch.setattr(runtime, "_conversation", lambda *_: conversation)
+        pieces = runtime.stream(said, max_new_tokens=200, ignore_stop=True)
+        next(pieces)
+        pieces.close()
+    assert len(cancelled) == 1
+    assert runtime.reply(said, max_new_tokens=8, ignore_stop=True).text == expected.text
+    runtime.close()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_litert_lm_renders_the_built_in_templates(exported: Path, name: str) -> None:
     runtime = open_runtime(exported / "litertlm-int8", threads=1, context=128)
@@ -107,7 +126,7 @@ def test_a_template_that_litert_lm_cannot_render_is_refused(exported: Path, tmp_
     template = "{% for m in messages %}{{ m.get('content') }}<|im_end|>{% endfor %}"
     (broken / "chat_template.jinja").write_text(template)
     graph, executor = tmp_path / "graph", tmp_path / "executor"
-    with convert._parts(exported / "litertlm-int8" / "model.litertlm") as parts:
+    with convert._parts(exported / "litertlm-int8" / "model.litertlm", tmp_path) as parts:
         shutil.copyfile(parts[0], graph)
         shutil.copyfile(parts[1], executor)
     convert.package(broken, graph, executor, 1024, broken / "model.litertlm")
@@ -140,7 +159,7 @@ def test_check_refuses_four_bits_with_one_scale_a_row(
         "work.load_quantization_recipe(recipe.dynamic_wi4_afp32())\n"
         "work.quantize().export_model(sys.argv[2])"
     )
-    with convert._parts(exported / "litertlm-fp32" / "model.litertlm") as (graph, executor):
+    with convert._parts(exported / "litertlm-fp32" / "model.litertlm", tmp_path) as (graph, executor):
         quantized = tmp_path / "model.tflite"
         python = litert_environment / "bin" / "python"
         subprocess.run([python, "-c", script, graph, quantized], check=True, capture_output=True)

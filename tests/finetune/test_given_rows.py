@@ -7,7 +7,7 @@ import pytest
 from empathy_edge.api import finetune
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.finetune import dpo
-from empathy_edge.finetune.given_rows import steps_to_train
+from empathy_edge.finetune.given_rows import sft_step_in, steps_to_train
 from tests.conftest import assert_one_clear_error, run_command
 
 
@@ -75,6 +75,17 @@ def test_a_file_of_data_is_not_what_finetune_takes(tmp_path: Path, tuned: Path) 
     result = run_command("finetune", tmp_path / "nothing", "--out", tuned)
     assert_one_clear_error(result, 2, "no such folder", "distill")
     assert not tuned.exists()
+
+
+def test_dpo_starts_from_a_folder_that_finetune_made(tmp_path: Path) -> None:
+    """`--sft tuned` was looked up as tuned/adapter, and refused as no adapter."""
+    adapter = tmp_path / "tuned" / "sft" / "adapter"
+    adapter.mkdir(parents=True)
+    assert sft_step_in(tmp_path / "tuned") == sft_step_in(tmp_path / "tuned" / "sft") == adapter.parent
+    (tmp_path / "sft.jsonl").write_text("{}\n")
+    (tmp_path / "preference.jsonl").write_text("{}\n")
+    command = ("finetune", tmp_path, "--only", "dpo", "--sft", tmp_path / "no", "--out", tmp_path / "new")
+    assert_one_clear_error(run_command(*command), 2, "has no adapter of SFT")
 
 
 @pytest.mark.parametrize("only", ["sft", "dpo"])

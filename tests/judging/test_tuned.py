@@ -101,14 +101,36 @@ def test_a_certifiable_scorer_has_not_seen_a_fifth(
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     command = ["score", "tune", rated_csv, "--base", tiny_model, *TINY_TRAINING]
-    result = run_command(*command, "--certifiable", "--out", copy)
+    command += ["--certifiable", "--out", copy]
+    before = (copy / "scorer.json").read_text()
+    assert_one_clear_error(run_command(*command), 2, "scorer.json: was made with other data", "--update")
+    assert (copy / "scorer.json").read_text() == before
+    result = run_command(*command, "--update")
     assert result.returncode == 0 and "step" not in result.stderr, "what is done is not trained again"
+    assert run_command(*command).returncode == 0, "the same command again needs no --update"
     served = open_scorer(copy / "scorer.json")
     names = set(balanced(read_rated(rated_csv))["dialog_id"])
     unseen = {name for name in names if not served.seen(name)}
     trained = {row["id"].partition("_type:")[0] for row in read_jsonl(copy / "fold-1" / "rows" / "sft.jsonl")}
     assert unseen == names - trained and 0.1 < len(unseen) / len(names) < 0.3
     assert not any(open_scorer(folder / "scorer.json").seen(name) is False for name in names)
+
+
+def test_what_score_tune_did_not_make_is_not_replaced(
+    rated_csv: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A scorer.json of the user's was overwritten after the training."""
+    out = tmp_path / "lm"
+    out.mkdir()
+    command = ["score", "tune", rated_csv, "--base", tiny_model, "--folds", "1", "--epochs", "1"]
+    command += ["--out", out]
+    mine = write_rows(out / "scorer.json", {"mine": 1})
+    for more in ((), ("--update",)):
+        result = run_command(*command, *more)
+        assert_one_clear_error(result, 2, "scorer.json: is no scorer that `score tune` made")
+    mine = mine.rename(out / "notes.json")
+    assert_one_clear_error(run_command(*command), 2, f"{out}: holds something", "not touched")
+    assert list(out.iterdir()) == [mine] and json.loads(mine.read_text()) == {"mine": 1}
 
 
 def test_what_is_left_out_is_not_seen_and_measured(rated_csv: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -17,9 +17,24 @@ class BatchServer:
     """
 
     def __init__(
-        self, script: list[str], looks: int = 2, *, text: str = "", refuses: tuple[str, ...] = ()
+        self,
+        script: list[str],
+        looks: int = 2,
+        *,
+        text: str = "",
+        refuses: tuple[str, ...] = (),
+        names_parameter: bool = True,
     ) -> None:
-        """Make a server; `text`: of every answer; `refuses`: parameters that get HTTP 400."""
+        """Make a server.
+
+        Args:
+            script: how each batch ends.
+            looks: after how many retrievals.
+            text: of every answer.
+            refuses: parameters that get HTTP 400.
+            names_parameter: whether that says which one in a field of its own.
+        """
+        self._names_parameter = names_parameter
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
@@ -116,7 +131,9 @@ class BatchServer:
             wrong = next((name for name in self._refuses if name in row["body"]), None)
             if wrong:
                 message = f"Unsupported parameter: '{wrong}' is not supported with this model."
-                body = {"error": {"message": message, "param": wrong}}
+                if wrong == "max_tokens":
+                    message += " Use 'max_completion_tokens' instead."
+                body = {"error": {"message": message, "param": wrong if self._names_parameter else None}}
                 bad.append({"custom_id": row["custom_id"], "response": {"status_code": 400, "body": body}})
             elif batch["end"] == "partial" and place % 3 == 0:
                 error = {"status_code": 500, "body": {"error": {"message": "oops"}}}

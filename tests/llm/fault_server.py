@@ -46,6 +46,7 @@ class FaultServer:
         delay_s: before each answer, which is paid when the request comes.
         kinds: the faults.
         reported: what the list of models says of the model; None: there is no such list.
+        unreadable: whether the list of models cannot be had now (HTTP 503).
         failing: last messages with any of these words get HTTP 400.
         filtered: last messages with any of these words get HTTP 400 with the code of a content filter.
         paid: the usage of each answer, by Idempotency-Key.
@@ -62,6 +63,7 @@ class FaultServer:
     delay_s: float = 0.0
     kinds: tuple[str, ...] = FAULTS
     reported: dict[str, Any] | None = None
+    unreadable: bool = False
     failing: tuple[str, ...] = ()
     filtered: tuple[str, ...] = ()
     paid: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -86,7 +88,9 @@ class FaultServer:
                 outer._serve(self)
 
             def do_GET(self) -> None:
-                if outer.reported is None:
+                if outer.unreadable:
+                    _send(self, 503, b"{}")
+                elif outer.reported is None:
                     _send(self, 404, b"{}")
                 else:
                     listed = {"object": "list", "data": [{"object": "model", "created": 0, **outer.reported}]}

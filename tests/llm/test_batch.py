@@ -2,11 +2,17 @@
 
 import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from empathy_edge.formats.json_lines import read_jsonl
+from empathy_edge.llm.batch_teacher import BatchTeacher
+from empathy_edge.llm.budget import Budget, BudgetReached, Price, cost_usd, max_prompt_tokens
+from empathy_edge.llm.client import ModelClient
+from empathy_edge.llm.ledger import Ledger
+from empathy_edge.llm.records import Request
 from tests.conftest import assert_one_clear_error, run_command
 from tests.llm.batch_server import BatchServer
 from tests.llm.test_teachers import _dialogues
@@ -65,6 +71,54 @@ def test_what_never_succeeds_is_asked_again_by_the_next_run(
 
 
 @pytest.mark.slow
+def test_a_batch_that_was_read_is_not_taken_for_a_new_one(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Three batches without an answer were found again by the next run, which sent nothing any more."""
+    _dialogues(tmp_path / "d.jsonl", 1)
+    with BatchServer(["partial", "partial", "partial", "completed"]) as server:
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert_one_clear_error(result, 4, "No call to gpt-test succeeded", "given up after 3 batches")
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.batches) == 4 and len(server.paid) == 1
+
+
+@pytest.mark.slow
+def test_two_commands_wait_for_one_batch(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The one that did not fetch it waited for ever."""
+    _dialogues(tmp_path / "d.jsonl", 3)
+    with BatchServer(["completed"], looks=12) as server:
+        result = run_command(*_command(tmp_path, server, "--no-wait"), env=environment)
+        assert result.returncode == 3, result.stderr
+        commands = [
+            [*_command(tmp_path, server)[:-1], str(tmp_path / name), "--poll", poll]
+            for name, poll in (("first", "0.1"), ("second", "0.15"))
+        ]
+        with ThreadPoolExecutor() as threads:
+            results = list(threads.map(lambda command: run_command(*command, env=environment), commands))
+        assert [result.returncode for result in results] == [0, 0], results[0].stderr + results[1].stderr
+        assert len(server.batches) == 1 and len(server.paid) == 3
+    for name in ("first", "second"):
+        assert len(read_jsonl(tmp_path / name / "responses.jsonl")) == 3
+
+
+def test_what_is_sent_again_is_reserved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty answers are charged: each batch of them has to fit into --max-cost."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    request, price = Request(({"role": "user", "content": "I lost it."},)), Price(1000.0, 1000.0)
+    highest = cost_usd(price, max_prompt_tokens(request), request.max_tokens) or 0.0
+    with BatchServer(["completed"] * 3, text=" ") as server:
+        ledger = Ledger(tmp_path / "ledger.sqlite")
+        teacher = BatchTeacher("gpt-test", ledger, base_url=server.url, price=price, poll_s=0.05)
+        client = ModelClient(teacher, ledger, Budget(price, max_cost=1.01 * highest))
+        with pytest.raises(BudgetReached, match="would be passed"):
+            client.run([request], client.ask, label="asked")
+        client.close()
+        assert len(server.batches) == 1
+
+
+@pytest.mark.slow
 def test_an_api_that_is_gone_loses_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
     """The review's B2: one error of the network was recorded as a failure of every request that waited."""
     _dialogues(tmp_path / "d.jsonl", 5)
@@ -94,16 +148,19 @@ def test_unusual_line_ends_in_answers(tmp_path: Path, environment: dict[str, str
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("names_parameter", [True, False])
 def test_refused_parameters_are_left_out_of_the_next_batch(
-    tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str], names_parameter: bool
 ) -> None:
+    """The second request was read by what the first one had taught: no limit of tokens was left."""
     _dialogues(tmp_path / "d.jsonl", 3)
-    with BatchServer(["completed"] * 3, refuses=("max_tokens", "temperature")) as server:
+    refuses = ("max_tokens", "temperature", "seed")
+    with BatchServer(["completed"] * 4, refuses=refuses, names_parameter=names_parameter) as server:
         result = run_command(*_command(tmp_path, server), env=environment)
         assert result.returncode == 0, result.stderr
-        assert len(server.batches) == 3 and len(server.paid) == 3
-        sent = server.batches["batch_2"]["requests"][0]["body"]
-        assert "max_completion_tokens" in sent and "temperature" not in sent and "seed" in sent
+        assert len(server.batches) == 4 and len(server.paid) == 3
+        sent = server.batches["batch_3"]["requests"][0]["body"]
+        assert "max_completion_tokens" in sent and not {"temperature", "seed"} & set(sent)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What is paid for is kept, what failed is asked again, and a bad answer is never taken as a good one."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,8 +17,11 @@ from empathy_edge.formats.json_lines import read_jsonl
 from empathy_edge.judging.pairwise_judges import open_judge
 from empathy_edge.judging.verdicts import Pair
 from empathy_edge.llm.api_settings import ApiSettings
-from empathy_edge.llm.budget import BudgetReached
-from empathy_edge.llm.openai_teacher import identity_of
+from empathy_edge.llm.budget import Budget, BudgetReached, Price
+from empathy_edge.llm.client import ModelClient
+from empathy_edge.llm.ledger import Ledger
+from empathy_edge.llm.openai_teacher import OpenAITeacher, answer_of, identity_of
+from empathy_edge.llm.records import Answer, Request, TryAgain
 from tests.conftest import assert_one_clear_error, run_command
 from tests.llm.fault_server import FaultServer
 from tests.llm.test_teachers import _command, _dialogues
@@ -126,6 +130,89 @@ def test_another_endpoint_or_model_shares_no_answers(tmp_path: Path, environment
         assert first.requests == 6
     manifest = json.loads((tmp_path / "new" / "manifest.json").read_text())
     assert manifest["results"]["served"] == ["gpt-test fp_test"]
+
+
+def test_no_call_before_the_model_is_known(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Answers under an identity without what the endpoint says of the model were paid for again later."""
+    data = _dialogues(tmp_path / "dialogues.jsonl", 3)
+    with FaultServer(fault_rate=0, reported={"id": "gpt-test", "owned_by": "me"}, unreadable=True) as server:
+        result = run_command(*_command(data, server, tmp_path / "out"), env=environment)
+        assert_one_clear_error(result, 3, "could not be asked which models it has")
+        assert server.requests == 0
+        server.unreadable = False
+        for out in ("out", "new"):
+            result = run_command(*_command(data, server, tmp_path / out), env=environment)
+            assert result.returncode == 0, result.stderr
+            server.unreadable = True  # it is known now
+        assert server.requests == len(server.paid) == 3
+
+
+def test_an_endpoint_without_a_list_is_not_needed_for_what_the_ledger_has(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    data = _dialogues(tmp_path / "dialogues.jsonl", 3)
+    with FaultServer(fault_rate=0) as server:
+        assert run_command(*_command(data, server, tmp_path / "out"), env=environment).returncode == 0
+    result = run_command(*_command(data, server, tmp_path / "new"), env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "3 answers from the ledger" in result.stderr
+
+
+def test_each_charged_try_is_in_the_ledgers_sums(tmp_path: Path, environment: dict[str, str]) -> None:
+    """An empty answer costs as much as its tokens; with a good one after it, its cost was lost."""
+    price, request = Price(1000.0, 1000.0), Request(({"role": "user", "content": "I lost it."},))
+    with FaultServer(fault_rate=1.0, kinds=("empty",)) as server:  # four times, then it answers
+        ledger = Ledger(tmp_path / "sums.sqlite")
+        teacher = OpenAITeacher("gpt-test", ledger, base_url=server.url, price=price)
+        client = ModelClient(teacher, ledger, Budget(price))
+        assert isinstance(client.run([request], client.ask, label="asked")[0], Answer)
+        (spending,) = ledger.spent()
+        client.close()
+    assert spending.failures == 4 and spending.cost_usd == pytest.approx(client.budget.cost)
+    assert client.budget.cost == pytest.approx(5 * 0.022)  # 2 tokens and 20 each
+
+
+def test_calls_of_unknown_cost_count_at_their_most() -> None:
+    """Timeouts and answers without a count of tokens passed any limit, as they counted as free."""
+    request, price = Request(({"role": "user", "content": "I lost it."},)), Price(1000.0, 1000.0)
+    choice = {"message": {"content": "Oh no."}, "finish_reason": "stop"}
+    counted = {"prompt_tokens": 5, "completion_tokens": 3}
+    assert answer_of({"choices": [choice], "usage": counted}, "m", price).cost_usd == pytest.approx(0.008)
+    assert answer_of({"choices": [choice]}, "m", price).cost_usd is None
+    budget = Budget(price, max_cost=1.0)
+    highest = budget.reserve(request)
+    budget.settle(highest, None)
+    assert (budget.cost, budget.untold) == (0.0, highest)
+    budget.settle(budget.reserve(request), 0.008)
+    assert (budget.cost, budget.untold) == (pytest.approx(0.008), highest)
+    with pytest.raises(BudgetReached, match="did not tell"):
+        for _ in range(10):
+            budget.settle(budget.reserve(request), None)
+    assert budget.cost + budget.untold <= 1.0
+
+
+def test_an_endpoint_that_is_gone_costs_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    """A refused connection was no call; a connection that was cut may have been one."""
+    request = Request(({"role": "user", "content": "I lost it."},))
+    costs = {}
+    for kind in ("cut before", "refused"):
+        with FaultServer(fault_rate=1.0, kinds=("cut before",)) as server:
+            teacher = OpenAITeacher("gpt-test", Ledger(tmp_path / "ledger.sqlite"), base_url=server.url)
+            if kind == "refused":
+                server.__exit__()
+            with pytest.raises(TryAgain) as raised:
+                asyncio.run(teacher.answer(request, "key"))
+            costs[kind] = raised.value.cost_usd
+    assert costs == {"cut before": None, "refused": 0.0}
+
+
+def test_half_a_character_stops_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    data = tmp_path / "dialogues.jsonl"
+    data.write_text('{"id": "a", "utterance": "I lost \\ud83d it today, and it hurts."}\n')
+    with FaultServer(fault_rate=0) as server:
+        result = run_command(*_command(data, server, tmp_path / "out"), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.paid) == 1
 
 
 def test_credentials_in_an_address_are_in_no_identity() -> None:

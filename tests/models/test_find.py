@@ -53,7 +53,7 @@ def test_two_adapters_beside_one_base_are_two_models(exported: Path, tmp_path: P
     found = set()
     for text in ("one", "two"):
         folder = tmp_path / text
-        stage = open_stage(folder, "export gguf-lora-f16", settings={}, inputs={}, files=())
+        stage = open_stage(folder, "export gguf-lora-f16", settings={}, inputs={}, files=("*.gguf",))
         shutil.copyfile(exported / "gguf-f16" / "model.gguf", folder / "model.gguf")
         (folder / "adapter.gguf").write_text(text)
         stage.finish(artifact={"sha256": "x"})
@@ -154,3 +154,28 @@ def test_an_artifact_is_finished_once_it_has_a_manifest(exported: Path, tmp_path
     folder = shutil.copytree(exported / "gguf-f16", tmp_path / "gguf-f16")
     (folder / ".unfinished.json").write_text("{}")
     assert find_model(str(folder)).kind == "artifact"
+
+
+@pytest.mark.parametrize("name", ["exported/gguf-q8_O", "exportd/gguf-q8_0"])
+def test_a_mistyped_path_is_not_asked_of_the_hub(name: str, exported: Path, tmp_path: Path) -> None:
+    """It was answered with a missing package, or with what the hub has by that name."""
+    shutil.copytree(exported / "gguf-q8_0", tmp_path / "exported" / "gguf-q8_0")
+    near = f"{name}: no such model. Did you mean {Path('exported', 'gguf-q8_0')}?"
+    result = run_command("chat", name, cwd=tmp_path, input="")
+    assert_one_clear_error(result, 2, near, f"hf download {name}")
+
+
+def test_a_model_of_the_hub_that_was_downloaded_is_taken_beside_a_folder_of_its_owner(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    kept = tmp_path / "hub" / "models--somebody--model"
+    shutil.copytree(tiny_model, kept / "snapshots" / ("0" * 40))
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0" * 40)
+    (tmp_path / "somebody").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_model("somebody/model").path.samefile(kept / "snapshots" / ("0" * 40))
+    with pytest.raises(EmpathyEdgeError, match="somebody/other: no such model"):
+        find_model("somebody/other")

@@ -14,7 +14,15 @@ import pytest
 from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.runs.pipeline import command_to_chat
 from empathy_edge.runs.run_folder import RunFolder
-from empathy_edge.runs.stage import Results, locked, open_stage, results_of
+from empathy_edge.runs.stage import (
+    SCRATCH_OF_EXPORTS,
+    Results,
+    _files_of_stage,
+    _matches,
+    locked,
+    open_stage,
+    results_of,
+)
 from empathy_edge.system import hash_cache
 from empathy_edge.system.files import MANIFEST, MARKER, write_atomically
 from empathy_edge.system.machine import require_space
@@ -99,6 +107,97 @@ def test_update_does_not_delete_what_others_put_there(tmp_path: Path, data: Path
             tmp_path / "out", "bake", settings={"heat": 200}, inputs={"data": data}, files=FILES, update=True
         )
     assert (tmp_path / "out" / "cake.txt").exists()
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_what_the_user_puts_there_while_a_stage_runs_is_not_the_stages(
+    is_complete: bool, tmp_path: Path, data: Path
+) -> None:
+    """The manifest listed every file of the folder, and a later --update deleted all that it listed."""
+    out, notes = tmp_path / "out", tmp_path / "out" / "notes.txt"
+    again = {"inputs": {"data": data}, "files": FILES}
+    stage = open_stage(out, "bake", settings={}, **again)
+    write_atomically(out / "cake.txt", "cake")
+    if is_complete:
+        write_atomically(notes, "mine")
+    stage.finish(is_complete=is_complete)
+    if not is_complete:
+        write_atomically(notes, "mine")
+        stage = open_stage(out, "bake", settings={}, **again)
+        assert stage.resumed
+        stage.finish()
+    manifest = json.loads((out / MANIFEST).read_text())
+    assert list(manifest["outputs"]) == ["cake.txt"] and "left" not in manifest
+    with pytest.raises(EmpathyEdgeError, match=r"notes\.txt: lies in a folder that is to be made again"):
+        open_stage(out, "bake", settings={"heat": 200}, **again, update=True)
+    assert notes.read_text() == "mine" and (out / "cake.txt").exists()
+    notes.unlink()
+    assert not open_stage(out, "bake", settings={"heat": 200}, **again, update=True).done
+
+
+def test_what_the_user_puts_there_while_a_stage_runs_is_no_input_of_the_next(
+    tmp_path: Path, data: Path
+) -> None:
+    stage = open_stage(tmp_path / "cake", "bake", settings={}, inputs={"data": data}, files=FILES)
+    write_atomically(tmp_path / "cake" / "cake.txt", "cake")
+    write_atomically(tmp_path / "cake" / "notes.txt", "mine")
+    stage.finish()
+    inputs = {"cake": tmp_path / "cake"}
+    open_stage(tmp_path / "out", "eat", settings={}, inputs=inputs, files=()).finish()
+    (tmp_path / "cake" / "notes.txt").unlink()
+    assert open_stage(tmp_path / "out", "eat", settings={}, inputs=inputs, files=()).done
+
+
+def test_what_the_user_keeps_stays_where_a_stage_fails(tmp_path: Path, data: Path) -> None:
+    """The folder `scratch` was deleted, whether the stage keeps one or not."""
+    stage = open_stage(tmp_path / "out", "bake", settings={}, inputs={"data": data}, files=FILES)
+    with pytest.raises(EmpathyEdgeError, match="no flour"), stage.nothing_left_of_a_failure():
+        write_atomically(tmp_path / "out" / "scratch" / "notes.txt", "mine")
+        raise EmpathyEdgeError("no flour")
+    assert (tmp_path / "out" / "scratch" / "notes.txt").read_text() == "mine"
+
+
+def test_a_models_folder_has_the_files_of_its_tokenizer(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "out"
+    files = ("model*", "*.json", "merges.txt", "tokenizer.model", *SCRATCH_OF_EXPORTS)
+    stage = open_stage(out, "export", settings={}, inputs={"data": data}, files=files)
+    ours = ["merges.txt", "model.gguf", "tokenizer.json", "tokenizer.model"]
+    for name in (*ours, "notes.txt", ".building-x1/out/model.onnx"):
+        write_atomically(out / name, "x")
+    stage.finish(artifact={"sha256": "x"})
+    manifest = json.loads((out / MANIFEST).read_text())
+    assert list(manifest["outputs"]) == ours and manifest["left"] == [".building-x1/out/model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_ours"),
+    [
+        ("cake.txt", True),
+        ("crumbs/1.txt", True),
+        ("crumbs/deep/1.txt", True),
+        (".cake.txt.77.tmp", True),
+        ("crumbs/.1.txt.77.tmp", True),
+        (f".{MANIFEST}.77.tmp", True),
+        (f"samples/.{MARKER}.77.tmp", True),
+        ("notes.txt", False),
+        ("mine/cake.txt", False),
+        (".notes.txt.77.tmp", False),
+        (".cake.txt.tmp", False),
+        ("cake.txt.77.tmp", False),
+    ],
+)
+def test_which_files_are_the_stages(name: str, is_ours: bool) -> None:
+    assert _matches(name, FILES) is is_ours
+
+
+@pytest.mark.slow
+def test_stages_declare_all_that_they_write(finished_run: Path) -> None:
+    """What a stage does not declare is taken for the user's, and is in no manifest."""
+    manifests = sorted(finished_run.rglob(MANIFEST))
+    assert len(manifests) > 10
+    for file in manifests:
+        written = {path.relative_to(file.parent).as_posix() for path in _files_of_stage(file.parent)}
+        assert written == set(json.loads(file.read_text())["outputs"]), file
 
 
 def test_cut_off_stage_is_resumed(tmp_path: Path, data: Path) -> None:

@@ -71,6 +71,66 @@ def test_multibyte_characters_arrive_whole(runtime: Runtime) -> None:
     assert runtime.token_bytes(end) == b"" and end in runtime.stop_ids
 
 
+def test_a_token_of_many_bytes_has_them_all(runtime: Runtime) -> None:
+    """llama-cpp-python gives none where they are more than 32."""
+    assert runtime.token_bytes(15069) == b"-" * 64  # in SmolLM2's vocabulary
+
+
+def test_a_hybrid_model_answers_a_second_message(tiny_model: Path, tmp_path: Path) -> None:
+    """The state of its convolutions cannot go back: `crop` raised a RuntimeError."""
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    from empathy_edge.runtimes.torch_runtime import TorchRuntime
+
+    vocabulary = json.loads((tiny_model / "config.json").read_text())["vocab_size"]
+    torch.manual_seed(0)
+    config = transformers.Lfm2Config(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention", "conv"],
+        block_auto_adjust_ff_dim=False,
+        vocab_size=vocabulary,
+        pad_token_id=2,
+    )
+    transformers.Lfm2ForCausalLM(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(tiny_model / name, tmp_path / name)
+    opened = TorchRuntime(tmp_path, threads=1)
+    messages = messages_for("Hello you")
+    first = opened.reply(messages, max_new_tokens=6, ignore_stop=True)
+    messages += [{"role": "assistant", "content": first.text}, {"role": "user", "content": "And you?"}]
+    second = opened.reply(messages, max_new_tokens=6, ignore_stop=True)
+    opened.forget()
+    assert opened.reply(messages, max_new_tokens=6, ignore_stop=True).token_ids == second.token_ids
+
+
+def test_ctrl_c_in_the_middle_of_the_layers_leaves_no_half_of_a_cache(tiny_model: Path) -> None:
+    """The first layers had read the tokens, the others not; the next reply went on from there."""
+    pytest.importorskip("torch")
+    from empathy_edge.runtimes.torch_runtime import TorchRuntime
+
+    opened = TorchRuntime(tiny_model, threads=1)
+    ids = opened.encode(messages_for("Hello you"))
+    opened.reply(ids, max_new_tokens=4, ignore_stop=True)
+    longer = [*ids, *opened.tokenize(" and everyone else")]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    layers = [part for part in opened.model.modules() if type(part).__name__ == "LlamaDecoderLayer"]
+    hook = layers[-1].register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        opened.reply(longer, max_new_tokens=6, ignore_stop=True)
+    hook.remove()
+    after = opened.reply(longer, max_new_tokens=6, ignore_stop=True)
+    opened.forget()
+    assert opened.reply(longer, max_new_tokens=6, ignore_stop=True).token_ids == after.token_ids
+
+
 def test_torch_batch_equals_one_by_one(tiny_model: Path) -> None:
     from empathy_edge.runtimes.torch_runtime import TorchRuntime
 

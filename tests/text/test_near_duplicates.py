@@ -34,6 +34,16 @@ def test_prompts_of_the_check_are_never_trained_on(tmp_path: Path) -> None:
     refuse_leaks(file)
 
 
+def test_a_test_file_of_another_folder_counts_and_apostrophes_do_not(tmp_path: Path) -> None:
+    """Only the one beside the rows was read, and ’ made two words of one."""
+    rows, other = tmp_path / "rows" / "sft.jsonl", tmp_path / "other"
+    write_jsonl(rows, [_row("ours", "I don’t know what I’d do without her.")])
+    write_jsonl(other / "test.jsonl", [{"id": "t", "utterance": "I don't know what I'd do without her."}])
+    refuse_leaks(rows)
+    with pytest.raises(EmpathyEdgeError, match=r"1 rows are test dialogues of .*other.*\(first: ours\)"):
+        refuse_leaks(rows, [other])
+
+
 def test_the_shipped_training_dialogues_are_no_test_prompts() -> None:
     prompts = [row["messages"][-1]["content"] for row in read_jsonl(check_prompts())]
     prompts += [row["messages"][-1]["content"] for row in read_jsonl(certification_pairs())]

@@ -5,6 +5,9 @@ import { render } from "./model.js";
 const WINDOW_S = 10;
 const REPLY_TOKENS = 16;
 
+/** To microseconds: the host takes no result whose numbers have more digits than clocks. */
+const rounded = (seconds) => Number(seconds.toFixed(6));
+
 /** A screen that goes dark slows the phone down; asked for again whenever the page is shown again. */
 class WakeLock {
   constructor() {
@@ -82,7 +85,7 @@ async function roundOf(model, plan) {
   const token_times_s = [];
   await model.forget();
   for await (const token of model.tokens(plan.bench_ids, plan.decode_tokens, { stop: false })) {
-    token_times_s.push(token.seconds);
+    token_times_s.push(rounded(token.seconds));
   }
   return { token_times_s };
 }
@@ -98,7 +101,11 @@ async function heatOf(model, plan, seconds, progress) {
     for await (const _ of model.tokens(prompt, plan.decode_tokens, { stop: false })) tokens++;
     const now = performance.now();
     if (now - windowBegin >= 1000 * WINDOW_S || now - begin >= 1000 * seconds) {
-      windows.push({ end_s: (now - begin) / 1000, seconds: (now - windowBegin) / 1000, tokens });
+      windows.push({
+        end_s: rounded((now - begin) / 1000),
+        seconds: rounded((now - windowBegin) / 1000),
+        tokens,
+      });
       windowBegin = now;
       tokens = 0;
     }

@@ -19,33 +19,31 @@ export class Chat {
     return [{ role: "system", content: this.plan.system }, ...this.turns];
   }
 
-  /** The prompt's tokens; the oldest turns are left out, in pairs, where they do not fit. */
+  /** The prompt's tokens, and how many of the oldest turns were left out: in pairs, where they do not fit. */
   async prompt() {
-    for (;;) {
+    for (let leftOut = 0; ; leftOut += 2) {
       const ids = await this.model.tokenize(render(this.plan.template, this.messages()));
-      if (ids.length + this.plan.max_new_tokens <= this.plan.context) return ids;
+      if (ids.length + this.plan.max_new_tokens <= this.plan.context) return { ids, leftOut };
       if (this.turns.length < 3) throw new Error("This message is too long for the model.");
       this.turns.splice(0, 2);
     }
   }
 
+  /** Answer; without a reply, and after an error, the conversation is as it was before. */
   async answer(said) {
     this.isBusy = true;
     this.isStopped = false;
+    const before = [...this.turns];
     this.turns.push({ role: "user", content: said });
     show("user", "You", said);
     const bubble = show("assistant", "Model", "…");
     bubble.setAttribute("aria-busy", "true"); // a screen reader waits for the whole reply
     try {
-      if (this.showsSigns(said)) {
-        bubble.lastChild.textContent = this.plan.crisis.reply;
-        bubble.classList.add("help");
-        this.turns.push({ role: "assistant", content: this.plan.crisis.reply });
-      } else {
-        await this.generate(bubble);
-      }
+      const text = this.showsSigns(said) ? this.help(bubble) : await this.generate(bubble);
+      if (text) this.turns.push({ role: "assistant", content: text });
+      else this.turns = before;
     } catch (error) {
-      this.turns.pop();
+      this.turns = before;
       bubble.lastChild.textContent = `Something went wrong: ${error.message}`;
     } finally {
       bubble.removeAttribute("aria-busy");
@@ -53,11 +51,19 @@ export class Chat {
     }
   }
 
+  /** The help that is named in place of the model's reply. */
+  help(bubble) {
+    bubble.lastChild.textContent = this.plan.crisis.reply;
+    bubble.classList.add("help");
+    return this.plan.crisis.reply;
+  }
+
+  /** The model's reply, shown as it comes; empty where it was stopped before its first token. */
   async generate(bubble) {
     const decoder = new TextDecoder();
     let text = "";
     const times = [];
-    const ids = await this.prompt();
+    const { ids, leftOut } = await this.prompt();
     const stop = () => this.isStopped;
     for await (const token of this.model.tokens(ids, this.plan.max_new_tokens, { isStopped: stop })) {
       times.push(token.seconds);
@@ -66,12 +72,9 @@ export class Chat {
       bubble.lastChild.textContent = text;
     }
     text = (text + decoder.decode()).trim();
-    bubble.lastChild.textContent = text || "(nothing)";
-    this.turns.push({ role: "assistant", content: text });
-    const rate = times.length > 1 ? (times.length - 1) / (times.at(-1) - times[0]) : 0;
-    byId("chat-figures").textContent =
-      `first token ${times[0].toFixed(2)} s, ${rate.toFixed(1)} tokens/s, ${times.length} tokens; ` +
-      `prompt of ${ids.length} tokens`;
+    bubble.lastChild.textContent = text || (this.isStopped ? "(stopped)" : "(nothing)");
+    byId("chat-figures").textContent = figures(times, ids.length, text ? leftOut : 0);
+    return text;
   }
 
   clear() {
@@ -79,6 +82,17 @@ export class Chat {
     byId("turns").replaceChildren();
     byId("chat-figures").textContent = "";
   }
+}
+
+/** Speed and lengths of a reply, and how many old turns the model does not see any more. */
+function figures(times, promptTokens, leftOut) {
+  if (times.length === 0) return "";
+  const rate = times.length > 1 ? (times.length - 1) / (times.at(-1) - times[0]) : 0;
+  const full = leftOut ? `; the context is full: the ${leftOut} oldest turns are left out` : "";
+  return (
+    `first token ${times[0].toFixed(2)} s, ${rate.toFixed(1)} tokens/s, ${times.length} tokens; ` +
+    `prompt of ${promptTokens} tokens${full}`
+  );
 }
 
 function show(role, who, text) {

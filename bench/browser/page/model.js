@@ -7,10 +7,13 @@ const SILENT = { debug() {}, log() {}, warn() {}, error() {} };
 // wllama has a store of its own, which needs a secure page; store.js does without.
 const NO_STORE = {};
 
+const MOST_THREADS = 64;
+
 /** How many threads the page will use: one where the browser isolates it from no other page. */
 function threadsFor(plan) {
   if (!globalThis.crossOriginIsolated) return 1;
-  return plan.threads ?? Math.max(1, Math.floor((navigator.hardwareConcurrency || 2) / 2));
+  const half = Math.floor((navigator.hardwareConcurrency || 2) / 2);
+  return plan.threads ?? Math.min(MOST_THREADS, Math.max(1, half));
 }
 
 /** A loaded model. */
@@ -52,14 +55,21 @@ export class Model {
     let common = 0;
     const most = Math.min(this.read.length, ids.length - 1);
     while (common < most && this.read[common] === ids[common]) common++;
-    if (common === 0) {
-      await this.forget();
-    } else if (common < this.read.length) {
-      await this.wllama.kvRemove(common, -1);
-      this.read.length = common;
-    }
+    if (common > 0 && common < this.read.length && !(await this.keep(common))) common = 0;
+    if (common === 0) await this.forget();
+    this.read = []; // until the prompt is read: an error leaves a part of it in the context
     await this.wllama.decode(ids.slice(common), {});
     this.read = [...ids];
+  }
+
+  /** Keep only the first tokens of the context; false where a state, as LFM2's, cannot go back to them. */
+  async keep(length) {
+    try {
+      await this.wllama.kvRemove(length, -1);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** New tokens after a prompt: {id, bytes, seconds since the call}. */
@@ -76,13 +86,20 @@ export class Model {
   }
 }
 
+/** A reply without the model's thoughts, which some templates leave out of earlier replies. */
+function withoutThoughts(reply) {
+  return reply.includes("</think>") ? reply.split("</think>").at(-1).trim() : reply;
+}
+
 /** The text that the model reads: the template's pieces around what is said, as the host renders it. */
 export function render(template, messages) {
   let text = template.start;
   for (const { role, content } of messages) {
     if (role === "user") text += content;
-    else if (role === "assistant") text += template.before_assistant + content + template.after_assistant;
-    else if (template.after_system !== null) text += content + template.after_system;
+    else if (role === "assistant") {
+      const said = template.drops_thoughts ? withoutThoughts(content) : content;
+      text += template.before_assistant + said + template.after_assistant;
+    } else if (template.after_system !== null) text += content + template.after_system;
   }
   return text + template.reply;
 }

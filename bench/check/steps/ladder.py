@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,20 +16,14 @@ from empathy_edge.bench.check.report import CheckedArtifact
 from empathy_edge.bench.check.steps.controls import SURELY, Controls
 from empathy_edge.bench.check.steps.faults import JudgeError, reason_of
 from empathy_edge.bench.check.steps.health import Answer, Health, compare_health
-from empathy_edge.bench.check.steps.likelihood import (
-    PromptEvidence,
-    WeightFigures,
-    prompt_evidence,
-    weight_figures,
-)
+from empathy_edge.bench.check.steps.likelihood import prompt_evidence, weight_figures
 from empathy_edge.bench.check.steps.same_question import compare_questions, same_tokens
+from empathy_edge.bench.check.steps.verdict import Findings, Outcome, broken, decided, undecided
 from empathy_edge.bench.check.steps.what_decides import prompts_without_a_judge, what_would_decide
 from empathy_edge.bench.check.steps.win_rate import (
     SMALLEST_EFFECTIVE_SHARE,
-    Bounds,
     Decision,
     Evidence,
-    Step,
     bounds_of,
     decide,
     estimate,
@@ -57,17 +50,10 @@ FEWEST_FOR_WEIGHTS = 64
 
 NO_LIKELIHOOD = "how likely it finds the reference's replies was not looked at"
 
-SAMPLED_STEPS: dict[Step, report.DecidedBy] = {
-    "any-judge": "likelihood, any judge",
-    "likelihood": "likelihood",
-    "judge": "judge",
-}
-GREEDY_STEPS = SAMPLED_STEPS | {"any-judge": "identical replies", "likelihood": "identical replies"}
-
 
 @dataclass
 class Ladder:
-    """The steps for one artifact; the lists grow as prompts are used.
+    """The steps for one artifact.
 
     Attributes:
         label: the artifact's name in words.
@@ -77,17 +63,7 @@ class Ladder:
         controls: of the baseline; None without a certified judge.
         judge: of the baseline.
         advance: called after each prompt of each step.
-        answers: the artifact's first reply to each prompt.
-        scored: step 3's evidence.
-        same: ½ for each greedy reply that is the reference's text, else 0.
-        judged: the points of each prompt's replies in step 4.
-        notes: what was left out and why.
-        health: after the last look.
-        waits_for: ratings by people that are missing.
-        judge_stopped: why the judge gave no more ratings.
-        interrupted: whether something else than the artifact ended its check.
-        identity: the hash of its files; empty until it is known.
-        start: when its check began, as `time.perf_counter` has it.
+        found: what the steps found so far.
     """
 
     label: str
@@ -97,17 +73,7 @@ class Ladder:
     controls: Controls | None
     judge: CheckJudge
     advance: Callable[[], None]
-    answers: list[Answer] = field(default_factory=list)
-    scored: list[PromptEvidence] = field(default_factory=list)
-    same: list[float] = field(default_factory=list)
-    judged: list[float] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    health: Health | None = None
-    waits_for: RatingsMissing | None = None
-    judge_stopped: JudgeError | None = None
-    interrupted: bool = False
-    identity: str = ""
-    start: float = field(default_factory=time.perf_counter)
+    found: Findings = field(default_factory=Findings)
 
     def run(self) -> CheckedArtifact:
         """Take the steps in order until one decides.
@@ -117,7 +83,7 @@ class Ladder:
             PrerequisiteError: a package or memory is missing.
         """
         try:
-            self.identity = find_model(self.name).identity
+            self.found.identity = find_model(self.name).identity
             runtime = open_runtime(self.name, context=CONTEXT)
         except Exception as error:
             return self._broken(f"cannot be opened: {reason_of(self.name, error)}")
@@ -132,12 +98,12 @@ class Ladder:
 
     def stopped(self, error: JudgeError | PrerequisiteError) -> CheckedArtifact:
         """UNDECIDED by what `run` raised, which says nothing of the artifact."""
-        self.notes.append(str(error))
-        self.interrupted = True
+        self.found.notes.append(str(error))
+        self.found.interrupted = True
         return self._undecided("the cause (above) removed, and the same command again")
 
     def _too_long_for(self, runtime: Runtime) -> CheckedArtifact:
-        self.notes.append(
+        self.found.notes.append(
             f"its context window has {runtime.context} tokens; the longest prompt of the baseline with its "
             f"reply needs {self._tokens_needed()}"
         )
@@ -151,8 +117,8 @@ class Ladder:
         question = compare_questions(self.baseline, runtime)
         if question.stops:
             return self._broken(question.stops, decided_by="same question")
-        self.notes += [question.note] if question.note else []
-        self.notes += [f"{NO_LIKELIHOOD}: {text}" for text in question.tokens]
+        self.found.notes += [question.note] if question.note else []
+        self.found.notes += [f"{NO_LIKELIHOOD}: {text}" for text in question.tokens]
         self._answer(runtime, FIRST_HEALTH)
         health = self._look_at_health()
         if health.fails:
@@ -168,20 +134,21 @@ class Ladder:
 
     def _answer(self, runtime: Runtime, most: int) -> None:
         """Let the artifact answer the next prompts up to `most`."""
-        places = range(len(self.answers), min(most, len(self.baseline.prompts)))
+        places = range(len(self.found.answers), min(most, len(self.baseline.prompts)))
         for place, (answer,) in zip(places, self._replies(runtime, places, 1, 0), strict=True):
-            self.answers.append(answer)
+            self.found.answers.append(answer)
             if self.settings.greedy:
-                self.same.append(0.5 * (answer.text == self.baseline.prompts[place].greedy.text))
+                self.found.same.append(0.5 * (answer.text == self.baseline.prompts[place].greedy.text))
 
     def _look_at_health(self) -> Health:
         """Step 2, on all replies so far."""
         theirs = []
-        for record in self.baseline.prompts[: len(self.answers)]:
+        for record in self.baseline.prompts[: len(self.found.answers)]:
             reply = record.greedy if self.settings.greedy else record.replies[0]
             theirs.append(Answer(_said(record), reply.text, reply.stopped))
-        self.health = compare_health(self.answers, theirs)
-        return self.health
+        health = compare_health(self.found.answers, theirs)
+        self.found.health = health
+        return health
 
     def _replies(
         self, runtime: Runtime, places: Sequence[int], samples: int, stream: int
@@ -210,17 +177,17 @@ class Ladder:
         """Step 3, until it decides, the weights are of no use, or the prompts are used up."""
         for number, record in enumerate(self.baseline.prompts, 1):
             if not same_tokens(record, runtime):
-                self.scored.clear()
-                self.notes.append(f"{NO_LIKELIHOOD}: {record.id} has other token ids")
+                self.found.scored.clear()
+                self.found.notes.append(f"{NO_LIKELIHOOD}: {record.id} has other token ids")
                 return
-            self.scored.append(prompt_evidence(record, runtime, self.baseline.settings.temperature))
+            self.found.scored.append(prompt_evidence(record, runtime, self.baseline.settings.temperature))
             self.advance()
             if number % LOOK_EVERY or number < FEWEST:
                 continue
             if self._decision() is not None:
                 return
             if not self._judge_counts and self._too_far_for_any_judge():
-                self.notes.append(
+                self.found.notes.append(
                     f"without a certified judge {number} prompts show no more than about "
                     f"{self._mean_for_any_judge():.1%} of comparisons won, by how likely it finds the "
                     f"reference's replies; more prompts would not bring this to "
@@ -228,10 +195,10 @@ class Ladder:
                 )
                 return
             if number >= FEWEST_FOR_WEIGHTS and not self._weights_hold:
-                self.notes.append(
+                self.found.notes.append(
                     "how likely it finds the reference's replies tells nothing, the two models are too far "
                     f"apart: after {number} prompts the weights stand for "
-                    f"{weight_figures(self.scored).effective_share:.0%} of the replies "
+                    f"{weight_figures(self.found.scored).effective_share:.0%} of the replies "
                     f"(needed: {SMALLEST_EFFECTIVE_SHARE:.0%})"
                 )
                 return
@@ -241,9 +208,10 @@ class Ladder:
         total = len(self.baseline.prompts)
         if not (self._may_judge or self.settings.greedy):
             self._answer(runtime, self.settings.health_prompts)
-            self.notes.append(f"no judge compared its replies with the reference's: {self._why_no_judge()}")
+            why = self._why_no_judge()
+            self.found.notes.append(f"no judge compared its replies with the reference's: {why}")
             return
-        done: list[float] = self.judged if self._may_judge else self.same
+        done: list[float] = self.found.judged if self._may_judge else self.found.same
         block = self.judge.block if self._may_judge else LOOK_EVERY
         while self._decision() is None and len(done) < total:
             self._answer(runtime, len(done) + block)
@@ -251,17 +219,17 @@ class Ladder:
                 try:
                     self._judge_answers(runtime)
                 except RatingsMissing as missing:
-                    self.waits_for = missing
+                    self.found.waits_for = missing
                     return
                 except JudgeError as error:
                     if error.cannot_start:
                         raise
-                    self.judge_stopped = error
-                    self.notes.append(f"{error} (after {len(self.judged)} of {total} prompts)")
+                    self.found.judge_stopped = error
+                    self.found.notes.append(f"{error} (after {len(self.found.judged)} of {total} prompts)")
                     return
 
     def _judge_answers(self, runtime: Runtime) -> None:
-        places = range(len(self.judged), len(self.answers))
+        places = range(len(self.found.judged), len(self.found.answers))
         more: list[list[Answer]] = [[] for _ in places]
         if not self.settings.greedy:
             more = self._replies(runtime, places, OWN_REPLIES - 1, 1)
@@ -269,9 +237,9 @@ class Ladder:
         for place, others in zip(places, more, strict=True):
             record = self.baseline.prompts[place]
             theirs = [record.greedy] if self.settings.greedy else list(record.replies)
-            answers = [answer.text for answer in (self.answers[place], *others)]
+            answers = [answer.text for answer in (self.found.answers[place], *others)]
             compared.append(Compared(record, answers, theirs))
-        self.judged += self.judge.points(compared)
+        self.found.judged += self.judge.points(compared)
 
     @cached_property
     def _judge_counts(self) -> bool:
@@ -293,34 +261,35 @@ class Ladder:
 
     @property
     def _weights_hold(self) -> bool:
-        if len(self.scored) < FEWEST_FOR_WEIGHTS:
+        if len(self.found.scored) < FEWEST_FOR_WEIGHTS:
             return True
-        return weight_figures(self.scored).effective_share >= SMALLEST_EFFECTIVE_SHARE
+        return weight_figures(self.found.scored).effective_share >= SMALLEST_EFFECTIVE_SHARE
 
     def _mean_for_any_judge(self) -> float:
-        return float(np.mean([item.any_judge for item in self.scored]))
+        return float(np.mean([item.any_judge for item in self.found.scored]))
 
     def _too_far_for_any_judge(self) -> bool:
         """Whether the win rate that holds for every judge is surely below the bound."""
-        values = [item.any_judge for item in self.scored]
+        values = [item.any_judge for item in self.found.scored]
         error = float(np.std(values)) / len(values) ** 0.5
         return self._mean_for_any_judge() + SURELY * error < self.settings.min_win_rate
 
     @property
     def _evidence(self) -> Evidence:
+        scored = self.found.scored
         return Evidence(
             judge=self.baseline.judge,
-            any_judge=self.same if self.settings.greedy else [item.any_judge for item in self.scored],
-            wins=[item.wins for item in self.scored],
-            losses=[item.losses for item in self.scored],
-            judged=self.judged,
+            any_judge=self.found.same if self.settings.greedy else [item.any_judge for item in scored],
+            wins=[item.wins for item in scored],
+            losses=[item.losses for item in scored],
+            judged=self.found.judged,
             weights_hold=self._weights_hold,
             judge_counts=self._judge_counts,
         )
 
     def _decision(self) -> Decision | None:
         """What the evidence so far decides; nothing on too few prompts."""
-        if max(len(self.scored), len(self.answers)) < FEWEST:
+        if max(len(self.found.scored), len(self.found.answers)) < FEWEST:
             return None
         return decide(self._evidence, self.settings.min_win_rate)
 
@@ -329,87 +298,35 @@ class Ladder:
         if decision is None:
             return self._undecided(self._to_decide())
         bounds = bounds_of(self._evidence, decision)
-        low, high = f"{bounds.low:.1%}", f"{bounds.high:.1%}"
-        decided_by = (GREEDY_STEPS if self.settings.greedy else SAMPLED_STEPS)[decision.step]
-        if decision.verdict == "PASS":
-            whose = ", whatever the judge" if decision.step == "any-judge" else ""
-            sentence = f"{self.label} keeps it: at worst {low} of comparisons won{whose}, "
-        else:
-            bound = f"{self.settings.min_win_rate:.0%}"
-            sentence = f"{self.label} does not keep it: at best {high} of comparisons won (bound {bound}), "
-        sentence += f"decided by {decided_by}."
-        return self._record(_Outcome(decision.verdict, sentence, decided_by, bounds, ""))
+        return self._record(decided(self.label, decision, bounds, self.settings))
 
     def _undecided(self, to_decide: str) -> CheckedArtifact:
-        bounds = bounds_of(self._evidence, None)
-        sentence = (
-            f"{self.label} is undecided: between {bounds.low:.1%} and {bounds.high:.1%} of comparisons won."
-        )
-        return self._record(_Outcome("UNDECIDED", sentence, None, bounds, to_decide))
+        return self._record(undecided(self.label, bounds_of(self._evidence, None), to_decide))
 
     def _to_decide(self) -> str:
-        if self.waits_for:
-            return (
-                f"ratings of {self.waits_for.missing} replies: fill in {self.waits_for.file} and run the "
-                "same command again"
-            )
-        if self.judge_stopped:
+        if sheet := self.found.waits_for:
+            return f"ratings of {sheet.missing} replies: fill in {sheet.file} and run the same command again"
+        if self.found.judge_stopped:
             return (
                 f"the other ratings by {self.judge.spec}, which stopped: remove the cause (above) and run "
                 "the same command again"
             )
-        used = max(len(self.judged), len(self.scored))
+        used = max(len(self.found.judged), len(self.found.scored))
         return what_would_decide(
             self.baseline, self.controls, self.judge, self._evidence, used, self.settings.min_win_rate
         )
 
     def _prompts_needed(self) -> int | None:
-        if self.waits_for or self.judge_stopped or len(self.baseline.prompts) < FEWEST:
+        if self.found.waits_for or self.found.judge_stopped or len(self.baseline.prompts) < FEWEST:
             return None
         return prompts_without_a_judge(self._evidence, self.settings.min_win_rate)
 
     def _broken(self, reason: str, decided_by: report.DecidedBy = "health") -> CheckedArtifact:
-        sentence = f"{self.label} does not keep it: {reason.rstrip('.')}."
-        return self._record(_Outcome("FAIL", sentence, decided_by, Bounds(0.0, 1.0), ""))
+        return self._record(broken(self.label, reason, decided_by))
 
-    def _record(self, outcome: _Outcome) -> CheckedArtifact:
-        figures: WeightFigures | None = weight_figures(self.scored) if self.scored else None
-        by_judge = estimate(self._evidence)
-        return CheckedArtifact(
-            artifact=self.label,
-            identity=self.identity,
-            verdict=outcome.verdict,
-            sentence=outcome.sentence,
-            decided_by=outcome.decided_by,
-            win_rate_low=round(outcome.bounds.low, 4),
-            win_rate_high=round(outcome.bounds.high, 4),
-            win_rate_by_judge=None if by_judge is None else round(by_judge, 4),
-            prompts_scored=len(self.scored),
-            prompts_answered=len(self.answers),
-            effective_share=round(figures.effective_share, 4) if figures else None,
-            total_variation=round(figures.total_variation, 4) if figures else None,
-            sequence_kl=round(figures.sequence_kl, 4) if figures else None,
-            same_replies=round(2 * sum(self.same) / len(self.same), 4) if self.same else None,
-            well_formed=round(self.health.artifact, 4) if self.health else None,
-            well_formed_reference=round(self.health.reference, 4) if self.health else None,
-            to_decide=outcome.to_decide,
-            ratings_missing=self.waits_for.missing if self.waits_for else 0,
-            interrupted=self.interrupted or self.judge_stopped is not None,
-            prompts_needed=self._prompts_needed() if outcome.verdict == "UNDECIDED" else None,
-            notes=tuple(self.notes),
-            seconds=round(time.perf_counter() - self.start, 1),
-        )
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """The verdict and what led to it; see `CheckedArtifact`."""
-
-    verdict: report.Verdict
-    sentence: str
-    decided_by: report.DecidedBy | None
-    bounds: Bounds
-    to_decide: str
+    def _record(self, outcome: Outcome) -> CheckedArtifact:
+        needed = self._prompts_needed() if outcome.verdict == "UNDECIDED" else None
+        return self.found.record(self.label, outcome, estimate(self._evidence), needed)
 
 
 def _said(record: PromptRecord) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from empathy_edge.bench.browser.template_pieces import template_pieces
 from empathy_edge.chat.crisis import crisis_reply, shows_signs
 from empathy_edge.chat.crisis_signs import SIGNS
 from empathy_edge.chat.figures_of_speech import FIGURES_OF_SPEECH
 from tests.bench.browser.chromium import Browser, browser, chromedriver
 from tests.bench.browser.serving import Served, serving
+from tests.bench.browser.test_results import LEAVES_OUT_THOUGHTS, THOUGHTFUL
 
 pytestmark = pytest.mark.slow
 
@@ -164,6 +166,78 @@ def test_the_page_sees_the_signs_of_danger_that_the_chat_sees(served: Served, dr
             texts,
         )
     assert found == [shows_signs(text) for text in texts]
+
+
+OPEN = """
+const { Model } = await import('./model.js');
+const { Chat } = await import('./chat.js');
+const { modelParts } = await import('./store.js');
+const plan = await (await fetch('plan.json')).json();
+const { blobs } = await modelParts(plan, () => {});
+const model = await Model.load(plan, blobs);
+const chat = new Chat(model, plan);
+const last = () => document.querySelector('#turns').lastChild.lastChild.textContent;
+"""
+"""The page's own parts, with the model loaded."""
+
+
+def test_a_message_without_a_reply_leaves_the_conversation_as_it_was(served: Served, driver: str) -> None:
+    """Stop before the first token left two messages in a row; one that was too long, nothing but itself."""
+    with browser(driver) as page:
+        page.open(served.url)
+        found = page.run(
+            OPEN + "await chat.answer('I failed my exam.');"
+            "const before = JSON.stringify(chat.turns);"
+            "const stopped = chat.answer('And you?');"
+            "chat.isStopped = true;"
+            "await stopped;"
+            "const shown = [last()];"
+            "await chat.answer('word '.repeat(400));"
+            "shown.push(last());"
+            "return { shown, before, after: JSON.stringify(chat.turns) };"
+        )
+    assert found["before"] == found["after"] and len(json.loads(found["after"])) == 2
+    too_long = "Something went wrong: This message is too long for the model."
+    assert found["shown"] == ["(stopped)", too_long]
+
+
+def test_the_page_says_when_old_turns_are_left_out(served: Served, driver: str) -> None:
+    with browser(driver) as page:
+        page.open(served.url)
+        figures = page.run(
+            OPEN + "for (let turn = 0; turn < 20; turn++) {"
+            "  chat.turns.push({ role: 'user', content: `I say this in turn number ${turn}.` });"
+            "  chat.turns.push({ role: 'assistant', content: 'I hear you, and that sounds hard.' });"
+            "}"
+            "await chat.answer('I failed my exam.');"
+            "return document.getElementById('chat-figures').textContent;"
+        )
+    assert "oldest turns are left out" in figures
+
+
+def test_a_state_that_cannot_go_back_is_read_again(served: Served, driver: str) -> None:
+    """wllama throws where llama.cpp cannot forget the end of a context, as of LFM2."""
+    with browser(driver) as page:
+        page.open(served.url)
+        read, asked = page.run(
+            OPEN + "const first = await model.tokenize('one two three four');"
+            "const second = await model.tokenize('one two five');"
+            "await model.readPrompt(first);"
+            "model.wllama.kvRemove = () => Promise.reject(new Error('kvRemove unknown error'));"
+            "await model.readPrompt(second);"
+            "return [model.read, second];"
+        )
+    assert read == asked and read
+
+
+def test_the_page_leaves_out_thoughts_as_the_host_does(served: Served, driver: str) -> None:
+    pieces = template_pieces(LEAVES_OUT_THOUGHTS)
+    assert pieces is not None
+    with browser(driver) as page:
+        page.open(served.url)
+        script = "const { render } = await import('./model.js'); return render(...arguments)"
+        found = page.run(script, pieces.model_dump(mode="json"), THOUGHTFUL)
+    assert found == pieces.render(THOUGHTFUL)
 
 
 def test_the_real_model(wllama: object, driver: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from empathy_edge.bench.browser.results import (
 )
 from empathy_edge.bench.browser.settings import PhoneSettings
 from empathy_edge.bench.browser.template_pieces import template_pieces
-from empathy_edge.bench.browser.upload import Refused, check_upload, parse_upload
+from empathy_edge.bench.browser.upload import Refused, check_upload, max_upload_bytes, parse_upload
 from empathy_edge.bench.latency import bench
 from empathy_edge.bench.latency_summary import summaries
 from empathy_edge.devices import load_device
 from empathy_edge.formats.built_in_templates import BUILT_IN, built_in_template
+from empathy_edge.formats.chat_format import render
 from empathy_edge.formats.gguf_header import tensors_of
 from empathy_edge.runs.settings import BenchSettings
 from empathy_edge.runtimes import open_runtime
@@ -143,6 +145,30 @@ def test_the_rate_is_limited_by_address_and_a_run_ends(plan: Any) -> None:
     assert runs.elapsed_s("99") is None
 
 
+def test_a_slow_phone_may_take_as_long_as_the_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs()
+    runs.begin("slow")
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 20_000)
+    assert (runs.elapsed_s("slow") or 0) >= 20_000
+
+
+def test_the_longest_result_that_can_be_asked_for_is_taken(plan: Any) -> None:
+    """40 rounds of 1024 tokens had more bytes than the server took, and a slow window more seconds."""
+    longest = plan.model_copy(update={"rounds": 40, "decode_tokens": 1024})
+    times = [round(12345.123457 + 60.000001 * place, 6) for place in range(1024)]
+
+    def slow(sent: dict[str, Any]) -> None:
+        windows = [{"end_s": 2048.123457, "seconds": 2048.123457, "tokens": 1024}]
+        sent.update(samples=[{"token_times_s": times}] * 40, windows=windows)
+
+    body = upload_of(longest, slow)
+    assert 262_144 < len(body) <= max_upload_bytes(longest)
+    upload = parse_upload(body)
+    check_upload(upload, longest, 40 * 86_400)
+    assert len(result_of(upload, longest, 40 * 86_400).samples) == 40
+
+
 @pytest.mark.parametrize("part_bytes", [1, 3_000_000])
 def test_a_model_in_parts_is_the_same_model(exported: Path, tmp_path: Path, part_bytes: int) -> None:
     (file,) = (exported / "gguf-q8_0").glob("*.gguf")
@@ -177,6 +203,34 @@ def test_templates_in_pieces_are_the_templates() -> None:
     assert refused == {"mistral-v3", "mistral-v3-tekken"}, (
         "they put the system prompt before the last message"
     )
+
+
+LEAVES_OUT_THOUGHTS = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.role == 'assistant' and '</think>' in message.content %}"
+    "{{ message.content.split('</think>')[-1].lstrip('\n') }}"
+    "{% else %}{{ message.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As Qwen3's: of earlier replies only what comes after the thoughts is shown again."""
+
+THOUGHTFUL = [
+    {"role": "system", "content": "You listen."},
+    {"role": "user", "content": "My dog died."},
+    {"role": "assistant", "content": "<think>\nShe is sad.\n</think>\n\nI'm so sorry."},
+    {"role": "user", "content": "Thank you."},
+]
+
+
+def test_thoughts_are_left_out_of_earlier_replies_where_the_template_does_that() -> None:
+    """The page showed them to the model again, and its prompts were not the template's."""
+    pieces = template_pieces(LEAVES_OUT_THOUGHTS)
+    assert pieces is not None and pieces.drops_thoughts
+    assert pieces.render(THOUGHTFUL) == render(LEAVES_OUT_THOUGHTS, THOUGHTFUL)
+    kept = template_pieces(built_in_template("chatml", begins_with_bos=False))
+    assert kept is not None and not kept.drops_thoughts
+    keeps_lines = LEAVES_OUT_THOUGHTS.replace(".lstrip('\n')", "")
+    assert keeps_lines != LEAVES_OUT_THOUGHTS and template_pieces(keeps_lines) is None
 
 
 def test_a_browser_calibrates_a_profile_of_its_own(plan: Any, exported: Path, tmp_path: Path) -> None:

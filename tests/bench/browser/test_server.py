@@ -115,6 +115,22 @@ def test_a_result_is_checked_stored_and_shown(exported: Path, wllama: object, tm
     assert "measured-browser" in table and "\x1b" not in table
 
 
+def test_a_result_that_cannot_be_written_can_be_sent_again(
+    exported: Path, wllama: object, tmp_path: Path
+) -> None:
+    """Its run was ended before, so that the same result was refused afterwards."""
+    out = tmp_path / "out"
+    with serving(exported / "gguf-f16", out) as served:
+        upload = honest_upload(served.get("plan.json").json, served.post("runs", {}).json["run"])
+        out.write_text("a file where the folder should be")
+        failed = served.post("results", upload)
+        assert (failed.status, "send it again" in failed.json["refused"]) == (507, True)
+        out.unlink()
+        assert served.post("results", upload).status == 200
+    assert len(list(out.glob("phone-*.json"))) == 1
+    assert "cannot be written" in "".join(served.said)
+
+
 def test_lan_warns_and_https_has_the_certificate_that_was_printed(
     exported: Path, wllama: object, tmp_path: Path
 ) -> None:

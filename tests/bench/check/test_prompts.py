@@ -1,12 +1,10 @@
 """Which prompts of a file a check takes: each is evidence of its own."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from empathy_edge.bench.check.prompts import CheckPrompt, read_prompts
-from empathy_edge.errors import EmpathyEdgeError
 from tests.conftest import write_rows
 
 TURNS = ("I failed.", "Oh no.", "Twice!", "Poor you.", "I know.", "Try again.")
@@ -68,20 +66,11 @@ def test_other_files_keep_all_prompts_and_nothing_is_said(
     assert capsys.readouterr().err == ""
 
 
-HALVES = {
-    "in the utterance": (said("I lost \ud800."), "row-2"),
-    "in what was said before": (said("\udc00", "Oh.", "I lost."), "row-2"),
-    "beside a whole one": ({**said("\U0001f600 \ud83d"), "id": "mine"}, "mine"),
-    "in the id": ({**said("I lost."), "id": "mi\ud800ne"}, "mine"),
-}
-
-
-@pytest.mark.parametrize("case", HALVES)
-def test_half_a_character_is_refused(case: str, tmp_path: Path) -> None:
-    row, name = HALVES[case]
-    file = write_rows(tmp_path / "a.jsonl", said("I won \U0001f600!"), row)
-    assert "\\ud" in file.read_text(), "it stands escaped in the file"
-    with pytest.raises(EmpathyEdgeError, match=rf"a\.jsonl: .*'{name}' has half a character") as caught:
-        read_prompts(file, None, 0)
-    str(caught.value).encode()
-    assert json.loads(file.read_text().splitlines()[0]) == said("I won \U0001f600!")
+def test_half_a_character_is_replaced(tmp_path: Path) -> None:
+    """Tokenizers and files of results cannot hold it."""
+    row = {**said("\udc00", "Oh.", "\U0001f600 \ud83d"), "id": "mi\ud800ne"}
+    file = write_rows(tmp_path / "a.jsonl", row)
+    assert "\\ud8" in file.read_text(), "it stands escaped in the file"
+    (prompt,) = read_prompts(file, None, 0)
+    assert prompt.id == "mi\ufffdne"
+    assert [message["content"] for message in prompt.messages] == ["\ufffd", "Oh.", "\U0001f600 \ufffd"]

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from empathy_edge.bench.choose.candidate import Candidate, default_kinds
-from empathy_edge.bench.choose.limits import Limits, margins, state_of
-from empathy_edge.bench.choose.output import nearest, pareto, work_of_the_search
+from empathy_edge.bench.check.report import CheckedArtifact
+from empathy_edge.bench.choose.candidate import Candidate, default_kinds, planned
+from empathy_edge.bench.choose.limits import Limits, Margin, margins, state_of
+from empathy_edge.bench.choose.output import nearest, pareto, sentence, what_next, work_of_the_search
+from empathy_edge.bench.choose.search import Choice, Wish
 from empathy_edge.bench.phones.predict import Estimate, Prediction, predict_workload
 from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.workload import workload_of, workload_of_tensors
@@ -118,10 +121,64 @@ def test_an_interval_across_a_limit_is_open(exported: Path) -> None:
     speed = found.decode_tps
     assert speed is not None
     for least, state in ((speed.low / 2, "meets"), (speed.value, "perhaps"), (2 * speed.high, "misses")):
-        assert state_of(margins(4.0, found, Limits(min_tps=least))) == state
-    assert state_of(margins(4.0, None, Limits(min_tps=1))) == "perhaps"
-    assert state_of(margins(4.0, None, Limits(max_mb=3))) == "misses"
-    assert state_of(margins(4.0, None, Limits())) == "meets"
+        assert state_of(margins(4.0, found, Limits(min_tps=least), None)) == state
+    assert state_of(margins(4.0, None, Limits(min_tps=1), None)) == "perhaps"
+    assert state_of(margins(4.0, None, Limits(max_mb=3), None)) == "misses"
+    assert state_of(margins(4.0, None, Limits(), None)) == "meets"
+    assert state_of(margins(4.0, found, Limits(), 10.0 * found.memory.high_mb)) == "meets"
+    assert state_of(margins(4.0, found, Limits(), 0.5 * found.memory.low_mb)) == "misses"
+
+
+class Told:
+    """Plans an artifact that nobody can predict."""
+
+    def plan(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(size_mb=4.0, size_is_known=True, tensors=None)
+
+
+def test_an_unknown_memory_is_not_within_a_known_limit() -> None:
+    """The limit was taken from the prediction: without one there was none, and all limits were kept."""
+    known, unknown = load_device("galaxy-s23"), load_device("pixel-8")
+    candidate = planned("onnx-int4", Told(), known, Limits(max_mb=5), PredictionSettings())  # type: ignore[arg-type]
+    assert candidate.state == "perhaps" and "memory" in " ".join(candidate.unknown)
+    assert any(margin.what.startswith("MB of memory: unknown") for margin in candidate.margins)
+    free = planned("onnx-int4", Told(), unknown, Limits(max_mb=5), PredictionSettings())  # type: ignore[arg-type]
+    assert free.state == "meets"
+
+
+def checked(name: str, verdict: str, kl: float | None = None) -> Candidate:
+    found = CheckedArtifact.model_construct(verdict=verdict)  # type: ignore[arg-type]
+    return Candidate(name, 20.0, made=True, checked=found, kl=kl)
+
+
+def choice(*candidates: Candidate, chosen: Candidate | None = None) -> Choice:
+    """Of the candidates one, or the first perhaps."""
+    wish = Wish(load_device("pixel-8"), Limits(), "smallest", None, False, PredictionSettings())
+    return Choice(wish, "model", list(candidates), chosen, None if chosen else candidates[0])
+
+
+def test_the_chance_of_a_wrong_pass_is_that_of_all_checks() -> None:
+    good = checked("b", "PASS")
+    ship = "Ship b: 20 MB, PASS, within all limits."
+    assert sentence(choice(good, chosen=good)) == ship
+    several = choice(checked("a", "UNDECIDED"), good, Candidate("c", 30.0), chosen=good)
+    assert sentence(several) == (
+        f"{ship} 2 artifacts were checked: the chance that any PASS is wrong is at most 10%."
+    )
+    near = checked("a", "UNDECIDED", kl=0.001)
+    assert "chance" not in sentence(choice(near, checked("c", "FAIL"), chosen=near)), "nothing passed"
+
+
+def test_max_kl_is_proposed_only_where_it_would_take_it() -> None:
+    """It was proposed for any KL divergence, and where a limit was open."""
+    near = checked("a", "UNDECIDED", kl=0.009)
+    assert what_next(choice(near)).endswith("the same command with --max-kl 0.01")
+    assert what_next(choice(checked("a", "UNDECIDED", kl=0.5))) == "what would decide is above"
+    assert what_next(choice(checked("a", "UNDECIDED"))) == "what would decide is above"
+    near.margins = [Margin("a limit", "perhaps", None)]
+    assert what_next(choice(near)) == "what would decide is above"
+    nothing = Choice(choice(near).wish, "model", [near], None, None)
+    assert what_next(nothing).startswith("allow more")
 
 
 def test_the_nearest_and_the_efficient_ones(exported: Path) -> None:
@@ -130,7 +187,7 @@ def test_the_nearest_and_the_efficient_ones(exported: Path) -> None:
     for name, size_mb, tps in (("a", 10.0, 5.0), ("b", 20.0, 4.0), ("c", 30.0, 9.0), ("d", 31.0, 9.0)):
         speed = Estimate(tps, tps / 2, 2 * tps)
         known = Prediction(**{**base.__dict__, "decode_tps": speed})
-        found = margins(size_mb, known, Limits(max_mb=8, min_tps=1))
+        found = margins(size_mb, known, Limits(max_mb=8, min_tps=1), None)
         candidates.append(Candidate(name, size_mb, known, found))
     assert [item.name for item in pareto(candidates)] == ["a", "c"]
     closest = nearest(candidates)
