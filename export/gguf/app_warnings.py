@@ -120,14 +120,14 @@ def _findings(file: Path, template: str, vocabulary: Vocabulary) -> list[dict[st
     tokens = hashlib.sha256("\0".join(sorted(vocabulary.tokens)).encode()).hexdigest()
     known = json.dumps([version, template, vocabulary.bos, vocabulary.eos, vocabulary.adds_bos, tokens])
     kept = cache_folder() / "app-warnings" / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.json"
-    if kept.name in _ENDLESS:
+    if str(kept) in _ENDLESS:
         raise _did_not_end()
     if not kept.is_file():
         with tempfile.TemporaryDirectory(prefix="ggufdoctor-") as scratch:
             try:
                 found = _run_ggufdoctor(file, Path(scratch))
             except TimeoutError:
-                _ENDLESS.add(kept.name)
+                _ENDLESS.add(str(kept))
                 raise _did_not_end() from None
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, found)

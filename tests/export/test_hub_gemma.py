@@ -112,7 +112,7 @@ def test_calibrated_artifacts_of_a_model_that_also_sees(gemma: Path, tmp_path: P
 
 def test_a_value_in_the_file_comes_before_the_default(gemma: Path, tmp_path: Path) -> None:
     config = json.loads((gemma / "config.json").read_text())
-    config["text_config"] |= {"head_dim": 32, "num_key_value_heads": None}
+    config["text_config"] |= {"head_dim": 32}
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = families.read_config(tmp_path)
     assert (found["head_dim"], found["hidden_size"], found["num_attention_heads"]) == (32, 64, 8)
