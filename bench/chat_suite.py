@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from empathy_edge.bench.conditions import conditions
-from empathy_edge.bench.own_names import require_own_names
+from empathy_edge.bench.own_names import own_names
 from empathy_edge.bench.result_file import FORMAT, MEASURED_HOST, BenchResult, ConditionsAround, Record
 from empathy_edge.bench.run_worker import run_worker, say_if_warm, size_mb
 from empathy_edge.bench.timing_intervals import percentile
@@ -136,7 +136,7 @@ def bench_chat(
         EmpathyEdgeError: an artifact is not there, two have the same name, or one cannot be measured.
     """
     refs = [find_model(artifact) for artifact in artifacts]  # all, before the first is run
-    require_own_names([ref.path for ref in refs], "figures are told apart")
+    names = own_names([ref.path for ref in refs])
     files = {artifact: ref.path for artifact, ref in zip(artifacts, refs, strict=True)}
     settings = ChatSettings(
         threads=threads or default_threads(),
@@ -163,7 +163,7 @@ def bench_chat(
         versions=versions(),
         conditions=ConditionsAround(before=before, after=conditions()),
         artifacts=[
-            ChatArtifact(artifact=file.name, size_mb=size_mb(file), runs=runs[artifact])
+            ChatArtifact(artifact=names[file], size_mb=size_mb(file), runs=runs[artifact])
             for artifact, file in files.items()
         ],
     )

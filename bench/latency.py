@@ -13,7 +13,7 @@ from pathlib import Path
 
 from empathy_edge.bench.conditions import conditions
 from empathy_edge.bench.latency_summary import LatencySummary, show, summaries, wider_side
-from empathy_edge.bench.own_names import require_own_names
+from empathy_edge.bench.own_names import own_names
 from empathy_edge.bench.result_file import (
     FORMAT,
     MEASURED_HOST,
@@ -105,7 +105,7 @@ def bench(
         cold=cold,
     )
     refs = [find_model(artifact) for artifact in artifacts]  # all, before the first is run
-    require_own_names([ref.path for ref in refs], "figures are told apart")
+    names = own_names([ref.path for ref in refs])
     files = {artifact: ref.path for artifact, ref in zip(artifacts, refs, strict=True)}
     before = conditions()
     runs = _run_rounds(artifacts, grid, settings.repetitions, until_stable=until_stable)
@@ -120,7 +120,9 @@ def bench(
         machine=machine(),
         versions=versions(),
         conditions=ConditionsAround(before=before, after=conditions()),
-        artifacts=[_gather(files[artifact], runs[artifact], lengths) for artifact in files],
+        artifacts=[
+            _gather(files[artifact], names[files[artifact]], runs[artifact], lengths) for artifact in files
+        ],
     )
 
 
@@ -155,14 +157,14 @@ def widest_side(runs: Mapping[str, list[GridRun]]) -> float:
     return widest
 
 
-def _gather(file: Path, runs: list[GridRun], lengths: list[int]) -> ArtifactSamples:
+def _gather(file: Path, name: str, runs: list[GridRun], lengths: list[int]) -> ArtifactSamples:
     """One artifact's rounds: raw samples by prompt length, and the memory before them."""
     tests = [
         LengthSamples(prompt_tokens=length, samples=[run.samples[str(length)] for run in runs])
         for length in lengths
     ]
     return ArtifactSamples(
-        artifact=file.name,
+        artifact=name,
         size_mb=size_mb(file),
         runtime=runs[0].runtime,
         threads=runs[0].threads,

@@ -1,4 +1,4 @@
-"""Figures, replies and labels are kept under an artifact's last name: no two may have the same one."""
+"""Figures, replies and labels are kept under an artifact's name: no two may have the same one."""
 
 from __future__ import annotations
 
@@ -27,3 +27,22 @@ def require_own_names(paths: Iterable[Path], purpose: str) -> None:
                 "Rename one of them, or give it once."
             )
         used[name] = path
+
+
+def own_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """A name for each file or folder: its last name, or as much of its path as tells it from the others.
+
+    Raises:
+        EmpathyEdgeError: one of them is given twice.
+    """
+    given = list(paths)
+    names = {}
+    for path in given:
+        parts, others = path.resolve().parts, [other.resolve().parts for other in given]
+        if others.count(parts) > 1:
+            raise EmpathyEdgeError(f"{path}: is given twice.")
+        length = 1
+        while sum(other[-length:] == parts[-length:] for other in others) > 1:
+            length += 1
+        names[path] = "/".join(parts[-length:])
+    return names

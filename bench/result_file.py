@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from empathy_edge.bench.conditions import Conditions
 from empathy_edge.bench.worker_records import GridSample, GridSettings, MemoryByPhase
+from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.system.files import read_json, write_json
 
@@ -124,7 +125,7 @@ def read_result(path: Path) -> StandardResult:
     """A result of the standard suite that `bench --json` wrote.
 
     Raises:
-        EmpathyEdgeError: it is another file, or of another version, or has two artifacts with one name.
+        EmpathyEdgeError: it is another file, or of another version.
     """
     try:
         result = StandardResult.model_validate(read_json(path))
@@ -133,13 +134,11 @@ def read_result(path: Path) -> StandardResult:
             f"{path}: is not what `bench --json` of this version writes ({FORMAT}, suite standard)."
         ) from None
     names = [row.artifact for row in result.artifacts]
-    for name in names:
-        if names.count(name) > 1:  # earlier versions measured such artifacts
-            raise EmpathyEdgeError(
-                f"{path}: has two artifacts with the name {name}, which cannot be told apart. "
-                "Rename one of them and measure again."
-            )
-    return result
+    kept = [row for row in result.artifacts if names.count(row.artifact) == 1]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:  # earlier versions wrote such
+            say(f"{path}: has several artifacts with the name {name}; they are left out.")
+    return result.model_copy(update={"artifacts": kept})
 
 
 def write_result(path: Path, result: BenchResult[Any]) -> None:

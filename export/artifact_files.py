@@ -38,7 +38,7 @@ from empathy_edge.runs.settings import ExportSettings
 from empathy_edge.runs.stage import open_stage
 from empathy_edge.runtimes import default_threads
 from empathy_edge.runtimes.pieces import ids_of
-from empathy_edge.system.files import own_file, read_json, write_json
+from empathy_edge.system.files import own_file, read_json, sha256_json, sha256_path, write_json
 from empathy_edge.system.hash_cache import sha256_file
 
 F16_GGUF = "gguf-f16"
@@ -110,10 +110,15 @@ class CalibrationData:
 
     def _made_importance(self) -> Path:
         """The file of the importance matrix in the export's folder; made unless it is there."""
-        job, folder = self._job, self._job.out / IMATRIX
-        inputs = {"checkpoint": job.checkpoint}
+        job, texts = self._job, self._job.settings.calibration_dialogues
+        inputs, folder = {"checkpoint": job.checkpoint}, job.out / IMATRIX
         if job.settings.calibration is not None:
             inputs["calibration"] = Path(job.settings.calibration)
+        elif texts == ExportSettings.model_fields["calibration_dialogues"].default:
+            texts = 0
+        if texts:  # another matrix than the usual one, which other artifacts here may be made with
+            sha256 = sha256_json([texts, [sha256_path(path) for path in inputs.values()]])
+            folder = job.out / f"{IMATRIX}-{sha256[:8]}"
         stage = open_stage(
             folder,
             "importance matrix",

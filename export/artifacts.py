@@ -76,7 +76,10 @@ _MODEL_SUFFIXES = (".gguf", ".onnx", ".data", ".pte", ".litertlm")
 """How the names of files end that count for an artifact's size."""
 
 
-_FILES = ("model*", "adapter*", "*.onnx*", *TOKENIZER_FILES, "*.json", "*.jinja", *SCRATCH_OF_EXPORTS)
+_FILES = (
+    "model*", "adapter*", "*.onnx*", *TOKENIZER_FILES, "additional_chat_templates/*", "*.json", "*.jinja",
+    *SCRATCH_OF_EXPORTS,
+)  # fmt: skip
 """What the makers of artifacts write into an artifact's folder."""
 
 

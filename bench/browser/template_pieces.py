@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from empathy_edge.bench.result_file import Record
 from empathy_edge.errors import EmpathyEdgeError
@@ -28,7 +29,8 @@ class TemplatePieces(Record):
         before_assistant: between what the person says and an earlier reply.
         after_assistant: between an earlier reply and the person's next message.
         reply: after the last message: it opens the reply to be made.
-        drops_thoughts: whether earlier replies lose what stands before `</think>`, and the spaces around.
+        thoughts: whether earlier replies keep what stands before `</think>`, or lose it, perhaps with the
+            spaces around the reply.
     """
 
     start: str
@@ -36,7 +38,7 @@ class TemplatePieces(Record):
     before_assistant: str
     after_assistant: str
     reply: str
-    drops_thoughts: bool = False
+    thoughts: Literal["kept", "dropped", "dropped with spaces"] = "kept"
 
     def render(self, messages: Sequence[Message]) -> str:
         """The text that the model reads; the page does the same."""
@@ -51,9 +53,10 @@ class TemplatePieces(Record):
         return text + self.reply
 
     def _earlier(self, reply: str) -> str:
-        if not self.drops_thoughts or END_OF_THOUGHTS not in reply:
+        if self.thoughts == "kept" or END_OF_THOUGHTS not in reply:
             return reply
-        return reply.rpartition(END_OF_THOUGHTS)[2].strip()
+        said = reply.rpartition(END_OF_THOUGHTS)[2]
+        return said.strip() if self.thoughts == "dropped with spaces" else said
 
 
 def template_pieces(template: str, *, bos: str = "", eos: str = "") -> TemplatePieces | None:
@@ -80,11 +83,11 @@ def template_pieces(template: str, *, bos: str = "", eos: str = "") -> TemplateP
         after_assistant=gaps["assistant", "user"],
         reply=gaps["user", END],
     )
-    dropping = pieces.model_copy(update={"drops_thoughts": True})
-    for found in (pieces, dropping):
+    for thoughts in ("kept", "dropped", "dropped with spaces"):
+        found = pieces.model_copy(update={"thoughts": thoughts})
         if all(_renders(found, template, reply, bos=bos, eos=eos) for reply in WITH_THOUGHTS):
             return found
-    return None
+    return pieces  # it does something else with thoughts; replies without them are right
 
 
 def _renders(pieces: TemplatePieces, template: str, reply: str, *, bos: str, eos: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from empathy_edge.bench.check.report import CheckedArtifact
-from empathy_edge.bench.choose.limits import Limits, Margin, State, margins, state_of
+from empathy_edge.bench.choose.limits import MEMORY, Limits, Margin, State, margins, state_of
 from empathy_edge.bench.phones.predict import Prediction, memory_limit, predict_workload
 from empathy_edge.bench.phones.prediction_settings import PredictionSettings
 from empathy_edge.bench.phones.workload import Workload, workload_of, workload_of_tensors
@@ -100,6 +100,11 @@ class Candidate:
     def state(self) -> State:
         """Whether it keeps to the limits."""
         return state_of(self.margins)
+
+    @property
+    def needs_unknown_memory(self) -> bool:
+        """Whether the device's memory is a limit, and what the artifact needs of it cannot be predicted."""
+        return any(margin.miss is None and margin.what.startswith(MEMORY) for margin in self.margins)
 
     @property
     def decode_tps(self) -> float:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # the limits are options, and a command's help loads no numpy
 
 State = Literal["meets", "perhaps", "misses"]
 
+MEMORY = "MB of memory"
+
 
 class Limits(BaseModel):
     """The limits that a user sets; None where there is none."""
@@ -70,7 +72,7 @@ def margins(
         estimate = prediction.ttft_s if prediction else None
         found.append(_most("s to the first token", estimate, limits.max_first_token))
     if memory_mb is not None:
-        found.append(_most("MB of memory", _needed(prediction), round(memory_mb)))
+        found.append(_most(MEMORY, _needed(prediction), round(memory_mb)))
     return found
 
 

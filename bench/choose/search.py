@@ -95,7 +95,8 @@ def choose(
         out: where the results of checks are kept, so that a second search begins with them.
     """
     candidates = [planned(name, maker, wish.device, wish.limits, wish.lengths) for name in kinds]
-    candidates.sort(key=_preference(wish.goal))
+    preference = _preference(wish.goal)  # what can never be surely within the limits comes last
+    candidates.sort(key=lambda item: (item.needs_unknown_memory, preference(item)))
     chosen: Candidate | None = None
     for candidate in candidates:
         if chosen is not None and not wish.all:

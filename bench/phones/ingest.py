@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from empathy_edge.bench.phones.device_folder import gguf_file
+from empathy_edge.bench.phones.model import Phase
 from empathy_edge.bench.phones.phone_results import PhoneSpeed, read_results
-from empathy_edge.bench.phones.predict import Estimate, predict
+from empathy_edge.bench.phones.predict import Estimate, predict, runs_of
 from empathy_edge.bench.phones.workload import Workload, workload_of
 from empathy_edge.console import say
 from empathy_edge.devices import Device, Run, load_device
@@ -54,11 +55,22 @@ def ingest(file: Path, artifact: str, device_id: str, out: Path) -> Device:
     text = yaml.safe_dump(profile, sort_keys=False, width=118, allow_unicode=True)
     write_atomically(out, text)
     recalibrated = load_device(str(out))
-    say(
-        f"{out}: the run was added, labelled measured-device. "
-        f"Predictions with --device {out} are based on it."
-    )
+    say(f"{out}: the run was added, labelled measured-device. {_what_it_changes(recalibrated, new, out)}")
     return recalibrated
+
+
+def _what_it_changes(device: Device, new: Run, out: Path) -> str:
+    """Whether predictions are based on a new run: of one file, only the fastest threads count."""
+    phases: tuple[Phase, ...] = ("prefill", "decode")
+    used = [phase for phase in phases if any(run == new for run, _ in runs_of(device, phase))]
+    told = [phase for phase in phases if (new.decode_tps if phase == "decode" else new.prefill_tps)]
+    if used == told:
+        return f"Predictions with --device {out} are based on it."
+    slower = " and ".join(phase for phase in told if phase not in used)
+    return (
+        f"In {slower} it is slower than a run of the same file with another number of threads, which "
+        "predictions stay based on."
+    )
 
 
 def _browser_result(file: Path) -> BrowserResult | None:

@@ -40,9 +40,13 @@ class PhoneSpeed:
 
 @dataclass(frozen=True)
 class _Row:
-    """What a file says of one measurement: its settings and its speeds; None where it does not tell."""
+    """What a file says of one measurement: its settings and its speeds; None where it does not tell.
+
+    `depth` are the tokens in the cache at its beginning.
+    """
 
     threads: int | None
+    depth: int = 0
     prompt_tokens: int | None = None
     new_tokens: int | None = None
     prefill_tps: float | None = None
@@ -101,31 +105,40 @@ def _json_lines(file: Path, text: str) -> list[Any]:
 
 
 def _from_llama_bench(file: Path, rows: list[dict[str, Any]], model_bytes: int) -> list[_Row]:
-    """Rows of prefill alone (n_gen 0) and of decode alone (n_prompt 0), both into an empty cache."""
+    """Rows of prefill alone (n_gen 0) and of decode alone (n_prompt 0), each with the least filled cache."""
     found = []
-    deep = 0
     for number, row in enumerate(rows, 1):
         place = f"{file}, row {number}"
         _check_size(place, row.get("model_size"), model_bytes)
         _check_backends(place, row)
         threads = _count(place, row, "n_threads")
         prompt, new = _count(place, row, "n_prompt"), _count(place, row, "n_gen")
-        if _count(place, row, "n_depth"):
-            deep += 1
-        elif prompt and not new:
+        depth = _count(place, row, "n_depth") or 0
+        if prompt and not new:
             tps = _tps(place, row.get("avg_ts"))
-            found.append(_Row(threads, prompt_tokens=prompt, prefill_tps=tps))
+            found.append(_Row(threads, depth, prompt_tokens=prompt, prefill_tps=tps))
         elif new and not prompt:
-            found.append(_Row(threads, new_tokens=new, decode_tps=_tps(place, row.get("avg_ts"))))
+            found.append(_Row(threads, depth, new_tokens=new, decode_tps=_tps(place, row.get("avg_ts"))))
         # Of both together neither speed can be told.
     if not found:
         raise EmpathyEdgeError(
-            f"{file}: has no row of prefill alone or decode alone into an empty cache (n_depth 0).\n"
+            f"{file}: has no row of prefill alone or decode alone.\n"
             f"  Measure with: llama-bench -m MODEL -p {USUAL_PROMPT} -n {USUAL_NEW} -o jsonl"
         )
-    if deep:
-        say(f"{file}: {deep} of {len(rows)} rows began with a filled cache (n_depth); they are left out.")
-    return found
+    prefill, decode = [row for row in found if row.prefill_tps], [row for row in found if row.decode_tps]
+    return [*_least_deep(file, "prefill", prefill), *_least_deep(file, "decode", decode)]
+
+
+def _least_deep(file: Path, phase: str, rows: list[_Row]) -> list[_Row]:
+    """The rows with the least filled cache; says what is left out, and where that is not an empty one."""
+    least = min((row.depth for row in rows), default=0)
+    kept = [row for row in rows if row.depth == least]
+    if len(kept) < len(rows):
+        others = len(rows) - len(kept)
+        say(f"{file}: {others} of {len(rows)} rows of {phase} began with more tokens in the cache; left out.")
+    if least:
+        say(f"{file}: {phase} was measured with {least} tokens in the cache, which makes it a little slower.")
+    return kept
 
 
 def _check_size(place: str, size: object, model_bytes: int) -> None:

@@ -198,7 +198,7 @@ def rates_for(device: Device, phase: Phase, workload: Workload) -> DeviceRates:
     own = rates_of(device, phase)
     if own is not None and not own.unmeasured_types(workload, phase):
         base, profile_source = own, _profile_source(device, phase)
-    runs = _runs_of(device, phase)
+    runs = runs_of(device, phase)
     if not runs and not profile_source:
         return _from_specification(device, phase, workload)
     widths = common_pattern().phase(phase).interval
@@ -248,7 +248,7 @@ def _profile_source(device: Device, phase: Phase) -> str:
     return next(figure.source for name, figure in device.figures.items() if name.startswith(f"{phase}_g"))
 
 
-def _runs_of(device: Device, phase: Phase) -> list[tuple[Run, float]]:
+def runs_of(device: Device, phase: Phase) -> list[tuple[Run, float]]:
     """The runs that tell the speed of this phase, and that speed in tokens per second."""
     runs = []
     for run in device.runs:
@@ -259,16 +259,18 @@ def _runs_of(device: Device, phase: Phase) -> list[tuple[Run, float]]:
 
 
 def _at_the_fastest_threads(runs: list[tuple[Run, float]]) -> list[tuple[Run, float]]:
-    """Of the runs of one file, those with the number of threads that was the fastest.
+    """Of the runs of one file, those with the number of threads that was the fastest, or with one not told.
 
     The mean over several numbers of threads is the speed of no setting.
     """
-    fastest: dict[tuple[object, ...], tuple[float, int | None]] = {}
+    fastest: dict[tuple[object, ...], tuple[float, int]] = {}
     for run, tps in runs:
         file = _file_of(run)
-        if file not in fastest or tps > fastest[file][0]:
+        if run.threads is not None and (file not in fastest or tps > fastest[file][0]):
             fastest[file] = (tps, run.threads)
-    return [(run, tps) for run, tps in runs if run.threads == fastest[_file_of(run)][1]]
+    return [
+        (run, tps) for run, tps in runs if run.threads is None or run.threads == fastest[_file_of(run)][1]
+    ]
 
 
 def _file_of(run: Run) -> tuple[object, ...]:

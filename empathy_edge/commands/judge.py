@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,14 +173,16 @@ def compare(  # noqa: PLR0913 - each is an option
 
     if len(certificates) > len(judges):
         raise click.UsageError("More certificates than judges; give each judge its own.")
-    found = run(
-        first=first,
-        second=second,
-        dialogues=data_file(dialogues, columns),
-        judges=_open_each(judges, certificates, question, api),
-        questions=list(question),
-        out=out,
-    )
+    # Closed here also after an error: left to the end of the program, a judge's loop never ends.
+    with closing(_open_each(judges, certificates, question, api)) as opened:
+        found = run(
+            first=first,
+            second=second,
+            dialogues=data_file(dialogues, columns),
+            judges=opened,
+            questions=list(question),
+            out=out,
+        )
     give_json(json_file, found, "judge compare")
     if certificates:
         said = ("--dialogues", dialogues, "--out", "sheet")
@@ -191,7 +194,7 @@ def compare(  # noqa: PLR0913 - each is an option
 
 def _open_each(
     judges: Sequence[str], certificates: Sequence[Path], questions: Sequence[str], api: ApiSettings
-) -> Iterator[tuple[Judge, Certifications]]:
+) -> Generator[tuple[Judge, Certifications]]:
     """Each judge with what certifies it; one after the other, as two large models may not fit into memory."""
     from empathy_edge.console import say
     from empathy_edge.judging.certificate import certificate_of, certifications

@@ -64,6 +64,10 @@ class Curves(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remove the bar."""
         self.seconds = self._seconds()
+        self.hide()
+
+    def hide(self) -> None:
+        """Remove the bar, also of a training that failed."""
         if is_main():
             self.bar.stop()
 

@@ -125,7 +125,8 @@ def trainer_arguments(
         "lr_scheduler_type": "cosine",
         "warmup_steps": warm_up,
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it would hide what `_Finite` looks for
+        # It would hide what `_Finite` looks for. In fp16 steps that overflow are left out, and do no harm.
+        "logging_nan_inf_filter": precision.weights == "fp16",
         "save_strategy": "steps",
         "save_steps": settings.save_every_steps,
         "save_total_limit": 1,
@@ -202,11 +203,16 @@ def train(
     if steps < FEW_STEPS:
         say(f"  {label}: few steps ({steps}). More rows, more epochs or a smaller batch_size give more.")
     with contextlib.redirect_stdout(sys.stderr):
-        if checkpoint is None:
-            trainer.train()
-        elif not _load_checkpoint(trainer, checkpoint, curves, settings):
-            trainer.train(resume_from_checkpoint=str(checkpoint))
+        try:
+            if checkpoint is None:
+                trainer.train()
+            elif not _load_checkpoint(trainer, checkpoint, curves, settings):
+                trainer.train(resume_from_checkpoint=str(checkpoint))
+        finally:
+            curves.hide()
     wait_for_everyone()
+    if precision.weights == "fp16" and not any(curves.losses()[-FEW_STEPS:]):  # each one overflowed
+        raise _diverged(label, "the last losses have")
     examples: tuple[Example, ...] = ()
     if is_main():
         _keep_adapter(trainer.model, stage.folder, label)
@@ -230,6 +236,9 @@ def _load_checkpoint(trainer: Any, checkpoint: Path, curves: Curves, settings: T
     curves.go_back_to(step)
     if trainer.eval_dataset is not None and (is_last or step % steps_of_epoch(rows, settings) == 0):
         trainer.evaluate()
+        # It marks the model as prepared, without what keeps the gradients of several processes together.
+        trainer.accelerator.free_memory()
+        trainer.model._is_accelerate_prepared = False
     return is_last or trainer.control.should_training_stop
 
 
@@ -326,9 +335,7 @@ class _Finite(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """After each step and each measurement."""
         for name in ("loss", "eval_loss"):
-            # In fp16 a step whose gradients are too large is left out, and the next one has a smaller scale.
-            is_left_out = name == "loss" and args.fp16
-            if not is_left_out and not math.isfinite((logs or {}).get(name, 0.0)):
+            if not math.isfinite((logs or {}).get(name, 0.0)):
                 raise _diverged(self.label, f"the {'held-out ' if name == 'eval_loss' else ''}loss has")
 
 

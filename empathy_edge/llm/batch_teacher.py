@@ -18,7 +18,7 @@ from empathy_edge.errors import EmpathyEdgeError, PrerequisiteError
 from empathy_edge.formats.json_lines import lines_of
 from empathy_edge.llm.budget import Price
 from empathy_edge.llm.chat_parameters import CAN_BE_LEFT_OUT, ChatParameters
-from empathy_edge.llm.ledger import KnownEndpoint, Ledger
+from empathy_edge.llm.ledger import Failure, KnownEndpoint, Ledger
 from empathy_edge.llm.openai_teacher import (
     CONTENT_FILTERS,
     answer_of,
@@ -28,13 +28,15 @@ from empathy_edge.llm.openai_teacher import (
 )
 from empathy_edge.llm.records import Answer, OtherModel, Request, TeacherError, TryAgain, Withheld
 from empathy_edge.system.files import sha256_json
-from empathy_edge.system.locks import holding
 
 MAX_SENT = 3
 """In so many batches a request is sent, beside those of which a parameter was refused."""
 
 MAX_BATCH_REQUESTS = 50_000
 """The API's limit."""
+
+KEPT_DAYS = 30
+"""How long the API keeps a batch and its files at least."""
 
 ANSWERED, BAD_REQUEST = 200, 400
 """HTTP statuses of a request in a batch."""
@@ -180,15 +182,22 @@ class BatchTeacher:
     async def _send(self) -> None:
         """Send the unsent requests as one batch, or find the batch that a killed process sent."""
 
-        def busy() -> None:
-            say("  Another command is sending a batch; this one waits for it.")
+        from filelock import AsyncFileLock, Timeout
 
-        with holding(self._ledger.path.with_name(f".{self._ledger.path.name}.batches.lock"), busy):
+        lock = AsyncFileLock(self._ledger.path.with_name(f".{self._ledger.path.name}.batches.lock"))
+        try:
+            await lock.acquire(timeout=0)
+        except Timeout:
+            say("  Another command is sending a batch; this one waits for it.")
+            await lock.acquire(poll_interval=QUIET_S)
+        try:
             for key in list(self._unsent):  # another command may have sent them, or have their answers
                 if self._ledger.batch_of(key) is not None or self._ledger.find(key) is not None:
                     self._unsent.discard(key)
             if self._unsent:
                 await self._send_batch(sorted(self._unsent)[:MAX_BATCH_REQUESTS])
+        finally:
+            await lock.release()
 
     async def _send_batch(self, keys: list[str]) -> None:
         requests_hash = sha256_json(keys)[:32]
@@ -242,10 +251,10 @@ class BatchTeacher:
                 continue
             any_finished = True
             keys = [key for key, sent_in in batch_ids.items() if sent_in == batch_id and key in self._pending]
-            without = [key for key in keys if key not in output.answers]
-            ours = self._ledger.forget_batch(batch_id, without)
+            failed = {key: self._failure(key, output) for key in keys if key not in output.answers}
+            self._ledger.forget_batch(batch_id, self.model, failed)
             for key in keys:
-                self._finish(key, output, is_ours=key in ours)
+                self._finish(key, output, failed)
         if any_finished:  # what had no answer comes again
             self._last_request_s = asyncio.get_running_loop().time()
         return any_finished
@@ -268,6 +277,7 @@ class BatchTeacher:
         try:
             batch = await self._client.batches.retrieve(batch_id)
         except openai.NotFoundError:
+            self._require_old(batch_id)
             return _BatchOutput("gone", None)
         if batch.status not in FINISHED:
             return None
@@ -278,38 +288,52 @@ class BatchTeacher:
                 continue
             try:
                 text = (await self._client.files.content(file_id)).text
-            except openai.NotFoundError:  # they are not kept for ever
+            except openai.NotFoundError:
+                self._require_old(batch_id)
                 output = replace(output, cost_of_no_line=None)
                 continue
             for line in lines_of(text):
                 self._read_line(line, output, known)
         return output
 
-    def _finish(self, key: str, output: _BatchOutput, *, is_ours: bool) -> None:
-        """Give a request its answer, have it sent again, or give it up.
+    def _require_old(self, batch_id: str) -> None:
+        """Refuse to give up a batch that the endpoint does not know, unless it is too old to be kept.
 
-        `is_ours`: no other process has read that the batch has no answer to it, and kept what that cost.
+        Raises:
+            PrerequisiteError: it is not: another key or project may know it, and its answers are paid for.
         """
+        if not self._ledger.was_sent_before(batch_id, days=KEPT_DAYS):
+            raise PrerequisiteError(
+                f"The endpoint does not know the batch {batch_id}, which was sent within {KEPT_DAYS} days.",
+                "Use the key, the project and the endpoint with which it was sent; its answers are paid for.",
+            )
+
+    def _failure(self, key: str, output: _BatchOutput) -> Failure:
+        """Why a batch has no answer to a request."""
+        if key in output.refused:
+            error = TeacherError("HTTP 400", 0.0)
+        else:
+            error = output.errors.get(key) or TeacherError(
+                f"the batch is {output.status} without an answer", output.cost_of_no_line
+            )
+        return Failure(self._pending[key].request, error)
+
+    def _finish(self, key: str, output: _BatchOutput, failed: dict[str, Failure]) -> None:
+        """Give a request its answer, have it sent again, or give it up."""
         if key in output.answers:
             self._failed.pop(key, None)
             self._pending.pop(key).future.set_result(output.answers[key])
             return
-        if key in output.refused:
-            self._end(key, TryAgain("HTTP 400", 0.0, cost_usd=0.0))
-            return
-        error = output.errors.get(key) or TeacherError(
-            f"the batch is {output.status} without an answer", output.cost_of_no_line
-        )
-        if not is_ours:
-            error.cost_usd = 0.0
-        self._failed[key] += 1
+        error = failed[key].error
+        self._failed[key] += key not in output.refused
+        ending: TeacherError = TryAgain(str(error), 0.0, error.cost_usd)
         if isinstance(error, Withheld | OtherModel):
-            self._end(key, error)
-        elif self._failed[key] < MAX_SENT:
-            self._end(key, TryAgain(str(error), 0.0, error.cost_usd))
-        else:
+            ending = error
+        elif self._failed[key] >= MAX_SENT:
             del self._failed[key]
-            self._end(key, TeacherError(f"given up after {MAX_SENT} batches: {error}", error.cost_usd))
+            ending = TeacherError(f"given up after {MAX_SENT} batches: {error}", error.cost_usd)
+        ending.is_kept = error.is_kept
+        self._end(key, ending)
 
     def _read_line(self, line: str, output: _BatchOutput, known: KnownEndpoint) -> None:
         """Add a line of an output or error file; a line without a key is left out.

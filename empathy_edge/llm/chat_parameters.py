@@ -34,6 +34,8 @@ class ChatParameters:
         self.model = model
         self._ledger, self._endpoint = ledger, endpoint
         self.known = ledger.endpoint(endpoint, model)
+        if not self.known.was_asked and ledger.has_answers_of(model):  # older versions kept less
+            self.known = KnownEndpoint()
 
     @property
     def reasoning_tokens(self) -> int:

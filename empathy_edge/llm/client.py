@@ -227,7 +227,8 @@ class ModelClient:
             except StepNotKept:
                 raise
             except TeacherError as error:
-                self.ledger.record_failure(key, self.teacher.model, request, str(error), error.cost_usd)
+                if not error.is_kept:
+                    self.ledger.record_failure(key, self.teacher.model, request, str(error), error.cost_usd)
                 if isinstance(error, OtherModel):
                     self._refuse_new_calls(CallsFailed(str(error)))
                 raise
@@ -284,7 +285,7 @@ class ModelClient:
             return answer
         except TeacherError as error:
             cost = error.cost_usd
-            if isinstance(error, TryAgain) and cost != 0.0:
+            if isinstance(error, TryAgain) and cost != 0.0 and not error.is_kept:
                 self.ledger.record_failure(key, self.teacher.model, request, str(error), cost)
             raise
         finally:

@@ -8,13 +8,13 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.llm.records import Answer, Request
+from empathy_edge.llm.records import Answer, Request, TeacherError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -68,6 +68,13 @@ class Entry(NamedTuple):
     model: str
     request: Request
     answer: Answer
+
+
+class Failure(NamedTuple):
+    """A request without an answer, and why."""
+
+    request: Request
+    error: TeacherError
 
 
 @dataclass(frozen=True)
@@ -179,12 +186,17 @@ class Ledger:
     ) -> None:
         """Keep what went wrong, and what it cost all the same."""
         self._database.execute("BEGIN")
+        self._insert_failure(key, model, request, error, cost_usd)
+        self._database.execute("COMMIT")
+
+    def _insert_failure(
+        self, key: str, model: str, request: Request, error: str, cost_usd: float | None
+    ) -> None:
         self._database.execute(
             "INSERT INTO failures (key, model, run, purpose, error, created, cost_usd) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (key, model, self.run, request.purpose, error, _now(), cost_usd),
         )
-        self._database.execute("COMMIT")
 
     def endpoint(self, endpoint: str, model: str) -> KnownEndpoint:
         """What an endpoint once said of a model."""
@@ -210,21 +222,32 @@ class Ledger:
         self._database.executemany("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", rows)
         self._database.execute("COMMIT")
 
-    def forget_batch(self, batch: str, keys: list[str]) -> set[str]:
-        """Keep that a batch was read, and that it had no answer to these requests.
+    def forget_batch(self, batch: str, model: str, failures: dict[str, Failure]) -> None:
+        """Keep that a batch was read, and that it had no answer to these requests, with what that cost.
 
-        Returns:
-            Those of them that no other process has forgotten before.
+        What another process has kept before costs nothing here.
         """
-        forgotten = set()
         self._database.execute("BEGIN IMMEDIATE")
         self._database.execute("INSERT OR IGNORE INTO read_batches VALUES (?)", (batch,))
-        for key in keys:
+        for key, (request, error) in failures.items():
             query = "DELETE FROM batches WHERE key = ? AND batch = ?"
-            if self._database.execute(query, (key, batch)).rowcount:
-                forgotten.add(key)
+            if not self._database.execute(query, (key, batch)).rowcount:
+                error.cost_usd, error.is_kept = 0.0, True
+            elif error.cost_usd != 0.0:
+                self._insert_failure(key, model, request, str(error), error.cost_usd)
+                error.is_kept = True
         self._database.execute("COMMIT")
-        return forgotten
+
+    def was_sent_before(self, batch: str, *, days: int) -> bool:
+        """Whether a batch was sent more than so many days ago."""
+        row = self._database.execute("SELECT MIN(created) FROM batches WHERE batch = ?", (batch,)).fetchone()
+        begin = datetime.now(UTC) - timedelta(days=days)
+        return row[0] is not None and datetime.fromisoformat(row[0]) < begin
+
+    def has_answers_of(self, model: str) -> bool:
+        """Whether a model has ever answered, at any endpoint."""
+        found = self._database.execute("SELECT 1 FROM answers WHERE model = ? LIMIT 1", (model,)).fetchone()
+        return found is not None
 
     def was_read(self, batch: str) -> bool:
         """Whether the answers of a batch were fetched."""
@@ -238,19 +261,18 @@ class Ledger:
 
     def spent(self) -> list[Spending]:
         """The sums by run and model, oldest first."""
-        failures: dict[tuple[str, str], tuple[int, float, int]] = {}
-        for run, model, count, cost, unknown in self._database.execute(
-            "SELECT run, model, COUNT(*), TOTAL(cost_usd), SUM(cost_usd IS NULL) FROM failures "
-            "GROUP BY run, model"
+        failures: dict[tuple[str, str], tuple[int, float]] = {}
+        for run, model, count, cost in self._database.execute(
+            "SELECT run, model, COUNT(*), TOTAL(cost_usd) FROM failures GROUP BY run, model"
         ):
-            failures[run, model] = (count, cost, unknown)
+            failures[run, model] = (count, cost)
         sums = self._database.execute(
             "SELECT run, model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(cost_usd), "
             "SUM(cost_usd IS NULL) FROM answers GROUP BY run, model ORDER BY MIN(created)"
         )
         spending = []
         for run, model, calls, prompt_tokens, completion_tokens, cost, unknown in sums:
-            failed, cost_of_failed, unknown_of_failed = failures.pop((run, model), (0, 0.0, 0))
+            failed, cost_of_failed = failures.pop((run, model), (0, 0.0))
             spending.append(
                 Spending(
                     run=run,
@@ -259,12 +281,12 @@ class Ledger:
                     prompt_tokens=prompt_tokens,
                     completion_tokens=completion_tokens,
                     cost_usd=None if cost is None else cost + cost_of_failed,
-                    calls_of_unknown_cost=unknown + unknown_of_failed,
+                    calls_of_unknown_cost=unknown,
                     failures=failed,
                 )
             )
-        for (run, model), (failed, cost, unknown) in failures.items():  # of runs in which every call failed
-            spending.append(Spending(run, model, 0, 0, 0, cost, unknown, failed))
+        for (run, model), (failed, cost) in failures.items():  # of runs in which every call failed
+            spending.append(Spending(run, model, 0, 0, 0, cost, 0, failed))
         return spending
 
     def entries(self) -> list[dict[str, object]]:

@@ -34,9 +34,9 @@ class LocalTeacher:
         try:
             answer = await asyncio.to_thread(self._generate, request)
         except EmpathyEdgeError as error:
-            raise TeacherError(str(error)) from None
+            raise TeacherError(str(error), 0.0) from None
         if not answer.text:
-            raise TeacherError("an empty answer")
+            raise TeacherError("an empty answer", 0.0)
         return answer
 
     async def identity(self) -> str:
@@ -105,7 +105,7 @@ class FileTeacher:
         if not isinstance(text, str) or not text.strip():
             if re.fullmatch(r".*sequential-\d", step):
                 raise StepNotKept(f"{self._path.name} has only the last step of 'sequential'")
-            raise TeacherError(f"{self._path.name} has no '{step}' for the dialogue {dialogue_id}")
+            raise TeacherError(f"{self._path.name} has no '{step}' for the dialogue {dialogue_id}", 0.0)
         return Answer(text, 0, 0, 0.0)
 
     async def identity(self) -> str:

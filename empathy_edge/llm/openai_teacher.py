@@ -41,8 +41,8 @@ EMPTY_PAUSE_S = 0.2
 
 IDENTIFY_TIMEOUT_S = 5.0
 IDENTIFY_RETRIES = 3
-MAY_PASS = (None, 408, 409, 429, 500, 502, 503, 504)
-"""HTTP statuses, None for no connection, that say nothing of what an endpoint can do; others last."""
+MAY_PASS = (None, 408, 409, 429)
+"""HTTP statuses, None for no connection, that say nothing of what an endpoint can do."""
 
 MOST_TOKENS = 2**31 - 1
 """Of one count in an answer. The ledger's integers have 64 bits, and so do their sums."""
@@ -111,6 +111,13 @@ async def _reported(client: AsyncOpenAI, parameters: ChatParameters) -> str:
             timeout=IDENTIFY_TIMEOUT_S, max_retries=0 if parameters.known.was_asked else IDENTIFY_RETRIES
         ).models.list()
         models = [item.model_dump() for item in listed.data]
+    except (openai.APITimeoutError, openai.InternalServerError) as error:
+        if not parameters.known.was_asked:  # after all tries it is not likely to tell tomorrow
+            say(
+                f"  The endpoint does not tell which models it has ({type(error).__name__}). If it does "
+                "another time, its answers of today will be asked for again."
+            )
+        return ""
     except (openai.APIConnectionError, openai.APIStatusError) as error:
         if parameters.known.was_asked or getattr(error, "status_code", None) not in MAY_PASS:
             return ""

@@ -80,11 +80,13 @@ class TeacherError(Exception):
 
     Attributes:
         cost_usd: what the failed call cost all the same; None where nobody can tell, as after a timeout.
+        is_kept: whether the ledger has it already.
     """
 
     def __init__(self, message: str, cost_usd: float | None = None) -> None:
         super().__init__(message)
         self.cost_usd = cost_usd
+        self.is_kept = False
 
 
 class TryAgain(TeacherError):

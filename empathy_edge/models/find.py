@@ -125,10 +125,10 @@ def find_model(name: str) -> ModelRef:
 def _of_hub_or_mistyped(name: str, path: Path) -> ModelRef:
     """A model of the hub. What looks like a path with a mistake is not asked for there.
 
-    Such are names in a folder that exists, and names near to those of files here. A model of the hub with
-    such a name is taken if it was downloaded before.
+    Such are names that are near to those of files here. A model of the hub with such a name is taken if it
+    was downloaded before.
     """
-    if not (path.parent.is_dir() or did_you_mean_path(name)):
+    if not (name.startswith(".") or did_you_mean_path(name)):
         return _from_hub(name, name)
     kept = local_checkpoint(name)
     if kept is None:

@@ -39,7 +39,8 @@ def free_on(device: str) -> float:
     if device == "cuda":
         import torch
 
-        return float(torch.cuda.mem_get_info()[0]) / 1e6
+        own = int(os.environ.get("LOCAL_RANK", "0"))  # of several processes each has one
+        return float(torch.cuda.mem_get_info(own)[0]) / 1e6
     from empathy_edge.system.free_memory import free_memory_mb
 
     return free_memory_mb()

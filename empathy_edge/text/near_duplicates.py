@@ -6,6 +6,7 @@ import math
 import re
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,12 @@ def refuse_leaks(rows: Path, folders: Sequence[Path] = ()) -> None:
     for folder in dict.fromkeys([rows.parent, *folders]):
         test_file = folder / "test.jsonl"
         if test_file.is_file():
-            test = KeptForTests((row["id"], row["utterance"]) for row in iterate_jsonl(test_file))
-            kept[f"test dialogues of {test_file}"] = test.has
+            test = [(row["id"], row["utterance"]) for row in iterate_jsonl(test_file)]
+            what = f"test dialogues of {test_file}"
+            if folder == rows.parent:
+                kept[what] = KeptForTests(test).has
+            else:  # other data may have the same ids, as row-1
+                kept[what] = partial(_is_near, NearDuplicates(utterance for _, utterance in test))
     of_check = NearDuplicates(row["messages"][-1]["content"] for row in iterate_jsonl(check_prompts()))
     of_safety = of_safety_prompts()
     kept["prompts of `empathy-edge check`"] = lambda _, utterance: of_check.has(utterance)
@@ -166,6 +171,10 @@ def refuse_leaks(rows: Path, folders: Sequence[Path] = ()) -> None:
                 leaked[what].append(name)
     for what, names in leaked.items():
         _refuse(rows, names, what)
+
+
+def _is_near(others: NearDuplicates, _: str, utterance: str) -> bool:
+    return others.has(utterance)
 
 
 def _training(rows: Path) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from empathy_edge.bench.chat_suite import ChatResult, bench_chat
 from empathy_edge.bench.chat_suite import summary as chat_summary
 from empathy_edge.bench.latency_summary import LatencySummary, summary, unstable_figures
 from empathy_edge.bench.overhead import compare
+from empathy_edge.bench.own_names import own_names
 from empathy_edge.bench.result_file import read_result
 from empathy_edge.bench.timing_intervals import median_interval, percentile, ratio_interval
 from empathy_edge.bench.worker_records import GridRun, GridSample
@@ -347,14 +348,20 @@ def test_more_rounds_than_until_stable_allows_are_refused(exported: Path) -> Non
         latency.bench([str(exported / "gguf-f16")], settings, until_stable=True)
 
 
-def test_two_artifacts_with_one_name_are_refused(exported: Path, tmp_path: Path) -> None:
+def test_artifacts_with_one_last_name_are_told_apart(exported: Path, tmp_path: Path) -> None:
     """Their figures were written under the same name, and a baseline took one for the other."""
     other = shutil.copytree(exported / "gguf-f16", tmp_path / "other" / "gguf-f16")
-    both = [str(exported / "gguf-f16"), str(other)]
-    with pytest.raises(EmpathyEdgeError, match="same last name"):
-        latency.bench(both, BenchSettings())
-    with pytest.raises(EmpathyEdgeError, match="same last name"):
-        bench_chat(both, conversations=[["Hello."]], rounds=1, threads=1, max_new_tokens=2)
+    both = [exported / "gguf-f16", other]
+    expected = [f"{exported.name}/gguf-f16", "other/gguf-f16"]
+    assert list(own_names(both).values()) == expected
+    assert own_names([other, tmp_path / "gguf-q8_0"])[other] == "gguf-f16"
+    settings = BenchSettings(repetitions=5, prompt_tokens=8, decode_tokens=8, threads=1)
+    measured = latency.bench([str(path) for path in both], settings)
+    assert [row.artifact for row in measured.artifacts] == expected
+    with pytest.raises(EmpathyEdgeError, match="is given twice"):
+        latency.bench([str(other), str(other)], settings)
+    with pytest.raises(EmpathyEdgeError, match="is given twice"):
+        bench_chat([str(other)] * 2, conversations=[["Hello."]], rounds=1, threads=1, max_new_tokens=2)
 
 
 def test_the_group_speaks_cgroup_v2_where_there_is_no_v1(

@@ -7,7 +7,6 @@ import pytest
 from empathy_edge.bench.differences import differences, not_compared
 from empathy_edge.bench.latency_summary import summary
 from empathy_edge.bench.result_file import read_result, write_result
-from empathy_edge.errors import EmpathyEdgeError
 from tests.bench.made_results import artifact, memory_of, result
 from tests.conftest import run_command
 
@@ -44,7 +43,10 @@ def test_what_only_one_result_has_is_named(tmp_path: Path) -> None:
     assert shown.returncode == 0 and "Not compared: a @32" in shown.stderr, shown.stderr
 
 
-def test_a_result_with_one_name_twice_is_refused(tmp_path: Path) -> None:
-    write_result(tmp_path / "old.json", result(artifact("a", {16: 1.0}), artifact("a", {16: 2.0})))
-    with pytest.raises(EmpathyEdgeError, match="two artifacts with the name a"):
-        read_result(tmp_path / "old.json")
+def test_of_a_result_with_one_name_twice_the_others_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = result(artifact("a", {16: 1.0}), artifact("a", {16: 2.0}), artifact("b", {16: 2.0}))
+    write_result(tmp_path / "old.json", twice)
+    assert [row.artifact for row in read_result(tmp_path / "old.json").artifacts] == ["b"]
+    assert "several artifacts with the name a" in capsys.readouterr().err

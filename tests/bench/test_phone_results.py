@@ -74,12 +74,30 @@ def test_one_number_of_threads_is_taken_and_named(tmp_path: Path, capsys: pytest
     assert read_results(tmp_path / "r.csv", 1) == PhoneSpeed(4, 300, None)
 
 
-def test_runs_into_a_filled_cache_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_with_the_least_filled_cache_are_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`bench --llama-bench` decodes after a prompt: its rows were left out, all of them."""
     file = written(tmp_path / "r.jsonl", prefill(200), decode(30), decode(9, depth=4096))
     assert read_results(file, 1) == PhoneSpeed(4, 200, 30)
-    assert "1 of 3 rows began with a filled cache" in " ".join(capsys.readouterr().err.split())
-    with pytest.raises(EmpathyEdgeError, match="n_depth 0"):
-        read_results(written(tmp_path / "deep.jsonl", decode(9, depth=4096)), 1)
+    assert "1 of 2 rows of decode began with more tokens" in " ".join(capsys.readouterr().err.split())
+    ours = written(tmp_path / "ours.jsonl", prefill(200), decode(28, depth=128), decode(9, depth=4096))
+    assert read_results(ours, 1) == PhoneSpeed(4, 200, 28)
+    assert "decode was measured with 128 tokens in the cache" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_that_is_not_used_is_not_said_to_be(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = str(exported / "gguf-q8_0")
+    for name, row in (("eight", "200,80,8"), ("two", "100,20,2")):
+        (tmp_path / f"{name}.csv").write_text(f"prefill_tps,decode_tps,threads\n{row}\n")
+    ingest(tmp_path / "eight.csv", artifact, "pixel-8", tmp_path / "a.yaml")
+    assert "are based on it" in " ".join(capsys.readouterr().err.split())
+    ingest(tmp_path / "two.csv", artifact, str(tmp_path / "a.yaml"), tmp_path / "b.yaml")
+    assert "In prefill and decode it is slower than a run of the same file" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_of_several_lengths_the_usual_one_is_taken_and_named(

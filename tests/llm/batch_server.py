@@ -39,7 +39,7 @@ class BatchServer:
         self.batches: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
         self.paid: list[str] = []
-        self.is_broken = False
+        self.is_broken = self.is_of_another = False
         self._script, self._looks, self._text, self._refuses = script, looks, text, refuses
         outer = self
 
@@ -58,6 +58,9 @@ class BatchServer:
                     self.send_error(403)
                     return
                 path = self.path.split("?")[0]
+                if outer.is_of_another and path.startswith("/v1/batches/"):
+                    self.send_error(404)
+                    return
                 if path == "/v1/models":
                     self.send_error(404)
                 elif path.endswith("/content"):

@@ -46,7 +46,7 @@ class FaultServer:
         delay_s: before each answer, which is paid when the request comes.
         kinds: the faults.
         reported: what the list of models says of the model; None: there is no such list.
-        unreadable: whether the list of models cannot be had now (HTTP 503).
+        unreadable: whether the list of models cannot be had now (HTTP 429).
         failing: last messages with any of these words get HTTP 400.
         filtered: last messages with any of these words get HTTP 400 with the code of a content filter.
         paid: the usage of each answer, by Idempotency-Key.
@@ -89,7 +89,7 @@ class FaultServer:
 
             def do_GET(self) -> None:
                 if outer.unreadable:
-                    _send(self, 503, b"{}")
+                    _send(self, 429, b"{}")
                 elif outer.reported is None:
                     _send(self, 404, b"{}")
                 else:

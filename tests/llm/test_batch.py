@@ -103,6 +103,22 @@ def test_two_commands_wait_for_one_batch(tmp_path: Path, environment: dict[str, 
         assert len(read_jsonl(tmp_path / name / "responses.jsonl")) == 3
 
 
+@pytest.mark.slow
+def test_a_batch_of_another_project_is_not_given_up(tmp_path: Path, environment: dict[str, str]) -> None:
+    """With another project's key the endpoint does not know it; its answers are paid for."""
+    _dialogues(tmp_path / "d.jsonl", 3)
+    with BatchServer(["completed"]) as server:
+        result = run_command(*_command(tmp_path, server, "--no-wait"), env=environment)
+        assert result.returncode == 3, result.stderr
+        server.is_of_another = True
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert_one_clear_error(result, 3, "does not know the batch batch_0", "the project")
+        server.is_of_another = False
+        result = run_command(*_command(tmp_path, server), env=environment)
+        assert result.returncode == 0, result.stderr
+        assert len(server.batches) == 1 and len(server.paid) == 3
+
+
 def test_what_is_sent_again_is_reserved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty answers are charged: each batch of them has to fit into --max-cost."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
@@ -114,8 +130,10 @@ def test_what_is_sent_again_is_reserved_again(tmp_path: Path, monkeypatch: pytes
         client = ModelClient(teacher, ledger, Budget(price, max_cost=1.01 * highest))
         with pytest.raises(BudgetReached, match="would be passed"):
             client.run([request], client.ask, label="asked")
+        (spending,) = ledger.spent()
         client.close()
         assert len(server.batches) == 1
+    assert spending.failures == 1 and spending.cost_usd == pytest.approx(0.015)  # 10 tokens and 5
 
 
 @pytest.mark.slow

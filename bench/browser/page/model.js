@@ -86,9 +86,11 @@ export class Model {
   }
 }
 
-/** A reply without the model's thoughts, which some templates leave out of earlier replies. */
-function withoutThoughts(reply) {
-  return reply.includes("</think>") ? reply.split("</think>").at(-1).trim() : reply;
+/** An earlier reply as the template has it: with the model's thoughts, or without. */
+function earlier(reply, thoughts) {
+  if (thoughts === "kept" || !reply.includes("</think>")) return reply;
+  const said = reply.split("</think>").at(-1);
+  return thoughts === "dropped" ? said : said.trim();
 }
 
 /** The text that the model reads: the template's pieces around what is said, as the host renders it. */
@@ -97,8 +99,7 @@ export function render(template, messages) {
   for (const { role, content } of messages) {
     if (role === "user") text += content;
     else if (role === "assistant") {
-      const said = template.drops_thoughts ? withoutThoughts(content) : content;
-      text += template.before_assistant + said + template.after_assistant;
+      text += template.before_assistant + earlier(content, template.thoughts) + template.after_assistant;
     } else if (template.after_system !== null) text += content + template.after_system;
   }
   return text + template.reply;

@@ -225,12 +225,16 @@ THOUGHTFUL = [
 def test_thoughts_are_left_out_of_earlier_replies_where_the_template_does_that() -> None:
     """The page showed them to the model again, and its prompts were not the template's."""
     pieces = template_pieces(LEAVES_OUT_THOUGHTS)
-    assert pieces is not None and pieces.drops_thoughts
+    assert pieces is not None and pieces.thoughts == "dropped with spaces"
     assert pieces.render(THOUGHTFUL) == render(LEAVES_OUT_THOUGHTS, THOUGHTFUL)
     kept = template_pieces(built_in_template("chatml", begins_with_bos=False))
-    assert kept is not None and not kept.drops_thoughts
+    assert kept is not None and kept.thoughts == "kept"
     keeps_lines = LEAVES_OUT_THOUGHTS.replace(".lstrip('\n')", "")
-    assert keeps_lines != LEAVES_OUT_THOUGHTS and template_pieces(keeps_lines) is None
+    found = template_pieces(keeps_lines)  # as DeepSeek's
+    assert keeps_lines != LEAVES_OUT_THOUGHTS and found is not None and found.thoughts == "dropped"
+    assert found.render(THOUGHTFUL) == render(keeps_lines, THOUGHTFUL)
+    other = LEAVES_OUT_THOUGHTS.replace("</think>')[-1]", "</think>')[-1] + '!'")
+    assert other != LEAVES_OUT_THOUGHTS and (found := template_pieces(other)) and found.thoughts == "kept"
 
 
 def test_a_browser_calibrates_a_profile_of_its_own(plan: Any, exported: Path, tmp_path: Path) -> None:
