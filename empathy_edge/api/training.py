@@ -79,8 +79,8 @@ def finetune(  # noqa: PLR0913 - as the command
         sft: all settings of SFT, instead of the recipe's.
         dpo: all settings of DPO, instead of the recipe's.
         only: one step alone.
-        sft_folder: with only="dpo": what to start from, a folder that `finetune` made or its `sft`; without it
-            DPO starts from the base.
+        sft_folder: with only="dpo": what to start from, a folder that `finetune` made or its `sft`; without
+            it DPO starts from the base.
         more_pairs: more folders with a `preference.jsonl`, as `own-pairs` makes them.
         template: another chat template than the base's: a name or a Jinja file.
         device: where torch computes; by default what it finds.
