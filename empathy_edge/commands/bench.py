@@ -279,7 +279,7 @@ def compare(new: Path, old: Path, json_file: Path | None) -> None:
 def sustained(
     artifact: str, template: str | None, minutes: float, threads: int | None, json_file: Path | None
 ) -> None:
-    """Reply after reply: the decode speed of the first minute beside the last.
+    """Decode reply after reply: the first minute beside the last.
 
     It says nothing about how a phone slows down when it is hot: see `phone`.
     """
