@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import TypeAdapter
 from empathy_edge.bench.worker_records import Settings, WorkerRun
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
+from empathy_edge.system.processes import run_captured
 
 RunKind = TypeVar("RunKind", bound=WorkerRun)
 
@@ -39,16 +39,9 @@ def run_worker(
     """
     arguments = [artifact, json.dumps(asdict(settings))]
     try:
-        done = subprocess.run(
-            [*prefix, sys.executable, "-P", "-m", "empathy_edge.bench.worker", *arguments],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            timeout=timeout_s,
-        )
-    except subprocess.TimeoutExpired:
+        command = [*prefix, sys.executable, "-P", "-m", "empathy_edge.bench.worker", *arguments]
+        done = run_captured(command, timeout_s=timeout_s)
+    except EmpathyEdgeError:
         raise EmpathyEdgeError(
             f"{artifact}: could not be measured:\n  it was not done after {timeout_s:.0f} s."
         ) from None

@@ -112,11 +112,11 @@ class CalibrationData:
         """The file of the importance matrix in the export's folder; made unless it is there."""
         job, texts = self._job, self._job.settings.calibration_dialogues
         inputs, folder = {"checkpoint": job.checkpoint}, job.out / IMATRIX
+        usual_texts = ExportSettings.model_fields["calibration_dialogues"].default
         if job.settings.calibration is not None:
             inputs["calibration"] = Path(job.settings.calibration)
-        elif texts == ExportSettings.model_fields["calibration_dialogues"].default:
-            texts = 0
-        if texts:  # another matrix than the usual one, which other artifacts here may be made with
+        if job.settings.calibration is not None or texts != usual_texts:
+            # Other artifacts here may be made with the usual matrix.
             sha256 = sha256_json([texts, [sha256_path(path) for path in inputs.values()]])
             folder = job.out / f"{IMATRIX}-{sha256[:8]}"
         stage = open_stage(

@@ -33,6 +33,7 @@ from empathy_edge.system.files import (
     write_json,
 )
 from empathy_edge.system.hash_cache import sha256_file
+from empathy_edge.system.locks import holding
 from empathy_edge.system.machine import machine, versions
 
 LOCK = ".lock"
@@ -387,15 +388,9 @@ def _is_any_of(name: str, patterns: Sequence[str]) -> bool:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder for this process alone; a second process gets a clear error."""
-    from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
+    def refuse() -> None:
         raise EmpathyEdgeError(f"{folder}: another empathy-edge process is working here.") from None
-    try:
+
+    with holding(folder / LOCK, refuse):
         yield
-    finally:
-        lock.release()
