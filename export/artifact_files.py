@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from empathy_edge.console import say
+from empathy_edge.errors import EmpathyEdgeError
 from empathy_edge.export.calibration import Calibration, calibration_texts
 from empathy_edge.export.executorch import write_executorch
 from empathy_edge.export.gguf.converter import fetch_converter, require_packages, run_converter
@@ -227,6 +229,30 @@ def require_writer(checkpoint: Path) -> None:
     except NotWritten:
         require_packages()
         fetch_converter()
+
+
+def require_own_writer(names: Sequence[ArtifactName], checkpoint: Path, has_importance: bool) -> None:
+    """Refuse artifacts that only our own GGUF writer can make, where it does not know the family.
+
+    Args:
+        names: of the artifacts.
+        checkpoint: the base's folder; it has the architecture of what is exported.
+        has_importance: the importance matrix is the user's own, and need not be made.
+
+    Raises:
+        EmpathyEdgeError: names the artifacts, and what can be made instead.
+    """
+    methods = {"gptq", "budget"} if has_importance else {"gptq", "budget", "imatrix"}
+    ours = [name.text for name in names if name.method in methods]
+    if not ours:
+        return
+    try:
+        family_of(checkpoint, read_config(checkpoint))
+    except NotWritten as unknown:
+        raise EmpathyEdgeError(
+            f"{', '.join(ours)}: cannot be made of this family. {unknown}\n"
+            "  Plain types can, as gguf-q4_k_m; with --imatrix FILE also gguf-TYPE-imatrix."
+        ) from None
 
 
 def _write_float_gguf(name: ArtifactName, file: Path, job: ExportJob) -> None:

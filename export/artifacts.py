@@ -18,6 +18,7 @@ from empathy_edge.export.artifact_files import (
     CalibrationData,
     ExportJob,
     copy_tokenizer,
+    require_own_writer,
     require_writer,
     sources_of,
     write_files,
@@ -179,6 +180,7 @@ def _require_all(
     if settings.converter != "auto":
         require_script(Path(settings.converter))
     require_makers(names)
+    require_own_writer(names, base.path, has_importance=settings.imatrix is not None)
     if settings.converter == "auto" and any(_has_weights_as_gguf(name) for name in names):
         require_writer(base.path)
     for name in names:

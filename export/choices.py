@@ -7,7 +7,7 @@ from pathlib import Path
 
 from empathy_edge.console import say
 from empathy_edge.errors import EmpathyEdgeError
-from empathy_edge.export.artifact_files import F16_GGUF
+from empathy_edge.export.artifact_files import F16_GGUF, require_own_writer
 from empathy_edge.export.artifacts import make_artifacts, require_makers
 from empathy_edge.export.gguf.quantize import planned_types
 from empathy_edge.export.gguf.tensor_types import type_number
@@ -70,6 +70,7 @@ class ArtifactMaker:
         """
         parsed = parse_artifact(name)
         require_makers([parsed])
+        require_own_writer([parsed], self.base.path, has_importance=False)
         if parsed.format != "gguf":
             checkpoint_mb = sum(file.stat().st_size for file in self.base.path.glob("*.safetensors")) / 1e6
             share = _LIKELY_SHARE.get(parsed.quantization, 1.0)

@@ -64,6 +64,21 @@ def test_wrong_merge_is_caught(
         )
 
 
+@pytest.mark.parametrize("name", ["gguf-q4_0-gptq", "gguf-3mb", "gguf-q4_k_m-imatrix", "onnx-int4-gptq"])
+def test_what_our_writer_alone_can_make_is_refused_before_the_merge(
+    name: str, tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"architectures": ["Olmo2ForCausalLM"]}))
+    command = ("export", str(model), "--adapter", str(adapter), "--to", name, "--out", str(tmp_path / "out"))
+    refused = run_command(*command)
+    assert_one_clear_error(refused, 2)
+    assert name in refused.stderr and "Olmo2ForCausalLM" in refused.stderr and "gguf-q4_k_m" in refused.stderr
+    assert not (tmp_path / "out" / "merged").exists()
+
+
 def test_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
