@@ -30,15 +30,25 @@ def python_of(page: Path) -> str:
     return code
 
 
+def write_adapter(model: Path, folder: Path) -> None:
+    """A LoRA adapter as `finetune` writes one, before its first step."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("page", "model"),
-    [(PAGE, '"smollm2-135m"'), (ROOT / "README.md", '"my-org/my-model"')],
+    ("page", "model", "out"),
+    [(PAGE, '"smollm2-135m"', "exported"), (ROOT / "README.md", '"my-org/my-model"', "made")],
     ids=["api", "README"],
 )
 def test_the_example_runs(
     page: Path,
     model: str,
+    out: str,
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -53,7 +63,8 @@ def test_the_example_runs(
     )
     assert replaced.count(str(tiny_model)) == 1 and "ReplySettings" in replaced
     monkeypatch.chdir(tmp_path)
+    write_adapter(tiny_model, tmp_path / "tuned")
     exec(f"from empathy_edge import ReplySettings\n{replaced}", {})
     printed = capsys.readouterr().out
     assert "gguf-q8_0" in printed and "PASS" in printed
-    assert (tmp_path / "exported" / "gguf-q8_0" / "model.gguf").exists()
+    assert (tmp_path / out / "gguf-q8_0" / "model.gguf").exists()
